@@ -1,0 +1,1 @@
+"""The exact fixed-point IR: types, ops, graphs, checks, text and JSON forms."""

@@ -1,0 +1,103 @@
+"""Graphs: nodes in topological order, each with its op, its type and the layer it came from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from metronn.ir.infer import infer
+from metronn.ir.ops import Input, Op, operands
+from metronn.ir.types import TensorType
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One value: its name, the op that makes it, its type, and the source layer it came from."""
+
+    name: str
+    op: Op
+    type: TensorType
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """A result of the graph: the name users see and the value it shows."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """An integer network. Nodes are in topological order; names are unique."""
+
+    nodes: tuple[Node, ...]
+    outputs: tuple[Output, ...]
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Node]:
+        """Nodes by the name of the value they make."""
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def inputs(self) -> tuple[Node, ...]:
+        """The Input nodes, in order."""
+        return tuple(node for node in self.nodes if isinstance(node.op, Input))
+
+    @cached_property
+    def uses(self) -> Mapping[str, tuple[str, ...]]:
+        """For each value, the names of the nodes that read it (in node order, without repeats)."""
+        readers: dict[str, list[str]] = {node.name: [] for node in self.nodes}
+        for node in self.nodes:
+            for name in dict.fromkeys(operands(node.op)):
+                readers[name].append(node.name)
+        return {name: tuple(users) for name, users in readers.items()}
+
+    def type_of(self, name: str) -> TensorType:
+        """Type of a value by name."""
+        return self.by_name[name].type
+
+    def __iter__(self) -> Iterator[Node]:
+        """Iterate over the nodes in topological order."""
+        return iter(self.nodes)
+
+
+@dataclass(slots=True)
+class GraphBuilder:
+    """Builds a Graph node by node, inferring each type. `add` returns the name of the new value."""
+
+    nodes: list[Node] = field(default_factory=list)
+    outputs: list[Output] = field(default_factory=list)
+    types: dict[str, TensorType] = field(default_factory=dict)
+
+    def add(self, op: Op, name: str, source: str = "") -> str:
+        """Append a node; a taken name gets the first free suffix `_2`, `_3`, ... Returns the name used."""
+        base = sanitized(name)
+        unique, count = base, 1
+        while unique in self.types:
+            count += 1
+            unique = f"{base}_{count}"
+        node_type = infer(op, [self.types[x] for x in operands(op)])
+        self.nodes.append(Node(name=unique, op=op, type=node_type, source=source or name))
+        self.types[unique] = node_type
+        return unique
+
+    def output(self, name: str, value: str) -> None:
+        """Declare a result."""
+        self.outputs.append(Output(name=sanitized(name), value=value))
+
+    def build(self) -> Graph:
+        """Return the finished graph."""
+        return Graph(nodes=tuple(self.nodes), outputs=tuple(self.outputs))
+
+
+def sanitized(name: str) -> str:
+    """Turn any layer name into an identifier: letters, digits, `_` and `.`, not starting with a digit."""
+    cleaned = re.sub(r"[^A-Za-z0-9_.]", "_", name.replace("/", "."))
+    cleaned = re.sub(r"\.+", ".", cleaned).strip(".") or "value"
+    return cleaned if not cleaned[0].isdigit() else f"v{cleaned}"

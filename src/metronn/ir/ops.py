@@ -1,0 +1,176 @@
+"""The ops: a closed union of frozen dataclasses. Every op is exact; only Requantize and Lookup lose information.
+
+`docs/ir.md` is the normative description. Fields that name other values hold their names; `operands` lists them.
+Shapes never include the batch axis.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import assert_never
+
+from metronn.ir.arrays import IntArray
+from metronn.ir.types import Range
+
+
+class Rounding(enum.Enum):
+    """Rounding modes, named as in `ap_fixed`."""
+
+    TRN = "TRN"
+    TRN_ZERO = "TRN_ZERO"
+    RND = "RND"
+    RND_ZERO = "RND_ZERO"
+    RND_INF = "RND_INF"
+    RND_MIN_INF = "RND_MIN_INF"
+    RND_CONV = "RND_CONV"
+
+
+class Overflow(enum.Enum):
+    """Overflow modes, named as in `ap_fixed`."""
+
+    WRAP = "WRAP"
+    SAT = "SAT"
+    SAT_ZERO = "SAT_ZERO"
+    SAT_SYM = "SAT_SYM"
+
+
+class ExtremumKind(enum.Enum):
+    """Which of two values Extremum keeps."""
+
+    MAX = "max"
+    MIN = "min"
+
+
+class ReduceKind(enum.Enum):
+    """What Reduce does along its axes."""
+
+    SUM = "sum"
+    MAX = "max"
+    MIN = "min"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """y = what the event brings. The range is a promise of the sender; the emulator checks it."""
+
+    shape: tuple[int, ...]
+    range: Range
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constant:
+    """y = values * 2**-frac; bounds are the values themselves, per element."""
+
+    values: IntArray
+    frac: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rewire:
+    """y.flat[k] = concatenation of all x.flat [index[k]], or 0 where index[k] = -1.
+
+    Any static movement of elements: reshape, transpose, slice, split, concat, pad, crop, upsample.
+    """
+
+    xs: tuple[str, ...]
+    index: IntArray
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Linear:
+    """y[..., o] = sum_i x[..., i] * weight[i, o] + bias[o], exact.
+
+    weight [n_in, n_out] has `weight_frac` fraction bits, bias [n_out] those of the result:
+    y.frac = max(x.frac) + weight_frac. Inputs of a smaller frac are shifted up to the largest.
+    """
+
+    x: str
+    weight: IntArray
+    bias: IntArray
+    weight_frac: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Add:
+    """y = x + y, or x - y; shapes broadcast as in NumPy; y.frac = the larger frac, element by element."""
+
+    x: str
+    y: str
+    subtract: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Multiply:
+    """y = x * y; shapes broadcast; fracs add."""
+
+    x: str
+    y: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extremum:
+    """y = max(x, y) or min(x, y) as real numbers; shapes broadcast; y.frac = the larger frac."""
+
+    x: str
+    y: str
+    kind: ExtremumKind = ExtremumKind.MAX
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reduce:
+    """y = sum, max or min along `axes`, which vanish from the shape; y.frac = the largest frac reduced over."""
+
+    x: str
+    axes: tuple[int, ...]
+    kind: ReduceKind = ReduceKind.SUM
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requantize:
+    """y = overflow(round(x * 2**(out.frac - x.frac))). Shape unchanged. Modes as in ap_fixed.
+
+    WRAP needs `out` to be a full two's complement or unsigned range; SAT takes any bounds.
+    """
+
+    x: str
+    out: Range
+    rounding: Rounding = Rounding.TRN
+    overflow: Overflow = Overflow.WRAP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lookup:
+    """y = table[x - lowest code of x], in integer codes, with `frac` fraction bits.
+
+    One table serves all elements: it has an entry for every code from the lowest to the highest that any element
+    can take, and x needs one frac for all elements.
+    """
+
+    x: str
+    table: IntArray
+    frac: int = 0
+
+
+Op = Input | Constant | Rewire | Linear | Add | Multiply | Extremum | Reduce | Requantize | Lookup
+
+
+def operands(op: Op) -> tuple[str, ...]:
+    """Return the names of the values the op reads, in order."""
+    match op:
+        case Input() | Constant():
+            return ()
+        case Rewire():
+            return op.xs
+        case Linear() | Reduce() | Requantize() | Lookup():
+            return (op.x,)
+        case Add() | Multiply() | Extremum():
+            return (op.x, op.y)
+        case _:
+            assert_never(op)
+
+
+def op_name(op: Op) -> str:
+    """Return the lower-case name of the op, as in the text form."""
+    return type(op).__name__.lower()

@@ -1,0 +1,286 @@
+"""RealGraph: a trained network over real numbers, before quantization. Shapes never include the batch axis.
+
+It has the movement and arithmetic ops of the integer IR with float constants, plus smooth functions and softmax,
+which quantization replaces by tables. `docs/ir.md` says how each becomes integer ops.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, assert_never
+
+import numpy as np
+import numpy.typing as npt
+
+from metronn.ir.arrays import IntArray
+from metronn.ir.graph import sanitized
+from metronn.ir.ops import ExtremumKind, ReduceKind
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FloatArray:
+    """An immutable float64 array compared and hashed by content."""
+
+    array: Floats
+    digest: str = field(repr=False)
+
+    @staticmethod
+    def of(values: object) -> FloatArray:
+        """Copy and freeze the values."""
+        array = np.array(values, dtype=np.float64)
+        array.flags.writeable = False
+        return FloatArray(array, hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest())
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the array's shape."""
+        return tuple(int(n) for n in self.array.shape)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal when shape and every bit are."""
+        return isinstance(other, FloatArray) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        """Hash of the content."""
+        return hash(self.digest)
+
+
+class FunctionKind(enum.Enum):
+    """Smooth functions of one variable; each becomes a table."""
+
+    SIGMOID = "sigmoid"
+    TANH = "tanh"
+    EXP = "exp"
+    RECIPROCAL = "reciprocal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealInput:
+    """What the event brings."""
+
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealConstant:
+    """Constant values."""
+
+    values: FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealRewire:
+    """Static movement of elements, as `ir.ops.Rewire`; -1 in the index gives 0."""
+
+    xs: tuple[str, ...]
+    index: IntArray
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealLinear:
+    """y[..., o] = sum_i x[..., i] weight[i, o] + bias[o]."""
+
+    x: str
+    weight: FloatArray
+    bias: FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealAdd:
+    """x + y or x - y, broadcast as in NumPy."""
+
+    x: str
+    y: str
+    subtract: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealMultiply:
+    """x * y, broadcast."""
+
+    x: str
+    y: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealExtremum:
+    """max or min of x and y, broadcast."""
+
+    x: str
+    y: str
+    kind: ExtremumKind = ExtremumKind.MAX
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealReduce:
+    """Sum, max or min along `axes`, which vanish."""
+
+    x: str
+    axes: tuple[int, ...]
+    kind: ReduceKind = ReduceKind.SUM
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealFunction:
+    """A smooth function, element by element."""
+
+    x: str
+    kind: FunctionKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealSoftmax:
+    """exp(x - max) / sum exp(x - max) along one axis."""
+
+    x: str
+    axis: int
+
+
+RealOp = (
+    RealInput
+    | RealConstant
+    | RealRewire
+    | RealLinear
+    | RealAdd
+    | RealMultiply
+    | RealExtremum
+    | RealReduce
+    | RealFunction
+    | RealSoftmax
+)
+
+
+def real_operands(op: RealOp) -> tuple[str, ...]:
+    """Return the names of the values the op reads, in order."""
+    match op:
+        case RealInput() | RealConstant():
+            return ()
+        case RealRewire():
+            return op.xs
+        case RealLinear() | RealReduce() | RealFunction() | RealSoftmax():
+            return (op.x,)
+        case RealAdd() | RealMultiply() | RealExtremum():
+            return (op.x, op.y)
+        case _:
+            assert_never(op)
+
+
+def real_shape(op: RealOp, shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
+    """Return the shape of the result; raises ValueError saying what does not fit."""
+    match op:
+        case RealInput():
+            return op.shape
+        case RealConstant():
+            return op.values.shape
+        case RealRewire():
+            low, high = op.index.bounds()
+            total = sum(math.prod(s) for s in shapes)
+            if math.prod(op.shape) != len(op.index.ints()) or low < -1 or high >= total:
+                raise ValueError(f"rewire of {total} elements to shape {op.shape}: index {low}..{high} does not fit")
+            return op.shape
+        case RealLinear():
+            if not shapes[0] or op.weight.shape[:1] != shapes[0][-1:] or op.bias.shape != op.weight.shape[1:]:
+                raise ValueError(f"weight {op.weight.shape} and bias {op.bias.shape} do not fit an input {shapes[0]}")
+            return (*shapes[0][:-1], op.weight.shape[1])
+        case RealAdd() | RealMultiply() | RealExtremum():
+            try:
+                return tuple(int(n) for n in np.broadcast_shapes(*shapes))
+            except ValueError:
+                raise ValueError(f"shapes {shapes[0]} and {shapes[1]} do not broadcast") from None
+        case RealReduce():
+            if any(not 0 <= a < len(shapes[0]) for a in op.axes):
+                raise ValueError(f"axes {op.axes} are not axes of shape {shapes[0]}")
+            return tuple(n for a, n in enumerate(shapes[0]) if a not in op.axes)
+        case RealFunction():
+            return shapes[0]
+        case RealSoftmax():
+            if not 0 <= op.axis < len(shapes[0]):
+                raise ValueError(f"axis {op.axis} is not an axis of shape {shapes[0]}")
+            return shapes[0]
+        case _:
+            assert_never(op)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealNode:
+    """One value: its name, op, shape and source layer."""
+
+    name: str
+    op: RealOp
+    shape: tuple[int, ...]
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealGraph:
+    """A trained network over real numbers; nodes in topological order. `outputs` maps output name to value name."""
+
+    nodes: tuple[RealNode, ...]
+    outputs: tuple[tuple[str, str], ...]
+
+    @cached_property
+    def by_name(self) -> Mapping[str, RealNode]:
+        """Nodes by name."""
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def inputs(self) -> tuple[RealNode, ...]:
+        """The input nodes, in order."""
+        return tuple(node for node in self.nodes if isinstance(node.op, RealInput))
+
+    @cached_property
+    def uses(self) -> Mapping[str, tuple[str, ...]]:
+        """For each value, the names of the nodes that read it."""
+        readers: dict[str, list[str]] = {node.name: [] for node in self.nodes}
+        for node in self.nodes:
+            for name in dict.fromkeys(real_operands(node.op)):
+                readers[name].append(node.name)
+        return {name: tuple(users) for name, users in readers.items()}
+
+
+@dataclass(slots=True)
+class RealGraphBuilder:
+    """Builds a RealGraph node by node; `add` returns the name of the new value."""
+
+    nodes: list[RealNode] = field(default_factory=list)
+    outputs: list[tuple[str, str]] = field(default_factory=list)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def add(self, op: RealOp, name: str, source: str = "") -> str:
+        """Append a node; a taken name gets the first free suffix. Raises ValueError when shapes do not fit."""
+        base = sanitized(name)
+        unique, count = base, 1
+        while unique in self.shapes:
+            count += 1
+            unique = f"{base}_{count}"
+        shape = real_shape(op, [self.shapes[x] for x in real_operands(op)])
+        self.nodes.append(RealNode(name=unique, op=op, shape=shape, source=source or name))
+        self.shapes[unique] = shape
+        return unique
+
+    def output(self, name: str, value: str) -> None:
+        """Declare a result."""
+        self.outputs.append((sanitized(name), value))
+
+    def build(self) -> RealGraph:
+        """Return the finished network."""
+        return RealGraph(nodes=tuple(self.nodes), outputs=tuple(self.outputs))
+
+
+def real_op_arrays(op: RealOp) -> tuple[Any, ...]:
+    """Return the float constants inside an op, for checks on NaN and infinities."""
+    match op:
+        case RealConstant():
+            return (op.values,)
+        case RealLinear():
+            return (op.weight, op.bias)
+        case _:
+            return ()

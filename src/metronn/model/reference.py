@@ -1,0 +1,113 @@
+"""The float64 reference of a RealGraph: what the trained network computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import assert_never
+
+import numpy as np
+
+from metronn.errors import ModelError
+from metronn.ir.ops import ExtremumKind, ReduceKind
+from metronn.model.graph import (
+    Floats,
+    FunctionKind,
+    RealAdd,
+    RealConstant,
+    RealExtremum,
+    RealFunction,
+    RealGraph,
+    RealInput,
+    RealLinear,
+    RealMultiply,
+    RealNode,
+    RealReduce,
+    RealRewire,
+    RealSoftmax,
+)
+
+
+def apply_function(kind: FunctionKind, x: Floats) -> Floats:
+    """Evaluate a smooth function in float64."""
+    match kind:
+        case FunctionKind.SIGMOID:
+            return np.where(x >= 0, 1 / (1 + np.exp(-np.abs(x))), 1 - 1 / (1 + np.exp(-np.abs(x))))
+        case FunctionKind.TANH:
+            return np.tanh(x)
+        case FunctionKind.EXP:
+            return np.exp(x)
+        case FunctionKind.RECIPROCAL:
+            return 1 / x
+        case _:
+            assert_never(kind)
+
+
+def run_reference(
+    graph: RealGraph, inputs: Mapping[str, Floats], tap: Callable[[RealNode, Floats], None] | None = None
+) -> dict[str, Floats]:
+    """Run floats of shape (events, *shape) through the network; returns outputs by name.
+
+    `tap`, when given, sees every node's values. Raises ModelError on a missing input or a wrong shape.
+    """
+    values: dict[str, Floats] = {}
+    for node in graph.nodes:
+        if isinstance(node.op, RealInput):
+            if node.name not in inputs:
+                raise ModelError(f"input {node.name}: no data; found {', '.join(sorted(inputs)) or 'nothing'}")
+            if inputs[node.name].shape[1:] != node.shape:
+                found = inputs[node.name].shape[1:]
+                raise ModelError(f"input {node.name}: shape per event is {found}, allowed is {node.shape}")
+        values[node.name] = _evaluate(node, values, inputs)
+        if tap is not None:
+            tap(node, values[node.name])
+    return {name: values[value] for name, value in graph.outputs}
+
+
+def _evaluate(node: RealNode, values: Mapping[str, Floats], inputs: Mapping[str, Floats]) -> Floats:
+    op = node.op
+    match op:
+        case RealInput():
+            return np.asarray(inputs[node.name], dtype=np.float64)
+        case RealConstant():
+            return op.values.array[np.newaxis]
+        case RealRewire():
+            return _rewire(op, [values[x] for x in op.xs])
+        case RealLinear():
+            return np.asarray(values[op.x] @ op.weight.array + op.bias.array)
+        case RealAdd():
+            x, y = _pair(values[op.x], values[op.y])
+            return x - y if op.subtract else x + y
+        case RealMultiply():
+            x, y = _pair(values[op.x], values[op.y])
+            return x * y
+        case RealExtremum():
+            x, y = _pair(values[op.x], values[op.y])
+            return np.maximum(x, y) if op.kind is ExtremumKind.MAX else np.minimum(x, y)
+        case RealReduce():
+            axes = tuple(axis + 1 for axis in op.axes)
+            reduce = {ReduceKind.SUM: np.sum, ReduceKind.MAX: np.max, ReduceKind.MIN: np.min}[op.kind]
+            return np.asarray(reduce(values[op.x], axis=axes))
+        case RealFunction():
+            return apply_function(op.kind, values[op.x])
+        case RealSoftmax():
+            x = values[op.x]
+            shifted = np.exp(x - x.max(axis=op.axis + 1, keepdims=True))
+            return np.asarray(shifted / shifted.sum(axis=op.axis + 1, keepdims=True))
+        case _:
+            assert_never(op)
+
+
+def _pair(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Insert axes behind the batch axis so that the event shapes broadcast from the right."""
+    rank = max(x.ndim, y.ndim)
+    return (
+        x.reshape(x.shape[0], *(1,) * (rank - x.ndim), *x.shape[1:]),
+        y.reshape(y.shape[0], *(1,) * (rank - y.ndim), *y.shape[1:]),
+    )
+
+
+def _rewire(op: RealRewire, xs: list[Floats]) -> Floats:
+    events = max(x.shape[0] for x in xs)
+    joined = np.concatenate([np.broadcast_to(x.reshape(x.shape[0], -1), (events, x[0].size)) for x in xs], axis=1)
+    padded = np.concatenate([joined, np.zeros((events, 1))], axis=1)
+    return padded[:, op.index.array.ravel()].reshape(events, *op.shape)
