@@ -151,7 +151,7 @@ class Board(Table):
         return sum(group.lanes for group in self.transceivers if group.line_rate_gbps >= line_rate_gbps)
 
     def budget(self, device: Device) -> Resources:
-        """What of `device` a network may use on this board; every resource rounded down."""
+        """Return what of `device` a network may use on this board; every resource rounded down."""
         whole_device, share = device.resources, self.usable_fraction
         return Resources(
             lut=whole_device.scaled(share.lut).lut,
@@ -163,7 +163,7 @@ class Board(Table):
 
 
 def boards_directory() -> Path:
-    """The folder with `devices/`, `boards/` and `systems/`: package data, or `boards/` of the checkout.
+    """Find the folder with `devices/`, `boards/` and `systems/`: package data, or `boards/` of the checkout.
 
     Raises ModelError when neither exists.
     """
@@ -172,36 +172,36 @@ def boards_directory() -> Path:
     for directory in (packaged, checkout):
         if (directory / "devices").is_dir():
             return directory
-    raise ModelError(f"hardware descriptions not found: neither {packaged} nor {checkout} exists; install metronn again")
+    raise ModelError(f"hardware descriptions not found: {packaged} and {checkout} do not exist; install metronn again")
 
 
 def list_devices(roots: tuple[Path, ...] | None = None) -> tuple[str, ...]:
-    """Names of the known devices, sorted."""
+    """Return the names of the known devices, sorted."""
     return _names("devices", roots)
 
 
 def list_boards(roots: tuple[Path, ...] | None = None) -> tuple[str, ...]:
-    """Names of the known boards, sorted."""
+    """Return the names of the known boards, sorted."""
     return _names("boards", roots)
 
 
 def list_systems(roots: tuple[Path, ...] | None = None) -> tuple[str, ...]:
-    """Names of the known systems, sorted."""
+    """Return the names of the known systems, sorted."""
     return _names("systems", roots)
 
 
 def load_device(name: str, roots: tuple[Path, ...] | None = None) -> Device:
-    """The device called `name`. Raises ModelError: unknown name, or everything wrong in its file."""
+    """Read the device called `name`. Raises ModelError: unknown name, or everything wrong in its file."""
     return _load(Device, "device", name, roots, lambda device: device.name)
 
 
 def load_board(name: str, roots: tuple[Path, ...] | None = None) -> Board:
-    """The board called `name`. Raises ModelError: unknown name, or everything wrong in its file."""
+    """Read the board called `name`. Raises ModelError: unknown name, or everything wrong in its file."""
     return _load(Board, "board", name, roots, lambda board: board.name)
 
 
 def find_file(kind: str, name: str, roots: tuple[Path, ...] | None = None) -> Path:
-    """The file of the `kind` ("device", "board", "system") called `name`: the first root that has it wins.
+    """Find the file of the `kind` ("device", "board", "system") called `name`: the first root that has it wins.
 
     Raises ModelError with the nearest and all known names.
     """
@@ -232,7 +232,7 @@ def _load(
 
 
 def board_table() -> list[dict[str, str | int | float]]:
-    """One row per known board, sorted by name: the device, its resources, and the share a network may use."""
+    """Return one row per known board, sorted by name: the device, its resources, and the share a network may use."""
     return [_row(load_board(name)) for name in list_boards()]
 
 

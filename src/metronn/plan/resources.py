@@ -19,7 +19,7 @@ class Resources:
     uram: int = 0
 
     def __add__(self, other: "Resources") -> "Resources":
-        """The sum, resource by resource."""
+        """Add resource by resource."""
         return Resources(
             lut=self.lut + other.lut,
             ff=self.ff + other.ff,
@@ -29,7 +29,7 @@ class Resources:
         )
 
     def scaled(self, factor: float) -> "Resources":
-        """`factor` times these resources, each rounded down to a whole block (`bram36` to half a unit)."""
+        """Multiply by `factor`, each resource rounded down to a whole block (`bram36` to half a unit)."""
         return Resources(
             lut=_floor(self.lut * factor),
             ff=_floor(self.ff * factor),
@@ -39,25 +39,25 @@ class Resources:
         )
 
     def exceeds(self, budget: "Resources") -> tuple[str, ...]:
-        """Names of the resources of which more is needed here than `budget` has; empty when it fits."""
+        """Name the resources of which more is needed here than `budget` has; empty when it fits."""
         return tuple(name for name in RESOURCE_NAMES if getattr(self, name) > getattr(budget, name))
 
     def fits(self, budget: "Resources") -> bool:
-        """True when no resource exceeds `budget`."""
+        """Tell whether no resource exceeds `budget`."""
         return not self.exceeds(budget)
 
     def utilisation(self, budget: "Resources") -> dict[str, float]:
-        """Need divided by budget, by resource name; 0 where nothing is needed, infinity where none exists."""
+        """Divide need by budget, by resource name; 0 where nothing is needed, infinity where none exists."""
         return {name: _ratio(getattr(self, name), getattr(budget, name)) for name in RESOURCE_NAMES}
 
     def worst_utilisation(self, budget: "Resources") -> tuple[str, float]:
-        """The resource that binds first and its need divided by its budget."""
+        """Return the resource that binds first and its need divided by its budget."""
         ratios = self.utilisation(budget)
         name = max(RESOURCE_NAMES, key=lambda candidate: ratios[candidate])
         return name, ratios[name]
 
     def as_dict(self) -> dict[str, float]:
-        """The counts by resource name, in the order of the fields."""
+        """Return the counts by resource name, in the order of the fields."""
         return {name: getattr(self, name) for name in RESOURCE_NAMES}
 
 

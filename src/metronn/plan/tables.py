@@ -78,7 +78,7 @@ def parse(model: type[TableType], data: Mapping[str, Any], where: str) -> TableT
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
-    """Message for a name that is not known: the nearest known name and the list of them all."""
+    """Word the message for a name that is not known: the nearest known name and the list of them all."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ";"
@@ -118,7 +118,7 @@ def _describe(model: type[BaseModel], item: Any) -> str:  # noqa: ANN401 (pydant
 
 
 def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The keys that the table at `location` inside a `model` may have."""
+    """List the keys that the table at `location` inside a `model` may have."""
     for part in location:
         if isinstance(part, str):
             by_key = {field.alias or name: field for name, field in model.model_fields.items()}
