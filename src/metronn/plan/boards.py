@@ -26,6 +26,10 @@ from metronn.plan.tables import (
 
 BRAM36_KBIT = 36
 """Kilobits (1024 bits) in the unit in which block RAM of every vendor is planned."""
+PACKAGED = Path(str(package_resources.files("metronn"))) / "_data" / "boards"
+"""Where an installed metronn has the hardware descriptions."""
+CHECKOUT = Path(__file__).resolve().parents[3] / "boards"
+"""Where a checkout of the repository has them."""
 
 Fraction01 = Annotated[float, number(0, 1)]
 
@@ -92,9 +96,7 @@ class Device(Table):
     def resources(self) -> Resources:
         """All that the device has; block RAM in units of 36 Kb, rounded down to half a unit."""
         half_units = 2 * self.bram_kbit // BRAM36_KBIT
-        return Resources(
-            lut=self.lut, ff=self.ff, dsp=self.dsp.count, bram36=half_units / 2, uram=self.uram.count
-        )
+        return Resources(lut=self.lut, ff=self.ff, dsp=self.dsp.count, bram36=half_units / 2, uram=self.uram.count)
 
 
 class Transceivers(Table):
@@ -167,12 +169,10 @@ def boards_directory() -> Path:
 
     Raises ModelError when neither exists.
     """
-    packaged = Path(str(package_resources.files("metronn"))) / "_data" / "boards"
-    checkout = Path(__file__).resolve().parents[3] / "boards"
-    for directory in (packaged, checkout):
+    for directory in (PACKAGED, CHECKOUT):
         if (directory / "devices").is_dir():
             return directory
-    raise ModelError(f"hardware descriptions not found: {packaged} and {checkout} do not exist; install metronn again")
+    raise ModelError(f"hardware descriptions not found: {PACKAGED} and {CHECKOUT} do not exist; install metronn again")
 
 
 def list_devices(roots: tuple[Path, ...] | None = None) -> tuple[str, ...]:
@@ -207,9 +207,10 @@ def find_file(kind: str, name: str, roots: tuple[Path, ...] | None = None) -> Pa
     """
     folder = f"{kind}s"
     for root in _search(roots):
-        path = root / folder / f"{name}.toml"
-        if path.name == f"{Path(name).name}.toml" and path.is_file():
-            return path
+        # The names are compared, never joined to a path, so that a name cannot lead out of the folder.
+        for path in (root / folder).glob("*.toml"):
+            if path.stem == name:
+                return path
     raise ModelError(unknown_name(kind, name, _names(folder, roots)))
 
 

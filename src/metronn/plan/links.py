@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, model_validator
 
-from metronn.plan.tables import FrequencyMhz, Lanes, LineRateGbps, Table, number, whole
+from metronn.plan.tables import FrequencyMhz, Lanes, LineRateGbps, Table, number, plain, whole
 
 
 class Encoding(StrEnum):
@@ -59,8 +59,8 @@ class LinkSettings(Table):
     def _latency_bounds_are_ordered(self) -> "LinkSettings":
         if self.latency_min_ns > self.latency_max_ns:
             raise ValueError(
-                f"latency_min_ns must not be above latency_max_ns, found {self.latency_min_ns:g} and "
-                f"{self.latency_max_ns:g}"
+                f"latency_min_ns must not be above latency_max_ns, found {plain(self.latency_min_ns)} and "
+                f"{plain(self.latency_max_ns)}"
             )
         return self
 
@@ -99,11 +99,12 @@ class Link(LinkSettings):
         if bits * exact(self.clock_mhz) <= carried * 1000:
             return []
         highest_mhz = math.floor(carried * 1000 / bits * 100) / 100
+        need_gbps = float(bits * exact(self.clock_mhz) / 1000)
         return [
             f"link {self.from_fpga} -> {self.to_fpga}: {bits} bits a cycle ({self.word_width_bits} word + "
-            f"{self.sideband_bits} sideband) at {self.clock_mhz:g} MHz need {bits * self.clock_mhz / 1000:g} Gb/s "
-            f"a lane; {self.line_rate_gbps:g} Gb/s with {self.encoding.value} carry {float(carried):g} Gb/s. "
-            f"Lower the clock to {highest_mhz:g} MHz, narrow the word, or raise the line rate."
+            f"{self.sideband_bits} sideband) at {plain(self.clock_mhz)} MHz need {plain(need_gbps)} Gb/s a lane; "
+            f"{plain(self.line_rate_gbps)} Gb/s with {self.encoding.value} carry {plain(float(carried))} Gb/s. "
+            f"Lower the clock to {plain(highest_mhz)} MHz, narrow the word, or raise the line rate."
         ]
 
 

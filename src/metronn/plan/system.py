@@ -2,6 +2,7 @@
 
 import math
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +28,7 @@ from metronn.plan.tables import (
     Text,
     collect,
     parse,
+    plain,
     read_toml,
     unknown_name,
     whole,
@@ -212,8 +214,7 @@ def load_system(name_or_path: str | os.PathLike[str], search: Path | None = None
     file = collect(problems, lambda: parse(_SystemFile, data, str(path)))
     if file is None:
         # Unknown boards are listed together with the wrong keys.
-        for name, board in _named_boards(data):
-            _fpga(name, board, str(path), roots, problems)
+        _fpgas(_named_boards(data), str(path), roots, problems)
         raise ModelError("\n".join(dict.fromkeys(problems)))
     return _resolve(file, str(path), roots)
 
@@ -232,7 +233,7 @@ def _named_boards(data: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _resolve(file: _SystemFile, where: str, roots: tuple[Path, ...]) -> System:
     problems: list[str] = []
-    fpgas = [_fpga(name, board, where, roots, problems) for name, board in file.board_entries()]
+    fpgas = _fpgas(file.board_entries(), where, roots, problems)
     names = [name for name, _ in file.board_entries()]
     for name in sorted({name for name in names if names.count(name) > 1}):
         problems.append(f"{where}: two boards are named {name!r}; names must differ")
@@ -251,24 +252,36 @@ def _resolve(file: _SystemFile, where: str, roots: tuple[Path, ...]) -> System:
         clock_mhz=file.clock_mhz,
         ii=file.ii or _event_distance(file.clock_mhz, rate or DEFAULT_EVENT_RATE_MHZ),
         event_rate_mhz=rate,
-        fpgas=tuple(fpga for fpga in fpgas if fpga is not None),
+        fpgas=fpgas,
         links=tuple(links),
     )
     system.check()
     return system
 
 
-def _fpga(name: str, board_name: str, where: str, roots: tuple[Path, ...], problems: list[str]) -> Fpga | None:
-    """Resolve one FPGA; None with the reasons added to `problems` when that fails."""
-    found: list[str] = []
-    board = collect(found, lambda: load_board(board_name, roots))
-    device = None if board is None else collect(found, lambda: load_device(board.device, roots))
-    problems.extend(
-        f"{where}: FPGA {name!r}: {problem}" if problem.startswith("unknown") else problem for problem in found
+def _fpgas(
+    entries: list[tuple[str, str]], where: str, roots: tuple[Path, ...], problems: list[str]
+) -> tuple[Fpga, ...]:
+    """Resolve the FPGAs of (name, board) pairs; what cannot be resolved is left out and added to `problems`."""
+    users: dict[str, list[str]] = {}
+    for name, board_name in entries:
+        users.setdefault(board_name, []).append(name)
+    resolved: dict[str, tuple[Board, Device]] = {}
+    for board_name, names in users.items():
+        found: list[str] = []
+        board = collect(found, partial(load_board, board_name, roots))
+        device = None
+        if board is not None:
+            device = collect(found, partial(load_device, board.device, roots), f"board {board_name!r}: ")
+        problems.extend(f"{where}: {', '.join(names)}: {problem}" for problem in found)
+        if board is not None and device is not None:
+            resolved[board_name] = (board, device)
+    return tuple(
+        Fpga(name=name, board=board, device=device, budget=board.budget(device))
+        for name, board_name in entries
+        if board_name in resolved
+        for board, device in (resolved[board_name],)
     )
-    if board is None or device is None:
-        return None
-    return Fpga(name=name, board=board, device=device, budget=board.budget(device))
 
 
 def _event_distance(clock_mhz: float, event_rate_mhz: float) -> int:
@@ -279,16 +292,20 @@ def _event_distance(clock_mhz: float, event_rate_mhz: float) -> int:
 def _timing_problems(system: System) -> list[str]:
     problems = []
     if system.event_rate_mhz is not None and not 1 <= system.ii <= MAX_II:
+        distance = float(exact(system.clock_mhz) / exact(system.event_rate_mhz))
         problems.append(
-            f"event_rate_mhz {system.event_rate_mhz:g} at {system.clock_mhz:g} MHz is an event every {system.ii} cycles "
-            f"(rounded down); allowed are 1 to {MAX_II}"
+            f"event_rate_mhz {plain(system.event_rate_mhz)} at {plain(system.clock_mhz)} MHz is an event every "
+            f"{plain(distance)} cycles; allowed are 1 to {MAX_II}. Change the clock or the event rate."
         )
+    slow: dict[Device, list[str]] = {}
     for fpga in system.fpgas:
         if system.clock_mhz > fpga.device.clock_limit_mhz:
-            problems.append(
-                f"FPGA {fpga.name!r}: clock_mhz {system.clock_mhz:g} is above the {fpga.device.clock_limit_mhz:g} MHz "
-                f"that the clock network of {fpga.device.name} (speed grade {fpga.device.speed_grade}) allows"
-            )
+            slow.setdefault(fpga.device, []).append(fpga.name)
+    for device, names in slow.items():
+        problems.append(
+            f"clock_mhz {plain(system.clock_mhz)} is above the {plain(device.clock_limit_mhz)} MHz that the clock "
+            f"network of {device.name}, speed grade {device.speed_grade}, allows ({', '.join(names)})"
+        )
     return problems
 
 
@@ -315,6 +332,6 @@ def _lane_problems(system: System) -> list[str]:
             if have < link.lanes:
                 problems.append(
                     f"link {link.from_fpga} -> {link.to_fpga}: needs {link.lanes} lanes of "
-                    f"{link.line_rate_gbps:g} Gb/s, {end} ({boards[end].name}) has {have}"
+                    f"{plain(link.line_rate_gbps)} Gb/s, {end} ({boards[end].name}) has {have}"
                 )
     return problems

@@ -35,10 +35,15 @@ def number(low: float, high: float) -> BeforeValidator:
     def check(value: object) -> object:
         # Written so that NaN is refused too.
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise ValueError(f"must be a number from {low:g} to {high:g}, found {value!r}")
+            raise ValueError(f"must be a number from {plain(low)} to {plain(high)}, found {value!r}")
         return float(value)
 
     return BeforeValidator(check)
+
+
+def plain(value: float) -> str:
+    """Write a number in full, without an exponent for common sizes."""
+    return f"{value:.10g}"
 
 
 def _text(value: object) -> object:
@@ -85,12 +90,12 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {kind} {name!r}{hint} known {kind}s: {', '.join(names) or 'none'}"
 
 
-def collect(problems: list[str], action: Callable[[], TableType]) -> TableType | None:
-    """Run `action`; on a ModelError add its lines to `problems` and return None."""
+def collect(problems: list[str], action: Callable[[], TableType], prefix: str = "") -> TableType | None:
+    """Run `action`; on a ModelError add its lines, each after `prefix`, to `problems` and return None."""
     try:
         return action()
     except ModelError as error:
-        problems.extend(error.message.splitlines())
+        problems.extend(prefix + line for line in error.message.splitlines())
         return None
 
 
