@@ -8,9 +8,16 @@ import pytest
 from metronn.errors import ModelError
 from metronn.plan.boards import list_devices, load_board, load_device
 from metronn.plan.resources import Resources
-from metronn.plan.system import Encoding, System, board_table, boards_directory, list_boards, list_systems, load_system
+from metronn.plan.system import (
+    Encoding,
+    System,
+    board_table,
+    boards_directory,
+    list_boards,
+    list_systems,
+    load_system,
+)
 from metronn.plan.tables import read_toml
-
 
 BOARD = """\
 name = "bench"
@@ -458,3 +465,11 @@ def test_missing_descriptions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be read: Is a directory$"):
         read_toml(tmp_path)
+
+
+def test_the_example_of_the_readme_loads(tmp_path: Path) -> None:
+    readme = (boards_directory() / "README.md").read_text(encoding="utf-8")
+    example = readme.split("```toml\n")[1].split("```")[0]
+    write(tmp_path, BOARD.replace('"bench"', '"mycard"'), "boards/mycard.toml")
+    system = load_system(write(tmp_path, example, "mylab.toml"))
+    assert (system.ii, [fpga.name for fpga in system.fpgas]) == (6, ["front", "back"])
