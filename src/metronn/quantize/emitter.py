@@ -1,0 +1,55 @@
+"""Growing an integer graph while it runs: every value added is also computed for the calibration events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from metronn.emulate.numpy import evaluate
+from metronn.ir.arrays import Array, IntArray
+from metronn.ir.graph import Graph, GraphBuilder, Node
+from metronn.ir.ops import Constant, Op, operands
+from metronn.ir.types import TensorType
+from metronn.model.graph import Floats
+from metronn.quantize.codes import decode
+from metronn.quantize.fixed import Rounded
+
+
+@dataclass(slots=True)
+class Emitter:
+    """A GraphBuilder that knows the codes of every value on the calibration events (`inputs`: codes by name)."""
+
+    inputs: dict[str, Array] = field(default_factory=dict)
+    builder: GraphBuilder = field(default_factory=GraphBuilder)
+    nodes: dict[str, Node] = field(default_factory=dict)
+    codes: dict[str, Array] = field(default_factory=dict)
+    constants: dict[tuple[IntArray, int], str] = field(default_factory=dict)
+
+    def add(self, op: Op, name: str, source: str) -> str:
+        """Append a node and compute it; returns its name."""
+        unique = self.builder.add(op, name, source)
+        node = self.builder.nodes[-1]
+        needed = dict.fromkeys(operands(op))
+        step = Graph(nodes=(*(self.nodes[x] for x in needed), node), outputs=())
+        self.codes[unique] = evaluate(step, node, self.codes, self.inputs)
+        self.nodes[unique] = node
+        return unique
+
+    def constant(self, rounded: Rounded, name: str, source: str) -> str:
+        """Append a constant unless the same one is there already."""
+        key = (IntArray.of(rounded.codes), rounded.frac)
+        if key not in self.constants:
+            self.constants[key] = self.add(Constant(values=key[0], frac=rounded.frac), name, source)
+        return self.constants[key]
+
+    def type_of(self, name: str) -> TensorType:
+        """Type of a value."""
+        return self.nodes[name].type
+
+    def real(self, name: str) -> Floats:
+        """Values on the calibration events, as floats."""
+        return decode(self.codes[name], self.type_of(name))
+
+    def all_codes(self) -> Mapping[str, Array]:
+        """Codes of every value on the calibration events."""
+        return self.codes

@@ -1,0 +1,359 @@
+"""Real ops to integer ops, in graph order, with calibration events flowing along.
+
+A value has up to two integer forms: `exact`, the result of an op with all its bits, and `settled`, requantized to the
+width of activations. Ops with a constant, functions and outputs read the exact form, so that a layer becomes
+`Linear, Extremum with constants, Requantize`; everything else reads the settled one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import assert_never
+
+import numpy as np
+
+from metronn.ir.arrays import IntArray
+from metronn.ir.infer import aligned_bounds
+from metronn.ir.ops import Add, Extremum, Input, Linear, Lookup, Multiply, Overflow, Reduce, ReduceKind
+from metronn.ir.ops import Requantize, Rewire, Rounding
+from metronn.ir.types import Range, width_bits
+from metronn.model.graph import (
+    Floats,
+    RealAdd,
+    RealConstant,
+    RealExtremum,
+    RealFunction,
+    RealGraph,
+    RealInput,
+    RealLinear,
+    RealMultiply,
+    RealNode,
+    RealReduce,
+    RealRewire,
+    RealSoftmax,
+    real_operands,
+)
+from metronn.quantize.emitter import Emitter
+from metronn.quantize.fixed import (
+    choose_range,
+    covering_frac,
+    exact_grid,
+    round_at,
+    round_constant,
+    round_weights,
+)
+from metronn.quantize.options import Calibration, InputOptions, QuantizeOptions, Settings
+from metronn.quantize.softmax import lower_softmax
+from metronn.quantize.structure import constants_of, defers
+from metronn.quantize.tables import SATURATING, choose_table, result_range, table_entries, table_function
+
+INPUT_BITS = 16
+"""Widest automatic input."""
+MAX_OPERAND_BITS = 18
+"""Widest operand of a matrix after alignment: the narrow port of a multiplier is 18 bits."""
+MAX_EXACT_BITS = 40
+"""A wider value is requantized even where its readers could take it exact."""
+EVENTS_FOR_BIAS = 32
+"""Fewer calibration events say too little about a mean to correct a bias by."""
+GUARD_BITS = 4
+"""Inexact constants beside a value get this many fraction bits more than the value."""
+FINEST_TABLE_ERROR = 2.0**-10
+"""Default bound on a table's error where its result has a finer step than that."""
+
+
+@dataclass(slots=True, kw_only=True)
+class LayerRecord:
+    """What was decided for one layer. `real` and `value` name the float and the integer value to compare."""
+
+    source: str
+    kind: str
+    real: str = ""
+    value: str = ""
+    accumulator: str = ""
+    requantize: list[str] = field(default_factory=list)
+    weight_bits: int | None = None
+    weight_frac: int | None = None
+    weights: int = 0
+    weights_saturated: int = 0
+    table_entries: int | None = None
+    table_max_error: float | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Lowering:
+    """State of one run: the float network, its values on the calibration events, the integer graph so far."""
+
+    graph: RealGraph
+    options: QuantizeOptions
+    reference: Mapping[str, Floats]
+    encode_input: Callable[[RealNode, Range], None]
+    emitter: Emitter
+    constants: dict[str, Floats] = field(default_factory=dict)
+    exact: dict[str, str] = field(default_factory=dict)
+    settled: dict[str, str] = field(default_factory=dict)
+    records: list[LayerRecord] = field(default_factory=list)
+    record_of: dict[str, LayerRecord] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Lower every node and declare the outputs."""
+        self.constants = constants_of(self.graph, self.reference)
+        for node in self.graph.nodes:
+            if node.name not in self.constants:
+                self._lower(node)
+        for name, value in self.graph.outputs:
+            self._output(name, value)
+
+    def _lower(self, node: RealNode) -> None:
+        op, emit = node.op, self.emitter.add
+        match op:
+            case RealConstant():
+                raise AssertionError(f"{node.name} is constant")
+            case RealInput():
+                self._input(node)
+            case RealRewire():
+                xs = tuple(self._read(x, node) for x in op.xs)
+                self._keep(node, emit(Rewire(xs=xs, index=op.index, shape=op.shape), node.name, node.source))
+            case RealLinear():
+                self._linear(node, op)
+            case RealAdd():
+                x, y = self._pair(op.x, op.y, node)
+                self._settle(node, emit(Add(x=x, y=y, subtract=op.subtract), node.name, node.source))
+            case RealMultiply():
+                x, y = self._read(op.x, node), self._read(op.y, node)
+                self._settle(node, emit(Multiply(x=x, y=y), node.name, node.source))
+            case RealExtremum():
+                x, y = self._pair(op.x, op.y, node)
+                self._settle(node, emit(Extremum(x=x, y=y, kind=op.kind), node.name, node.source))
+            case RealReduce():
+                x = self._read(op.x, node)
+                value = emit(Reduce(x=x, axes=op.axes, kind=op.kind), node.name, node.source)
+                if op.kind is ReduceKind.SUM:
+                    self._settle(node, value)
+                else:
+                    self._keep(node, value)
+            case RealFunction():
+                self._function(node, op)
+            case RealSoftmax():
+                self._softmax(node, op)
+            case _:
+                assert_never(op)
+
+    # Operands
+
+    def _read(self, name: str, node: RealNode, near: str | None = None) -> str:
+        """Return the form of operand `name` that `node` reads; a constant is rounded, finely beside `near`."""
+        if name not in self.constants:
+            return self.exact[name] if defers(self.graph, self.constants, node, name) else self.settled[name]
+        values, source = self.constants[name], self.graph.by_name[name].source
+        rounded = round_constant(values, self._settings(source, node.source).weight_bits)
+        if near is not None and not np.array_equal(rounded.values, values):
+            rounded = round_at(values, self.emitter.type_of(near).range.max_frac + GUARD_BITS)
+        return self.emitter.constant(rounded, name, source)
+
+    def _pair(self, x: str, y: str, node: RealNode) -> tuple[str, str]:
+        """Return both operands of a sum or an extremum; a constant is rounded finely beside the other operand."""
+        if x in self.constants:
+            second = self._read(y, node)
+            return self._read(x, node, second), second
+        first = self._read(x, node)
+        return first, self._read(y, node, first)
+
+    def _settings(self, *sources: str) -> Settings:
+        return self.options.layer(*sources)
+
+    # Records
+
+    def _record(self, node: RealNode, kind: str) -> LayerRecord:
+        """Return the record of the layer the node finishes: that of the exact value it reads, or a new one."""
+        for name in real_operands(node.op):
+            inherits = name in self.record_of and self.exact.get(name) != self.settled.get(name)
+            if inherits and not isinstance(node.op, RealFunction | RealSoftmax | RealLinear):
+                return self.record_of[name]
+        record = LayerRecord(source=node.source, kind=kind)
+        self.records.append(record)
+        return record
+
+    # Results
+
+    def _keep(self, node: RealNode, value: str) -> None:
+        """Take a value as it is, in both forms."""
+        self.exact[node.name] = self.settled[node.name] = value
+
+    def _settle(self, node: RealNode, exact: str, kind: str = "elementwise") -> None:
+        """Take an exact value and requantize it where a reader needs that and it is not narrow enough already."""
+        record = self._record(node, kind)
+        self.record_of[node.name] = record
+        record.real, record.value = node.name, exact
+        self.exact[node.name] = exact
+        settings = self._settings(record.source, node.source)
+        codes = self.emitter.type_of(exact).range
+        users = (self.graph.by_name[user] for user in self.graph.uses[node.name])
+        needed = any(not defers(self.graph, self.constants, user, node.name) for user in users)
+        if isinstance(codes.frac, int) and codes.width_bits <= settings.activation_bits:
+            self.settled[node.name] = exact
+        elif needed or codes.width_bits > MAX_EXACT_BITS:
+            values = self.emitter.real(exact)
+            settled = self._requantize(exact, self._activation_range(values, codes, settings), node, settings)
+            record.requantize.append(settled)
+            record.value = self.settled[node.name] = settled
+            if codes.width_bits > MAX_EXACT_BITS:
+                self.exact[node.name] = settled
+
+    def _activation_range(self, values: Floats, codes: Range, settings: Settings) -> Range:
+        method = Calibration.MAX if settings.overflow is Overflow.WRAP else settings.calibration
+        bits, signed = settings.activation_bits, codes.signed
+        frac = settings.activation_frac
+        if frac is None:
+            chosen = choose_range(values, bits, signed=signed, method=method, percentile=self.options.percentile)
+            frac = min(chosen.max_frac, codes.max_frac)
+        return Range.fixed(bits, frac, signed=signed)
+
+    def _requantize(self, x: str, out: Range, node: RealNode, settings: Settings) -> str:
+        op = Requantize(x=x, out=out, rounding=settings.rounding, overflow=settings.overflow)
+        return self.emitter.add(op, f"{node.name}.q", node.source)
+
+    # Inputs and outputs
+
+    def _input(self, node: RealNode) -> None:
+        chosen = self._input_range(node)
+        self.encode_input(node, chosen)
+        name = self.emitter.add(Input(shape=node.shape, range=chosen), node.name, node.source)
+        if name != node.name:
+            raise AssertionError(f"input {node.name} was renamed to {name}")
+        record = LayerRecord(source=node.source, kind="input", real=node.name, value=name)
+        self.records.append(record)
+        self._keep(node, name)
+
+    def _input_range(self, node: RealNode) -> Range:
+        values = self.reference[node.name]
+        chosen = self.options.inputs.get(node.name)
+        if chosen is None and isinstance(self.options.input, InputOptions):
+            chosen = self.options.input
+        if chosen is None:
+            grid = exact_grid(values, INPUT_BITS)
+            if grid is not None:
+                return grid
+            chosen = InputOptions(bits=INPUT_BITS)
+        lo, hi = float(values.min()), float(values.max())
+        frac = covering_frac(lo, hi, chosen.bits, signed=lo < 0) if chosen.frac is None else chosen.frac
+        return Range.fixed(chosen.bits, frac, signed=lo < 0)
+
+    def _output(self, name: str, value: str) -> None:
+        node = self.graph.by_name[value]
+        if value in self.constants:
+            self.emitter.builder.output(name, self._read(value, node))
+            return
+        shown = self.exact[value]
+        record = self.record_of.get(value)
+        if record is not None and self.emitter.type_of(shown).range.width_bits > self.options.output_bits:
+            settings = self._settings(record.source, node.source)
+            op = Requantize(
+                x=shown, out=self._output_range(shown), rounding=settings.rounding, overflow=settings.overflow
+            )
+            shown = self.emitter.add(op, f"{value}.out", node.source)
+            record.requantize.append(shown)
+        if record is not None:
+            record.real, record.value = value, shown
+        self.emitter.builder.output(name, shown)
+
+    def _output_range(self, value: str) -> Range:
+        """Cover twice what calibration saw, but no more than the value can reach."""
+        bits, codes = self.options.output_bits, self.emitter.type_of(value).range
+        low, high = (float(bound) for bound in codes.value_bounds())
+        values = self.emitter.real(value)
+        lo, hi = max(low, min(0.0, 2 * float(values.min()))), min(high, max(0.0, 2 * float(values.max())))
+        frac = covering_frac(lo, hi, bits, signed=codes.signed)
+        return Range.fixed(bits, min(frac, codes.max_frac), signed=codes.signed)
+
+    def _only_output(self, node: RealNode) -> bool:
+        return not self.graph.uses[node.name]
+
+    # Layers
+
+    def _linear(self, node: RealNode, op: RealLinear) -> None:
+        settings = self._settings(node.source)
+        x = self._operand(self._read(op.x, node), node)
+        kind = self.emitter.type_of(x)
+        rows = self.emitter.real(x).reshape(-1, op.weight.shape[0])
+        gram = rows.T @ rows / len(rows)
+        weight = round_weights(
+            op.weight.array, gram, settings.weight_bits, settings.weight_frac, settings.calibration
+        )
+        bias = op.bias.array
+        if settings.bias_correction and len(rows) >= EVENTS_FOR_BIAS:
+            target = self.reference[node.name].reshape(-1, op.weight.shape[1])
+            bias = bias + (target.mean(axis=0) - rows.mean(axis=0) @ weight.values - bias)
+        rounded = round_at(bias, kind.range.max_frac + weight.frac, keep_frac=True)
+        linear = Linear(
+            x=x, weight=IntArray.of(weight.codes), bias=IntArray.of(rounded.codes), weight_frac=weight.frac
+        )
+        value = self.emitter.add(linear, node.name, node.source)
+        self._settle(node, value, "linear")
+        record = self.record_of[node.name]
+        record.weight_bits, record.weight_frac = settings.weight_bits, weight.frac
+        record.weights, record.weights_saturated = weight.codes.size, weight.saturated
+        record.accumulator = value
+
+    def _operand(self, x: str, node: RealNode) -> str:
+        """Requantize a matrix operand whose elements, brought to one frac, are wider than a multiplier takes."""
+        kind = self.emitter.type_of(x)
+        lo, hi = aligned_bounds(kind, kind.range.max_frac)
+        if width_bits(int(lo.min()), int(hi.max())) <= MAX_OPERAND_BITS or isinstance(kind.range.frac, int):
+            return x
+        values = self.emitter.real(x)
+        out = choose_range(
+            values, INPUT_BITS, signed=kind.range.signed, method=Calibration.MAX, percentile=self.options.percentile
+        )
+        op = Requantize(x=x, out=out, rounding=Rounding.RND, overflow=Overflow.SAT)
+        return self.emitter.add(op, f"{node.name}.in", node.source)
+
+    def _function(self, node: RealNode, op: RealFunction) -> None:
+        settings = self._settings(node.source)
+        x = self._read(op.x, node)
+        codes = self.emitter.type_of(x).range
+        lo, hi = (float(bound) for bound in codes.value_bounds())
+        if op.kind not in SATURATING:
+            lo, hi = _widened(self.emitter.real(x), lo, hi)
+        out = result_range(op.kind, lo, hi, self.options.output_bits if self._only_output(node) else settings.activation_bits)
+        largest = float(np.abs(table_function(op.kind, np.array([lo, hi]))).max())
+        allowed = settings.table_max_error
+        if allowed is None:
+            allowed = max(2.0 ** -(out.max_frac + 1) / largest, FINEST_TABLE_ERROR)
+        choice = choose_table(op.kind, lo, hi, allowed * largest, self.options.table_bits)
+        record = LayerRecord(source=node.source, kind=op.kind.value, real=node.name)
+        if codes.frac != choice.range.frac or codes.lowest < choice.range.lowest or codes.highest > choice.range.highest:
+            quantizer = Requantize(x=x, out=choice.range, rounding=Rounding.RND, overflow=Overflow.SAT)
+            x = self.emitter.add(quantizer, f"{node.name}.in", node.source)
+            record.requantize.append(x)
+        table = table_entries(op.kind, self.emitter.type_of(x), out)
+        value = self.emitter.add(Lookup(x=x, table=table, frac=out.max_frac), node.name, node.source)
+        record.value, record.table_entries, record.table_max_error = value, len(table.ints()), choice.max_error
+        self.records.append(record)
+        self._keep(node, value)
+
+    def _softmax(self, node: RealNode, op: RealSoftmax) -> None:
+        settings = self._settings(node.source)
+        bits = self.options.output_bits if self._only_output(node) else settings.activation_bits + 2
+        result = lower_softmax(
+            self.emitter,
+            self._read(op.x, node),
+            op.axis,
+            name=node.name,
+            source=node.source,
+            bits=bits,
+            table_bits=self.options.table_bits,
+        )
+        self._settle(node, result.value, "softmax")
+        record = self.record_of[node.name]
+        record.requantize.extend(result.requantize)
+        record.table_entries = result.table_entries
+
+
+def _widened(values: Floats, low: float, high: float) -> tuple[float, float]:
+    """Return the bounds of the values with a quarter of their span on both sides, within [low, high], sign kept."""
+    lo, hi = float(values.min()), float(values.max())
+    margin = (hi - lo) / 4 or abs(hi) / 4
+    wide_lo = max(lo - margin, lo / 2) if lo > 0 else lo - margin
+    wide_hi = min(hi + margin, hi / 2) if hi < 0 else hi + margin
+    return max(low, wide_lo), min(high, wide_hi)

@@ -1,0 +1,153 @@
+"""The `[quantize]` table of metronn.toml: widths, ranges, rounding, tables, metric."""
+
+from __future__ import annotations
+
+import difflib
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from metronn.errors import ModelError
+from metronn.ir.ops import Overflow, Rounding
+
+Bits = Annotated[int, Field(strict=True, ge=2, le=32)]
+Frac = Annotated[int, Field(strict=True, ge=-64, le=64)]
+
+
+class Calibration(enum.Enum):
+    """How the binary exponent of a tensor follows from the values calibration events give it."""
+
+    MAX = "max"
+    """No calibration value saturates."""
+    PERCENTILE = "percentile"
+    """At most the largest `100 - percentile` percent saturate."""
+    MSE = "mse"
+    """The exponent of least mean squared error, clipping included."""
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InputOptions(_Table):
+    """Width and exponent of a model input; without `frac` it follows from the calibration events."""
+
+    bits: Bits = 16
+    frac: Frac | None = None
+
+
+class LayerOptions(_Table):
+    """What may differ from layer to layer; None keeps the general value."""
+
+    weight_bits: Bits | None = None
+    activation_bits: Bits | None = None
+    weight_frac: Frac | None = None
+    activation_frac: Frac | None = None
+    rounding: Rounding | None = None
+    overflow: Overflow | None = None
+    calibration: Calibration | None = None
+    bias_correction: bool | None = None
+    table_max_error: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+
+class QuantizeOptions(_Table):
+    """Everything that steers quantization after training.
+
+    `input` is "auto" (the exact grid of the calibration events where 16 bits hold it, else 16 bits that cover them)
+    or one width for all inputs; `inputs` names single inputs. `layers` maps patterns (as in file names) to what is
+    different in the layers whose name matches; later patterns win. `table_max_error` bounds the error of an activation
+    table relative to its largest value; None means a quarter of the result's step. `metric` is "auto" (accuracy where the events have whole-number
+    labels), "accuracy", "auc", "none" or "file.py:function"; `tolerance` is the loss of metric that is accepted,
+    relative to the float network.
+    """
+
+    weight_bits: Bits = 8
+    activation_bits: Bits = 8
+    input: Literal["auto"] | InputOptions = "auto"
+    inputs: Mapping[str, InputOptions] = {}
+    output_bits: Bits = 16
+    rounding: Rounding = Rounding.RND
+    overflow: Overflow = Overflow.SAT
+    calibration: Calibration = Calibration.MSE
+    percentile: Annotated[float, Field(gt=50, le=100)] = 99.9
+    calibration_events: Annotated[int, Field(strict=True, ge=1)] = 4096
+    bias_correction: bool = True
+    table_max_error: Annotated[float, Field(gt=0, lt=1)] | None = None
+    table_bits: Annotated[int, Field(strict=True, ge=2, le=14)] = 12
+    layers: Mapping[str, LayerOptions] = {}
+    metric: str = "auto"
+    tolerance: Annotated[float, Field(ge=0)] = 0.005
+
+    def layer(self, *sources: str) -> Settings:
+        """Return the settings of a layer known by these names: the general ones, then the patterns that match."""
+        values: dict[str, Any] = {name: getattr(self, name, None) for name in LayerOptions.model_fields}
+        for pattern, different in self.layers.items():
+            if any(fnmatchcase(source, pattern) for source in sources):
+                values.update({key: value for key, value in different if value is not None})
+        return Settings(**values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The options of one layer after all patterns; None means: chosen from the calibration events."""
+
+    weight_bits: int
+    activation_bits: int
+    weight_frac: int | None
+    activation_frac: int | None
+    rounding: Rounding
+    overflow: Overflow
+    calibration: Calibration
+    bias_correction: bool
+    table_max_error: float | None
+
+
+def parse_options(table: Mapping[str, Any], where: str = "[quantize]") -> QuantizeOptions:
+    """Read the table; raises ModelError with one line per bad key or value."""
+    try:
+        options = QuantizeOptions.model_validate(dict(table))
+    except ValidationError as error:
+        raise ModelError("\n".join(_explain(item, where) for item in error.errors())) from None
+    problems = _consistency(options, where)
+    if problems:
+        raise ModelError("\n".join(problems))
+    return options
+
+
+def _consistency(options: QuantizeOptions, where: str) -> list[str]:
+    problems = []
+    allowed = (Overflow.SAT, Overflow.WRAP)
+    chosen = {"": options.overflow, **{f" layers.{p}": o.overflow for p, o in options.layers.items() if o.overflow}}
+    for place, overflow in chosen.items():
+        if overflow not in allowed:
+            problems.append(f"{where}{place} overflow: {overflow.value} is not possible here, allowed are SAT and WRAP")
+    named = ("auto", "none", "accuracy", "auc")
+    if options.metric not in named and not _looks_like_function(options.metric):
+        found = f"{where} metric: found {options.metric!r}"
+        problems.append(f"{found}, allowed are {', '.join(named)} and file.py:function")
+    return problems
+
+
+def _looks_like_function(text: str) -> bool:
+    path, _, name = text.rpartition(":")
+    return path.endswith(".py") and name.isidentifier()
+
+
+_TABLES: dict[str, type[BaseModel]] = {"layers": LayerOptions, "inputs": InputOptions, "input": InputOptions}
+
+
+def _explain(item: Mapping[str, Any], where: str) -> str:
+    location = [str(part) for part in item["loc"] if part not in ("InputOptions", "literal['auto']")]
+    place = f"{where} {'.'.join(location)}"
+    if item["type"] == "extra_forbidden":
+        model = _TABLES.get(location[0], QuantizeOptions) if len(location) > 1 else QuantizeOptions
+        allowed = list(model.model_fields)
+        near = difflib.get_close_matches(location[-1], allowed, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        return f"{place}: unknown key{hint}; allowed are {', '.join(allowed)}"
+    message = str(item["msg"])
+    return f"{place}: found {item['input']!r}; {message[:1].lower()}{message[1:]}"
