@@ -1,0 +1,1 @@
+"""SystemVerilog: one module per kernel, and the functions and text they are written from."""

@@ -1,0 +1,222 @@
+"""Parts that both folded kernels are written with: phases, packed weights, group sums, adder trees, epilogues.
+
+Vectors are flat; lane l, term t of a vector with `terms` terms of `bits` bits lies at [(l*terms+t)*bits +: bits].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from metronn.ir.arrays import Array
+from metronn.plan.kernels.fold import Packing
+from metronn.plan.layout import WireFormat
+
+
+@dataclass(slots=True)
+class ModuleText:
+    """Collects the body of a module; `text` frames it with ports and the nettype rule."""
+
+    name: str
+    comment: tuple[str, ...]
+    x_bits: int
+    y_bits: int
+    lines: list[str] = field(default_factory=list)
+
+    def add(self, *lines: str) -> None:
+        """Append body lines, indented by two."""
+        self.lines.extend(f"  {line}" if line else "" for line in lines)
+
+    def clocked(self, *statements: str) -> None:
+        """Append an always_ff block."""
+        self.add("always_ff @(posedge clk_i) begin", *(f"  {s}" for s in statements), "end", "")
+
+    def text(self) -> str:
+        """Return the module."""
+        head = [*(f"/// {line}" for line in self.comment), f"module {self.name} ("]
+        ports = [
+            "  input  wire clk_i,",
+            "  input  wire rst_i,",
+            "  input  wire start_i,",
+            f"  input  wire [{self.x_bits - 1}:0] x0_i,",
+            f"  output wire [{self.y_bits - 1}:0] y_o",
+            ");",
+            "",
+        ]
+        return "\n".join(["`default_nettype none", *head, *ports, *self.lines, "endmodule", "`default_nettype wire", ""])
+
+
+def literal(values: Sequence[int], bits: int) -> str:
+    """Return a sized hexadecimal literal with value k of `bits` bits at [k*bits +: bits]."""
+    mask = (1 << bits) - 1
+    word = 0
+    for value in reversed(values):
+        word = (word << bits) | (value & mask)
+    return f"{len(values) * bits}'h{word:x}"
+
+
+def part(vector: str, index: str, bits: int) -> str:
+    """Return one element of a flat vector."""
+    return f"{vector}[({index})*{bits} +: {bits}]"
+
+
+def signed_part(vector: str, index: str, bits: int, width: int) -> str:
+    """Return one signed element of a flat vector, extended or truncated to `width` bits."""
+    return f"{width}'($signed({part(vector, index, bits)}))"
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """Inputs as one uniform flat vector: `wire` from the port, elements of `bits` bits, signed or not."""
+
+    bits: int
+    signed: bool
+
+    def multiplicand(self, vector: str, index: str) -> str:
+        """Return the element as a signed expression."""
+        return f"$signed({part(vector, index, self.bits)})" if self.signed else (
+            f"$signed({{1'b0, {part(vector, index, self.bits)}}})"
+        )
+
+
+def uniform_input(module: ModuleText, wires: WireFormat, pack: Packing) -> Operand:
+    """Declare `x_in`: the input port with every slot at the same width."""
+    count = len(wires.slots)
+    if wires.uniform:
+        first = wires.slots[0]
+        module.add(f"wire [{wires.width - 1}:0] x_in = x0_i;", "")
+        return Operand(first.width, first.signed)
+    parts = []
+    for slot in reversed(wires.slots):
+        fill = pack.x_bits - slot.width
+        top = f"x0_i[{slot.offset + slot.width - 1}]" if slot.signed else "1'b0"
+        bits = f"x0_i[{slot.offset} +: {slot.width}]"
+        parts.append(f"{{{fill}{{{top}}}}}, {bits}" if fill else bits)
+    module.add(f"wire [{count * pack.x_bits - 1}:0] x_in = {{", *(f"  {p}," for p in parts[:-1]), f"  {parts[-1]}", "};", "")
+    return Operand(pack.x_bits, signed=True)
+
+
+def phase_bits(beats: int) -> int:
+    """Bits of a phase counter that counts to beats - 1."""
+    return max(1, (beats - 1).bit_length())
+
+
+def phase_counter(module: ModuleText, beats: int, depth: int, starts: int) -> None:
+    """Declare `phase`, its delayed copies `phase_1_q`..`phase_{depth}_q` and `start_q[1..starts]`."""
+    bits = phase_bits(beats)
+    module.add(
+        "// Phase of the event at the input: 0 in the cycle of start_i, then counting; it rests at the last one.",
+        f"logic [{bits - 1}:0] phase_q;",
+        f"wire  [{bits - 1}:0] phase = start_i ? {bits}'d0 : phase_q;",
+    )
+    for k in range(1, depth + 1):
+        module.add(f"logic [{bits - 1}:0] phase_{k}_q;")
+    module.add(f"logic [{starts}:1] start_q;")
+    last = f"{bits}'d{beats - 1}"
+    shift = "start_i" if starts == 1 else f"{{start_q[{starts - 1}:1], start_i}}"
+    copies = [f"phase_{k}_q <= {'phase' if k == 1 else f'phase_{k - 1}_q'};" for k in range(1, depth + 1)]
+    module.clocked(
+        f"phase_q <= rst_i ? {last} : (phase == {last}) ? {last} : phase + {bits}'d1;",
+        *copies,
+        f"start_q <= rst_i ? {starts}'d0 : {shift};",
+    )
+
+
+def packed_weights(rows: Array, pack: Packing) -> list[int]:
+    """Return packed weights [pair][input] from integer weights [outputs, inputs]; outputs are padded with zeros."""
+    outputs = [[int(v) for v in row] for row in rows]
+    while len(outputs) % pack.ways:
+        outputs.append([0] * len(outputs[0]))
+    if pack.ways == 1:
+        return [w for row in outputs for w in row]
+    pairs = zip(outputs[0::2], outputs[1::2], strict=True)
+    return [(hi << pack.shift) + lo for low, high in pairs for lo, hi in zip(low, high, strict=True)]
+
+
+def weight_rom(module: ModuleText, name: str, phases: list[list[int]], bits: int) -> None:
+    """Declare register `name`, loaded each cycle with the packed weights of the current phase."""
+    count = len(phases[0])
+    selector = phase_bits(len(phases))
+    module.add(f"logic [{count * bits - 1}:0] {name};")
+    if len(phases) == 1:
+        module.add(f"assign {name} = {literal(phases[0], bits)};", "")
+        return
+    cases = [f"  {selector}'d{k}: {name} <= {literal(words, bits)};" for k, words in enumerate(phases[:-1])]
+    module.clocked(
+        "unique case (phase)", *cases, f"  default: {name} <= {literal(phases[-1], bits)};", "endcase"
+    )
+
+
+def sum_of(vector: str, base: str, indices: Sequence[int], bits: int, width: int) -> str:
+    """Return the sum of some terms of one lane, every one at `width` bits."""
+    return " + ".join(signed_part(vector, f"{base}+{k}" if k else base, bits, width) for k in indices)
+
+
+def sum_stage(
+    module: ModuleText, source: str, target: str, lanes: int, terms: int, radix: int, bits: int, width: int
+) -> int:
+    """Register sums of up to `radix` neighbouring terms in every lane. Returns the terms left."""
+    left = -(-terms // radix)
+    full = terms // radix
+    module.add(f"logic [{lanes * left * width - 1}:0] {target};")
+    body = [f"for (int l = 0; l < {lanes}; l++) begin"]
+    if full:
+        body.append(f"  for (int t = 0; t < {full}; t++)")
+        value = sum_of(source, f"l*{terms}+t*{radix}", range(radix), bits, width)
+        body.append(f"    {part(target, f'l*{left}+t', width)} <= {value};")
+    if full < left:
+        rest = range(terms - full * radix)
+        value = sum_of(source, f"l*{terms}+{full * radix}", rest, bits, width)
+        body.append(f"  {part(target, f'l*{left}+{full}', width)} <= {value};")
+    module.clocked(*body, "end")
+    return left
+
+
+def products(module: ModuleText, name: str, pairs: int, inputs: int, pack: Packing, x: Operand, xs: str, ws: str) -> None:
+    """Register `name`: every packed weight times its input."""
+    module.add(f"logic [{pairs * inputs * pack.product_bits - 1}:0] {name};")
+    index = f"k*{inputs}+i"
+    module.clocked(
+        f"for (int k = 0; k < {pairs}; k++)",
+        f"  for (int i = 0; i < {inputs}; i++)",
+        f"    {part(name, index, pack.product_bits)} <= {pack.product_bits}'("
+        f"{pack.product_bits}'($signed({part(ws, index, pack.weight_bits)})) * "
+        f"{pack.product_bits}'({x.multiplicand(xs, 'i')}));",
+    )
+
+
+def split_terms(module: ModuleText, source: str, prefix: str, pairs: int, terms: int, pack: Packing, bits: int) -> int:
+    """Declare wires `<prefix>_term` [lane][term] and, for packed products, `<prefix>_borrow` [pair][term].
+
+    The lower sum of a packed one is its low `shift` bits as a signed number; the upper sum is the rest plus that
+    number's sign bit, the borrow. Returns the width of a term.
+    """
+    if pack.ways == 1:
+        module.add(f"wire [{pairs * terms * bits - 1}:0] {prefix}_term = {source};", "")
+        return bits
+    width = max(pack.shift, bits - pack.shift)
+    module.add(
+        f"logic [{2 * pairs * terms * width - 1}:0] {prefix}_term;",
+        f"logic [{pairs * terms - 1}:0] {prefix}_borrow;",
+        "always_comb begin",
+        f"  for (int k = 0; k < {pairs}; k++)",
+        f"    for (int t = 0; t < {terms}; t++) begin",
+        f"      {part(f'{prefix}_term', f'2*k*{terms}+t', width)} = "
+        f"{width}'($signed({source}[(k*{terms}+t)*{bits} +: {pack.shift}]));",
+        f"      {part(f'{prefix}_term', f'(2*k+1)*{terms}+t', width)} = "
+        f"{width}'($signed({source}[(k*{terms}+t)*{bits}+{pack.shift} +: {bits - pack.shift}]));",
+        f"      {prefix}_borrow[k*{terms}+t] = {source}[(k*{terms}+t)*{bits}+{pack.shift - 1}];",
+        "    end",
+        "end",
+        "",
+    )
+    return width
+
+
+
+
+def join_slots(wires: WireFormat, sources: Sequence[str]) -> list[str]:
+    """Return the lines of `assign y_o = {...}` from one expression of exactly the slot's width per slot."""
+    reversed_sources = list(reversed(sources))
+    assert len(sources) == len(wires.slots)
+    return ["assign y_o = {", *(f"  {s}," for s in reversed_sources[:-1]), f"  {reversed_sources[-1]}", "};", ""]
