@@ -1,0 +1,303 @@
+"""Keras files to RealGraph, read with json and h5py alone: `.keras`, `.h5`, and JSON with weights beside it.
+
+The configuration is walked as Keras would call the layers; nested models are inlined, and a layer used several
+times is read several times. Layers and activations are in `keras_layers`, the HDF5 layouts in `keras_weights`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from metronn.errors import ModelError
+from metronn.frontends.files import FileKind, expect, read_bytes
+from metronn.frontends.keras_layers import ACTIVATIONS, LAYERS, LayerContext, unsupported_part
+from metronn.frontends.keras_weights import HDF5_ERRORS, LayerPlace, WeightStore, open_hdf5, weight_store
+from metronn.frontends.lowering import LayerProblem, Lowering, unsupported_error
+from metronn.model.graph import RealGraph
+
+MODELS = frozenset(("Sequential", "Functional", "Model"))
+"""Classes that hold layers. A subclassed model has another name and is a custom object."""
+
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError)
+"""What zipfile raises on damaged or encrypted archives."""
+
+Slot = tuple[str, int, int]
+"""Where a tensor comes from: layer name, which call of it, which of its outputs."""
+
+
+def load_keras_archive(path: Path, content: bytes) -> RealGraph:
+    """Read a `.keras` archive; raises ModelError as `load_model` says."""
+    expect(path, content, FileKind.ZIP, "a .keras archive")
+    members = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            names = archive.namelist()
+            for name in ("config.json", "metadata.json", "model.weights.h5"):
+                if name in names:
+                    members[name] = archive.read(name)
+    except ZIP_ERRORS as error:
+        raise ModelError(f"{path}: the archive is damaged: {error}") from None
+    missing = [name for name in ("config.json", "model.weights.h5") if name not in members]
+    if missing:
+        raise ModelError(f"{path}: not a .keras archive: {' and '.join(missing)} missing inside")
+    version = _json(path, members.get("metadata.json", b"{}"), "metadata.json").get("keras_version")
+    model = _json(path, members["config.json"], "config.json")
+    with open_hdf5(path, members["model.weights.h5"]) as file:
+        return _read(path, model, weight_store(path, file), version)
+
+
+def load_keras_hdf5(path: Path, content: bytes) -> RealGraph:
+    """Read a whole model in HDF5 (Keras 2, or legacy format of Keras 3); raises ModelError as `load_model` says."""
+    expect(path, content, FileKind.HDF5, "a Keras .h5 model")
+    with open_hdf5(path, content) as file:
+        try:
+            text, version = file.attrs.get("model_config"), file.attrs.get("keras_version")
+        except HDF5_ERRORS as error:
+            raise ModelError(f"{path}: the HDF5 inside is damaged: {error}") from None
+        if text is None:
+            raise ModelError(
+                f"{path}: no model_config inside, so this file holds weights at most; give the whole model, or the "
+                "JSON of the architecture with this file beside it"
+            )
+        model = _json(path, text.encode() if isinstance(text, str) else bytes(text), "model_config")
+        return _read(path, model, weight_store(path, file), version)
+
+
+def load_keras_json(path: Path, content: bytes) -> RealGraph:
+    """Read an architecture in JSON and the weights in the HDF5 file beside it; raises ModelError."""
+    model = _json(path, content, "the file")
+    if "class_name" not in model or "config" not in model:
+        raise ModelError(f"{path}: not a Keras architecture: no class_name and config in this JSON")
+    candidates = [path.with_name(path.stem + suffix) for suffix in ("_weights.h5", ".weights.h5", ".h5")]
+    weights = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if weights is None:
+        names = ", ".join(candidate.name for candidate in candidates)
+        raise ModelError(f"{path}: its weights are not beside it; looked for {names}")
+    held = read_bytes(weights)
+    expect(weights, held, FileKind.HDF5, "Keras weights")
+    with open_hdf5(weights, held) as file:
+        return _read(path, model, weight_store(weights, file), model.get("keras_version"))
+
+
+def _json(path: Path, content: bytes, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(content.decode())
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ModelError(f"{path}: {what} is not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: {what} is not a JSON object")
+    return value
+
+
+def _read(path: Path, model: Mapping[str, Any], store: WeightStore, version: object) -> RealGraph:
+    text = version.decode() if isinstance(version, bytes) else str(version or "3")
+    major = int(text[0]) if text[:1].isdigit() else 3
+    reader = _Reader(where=str(path), store=store, major_version=major)
+    try:
+        top = _Layer.of(model, LayerPlace("", ""))
+        unsupported = list(reader.unsupported(top, ()))
+        if unsupported:
+            listed = [*(f"{name} (activation)" for name in ACTIVATIONS), *LAYERS, *MODELS, "InputLayer"]
+            raise unsupported_error(str(path), unsupported, listed)
+        outputs = reader.model(top, (), None)
+    except LayerProblem as problem:
+        reader.lowering.problems.append(str(problem))
+        outputs = []
+    return reader.lowering.finish(outputs, str(path))
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """One entry of a model's `layers`."""
+
+    kind: str
+    config: Mapping[str, Any]
+    place: LayerPlace
+    inbound: Sequence[Any]
+    entry: Mapping[str, Any]
+
+    @staticmethod
+    def of(entry: object, place: LayerPlace | None = None, used: dict[str, int] | None = None) -> _Layer:
+        """Read an entry; `used` counts the groups of the Keras 3 layout taken so far."""
+        if not isinstance(entry, dict) or not isinstance(entry.get("class_name"), str):
+            raise LayerProblem("the configuration is damaged: a layer without class_name")
+        config = entry.get("config")
+        if entry["class_name"] in MODELS and isinstance(config, list):
+            config = {"layers": config}
+        if not isinstance(config, dict):
+            raise LayerProblem(f"the configuration is damaged: {entry['class_name']} without config")
+        name = str(entry.get("name") or config.get("name") or entry["class_name"])
+        if place is None:
+            group = _snake_case(entry["class_name"])
+            count = used.get(group, 0) if used is not None else 0
+            if used is not None:
+                used[group] = count + 1
+            place = LayerPlace(name, f"{group}_{count}" if count else group)
+        inbound = entry.get("inbound_nodes") or []
+        return _Layer(_kind(entry), config, place, inbound if isinstance(inbound, list) else [], entry)
+
+    def layers(self) -> list[_Layer]:
+        """Return the layers of a model."""
+        entries = self.config.get("layers")
+        if not isinstance(entries, list) or not entries:
+            raise LayerProblem(f"{self.place.name or 'the model'} ({self.kind}) has no layers")
+        used: dict[str, int] = {}
+        return [_Layer.of(entry, None, used) for entry in entries]
+
+
+def _kind(entry: Mapping[str, Any]) -> str:
+    """Return the class name, with its package when the class is not one of Keras' layers."""
+    kind, module = str(entry["class_name"]), entry.get("module")
+    own = module is None or module == "keras" or str(module).startswith(("keras.layers", "keras.src.layers"))
+    if own or (str(module).startswith(("keras.src.", "keras.models", "keras.engine")) and kind in MODELS):
+        return kind
+    return str(entry.get("registered_name") or f"{module}.{kind}")
+
+
+def _snake_case(name: str) -> str:
+    """Name a class as Keras 3 does in its weight files."""
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Walks the configuration and adds the real ops."""
+
+    where: str
+    store: WeightStore
+    major_version: int
+    lowering: Lowering = field(default_factory=Lowering)
+
+    def unsupported(self, layer: _Layer, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+        """Yield (name, type) of everything in a layer, or a model with all that it holds, that cannot be read."""
+        name = "/".join(path) or layer.place.name or layer.kind
+        if layer.kind in MODELS:
+            for inner in layer.layers():
+                yield from self.unsupported(inner, (*path, inner.place.name))
+        elif layer.kind not in LAYERS and layer.kind != "InputLayer":
+            yield name, layer.kind
+        elif (part := unsupported_part(layer.kind, layer.config)) is not None:
+            yield name, part
+
+    def model(self, model: _Layer, path: tuple[LayerPlace, ...], xs: Sequence[str] | None) -> list[tuple[str, str]]:
+        """Read a model called on xs (None: the whole network, whose inputs are the event); returns (name, value)."""
+        if model.kind == "Sequential":
+            return self._sequential(model, path, xs)
+        return self._functional(model, path, xs)
+
+    def _sequential(
+        self, model: _Layer, path: tuple[LayerPlace, ...], xs: Sequence[str] | None
+    ) -> list[tuple[str, str]]:
+        layers = model.layers()
+        if xs is None:
+            first = layers[0]
+            shape = _batch_shape(first.config) or model.config.get("build_input_shape")
+            build = model.entry.get("build_config")
+            if shape is None and isinstance(build, dict):
+                shape = build.get("input_shape")
+            name = first.place.name if first.kind == "InputLayer" else f"{first.place.name}_input"
+            xs = [self._input(name, shape)]
+        name = model.place.name
+        for layer in layers:
+            if layer.kind != "InputLayer":
+                xs = self._call(layer, path, xs)
+            name = layer.place.name
+        return [(name, x) for x in xs]
+
+    def _functional(
+        self, model: _Layer, path: tuple[LayerPlace, ...], xs: Sequence[str] | None
+    ) -> list[tuple[str, str]]:
+        layers = {layer.place.name: layer for layer in model.layers()}
+        values: dict[Slot, str] = {}
+        sources = [slot for _, slot in _slots(model.config.get("input_layers"))]
+        for position, (name, _, _) in enumerate(sources):
+            if name not in layers:
+                raise LayerProblem(f"the configuration is damaged: input layer {name} is not among the layers")
+            if xs is not None and len(xs) != len(sources):
+                raise LayerProblem(f"{model.place.name}: called on {len(xs)} tensors, it has {len(sources)} inputs")
+            value = self._input(name, _batch_shape(layers[name].config)) if xs is None else xs[position]
+            values[name, 0, 0] = value
+        outputs = _slots(model.config.get("output_layers"))
+        calls = {
+            (name, number): [slot for _, slot in _slots(node)]
+            for name, layer in layers.items()
+            for number, node in enumerate(layer.inbound)
+        }
+        first = _first_calls(layers, [*(s for call in calls.values() for s in call), *(s for _, s in outputs)])
+        while calls:
+            ready = [key for key, slots in calls.items() if slots and all(slot in values for slot in slots)]
+            if not ready:
+                stuck = ", ".join(dict.fromkeys(name for name, _ in calls))
+                raise LayerProblem(f"the configuration is damaged: nothing makes the inputs of {stuck}")
+            for name, number in ready:
+                results = self._call(layers[name], path, [values[slot] for slot in calls.pop((name, number))])
+                values.update({(name, number + first[name], k): value for k, value in enumerate(results)})
+        missing = [slot[0] for _, slot in outputs if slot not in values]
+        if missing:
+            raise LayerProblem(f"the configuration is damaged: nothing makes the output {', '.join(missing)}")
+        return [(name or slot[0], values[slot]) for name, slot in outputs]
+
+    def _input(self, name: str, shape: object) -> str:
+        if not isinstance(shape, list | tuple) or len(shape) < 2:
+            raise LayerProblem(
+                f"input {name}: shape {shape} in the configuration; the batch axis and at least one more are needed, "
+                "build the model on data before saving it"
+            )
+        for axis, size in enumerate(shape[1:], start=1):
+            if not isinstance(size, int) or size <= 0:
+                raise LayerProblem(
+                    f"input {name}: axis {axis} has no fixed size ({size}); only the batch axis 0 may vary, "
+                    "save the model with fixed sizes"
+                )
+        return self.lowering.input(name, tuple(shape[1:]))
+
+    def _call(self, layer: _Layer, path: tuple[LayerPlace, ...], xs: Sequence[str]) -> list[str]:
+        """Read one call of a layer or of a nested model."""
+        here = (*path, layer.place)
+        if layer.kind in MODELS:
+            return [value for _, value in self.model(layer, here, xs)]
+        name = "/".join(place.name for place in here)
+        self.lowering.layer = name
+        try:
+            context = LayerContext(self.lowering, layer.config, here, self.store, tuple(xs), self.major_version)
+            return [LAYERS[layer.kind](context)]
+        except LayerProblem as problem:
+            raise LayerProblem(f"{name} ({layer.kind}): {problem}") from None
+
+
+def _batch_shape(config: Mapping[str, Any]) -> object:
+    return config.get("batch_shape") or config.get("batch_input_shape")
+
+
+def _first_calls(layers: Mapping[str, _Layer], used: Sequence[Slot]) -> dict[str, int]:
+    """Return the number of each layer's first call: nested models may count their own construction as call 0."""
+    last = {name: 0 for name in layers}
+    for name, number, _ in used:
+        last[name] = max(last.get(name, 0), number)
+    return {name: int(bool(layer.inbound) and last[name] == len(layer.inbound)) for name, layer in layers.items()}
+
+
+def _slots(value: object) -> list[tuple[str, Slot]]:
+    """Collect every tensor reference in a configuration, in order, with its key when a dict names it."""
+    match value:
+        case [str() as name, int() as number, int() as position, *_]:
+            return [("", (name, number, position))]
+        case {"class_name": "__keras_tensor__", "config": {"keras_history": [str(), int(), int()] as history}}:
+            return [("", (history[0], history[1], history[2]))]
+        case {"args": list() as args, **rest}:
+            return [*_slots(args), *_slots(rest.get("kwargs"))]
+        case dict():
+            return [(str(key), slot) for key, inner in value.items() for _, slot in _slots(inner)]
+        case list() | tuple():
+            return [pair for inner in value for pair in _slots(inner)]
+        case _:
+            return []

@@ -1,0 +1,147 @@
+"""The arrays of a Keras model, read from HDF5 without Keras, in the two layouts that exist.
+
+Keras 3 (`model.weights.h5`): `layers/<class>_<n>/vars/<k>`, numbered in the order of creation; nested models nest.
+Keras 2 and legacy `.h5`: `<layer>/` with the attribute `weight_names`, the last part of each name being the array's.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import h5py  # type: ignore[import-untyped]
+import numpy as np
+import numpy.typing as npt
+
+from metronn.errors import ModelError
+
+CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
+"""Groups that hold a model's layers in the Keras 3 layout: the second name is that of tf.keras 2.13 to 2.15."""
+
+HDF5_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError)
+"""What h5py raises on damaged files."""
+
+Array = npt.NDArray[np.float64]
+
+
+class MissingWeightsError(Exception):
+    """The file lacks the arrays of a layer; the text says what was looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPlace:
+    """One step on the way to a layer: its name, and its group in the Keras 3 layout."""
+
+    name: str
+    group: str
+
+
+class WeightStore(Protocol):
+    """Reads the arrays of one layer."""
+
+    def arrays(self, path: Sequence[LayerPlace], names: Sequence[str]) -> list[Array]:
+        """Return the arrays of these names; raises MissingWeightsError."""
+        ...
+
+
+def open_hdf5(path: Path, content: bytes) -> h5py.File:
+    """Open HDF5 from memory; raises ModelError when it is damaged."""
+    try:
+        return h5py.File(io.BytesIO(content), "r")
+    except HDF5_ERRORS as error:
+        raise ModelError(f"{path}: the HDF5 inside is damaged: {error}") from None
+
+
+def weight_store(path: Path, file: h5py.File) -> WeightStore:
+    """Return the reader for the layout found; raises ModelError when there is neither."""
+    try:
+        if "model_weights" in file:
+            return LegacyWeights(file["model_weights"])
+        if "layer_names" in file.attrs or "layer_names0" in file.attrs:
+            return LegacyWeights(file)
+        if any(name in file for name in CONTAINERS):
+            return NumberedWeights(file)
+    except HDF5_ERRORS as error:
+        raise ModelError(f"{path}: the HDF5 inside is damaged: {error}") from None
+    raise ModelError(f"{path}: no Keras weights inside: no group model_weights or layers, no attribute layer_names")
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedWeights:
+    """The Keras 3 layout. A layer is found by the `name` kept on its `vars`, else by its class and number."""
+
+    root: h5py.Group
+
+    def arrays(self, path: Sequence[LayerPlace], names: Sequence[str]) -> list[Array]:
+        """Return the arrays of a layer in the order of `names`."""
+        try:
+            group = self.root
+            for place in path:
+                group = self._child(group, place)
+            held = group["vars"] if "vars" in group else {}
+            if len(held) != len(names):
+                raise MissingWeightsError(f"{_expected(names)}, the weights hold {len(held)} under {group.name}")
+            return [np.asarray(held[str(k)][()], dtype=np.float64) for k in range(len(names))]
+        except HDF5_ERRORS as error:
+            raise MissingWeightsError(f"the weights cannot be read: {error}") from None
+
+    @staticmethod
+    def _child(group: h5py.Group, place: LayerPlace) -> h5py.Group:
+        container = next((group[name] for name in CONTAINERS if name in group), None)
+        if container is None:
+            raise MissingWeightsError(f"the weights have no layers under {group.name}")
+        for child in container.values():
+            if "vars" in child and _text(child["vars"].attrs.get("name", "")) == place.name:
+                return child
+        if place.group not in container:
+            raise MissingWeightsError(f"the weights have no {container.name}/{place.group}")
+        return container[place.group]
+
+
+@dataclass(frozen=True, slots=True)
+class LegacyWeights:
+    """The layout of Keras 2, and of `.h5` files of Keras 3. Nested models keep their arrays in one group."""
+
+    root: h5py.Group
+
+    def arrays(self, path: Sequence[LayerPlace], names: Sequence[str]) -> list[Array]:
+        """Return the arrays whose last name part is in `names`, in that order."""
+        top = path[0].name
+        if top not in self.root:
+            raise MissingWeightsError(f"the weights have no group {top}")
+        group = self.root[top]
+        try:
+            stored = list(_name_list(group, "weight_names"))
+            found = {}
+            for name in stored:
+                *scopes, last = name.split("/")
+                if len(path) == 1 or path[-1].name in scopes:
+                    found[last.split(":")[0]] = name
+            missing = [name for name in names if name not in found]
+            if missing:
+                raise MissingWeightsError(f"{_expected(names)}, the weights hold {', '.join(stored) or 'none'}")
+            return [np.asarray(group[found[name]][()], dtype=np.float64) for name in names]
+        except HDF5_ERRORS as error:
+            raise MissingWeightsError(f"the weights cannot be read: {error}") from None
+
+
+def _expected(names: Sequence[str]) -> str:
+    return f"the configuration asks for {len(names)} arrays ({', '.join(names)})"
+
+
+def _text(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _name_list(group: h5py.Group, attribute: str) -> Iterator[str]:
+    """Read a list of names; long ones are split over attributes with a number behind."""
+    if attribute in group.attrs:
+        yield from (_text(name) for name in group.attrs[attribute])
+        return
+    chunk = 0
+    while f"{attribute}{chunk}" in group.attrs:
+        yield from (_text(name) for name in group.attrs[f"{attribute}{chunk}"])
+        chunk += 1

@@ -1,0 +1,37 @@
+"""Pick the frontend for a model file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from metronn.errors import ModelError
+from metronn.frontends.files import read_bytes
+from metronn.frontends.keras import load_keras_archive, load_keras_hdf5, load_keras_json
+from metronn.frontends.onnx import load_onnx
+from metronn.model.graph import RealGraph
+
+READERS = {
+    ".onnx": load_onnx,
+    ".keras": load_keras_archive,
+    ".h5": load_keras_hdf5,
+    ".hdf5": load_keras_hdf5,
+    ".json": load_keras_json,
+}
+"""Readers by suffix: each takes the path and the file's content."""
+
+
+def load_model(path: Path) -> RealGraph:
+    """Read a trained network: ONNX, Keras 3 `.keras`, Keras `.h5`, or Keras JSON with its weights beside it.
+
+    Raises ModelError for anything that is not such a network, is damaged, holds NaN or infinite weights, or has
+    layers that are not supported (all of them are listed).
+    """
+    content = read_bytes(path)
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        found = f"suffix {path.suffix}" if path.suffix else "no suffix"
+        raise ModelError(
+            f"{path}: {found}; metronn reads .onnx, .keras, .h5 (or .hdf5) and .json (Keras architecture with "
+            f"<stem>_weights.h5, <stem>.weights.h5 or <stem>.h5 beside it)"
+        )
+    return reader(path, content)

@@ -1,0 +1,268 @@
+"""What every frontend shares: a context that adds real ops under the name of the layer being read.
+
+One method is one idea of a framework (a dense product, a leaky ReLU, a mean), built from the ops of `RealGraph`.
+Shapes never include the batch axis. The first node of a layer bears the layer's name, the others `<layer>.<part>`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from metronn.errors import ModelError
+from metronn.ir.arrays import IntArray
+from metronn.ir.graph import sanitized
+from metronn.ir.ops import ExtremumKind, ReduceKind
+from metronn.model.graph import (
+    FloatArray,
+    Floats,
+    FunctionKind,
+    RealAdd,
+    RealConstant,
+    RealExtremum,
+    RealFunction,
+    RealGraph,
+    RealGraphBuilder,
+    RealInput,
+    RealLinear,
+    RealMultiply,
+    RealOp,
+    RealReduce,
+    RealRewire,
+    RealSoftmax,
+    real_operands,
+)
+
+Ints = npt.NDArray[np.int64]
+
+
+class LayerProblem(Exception):
+    """What is wrong with the layer being read; frontends gather them and raise one ModelError."""
+
+
+@dataclass(slots=True)
+class Lowering:
+    """The network being built and the layer being read. Every method returns the name of a value."""
+
+    builder: RealGraphBuilder = field(default_factory=RealGraphBuilder)
+    layer: str = ""
+    problems: list[str] = field(default_factory=list)
+
+    def shape(self, value: str) -> tuple[int, ...]:
+        """Return the shape of a value, without the batch axis."""
+        return self.builder.shapes[value]
+
+    def add(self, op: RealOp, part: str = "") -> str:
+        """Append an op of this layer; raises LayerProblem when the shapes do not fit."""
+        base = sanitized(self.layer)
+        first = base not in self.builder.shapes
+        name = base if first and not isinstance(op, RealConstant) else f"{base}.{part}" if part else base
+        try:
+            return self.builder.add(op, name, self.layer)
+        except ValueError as error:
+            raise LayerProblem(str(error)) from None
+
+    def checked(self, values: object, array: str) -> Floats:
+        """Return values as float64; NaN and infinities are noted as a problem of this layer's `array`."""
+        floats = np.asarray(values, dtype=np.float64)
+        bad = int(np.size(floats) - np.isfinite(floats).sum())
+        if bad:
+            problem = (
+                f"{self.layer}: array {array} has {bad} NaN or infinite values of {floats.size}; "
+                "every weight must be finite, retrain the model or repair the file"
+            )
+            if problem not in self.problems:
+                self.problems.append(problem)
+            return np.where(np.isfinite(floats), floats, 1.0)
+        return floats
+
+    # Constants, movement, arithmetic.
+
+    def input(self, name: str, shape: tuple[int, ...]) -> str:
+        """Add what the event brings under this name."""
+        self.layer = name
+        return self.add(RealInput(shape=shape))
+
+    def constant(self, values: object, part: str = "constant") -> str:
+        """Add a constant of this layer; NaN and infinities are noted as problems."""
+        return self.add(RealConstant(values=FloatArray.of(self.checked(values, part))), part)
+
+    def rewire(self, xs: Sequence[str], index: Ints, part: str = "rewire") -> str:
+        """Elements of the joined xs in the order and shape of `index`; nothing is added when nothing moves."""
+        shape = tuple(int(n) for n in index.shape)
+        if len(xs) == 1 and shape == self.shape(xs[0]) and np.array_equal(index.ravel(), np.arange(index.size)):
+            return xs[0]
+        return self.add(RealRewire(xs=tuple(xs), index=IntArray.of(index), shape=shape), part)
+
+    def indices(self, x: str) -> Ints:
+        """Return the flat index of every element of x, in x's shape: what movement ops are applied to."""
+        shape = self.shape(x)
+        return np.arange(math.prod(shape), dtype=np.int64).reshape(shape)
+
+    def reshape(self, x: str, shape: Sequence[int]) -> str:
+        """Return x in another shape; one size may be -1. Raises LayerProblem when the sizes do not fit."""
+        try:
+            return self.rewire([x], self.indices(x).reshape(tuple(shape)), "reshape")
+        except ValueError:
+            raise LayerProblem(f"shape {self.shape(x)} cannot become {tuple(shape)}") from None
+
+    def transpose(self, x: str, axes: Sequence[int]) -> str:
+        """Return x with its axes permuted as in NumPy."""
+        if sorted(axes) != list(range(len(self.shape(x)))):
+            raise LayerProblem(f"{tuple(axes)} is not an order of the axes of shape {self.shape(x)}")
+        return self.rewire([x], self.indices(x).transpose(tuple(axes)), "transpose")
+
+    def concatenate(self, xs: Sequence[str], axis: int) -> str:
+        """Join values along an axis."""
+        offsets = np.cumsum([0, *(math.prod(self.shape(x)) for x in xs)])
+        try:
+            index = np.concatenate([self.indices(x) + o for x, o in zip(xs, offsets[:-1], strict=True)], axis=axis)
+        except ValueError:
+            shapes = ", ".join(str(self.shape(x)) for x in xs)
+            raise LayerProblem(f"shapes {shapes} cannot be joined along axis {axis}") from None
+        return self.rewire(xs, index, "concatenate")
+
+    def linear(self, x: str, weight: Floats, bias: Floats | None = None) -> str:
+        """Return x @ weight + bias on the last axis."""
+        shift = np.zeros(weight.shape[1:]) if bias is None else bias
+        op = RealLinear(x=x, weight=FloatArray.of(weight), bias=FloatArray.of(shift))
+        return self.add(op, "linear")
+
+    def plus(self, x: str, y: str) -> str:
+        """Return x + y, broadcast."""
+        return self.add(RealAdd(x=x, y=y), "add")
+
+    def minus(self, x: str, y: str) -> str:
+        """Return x - y, broadcast."""
+        return self.add(RealAdd(x=x, y=y, subtract=True), "subtract")
+
+    def times(self, x: str, y: str) -> str:
+        """Return x * y, broadcast."""
+        return self.add(RealMultiply(x=x, y=y), "multiply")
+
+    def extremum(self, x: str, y: str, kind: ExtremumKind) -> str:
+        """Return the larger or smaller of x and y, broadcast."""
+        return self.add(RealExtremum(x=x, y=y, kind=kind), kind.value)
+
+    def maximum(self, x: str, y: str) -> str:
+        """Return the larger of x and y."""
+        return self.extremum(x, y, ExtremumKind.MAX)
+
+    def minimum(self, x: str, y: str) -> str:
+        """Return the smaller of x and y."""
+        return self.extremum(x, y, ExtremumKind.MIN)
+
+    def scaled(self, x: str, scale: npt.ArrayLike, shift: npt.ArrayLike | None = None) -> str:
+        """Return x * scale + shift with constants; a scale of 1 and a shift of 0 are left out."""
+        if np.ndim(scale) or scale != 1:
+            x = self.times(x, self.constant(scale, "scale"))
+        if shift is not None and (np.ndim(shift) or shift != 0):
+            x = self.plus(x, self.constant(shift, "shift"))
+        return x
+
+    def normalized(self, x: str, axis: int, stats: tuple[Floats, Floats, Floats, Floats], epsilon: float) -> str:
+        """Batch normalization along an axis: (x - mean) / sqrt(variance + epsilon) * gamma + beta.
+
+        `stats` is (gamma, beta, mean, variance), each with the size of that axis. Computed as x * scale + shift.
+        """
+        gamma, beta, mean, variance = stats
+        if np.any(variance + epsilon <= 0):
+            lowest = float(variance.min())
+            raise LayerProblem(f"variance {lowest:g} + epsilon {epsilon:g} must be positive")
+        trailing = (1,) * (len(self.shape(x)) - 1 - axis)
+        scale = gamma / np.sqrt(variance + epsilon)
+        shift = beta - mean * scale
+        if scale.shape != (self.shape(x)[axis],):
+            raise LayerProblem(f"{scale.size} channels in the weights, {self.shape(x)[axis]} in the input")
+        x = self.times(x, self.constant(scale.reshape(-1, *trailing), "scale"))
+        return self.plus(x, self.constant(shift.reshape(-1, *trailing), "shift"))
+
+    def reduced(self, x: str, axes: Iterable[int], kind: ReduceKind, *, keep: bool) -> str:
+        """Sum, max or min along axes, which vanish or stay with size 1."""
+        shape, gone = self.shape(x), tuple(sorted(set(axes)))
+        y = self.add(RealReduce(x=x, axes=gone, kind=kind), kind.value)
+        return self.reshape(y, [1 if a in gone else n for a, n in enumerate(shape)]) if keep else y
+
+    def mean(self, x: str, axes: Iterable[int], *, keep: bool) -> str:
+        """Return the arithmetic mean along axes."""
+        axes = tuple(set(axes))
+        count = math.prod(self.shape(x)[a] for a in axes)
+        return self.scaled(self.reduced(x, axes, ReduceKind.SUM, keep=keep), 1 / count)
+
+    # Activations.
+
+    def function(self, x: str, kind: FunctionKind) -> str:
+        """Return a smooth function of every element."""
+        return self.add(RealFunction(x=x, kind=kind), kind.value)
+
+    def softmax(self, x: str, axis: int) -> str:
+        """Softmax along one axis."""
+        return self.add(RealSoftmax(x=x, axis=axis), "softmax")
+
+    def clipped(self, x: str, low: float | None, high: float | None) -> str:
+        """min(max(x, low), high); a bound of None is left out."""
+        if low is not None:
+            x = self.maximum(x, self.constant(low, "low"))
+        if high is not None:
+            x = self.minimum(x, self.constant(high, "high"))
+        return x
+
+    def relu(self, x: str) -> str:
+        """max(x, 0)."""
+        return self.maximum(x, self.constant(0.0, "zero"))
+
+    def leaky_relu(self, x: str, slope: object) -> str:
+        """Return x where positive, slope * x elsewhere: max(x, slope * x) for slopes up to 1, min for larger ones."""
+        slopes = self.checked(slope, "slope")
+        if not slopes.any():
+            return self.relu(x)
+        if np.any(slopes > 1) and np.any(slopes < 1):
+            negative = self.times(self.minimum(x, self.constant(0.0, "zero")), self.constant(slopes, "slope"))
+            return self.plus(self.relu(x), negative)
+        scaled = self.times(x, self.constant(slopes, "slope"))
+        return self.maximum(x, scaled) if np.all(slopes <= 1) else self.minimum(x, scaled)
+
+    def hard_sigmoid(self, x: str, slope: float, shift: float) -> str:
+        """clip(slope * x + shift, 0, 1)."""
+        return self.clipped(self.scaled(x, slope, shift), 0.0, 1.0)
+
+    def finish(self, outputs: Sequence[tuple[str, str]], where: str) -> RealGraph:
+        """Return the network with these (name, value) outputs, or raise one ModelError with every problem found.
+
+        Values that no output needs are left out; inputs stay, since they are the interface.
+        """
+        if self.problems:
+            raise ModelError(f"{where}: {counted(len(self.problems), 'problem')}:\n  " + "\n  ".join(self.problems))
+        if not outputs:
+            raise ModelError(f"{where}: the model has no outputs; it must have at least one")
+        needed = {value for _, value in outputs}
+        for node in reversed(self.builder.nodes):
+            if node.name in needed:
+                needed.update(real_operands(node.op))
+        nodes = [node for node in self.builder.nodes if node.name in needed or isinstance(node.op, RealInput)]
+        names: dict[str, str] = {}
+        for name, value in outputs:
+            base = unique = sanitized(name)
+            while unique in names:
+                unique = f"{base}_{sum(taken.startswith(base) for taken in names) + 1}"
+            names[unique] = value
+        return RealGraph(nodes=tuple(nodes), outputs=tuple(names.items()))
+
+
+def counted(count: int, noun: str) -> str:
+    """Return '1 layer' or '3 layers'."""
+    return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
+def unsupported_error(where: str, layers: Sequence[tuple[str, str]], supported: Iterable[str]) -> ModelError:
+    """Return the error that lists every (name, type) that cannot be read, and what can."""
+    listed = "".join(f"\n  {name}: {kind}" for name, kind in layers)
+    return ModelError(
+        f"{where}: {counted(len(layers), 'unsupported layer')}:{listed}\n"
+        f"  Supported: {', '.join(sorted(supported))}.\n"
+        "  Replace these layers, or export the part of the network before them."
+    )

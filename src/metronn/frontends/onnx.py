@@ -1,0 +1,181 @@
+"""ONNX files to RealGraph.
+
+The nodes are read in order. Nodes whose inputs are all constant are computed at once by the reference evaluator of
+the onnx package; every other node goes through `onnx_layers.LAYERS`. Axis 0 is the batch and never moves.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.checker
+import onnx.inliner
+import onnx.numpy_helper
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from metronn.errors import ModelError
+from metronn.frontends.files import FileKind, kind_of
+from metronn.frontends.lowering import LayerProblem, Lowering, unsupported_error
+from metronn.frontends.onnx_layers import LAYERS, Constant, NodeContext, Operand, evaluate
+from metronn.model.graph import RealGraph
+
+STAND_IN_BATCH = 61
+"""Size that stands for a dynamic batch axis while shapes are computed; a result that depends on it is refused."""
+
+UNFOLDABLE = frozenset(
+    ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout")
+)
+"""Operators with constant inputs whose result is not a constant."""
+
+
+def load_onnx(path: Path, content: bytes) -> RealGraph:
+    """Read an ONNX model; raises ModelError as `load_model` says."""
+    model = _parsed(path, content)
+    reader = _Reader(where=str(path), model=model, opset=_opset(path, model))
+    return reader.read()
+
+
+def _parsed(path: Path, content: bytes) -> onnx.ModelProto:
+    kind = kind_of(content)
+    if kind is FileKind.HDF5 or kind is FileKind.ZIP:
+        raise ModelError(f"{path}: not an ONNX model: looks like {kind.value}; the file is misnamed")
+    try:
+        model = onnx.load_model_from_string(content)
+    except DecodeError as error:
+        raise ModelError(f"{path}: not an ONNX model, or damaged: {_first_line(error)}") from None
+    if not model.HasField("graph") or not (model.graph.node or model.graph.output):
+        raise ModelError(f"{path}: not an ONNX model, or damaged: no graph inside")
+    try:
+        onnx.load_external_data_for_model(model, str(path.parent))
+        if model.functions:
+            model = onnx.inliner.inline_local_functions(model)
+        if all(node.domain in ("", "ai.onnx") and onnx.defs.has(node.op_type) for node in model.graph.node):
+            onnx.checker.check_model(model)
+    except (onnx.checker.ValidationError, DecodeError, RuntimeError, ValueError, OSError) as error:
+        raise ModelError(f"{path}: not a valid ONNX model: {_first_line(error)}") from None
+    return model
+
+
+def _opset(path: Path, model: onnx.ModelProto) -> int:
+    opset = max((int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
+    newest = onnx.defs.onnx_opset_version()
+    if opset > newest:
+        raise ModelError(f"{path}: opset {opset} is newer than the installed onnx package knows (up to {newest})")
+    return opset
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@dataclass(slots=True)
+class _Reader:
+    """One pass over the nodes; `operands` holds what each name means, None where reading failed before."""
+
+    where: str
+    model: onnx.ModelProto
+    opset: int
+    batch: int = STAND_IN_BATCH
+    lowering: Lowering = field(default_factory=Lowering)
+    operands: dict[str, Operand | None] = field(default_factory=dict)
+    unsupported: list[tuple[str, str]] = field(default_factory=list)
+
+    def read(self) -> RealGraph:
+        graph = self.model.graph
+        for tensor in graph.initializer:
+            self._initializer(tensor)
+        self._inputs([entry for entry in graph.input if entry.name not in self.operands])
+        for node in graph.node:
+            self._node(node)
+        if self.unsupported:
+            raise unsupported_error(self.where, self.unsupported, LAYERS)
+        outputs = []
+        for entry in graph.output:
+            match self.operands.get(entry.name):
+                case str() as value:
+                    outputs.append((entry.name, value))
+                case Constant():
+                    self.lowering.problems.append(f"output {entry.name}: does not depend on any input")
+                case None if not self.lowering.problems:
+                    self.lowering.problems.append(f"output {entry.name}: no node makes it")
+        return self.lowering.finish(outputs, self.where)
+
+    def _initializer(self, tensor: onnx.TensorProto) -> None:
+        try:
+            self.operands[tensor.name] = Constant(tensor.name, onnx.numpy_helper.to_array(tensor))
+        except (ValueError, TypeError, KeyError) as error:
+            raise ModelError(f"{self.where}: initializer {tensor.name}: damaged: {_first_line(error)}") from None
+
+    def _inputs(self, entries: list[onnx.ValueInfoProto]) -> None:
+        shapes = {}
+        for entry in entries:
+            tensor = entry.type.tensor_type
+            if not tensor.HasField("shape") or len(tensor.shape.dim) < 2:
+                rank = len(tensor.shape.dim) if tensor.HasField("shape") else "unknown"
+                raise ModelError(
+                    f"{self.where}: input {entry.name}: {rank} axes; the batch axis and at least one more are needed"
+                )
+            dims = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in tensor.shape.dim]
+            for axis, size in enumerate(dims[1:], start=1):
+                if size <= 0:
+                    shown = tensor.shape.dim[axis].dim_param or "unknown"
+                    raise ModelError(
+                        f"{self.where}: input {entry.name}: axis {axis} has no fixed size ({shown}); only the batch "
+                        "axis 0 may vary, export the model with fixed sizes"
+                    )
+            if dims[0] > 0:
+                self.batch = dims[0]
+            shapes[entry.name] = tuple(dims[1:])
+        for name, shape in shapes.items():
+            self.operands[name] = self.lowering.input(name, shape)
+
+    def _node(self, node: onnx.NodeProto) -> None:
+        kind = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+        self.lowering.layer = node.name or next((name for name in node.output if name), kind)
+        missing = [name for name in node.input if name and name not in self.operands]
+        if missing:
+            self.lowering.problems.append(f"{self.lowering.layer}: reads {', '.join(missing)}, which no node makes")
+        operands = tuple(self.operands.get(name) if name else None for name in node.input)
+        known = not any(name and operand is None for name, operand in zip(node.input, operands, strict=True))
+        results: tuple[Operand, ...] = ()
+        constants = [operand for operand in operands if isinstance(operand, Constant)]
+        computed = any(isinstance(operand, str) for operand in operands)
+        try:
+            if known and not computed and _foldable(node, kind):
+                results = self._folded(node, constants)
+            elif known and kind == "Shape" and isinstance(operands[0], str):
+                sizes = np.array([self.batch, *self.lowering.shape(operands[0])], dtype=np.int64)
+                attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+                kept = sizes[slice(attributes.get("start", 0), attributes.get("end"))]
+                results = (Constant(node.output[0], kept, from_batch=True),)
+            elif kind not in LAYERS and kind != "Shape":
+                self.unsupported.append((self.lowering.layer, kind))
+            elif known:
+                context = NodeContext(self.lowering, node, self.opset, self.batch, operands)
+                made = LAYERS[kind](context)
+                results = (made,) if isinstance(made, str) else made
+        except LayerProblem as problem:
+            self.lowering.problems.append(f"{self.lowering.layer} ({kind}): {problem}")
+        for position, name in enumerate(node.output):
+            if name:
+                self.operands[name] = results[position] if position < len(results) else None
+
+    def _folded(self, node: onnx.NodeProto, constants: list[Constant]) -> tuple[Operand, ...]:
+        named = {name: self.operands[name] for name in node.input if name}
+        feeds = {name: operand.values for name, operand in named.items() if isinstance(operand, Constant)}
+        values = evaluate(node, feeds, self.opset)
+        if sum(math.prod(v.shape) for v in values) > 2**28:
+            raise LayerProblem("a constant of more than 2**28 elements")
+        tainted = any(constant.from_batch for constant in constants)
+        return tuple(Constant(name, v, from_batch=tainted) for name, v in zip(node.output, values, strict=True))
+
+
+def _foldable(node: onnx.NodeProto, kind: str) -> bool:
+    """Whether a node without computed inputs is a constant; custom domains and subgraphs are left alone."""
+    if node.domain not in ("", "ai.onnx") or kind in UNFOLDABLE or not onnx.defs.has(kind):
+        return False
+    return not any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute)
