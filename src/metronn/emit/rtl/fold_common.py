@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from metronn.emit.rtl.text import module_text
 from metronn.ir.arrays import Array
 from metronn.plan.kernels.fold import Packing
 from metronn.plan.layout import WireFormat
@@ -15,7 +16,7 @@ from metronn.plan.layout import WireFormat
 
 @dataclass(slots=True)
 class ModuleText:
-    """Collects the body of a module; `text` frames it with ports and the nettype rule."""
+    """Collects the body of a kernel module with one input; `text` frames it."""
 
     name: str
     comment: tuple[str, ...]
@@ -33,17 +34,13 @@ class ModuleText:
 
     def text(self) -> str:
         """Return the module."""
-        head = [*(f"/// {line}" for line in self.comment), f"module {self.name} ("]
-        ports = [
-            "  input  wire clk_i,",
-            "  input  wire rst_i,",
-            "  input  wire start_i,",
-            f"  input  wire [{self.x_bits - 1}:0] x0_i,",
-            f"  output wire [{self.y_bits - 1}:0] y_o",
-            ");",
-            "",
-        ]
-        return "\n".join(["`default_nettype none", *head, *ports, *self.lines, "endmodule", "`default_nettype wire", ""])
+        return module_text(
+            name=self.name,
+            contract=self.comment,
+            ports=(("x0_i", self.x_bits),),
+            output=("y_o", self.y_bits),
+            body=[line.rstrip() for line in self.lines],
+        )
 
 
 def literal(values: Sequence[int], bits: int) -> str:

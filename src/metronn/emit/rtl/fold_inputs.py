@@ -1,0 +1,257 @@
+"""SystemVerilog of FoldInputs: one beat of inputs each cycle into all accumulators."""
+
+from __future__ import annotations
+
+from metronn.emit.rtl.fold_common import (
+    ModuleText,
+    Operand,
+    join_slots,
+    literal,
+    packed_weights,
+    part,
+    phase_bits,
+    phase_counter,
+    products,
+    signed_part,
+    split_terms,
+    sum_of,
+    sum_stage,
+    uniform_input,
+    weight_rom,
+)
+from metronn.emit.rtl.scalar import ScalarFunction, function_key, scalar_function
+from metronn.ir.arrays import Array, exact_array
+from metronn.ir.graph import Graph
+from metronn.plan.kernels.fold import (
+    Packing,
+    effective_weight,
+    input_slots,
+    inputs_latency,
+    inputs_terms,
+    inputs_tree,
+    linear_of,
+    packing,
+    product_bounds,
+    signed_bits,
+)
+from metronn.plan.kernels.spec import FoldInputs, result_value
+from metronn.plan.layout import Layout, wire_format
+from metronn.plan.timing import Timing
+
+
+def emit_fold_inputs(spec: FoldInputs, module_name: str, graph: Graph, timing: Timing) -> str:
+    """Return the module of the kernel."""
+    return _Writer(spec, module_name, graph, timing).module()
+
+
+def signed_digits(value: int) -> list[tuple[int, int]]:
+    """Return the canonical signed digits of a positive integer as (sign, shift), lowest first."""
+    digits, shift = [], 0
+    while value:
+        if value & 1:
+            digit = 2 - (value & 3)
+            digits.append((digit, shift))
+            value -= digit
+        value >>= 1
+        shift += 1
+    return digits
+
+
+class _Writer:
+    """Writes one kernel, part by part."""
+
+    def __init__(self, spec: FoldInputs, name: str, graph: Graph, timing: Timing) -> None:
+        """Collect what the parts share."""
+        self.spec, self.graph, self.timing = spec, graph, timing
+        self.op = linear_of(graph, spec.linear)
+        self.pack: Packing = packing(graph, spec.linear, timing)
+        self.weight: Array = effective_weight(graph, spec.linear)
+        self.outputs = self.weight.shape[1]
+        self.pairs = -(-self.outputs // self.pack.ways)
+        self.lanes = self.pairs * self.pack.ways
+        self.slots = input_slots(spec.layout)
+        self.x_type = graph.type_of(self.op.x)
+        self.x_wires = wire_format(self.x_type, spec.layout)
+        out_type = graph.type_of(result_value(spec))
+        self.y_wires = wire_format(out_type, Layout.parallel(out_type.size))
+        bounds = graph.type_of(spec.linear).range
+        self.acc_bits = signed_bits(bounds.lowest, bounds.highest)
+        self.tree = inputs_tree(spec, graph, timing)
+        self.beats = spec.layout.beat_count
+        latency = inputs_latency(spec, graph, timing)
+        self.text = ModuleText(
+            name,
+            (
+                f"{spec.linear}: {self.outputs} outputs from {self.weight.shape[0]} inputs that arrive in "
+                f"{spec.layout.describe()}.",
+                f"All outputs together {latency} cycles after start_i, for one cycle.",
+            ),
+            self.x_wires.width,
+            self.y_wires.width,
+        )
+
+    def module(self) -> str:
+        """Return the module's text."""
+        text, front = self.text, self.pack.front_stages
+        x = uniform_input(text, self.x_wires, self.pack)
+        last = front + len(self.tree) + self.beats - 1
+        phase_counter(text, self.beats, 1, last)
+        text.add(f"logic [{len(self.x_wires.slots) * x.bits - 1}:0] x_q;")
+        text.clocked("x_q <= x_in;")
+        multiplied, constant = inputs_terms(self.spec, self.graph, self.timing)
+        parts: list[tuple[str, int, int]] = []
+        if multiplied:
+            parts.append(("multiplied_term", multiplied, self._multiplied(x)))
+        if constant:
+            parts.append(("constant_term", constant, self._constant(x)))
+        self._accumulate(parts)
+        self._finish(f"start_q[{last}]")
+        return text.text()
+
+    def _element(self, beat: int, slot: int) -> int | None:
+        elements = self.spec.layout.beats[beat]
+        return elements[slot] if slot < len(elements) else None
+
+    def _multiplied(self, x: Operand) -> int:
+        """Slots used in several beats: multipliers with weights selected by phase. Returns the width of a term."""
+        text, pack, slots = self.text, self.pack, self.slots.multiplied
+        phases = []
+        for beat in range(self.beats):
+            columns = [self._element(beat, slot) for slot in slots]
+            rows = [[0 if e is None else int(self.weight[e, o]) for e in columns] for o in range(self.outputs)]
+            phases.append(packed_weights(exact_array(rows), pack))
+        text.add(f"// {len(slots)} slots with {self.pairs} multipliers each, {pack.ways} outputs per multiplier.")
+        weight_rom(text, "weight", phases, pack.weight_bits)
+        products(text, "product", self.pairs, len(slots), pack, x, "x_q", "weight")
+        terms, source, bits = len(slots), "product", pack.product_bits
+        if pack.group > 1:
+            terms = sum_stage(
+                text, source, "group", self.pairs, terms, pack.group, pack.product_bits, pack.sum_bits
+            )
+            source, bits = "group", pack.sum_bits
+        return split_terms(text, source, "multiplied", self.pairs, terms, pack, bits)
+
+    def _constant(self, x: Operand) -> int:
+        """Slots used in one beat: constant multiples from shifts and adds, zero in all other beats."""
+        text, slots = self.text, self.slots.constant
+        low, high = product_bounds(self.weight, self.x_type.range.lowest, self.x_type.range.highest)
+        bits, phase_width = signed_bits(low, high), phase_bits(self.beats)
+        statements: list[str] = []
+        for position, slot in enumerate(slots):
+            beat = next(b for b in range(self.beats) if self._element(b, slot) is not None)
+            element = self._element(beat, slot)
+            assert element is not None
+            active = f"now_{position}"
+            text.add(
+                f"// Slot {slot} carries input {element} in beat {beat} only: its weights are constants.",
+                f"wire {active} = phase_1_q == {phase_width}'d{beat};" if self.beats > 1 else f"wire {active} = 1'b1;",
+                f"wire signed [{bits - 1}:0] in_{position} = {active} ? {bits}'({x.multiplicand('x_q', str(slot))}) : {bits}'sd0;",
+            )
+            self._multiples(position, bits, [int(w) for w in self.weight[element]])
+            for output in range(self.lanes):
+                weight = int(self.weight[element, output]) if output < self.outputs else 0
+                target = part("multiple", str(output * len(slots) + position), bits)
+                statements.append(f"{target} <= {self._multiple(position, weight, bits)};")
+        text.add("", f"logic [{self.lanes * len(slots) * bits - 1}:0] multiple;")
+        text.clocked(*statements)
+        if self.pack.group == 1:
+            text.add(f"wire [{self.lanes * len(slots) * bits - 1}:0] constant_term = multiple;", "")
+            return bits
+        width = min(self.acc_bits, bits + self.timing.levels_per_stage)
+        sum_stage(text, "multiple", "constant_term", self.lanes, len(slots), self.timing.radix, bits, width)
+        return width
+
+    def _multiples(self, position: int, bits: int, weights: list[int]) -> None:
+        """Declare every odd multiple of one input that the weights need."""
+        odd = sorted({abs(w) >> ((abs(w) & -abs(w)).bit_length() - 1) for w in weights if w})
+        for value in odd:
+            terms = ""
+            for sign, shift in signed_digits(value):
+                step = f"(in_{position} <<< {shift})" if shift else f"in_{position}"
+                terms += (f" {'+' if sign > 0 else '-'} " if terms else ("" if sign > 0 else "-")) + step
+            self.text.add(f"wire signed [{bits - 1}:0] in_{position}_x{value} = {terms};")
+
+    @staticmethod
+    def _multiple(position: int, weight: int, bits: int) -> str:
+        if not weight:
+            return f"{bits}'d0"
+        shift = (abs(weight) & -abs(weight)).bit_length() - 1
+        name = f"in_{position}_x{abs(weight) >> shift}"
+        return ("-" if weight < 0 else "") + (f"({name} <<< {shift})" if shift else name)
+
+    def _accumulate(self, parts: list[tuple[str, int, int]]) -> None:
+        """Sum the terms of a beat, then add them to the accumulators, which start from the bias in the first beat."""
+        text, pack, acc = self.text, self.pack, self.acc_bits
+        width = max(bits for _, _, bits in parts)
+        terms = sum(count for _, count, _ in parts)
+        source = "term"
+        text.add(f"logic [{self.lanes * terms * width - 1}:0] term;", "always_comb", f"  for (int l = 0; l < {self.lanes}; l++) begin")
+        offset = 0
+        for vector, count, bits in parts:
+            for k in range(count):
+                target = part("term", f"l*{terms}+{offset + k}", width)
+                text.add(f"    {target} = {signed_part(vector, f'l*{count}+{k}', bits, width)};")
+            offset += count
+        text.add("  end", "")
+        borrows = inputs_terms(self.spec, self.graph, self.timing)[0] if pack.ways == 2 else 0
+        counted = ""
+        if borrows:
+            counted = " + ".join(f"{acc}'(multiplied_borrow[(l/2)*{borrows}+{t}])" for t in range(borrows))
+        for stage in range(1, len(self.tree)):
+            grown = min(acc, width + self.timing.levels_per_stage)
+            if borrows:
+                counted = self._count_stage(stage, borrows)
+            terms = sum_stage(text, source, f"sum_{stage}", self.lanes, terms, self.timing.radix, width, grown)
+            source, width = f"sum_{stage}", grown
+        bias = self.op.bias.ints() + [0] * (self.lanes - self.outputs)
+        first = f"start_q[{pack.front_stages + len(self.tree) - 1}]"
+        value = f"{part('base', 'l', acc)} + {sum_of(source, f'l*{terms}', range(terms), width, acc)}"
+        if counted:
+            value += f" + ((l % 2 == 1) ? {counted} : {acc}'d0)"
+        text.add(
+            "// Accumulators: bias and the first beat's sum, then every further beat.",
+            f"logic [{self.lanes * acc - 1}:0] acc;",
+            f"wire  [{self.lanes * acc - 1}:0] base = {first} ? {literal(bias, acc)} : acc;",
+        )
+        text.clocked(f"for (int l = 0; l < {self.lanes}; l++)", f"  {part('acc', 'l', acc)} <= {value};")
+
+    def _count_stage(self, stage: int, borrows: int) -> str:
+        """Register the number of borrows of each pair; returns the expression for lane l."""
+        bits, name = borrows.bit_length(), f"count_{stage}"
+        self.text.add(f"logic [{self.pairs * bits - 1}:0] {name};")
+        if stage > 1:
+            self.text.clocked(f"{name} <= count_{stage - 1};")
+        else:
+            total = " + ".join(f"{bits}'(multiplied_borrow[k*{borrows}+{t}])" for t in range(borrows))
+            self.text.clocked(f"for (int k = 0; k < {self.pairs}; k++)", f"  {part(name, 'k', bits)} <= {total};")
+        return f"{self.acc_bits}'({part(name, 'l/2', bits)})"
+
+    def _finish(self, last: str) -> None:
+        """Apply each output's epilogue when the last beat is in, and join the output slots."""
+        text, acc, spec = self.text, self.acc_bits, self.spec
+        if not spec.epilogue:
+            text.add(*join_slots(self.y_wires, [f"acc[{o * acc} +: {s.width}]" for o, s in enumerate(self.y_wires.slots)]))
+            return
+        bounds = self.graph.type_of(spec.linear).range
+        argument_bounds = {spec.linear: (bounds.lowest, bounds.highest)}
+        functions: dict[tuple[object, ...], ScalarFunction] = {}
+        statements, sources, offset = [], [], 0
+        for output in range(self.outputs):
+            key = function_key(self.graph, spec.epilogue, output)
+            function = functions.get(key)
+            if function is None:
+                name = f"epilogue_{len(functions)}"
+                function = scalar_function(name, self.graph, spec.epilogue, output, argument_bounds)
+                functions[key] = function
+                text.add(*(line[2:] if line.startswith("  ") else line for line in function.text.splitlines()), "")
+            bits, taken = function.result_width, function.arguments[0].width
+            statements.append(f"y_q[{offset} +: {bits}] <= {function.name}(acc[{output * acc} +: {taken}]);")
+            sources.append(f"y_q[{offset} +: {self.y_wires.slots[output].width}]")
+            offset += bits
+        if len(functions) == 1:
+            bits, taken = function.result_width, function.arguments[0].width
+            loop = f"for (int l = 0; l < {self.outputs}; l++)"
+            statements = [loop, f"  {part('y_q', 'l', bits)} <= {function.name}(acc[l*{acc} +: {taken}]);"]
+        text.add(f"logic [{offset - 1}:0] y_q;")
+        text.clocked(f"if ({last}) begin", *(f"  {s}" for s in statements), "end")
+        text.add(*join_slots(self.y_wires, sources))

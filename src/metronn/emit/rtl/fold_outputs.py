@@ -1,0 +1,292 @@
+"""SystemVerilog of FoldOutputs: a few outputs each cycle, from all inputs held in a register."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from metronn.emit.rtl.fold_common import (
+    ModuleText,
+    Operand,
+    join_slots,
+    literal,
+    packed_weights,
+    part,
+    phase_bits,
+    phase_counter,
+    products,
+    signed_part,
+    split_terms,
+    sum_of,
+    sum_stage,
+    uniform_input,
+    weight_rom,
+)
+from metronn.emit.rtl.scalar import ScalarFunction, scalar_function
+from metronn.ir.arrays import Array
+from metronn.ir.graph import Graph
+from metronn.plan.kernels.fold import (
+    Packing,
+    effective_weight,
+    linear_of,
+    outputs_depth,
+    outputs_latency,
+    outputs_layout,
+    outputs_tree,
+    packing,
+    remainder_tree,
+    signed_bits,
+    slice_inputs,
+)
+from metronn.plan.kernels.spec import FoldOutputs, result_value
+from metronn.plan.layout import Layout, WireFormat, wire_format
+from metronn.plan.timing import Timing
+
+
+def emit_fold_outputs(spec: FoldOutputs, module_name: str, graph: Graph, timing: Timing) -> str:
+    """Return the module of the kernel."""
+    return _Writer(spec, module_name, graph, timing).module()
+
+
+class _Writer:
+    """Writes one kernel, part by part."""
+
+    def __init__(self, spec: FoldOutputs, name: str, graph: Graph, timing: Timing) -> None:
+        """Collect what the parts share."""
+        self.spec, self.graph, self.timing = spec, graph, timing
+        self.op = linear_of(graph, spec.linear)
+        self.pack: Packing = packing(graph, spec.linear, timing)
+        self.weight: Array = effective_weight(graph, spec.linear)
+        self.bias = self.op.bias.ints()
+        self.inputs, self.outputs = self.weight.shape
+        self.x_type = graph.type_of(self.op.x)
+        self.x_wires = wire_format(self.x_type, Layout.parallel(self.x_type.size))
+        out_type = graph.type_of(result_value(spec))
+        self.y_wires: WireFormat = wire_format(out_type, outputs_layout(spec))
+        linear_range = graph.type_of(spec.linear).range
+        self.acc_lo, self.acc_hi = linear_range.lowest, linear_range.highest
+        self.acc_bits = signed_bits(self.acc_lo, self.acc_hi)
+        self.depth = outputs_depth(spec, graph, timing)
+        latency = outputs_latency(spec, graph, timing)
+        self.main_tree = outputs_tree(spec, graph, timing) if spec.lanes else ()
+        self.rest_tree = remainder_tree(spec, graph, timing) if spec.remainder else ()
+        self.text = ModuleText(
+            name,
+            (
+                f"{spec.linear}: {self.outputs} outputs from {self.inputs} inputs over {spec.beats} cycles.",
+                f"Each cycle {spec.lanes} outputs from all inputs; {spec.remainder} more outputs from a slice of the "
+                f"inputs a cycle.",
+                f"First output beat {latency} cycles after start_i, {outputs_layout(spec).describe()}.",
+            ),
+            self.x_wires.width,
+            self.y_wires.width,
+        )
+
+    def module(self) -> str:
+        """Return the module's text."""
+        spec, text, front = self.spec, self.text, self.pack.front_stages
+        x = uniform_input(text, self.x_wires, self.pack)
+        trees = max(len(self.main_tree), len(self.rest_tree))
+        phase_counter(text, spec.beats, front + trees - 1, front + trees)
+        bits = self.inputs * x.bits
+        text.add("// The event's inputs, kept while the fold works on them.", f"logic [{bits - 1}:0] x_q;")
+        text.clocked("if (start_i) x_q <= x_in;")
+        function = self._function()
+        sources: list[str] = []
+        if spec.lanes:
+            self._main(x)
+            sources += self._finish("main", spec.lanes, len(self.main_tree), function, range(spec.lanes))
+        if spec.remainder:
+            self._rest(x)
+            slots = range(spec.lanes, spec.lanes + spec.remainder)
+            sources += self._finish("rest", spec.remainder, trees, function, slots)
+        text.add(*join_slots(self.y_wires, sources))
+        return text.text()
+
+    def _function(self) -> ScalarFunction | None:
+        """Return the epilogue's function, the same for every output."""
+        if not self.spec.epilogue:
+            return None
+        bounds = {self.spec.linear: (self.acc_lo, self.acc_hi)}
+        function = scalar_function("epilogue", self.graph, self.spec.epilogue, 0, bounds)
+        self.text.add(*(line[2:] if line.startswith("  ") else line for line in function.text.splitlines()), "")
+        return function
+
+    def _main(self, x: Operand) -> None:
+        """All inputs into `lanes` outputs a cycle."""
+        spec, text, pack = self.spec, self.text, self.pack
+        pairs = spec.lanes // pack.ways
+        rows = [
+            packed_weights(self.weight.T[b * spec.lanes : (b + 1) * spec.lanes], pack) for b in range(spec.beats)
+        ]
+        text.add(f"// Main lanes: {pairs} multipliers per input, {pack.ways} outputs each.")
+        weight_rom(text, "main_weight", rows, pack.weight_bits)
+        products(text, "main_product", pairs, self.inputs, pack, x, "x_q", "main_weight")
+        terms, width = self._group("main", pairs, self.inputs)
+        self._offsets(pairs, terms)
+        source = "main_term"
+        for stage in range(1, len(self.main_tree)):
+            grown = min(self.acc_bits, width + self.timing.levels_per_stage)
+            target = f"main_sum_{stage}"
+            terms = sum_stage(text, source, target, spec.lanes, terms, self.timing.radix, width, grown)
+            source, width = target, grown
+        acc = self.acc_bits
+        text.add("// Accumulated sums of the main lanes, bias included.", f"logic [{spec.lanes * acc - 1}:0] main_acc;")
+        value = sum_of(source, f"l*{terms}", range(terms), width, acc)
+        text.clocked(
+            f"for (int l = 0; l < {spec.lanes}; l++)",
+            f"  {part('main_acc', 'l', acc)} <= {value} + {signed_part('main_offset', 'l', acc, acc)};",
+        )
+
+    def _group(self, prefix: str, pairs: int, inputs: int) -> tuple[int, int]:
+        """Sum groups of products, then split packed sums. Returns (terms per lane, their width)."""
+        pack = self.pack
+        terms, source, bits = inputs, f"{prefix}_product", pack.product_bits
+        if pack.group > 1:
+            terms = sum_stage(
+                self.text, source, f"{prefix}_group", pairs, inputs, pack.group, pack.product_bits, pack.sum_bits
+            )
+            source, bits = f"{prefix}_group", pack.sum_bits
+        return terms, split_terms(self.text, source, prefix, pairs, terms, pack, bits)
+
+    def _offsets(self, pairs: int, terms: int) -> None:
+        """Bias of each lane, plus the borrows of its group splits, registered before the last tree stage."""
+        spec, text, pack, acc = self.spec, self.text, self.pack, self.acc_bits
+        stages, front = len(self.main_tree), pack.front_stages
+        bias_bits = spec.lanes * acc
+        selector = phase_bits(spec.beats)
+        at = front + stages - (2 if stages > 1 else 1)
+        words = [literal(self.bias[b * spec.lanes : (b + 1) * spec.lanes], acc) for b in range(spec.beats)]
+        text.add(f"logic [{bias_bits - 1}:0] main_bias;", f"logic [{bias_bits - 1}:0] main_offset;")
+        if spec.beats == 1:
+            text.add(f"assign main_bias = {words[0]};", "")
+        else:
+            text.add(
+                "always_comb",
+                f"  unique case (phase_{at}_q)",
+                *(f"    {selector}'d{b}: main_bias = {word};" for b, word in enumerate(words[:-1])),
+                f"    default: main_bias = {words[-1]};",
+                "  endcase",
+                "",
+            )
+        borrow = f"{acc}'d0"
+        if pack.ways == 2:
+            count_bits = terms.bit_length()
+            text.add(f"logic [{pairs * count_bits - 1}:0] main_count;")
+            target, count = "main_count", "main_count"
+            text.add("// Borrows of the upper sums, counted.", "always_comb begin", f"  {target} = '0;")
+            text.add(
+                f"  for (int k = 0; k < {pairs}; k++)",
+                f"    for (int t = 0; t < {terms}; t++)",
+                f"      {part(target, 'k', count_bits)} = {part(target, 'k', count_bits)} + "
+                f"{count_bits}'(main_borrow[k*{terms}+t]);",
+                "end",
+                "",
+            )
+            for stage in range(1, stages - 1):
+                text.add(f"logic [{pairs * count_bits - 1}:0] main_count_{stage}_q;")
+                text.clocked(f"main_count_{stage}_q <= {count};")
+                count = f"main_count_{stage}_q"
+            borrow = f"((l % 2 == 1) ? {acc}'({part(count, 'l/2', count_bits)}) : {acc}'d0)"
+        value = f"{part('main_bias', 'l', acc)} + {borrow}"
+        loop = f"for (int l = 0; l < {spec.lanes}; l++)"
+        if stages > 1:
+            text.clocked(loop, f"  {part('main_offset', 'l', acc)} <= {value};")
+        else:
+            text.add("always_comb", f"  {loop}", f"    {part('main_offset', 'l', acc)} = {value};", "")
+
+    def _rest(self, x: Operand) -> None:
+        """A slice of the inputs each cycle into the outputs beyond lanes * beats."""
+        spec, text, pack, acc = self.spec, self.text, self.pack, self.acc_bits
+        count, pairs = slice_inputs(spec, self.graph), -(-spec.remainder // pack.ways)
+        lanes = pairs * pack.ways
+        rows = self.weight.T[spec.lanes * spec.beats :]
+        padded = np.zeros((rows.shape[0], count * spec.beats), dtype=rows.dtype)
+        padded[:, : self.inputs] = rows
+        phases = [packed_weights(padded[:, b * count : (b + 1) * count], pack) for b in range(spec.beats)]
+        text.add(f"// Remaining outputs: {count} inputs a cycle, summed over the fold.")
+        weight_rom(text, "rest_weight", phases, pack.weight_bits)
+        selector, bits = phase_bits(spec.beats), count * x.bits
+        text.add(f"wire  [{self.inputs * x.bits - 1}:0] x_now = start_i ? x_in : x_q;", f"logic [{bits - 1}:0] slice_q;")
+        arms = []
+        for b in range(spec.beats):
+            width = min(bits, (self.inputs - b * count) * x.bits)
+            arms.append(f"{bits}'(x_now[{b * bits} +: {width}])" if width > 0 else f"{bits}'d0")
+        if spec.beats == 1:
+            text.clocked(f"slice_q <= {arms[0]};")
+        else:
+            cases = [f"  {selector}'d{b}: slice_q <= {arm};" for b, arm in enumerate(arms[:-1])]
+            text.clocked("unique case (phase)", *cases, f"  default: slice_q <= {arms[-1]};", "endcase")
+        products(text, "rest_product", pairs, count, pack, x, "slice_q", "rest_weight")
+        terms, width = self._group("rest", pairs, count)
+        source, borrow, borrows = "rest_term", "rest_borrow", terms
+        for stage in range(1, len(self.rest_tree)):
+            grown = min(acc, width + self.timing.levels_per_stage)
+            target = f"rest_sum_{stage}"
+            if pack.ways == 2:
+                borrow = self._count_stage(stage, pairs, borrows, borrow)
+            terms = sum_stage(text, source, target, lanes, terms, self.timing.radix, width, grown)
+            source, width = target, grown
+        self._accumulate(lanes, pairs, terms, width, source, borrow, borrows)
+
+    def _count_stage(self, stage: int, pairs: int, terms: int, source: str) -> str:
+        """Register the count of borrows of each pair (first stage) or pass it on."""
+        bits, name = terms.bit_length(), f"rest_count_{stage}"
+        self.text.add(f"logic [{pairs * bits - 1}:0] {name};")
+        if stage > 1:
+            self.text.clocked(f"{name} <= {source};")
+            return name
+        total = " + ".join(f"{bits}'({source}[k*{terms}+{t}])" for t in range(terms))
+        self.text.clocked(f"for (int k = 0; k < {pairs}; k++)", f"  {part(name, 'k', bits)} <= {total};")
+        return name
+
+    def _accumulate(
+        self, lanes: int, pairs: int, terms: int, width: int, source: str, borrow: str, borrows: int
+    ) -> None:
+        """Add the slice's sum to the accumulator, which starts from the bias in the first cycle of an event."""
+        text, acc, pack, stages = self.text, self.acc_bits, self.pack, len(self.rest_tree)
+        bias = self.bias[self.spec.lanes * self.spec.beats :] + [0] * (lanes - self.spec.remainder)
+        first = f"start_q[{pack.front_stages + stages - 1}]"
+        text.add(
+            f"logic [{lanes * acc - 1}:0] rest_sum;",
+            f"wire  [{lanes * acc - 1}:0] rest_base = {first} ? {literal(bias, acc)} : rest_sum;",
+        )
+        value = f"{signed_part('rest_base', 'l', acc, acc)} + {sum_of(source, f'l*{terms}', range(terms), width, acc)}"
+        if pack.ways == 2:
+            bits = borrows.bit_length()
+            counted = (
+                f"{acc}'({part(borrow, 'l/2', bits)})"
+                if stages > 1
+                else " + ".join(f"{acc}'({borrow}[(l/2)*{borrows}+{t}])" for t in range(borrows))
+            )
+            value += f" + ((l % 2 == 1) ? {counted} : {acc}'d0)"
+        text.clocked(f"for (int l = 0; l < {lanes}; l++)", f"  {part('rest_sum', 'l', acc)} <= {value};")
+        acc_bits = self.spec.remainder * acc
+        waits = (len(self.main_tree) - stages) if self.spec.lanes else 0
+        held = "rest_sum"
+        for k in range(max(0, waits)):
+            text.add(f"logic [{lanes * acc - 1}:0] rest_wait_{k};")
+            text.clocked(f"rest_wait_{k} <= {held};")
+            held = f"rest_wait_{k}"
+        text.add(f"wire [{acc_bits - 1}:0] rest_acc = {held}[{acc_bits - 1}:0];", "")
+
+    def _finish(
+        self, prefix: str, lanes: int, stages: int, function: ScalarFunction | None, slots: range
+    ) -> list[str]:
+        """Apply the epilogue to every lane and return one expression per slot."""
+        del stages
+        text, acc, vector = self.text, self.acc_bits, f"{prefix}_acc"
+        bits = acc
+        if function is not None:
+            bits = function.result_width
+            text.add(f"logic [{lanes * bits - 1}:0] {prefix}_y;")
+            argument = function.arguments[0]
+            text.clocked(
+                f"for (int l = 0; l < {lanes}; l++)",
+                f"  {part(f'{prefix}_y', 'l', bits)} <= epilogue({vector}[l*{acc} +: {argument.width}]);",
+            )
+            vector = f"{prefix}_y"
+        sources = []
+        for lane, slot in enumerate(slots):
+            width = self.y_wires.slots[slot].width
+            sources.append(f"{vector}[{lane * bits} +: {width}]")
+        return sources

@@ -1,0 +1,121 @@
+"""The kernels a design is made of: a closed union of frozen dataclasses naming the ops each one implements.
+
+A kernel reads its operands' signals and makes one value. Backends decide nothing: what is not fixed by the ops it
+names is a field here. Every kernel counts cycles from `start_i`, the cycle in which its first input beat is on the
+wires; every beat is on the wires for exactly one cycle.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metronn.plan.layout import Layout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatvecAdders:
+    """One Linear and its epilogue as an unrolled, pipelined adder graph. Parallel in, parallel out, any II."""
+
+    linear: str
+    epilogue: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldOutputs:
+    """One Linear and its epilogue; each cycle `lanes` outputs from all inputs. Parallel in, `beats` beats out.
+
+    `lanes * beats` outputs leave `lanes` a beat; the `remainder` outputs beyond them are summed in slices of the
+    inputs over the same cycles and join the last beat, so that no multiplier idles.
+    """
+
+    linear: str
+    epilogue: tuple[str, ...] = ()
+    lanes: int
+    beats: int
+    remainder: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldInputs:
+    """One Linear and its epilogue; each cycle one beat of inputs into all accumulators. `layout` in, parallel out."""
+
+    linear: str
+    epilogue: tuple[str, ...] = ()
+    layout: Layout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elementwise:
+    """Add, Multiply, Extremum and Requantize ops, element by element, in one pipeline; `nodes` in topological order.
+
+    The last node is the result; operands that are neither constants nor earlier nodes are inputs, all parallel.
+    """
+
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """One Lookup: a ROM per element. Parallel in and out."""
+
+    lookup: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReduceTree:
+    """One Reduce as a pipelined tree per result element. Parallel in and out."""
+
+    reduce: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wiring:
+    """One Rewire: no logic, no cycle. Parallel in and out."""
+
+    rewire: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gather:
+    """Serial to parallel: beats are kept until the last one is there; all elements leave with it. (`reorder`)"""
+
+    value: str
+    layout: Layout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delay:
+    """The same beats, `cycles` later."""
+
+    value: str
+    layout: Layout
+    cycles: int
+
+
+KernelSpec = MatvecAdders | FoldOutputs | FoldInputs | Elementwise | Table | ReduceTree | Wiring | Gather | Delay
+
+
+def covered_nodes(spec: KernelSpec) -> tuple[str, ...]:
+    """Return the graph nodes the kernel implements; the last one is its result. Empty for Gather and Delay."""
+    match spec:
+        case MatvecAdders() | FoldOutputs() | FoldInputs():
+            return (spec.linear, *spec.epilogue)
+        case Elementwise():
+            return spec.nodes
+        case Table():
+            return (spec.lookup,)
+        case ReduceTree():
+            return (spec.reduce,)
+        case Wiring():
+            return (spec.rewire,)
+        case Gather() | Delay():
+            return ()
+
+
+def result_value(spec: KernelSpec) -> str:
+    """Return the name of the value the kernel makes."""
+    match spec:
+        case Gather() | Delay():
+            return spec.value
+        case _:
+            return covered_nodes(spec)[-1]
