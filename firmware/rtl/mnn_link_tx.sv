@@ -1,0 +1,96 @@
+/// Sender of a link: frames the payload of one event on `Lanes` lanes. Latency: 2 cycles from `word_i` to `lane_o`.
+///
+/// `start_i` is high for one cycle, with word 0 of every lane on `word_i`; words 1 .. FrameWords-1 follow in the next cycles.
+/// Events may follow each other every FrameWords cycles. `error_i` (the event is damaged already) is sampled with the last word.
+///
+/// A lane word on `lane_o` is {marker, last, start, valid, data[63:0]}. Bits 63:24 of the last data word are the tail
+/// {crc[31:0], sequence[6:0], error}; `word_i` is ignored there. The sequence number counts events modulo 128.
+/// crc = zlib.crc32(all words of the lane's frame as little-endian bytes, the crc field taken as 0, seeded with `stamp`);
+/// stamp = cycles since the last `orbit_zero_i`, modulo 65536, in the cycle of `start_i`. A frame that reaches the receiver in
+/// another cycle than it should therefore fails its check like a damaged one.
+/// `orbit_zero_i` sets the marker bit on the words that are on `word_i` in the same cycle, idle or not.
+`default_nettype none
+
+module mnn_link_tx #(
+  parameter int FrameWords = 1,   // >= 1
+  parameter int Lanes      = 1    // >= 1
+) (
+  input  wire                 clk_i,
+  input  wire                 rst_i,       // synchronous, active high
+  input  wire                 orbit_zero_i,
+  input  wire                 start_i,
+  input  wire                 error_i,
+  input  wire  [Lanes*64-1:0] word_i,
+  output logic [Lanes*68-1:0] lane_o
+);
+
+`ifndef __ICARUS__  // Icarus 11 has no elaboration checks
+  if (FrameWords < 1) begin : gen_check_words
+    $error("mnn_link_tx: FrameWords=%0d, at least 1 is needed", FrameWords);
+  end
+  if (Lanes < 1) begin : gen_check_lanes
+    $error("mnn_link_tx: Lanes=%0d, at least 1 is needed", Lanes);
+  end
+`endif
+
+  localparam int          IndexWidth = $clog2(FrameWords + 1);
+  localparam logic [IndexWidth-1:0] LastIndex = IndexWidth'(FrameWords - 1);
+  localparam logic [IndexWidth-1:0] IdleIndex = IndexWidth'(FrameWords);
+
+  // Stage 1: the words as they come, and what they are.
+  logic [IndexWidth-1:0] index_q;          // of the word in word_q; IdleIndex outside frames
+  logic [Lanes*64-1:0]   word_q;
+  logic                  start_q, marker_q, error_q;
+  logic [15:0]           stamp_q;          // of the word in word_q
+  logic [6:0]            sequence_q;       // of the event in word_q
+
+  always_ff @(posedge clk_i) begin
+    if (rst_i) begin
+      index_q    <= IdleIndex;
+      start_q    <= 1'b0;
+      marker_q   <= 1'b0;
+      stamp_q    <= '0;
+      sequence_q <= '1;                    // the first event is number 0
+    end else begin
+      if (start_i) index_q <= '0;
+      else if (index_q != IdleIndex) index_q <= index_q + 1'b1;
+      start_q    <= start_i;
+      marker_q   <= orbit_zero_i;
+      stamp_q    <= orbit_zero_i ? 16'd0 : stamp_q + 16'd1;
+      sequence_q <= sequence_q + {6'd0, start_i};
+    end
+    word_q  <= word_i;
+    error_q <= error_i;
+  end
+
+  // Stage 2: the check sum and the tail.
+  wire valid = index_q != IdleIndex;
+  wire last  = index_q == LastIndex;
+
+  for (genvar l = 0; l < Lanes; l++) begin : gen_lane
+    logic [31:0] crc_q;
+    logic [63:0] data_q;
+    logic [3:0]  side_q;
+    wire  [63:0] word    = word_q[l*64 +: 64];
+    wire  [63:0] covered = last ? {32'd0, sequence_q, error_q, word[23:0]} : word;
+    wire  [31:0] state   = start_q ? ~{16'd0, stamp_q} : crc_q;
+    wire  [31:0] state_next;
+
+    mnn_crc32 u_crc (
+      .state_i(state),
+      .data_i (covered),
+      .state_o(state_next)
+    );
+
+    always_ff @(posedge clk_i) begin
+      crc_q  <= state_next;
+      data_q <= !valid ? 64'd0 : last ? {~state_next, covered[31:0]} : word;
+      side_q <= rst_i ? 4'd0 : {marker_q, last, start_q, valid};
+    end
+
+    assign lane_o[l*68 +: 68] = {side_q, data_q};
+  end
+
+endmodule
+
+`default_nettype wire

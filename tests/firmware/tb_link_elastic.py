@@ -1,0 +1,96 @@
+"""mnn_link_elastic: the wait of a lane, set by its markers."""
+
+import os
+import random
+
+import cocotb
+from cocotb.clock import Clock
+from cocotb.triggers import FallingEdge, Timer
+
+BUFFER_WORDS = int(os.environ["PARAMETER_BufferWords"])
+ORBIT_CYCLES = BUFFER_WORDS + 20
+MARKER = 1 << 67
+
+
+class Lane:
+    """Feeds one buffer and keeps what came in and what went out, by cycle."""
+
+    def __init__(self, dut) -> None:
+        """Attach to `dut`."""
+        self.dut = dut
+        self.random = random.Random(BUFFER_WORDS)
+        self.cycle = 0
+        self.entered: dict[int, int] = {}
+        self.word = dut.word_o.value  # in the last cycle; undefined before the first marker
+
+    async def step(self, *, marker: bool = False, reset: bool = False) -> None:
+        """One cycle; the orbit is counted so that a word is released (one cycle after it is read) at cycle 0 of the orbit."""
+        dut = self.dut
+        to_release = -self.cycle % ORBIT_CYCLES
+        word = self.random.getrandbits(67) | (MARKER if marker else 0)
+        self.entered[self.cycle] = word & (MARKER - 1)
+        dut.rst_i.value = int(reset)
+        dut.lane_i.value = word
+        dut.to_release_i.value = to_release % BUFFER_WORDS
+        dut.read_address_i.value = (self.cycle + 5) % BUFFER_WORDS
+        dut.window_i.value = int(2 <= to_release <= BUFFER_WORDS + 1)
+        dut.window_end_i.value = int(to_release == 2)
+        await Timer(1, "ns")
+        self.word = dut.word_o.value
+        await FallingEdge(dut.clk_i)
+        self.cycle += 1
+
+    async def orbit(self, *markers: int) -> list[int]:
+        """One orbit from release to release with markers at these distances before its end; return good_o cycle by cycle."""
+        good = []
+        for _ in range(ORBIT_CYCLES):
+            good.append(int(self.dut.good_o.value))
+            await self.step(marker=(-self.cycle % ORBIT_CYCLES) in markers)
+        return good
+
+
+@cocotb.test()
+async def alignment(dut) -> None:
+    """Every distance in the window aligns; outside, doubled, missing and moved markers lose the alignment and count once."""
+    cocotb.start_soon(Clock(dut.clk_i, 10, unit="ns").start())
+    lane = Lane(dut)
+
+    async def fresh(*markers: int) -> None:
+        while lane.cycle % ORBIT_CYCLES:
+            await lane.step(reset=True)
+        await lane.step(reset=True)
+        while lane.cycle % ORBIT_CYCLES:
+            await lane.step(marker=(-lane.cycle % ORBIT_CYCLES) in markers)
+
+    for distance in range(2, BUFFER_WORDS + 2):
+        await fresh(distance)
+        assert int(dut.trained_o.value) == 1
+        assert await lane.orbit(distance) == [1] * ORBIT_CYCLES
+    for distance in (1, BUFFER_WORDS + 2, BUFFER_WORDS + 10):
+        await fresh(distance)
+        assert await lane.orbit(distance) == [0] * ORBIT_CYCLES
+        assert int(dut.trained_o.value) == 0
+    await fresh(4)
+    for markers in ((), (5,), (4, 3), (4, BUFFER_WORDS + 8)):
+        good = await lane.orbit(*markers)
+        assert good[0] == 1
+        assert 0 in good, f"markers {markers}"
+        again = await lane.orbit(4)
+        assert again[-1] == 1
+        assert await lane.orbit(4) == [1] * ORBIT_CYCLES
+
+
+@cocotb.test()
+async def words(dut) -> None:
+    """After a marker at distance d, each word is read d - 1 cycles after it entered."""
+    cocotb.start_soon(Clock(dut.clk_i, 10, unit="ns").start())
+    lane = Lane(dut)
+    for distance in range(2, BUFFER_WORDS + 2):
+        for _ in range(3):
+            await lane.step(reset=True)
+        while lane.cycle % ORBIT_CYCLES:
+            await lane.step()
+        await lane.orbit(distance)
+        for _ in range(ORBIT_CYCLES):
+            await lane.step(marker=(-lane.cycle % ORBIT_CYCLES) == distance)
+            assert int(lane.word) == lane.entered[lane.cycle - 1 - (distance - 1)]

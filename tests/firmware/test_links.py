@@ -1,0 +1,62 @@
+"""Runs of the link testbenches."""
+
+from pathlib import Path
+
+import pytest
+from simulate import run_cocotb, sources
+
+LINK = ("mnn_crc32", "mnn_link_orbit", "mnn_link_tx", "mnn_link_elastic", "mnn_link_rx", "mnn_link_model", "mnn_link_bench")
+BENCHES = {
+    "two lanes": {"FrameWords": 3, "Lanes": 2, "EventCycles": 3, "OrbitOffset": 0},
+    "one word": {"FrameWords": 1, "Lanes": 1, "EventCycles": 1, "OrbitOffset": 5},
+    "one lane": {"FrameWords": 5, "Lanes": 1, "EventCycles": 9, "OrbitOffset": 90},
+    "four lanes": {"FrameWords": 9, "Lanes": 4, "EventCycles": 9, "OrbitOffset": 37},
+}
+BOUNDS = {"OrbitCycles": 100, "RawMin": 1, "RawMax": 12, "Margin": 2, "BufferWords": 16}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("simulator", ["icarus", "verilator"])
+def test_crc(tmp_path: Path, simulator: str) -> None:
+    """The parallel CRC is zlib's."""
+    run_cocotb(simulator=simulator, files=sources("mnn_crc32"), top="mnn_crc32", module="tb_crc", build=tmp_path / "crc")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("simulator", ["icarus", "verilator"])
+@pytest.mark.parametrize(
+    ("top", "parameters", "others"),
+    [
+        ("mnn_link_orbit", {"OrbitCycles": 37}, ()),
+        ("mnn_link_model", {"MaxLatency": 12}, ()),
+        ("mnn_link_elastic", {"BufferWords": 8}, ()),
+        ("mnn_link_tx", {"FrameWords": 1, "Lanes": 2}, ("mnn_crc32",)),
+        ("mnn_link_tx", {"FrameWords": 4, "Lanes": 3}, ("mnn_crc32",)),
+    ],
+    ids=["orbit", "model", "elastic", "tx-1-word", "tx-4-words"],
+)
+def test_module(tmp_path: Path, simulator: str, top: str, parameters: dict[str, int], others: tuple[str, ...]) -> None:
+    """Each module of the link by itself."""
+    run_cocotb(
+        simulator=simulator,
+        files=sources(*others, top),
+        top=top,
+        module=top.replace("mnn_", "tb_"),
+        build=tmp_path / "module",
+        parameters=parameters,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BENCHES)
+@pytest.mark.parametrize("simulator", ["icarus", "verilator"])
+def test_link(tmp_path: Path, simulator: str, name: str) -> None:
+    """Sender, lanes, receiver: data, cycles, damage of every kind."""
+    run_cocotb(
+        simulator=simulator,
+        files=sources(*LINK),
+        top="mnn_link_bench",
+        module="tb_link",
+        build=tmp_path / "link",
+        parameters={**BENCHES[name], **BOUNDS},
+    )
