@@ -1,0 +1,135 @@
+"""The compiled emulator as an object: build it from a graph, run arrays of codes through it."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metronn.emulate.native.compiler import FLAGS, cache_directory, cached_library, compile_library
+from metronn.emulate.native.generate import generate, run_symbol, write_files
+from metronn.emulate.native.ports import Port, input_ports, output_ports
+from metronn.emulate.numpy import checked_input
+from metronn.errors import ModelError, ToolError
+from metronn.ir.arrays import Array, as_dtype_for, object_array
+from metronn.ir.graph import Graph, Node
+from metronn.ir.ops import Input, operands
+
+_BAD_CODE = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NativeEmulator:
+    """A graph compiled to machine code. `run` does what `emulate.numpy.emulate` does, on all cores."""
+
+    graph: Graph
+    library: Path
+    function: Any
+    constant_outputs: frozenset[str]
+
+    @staticmethod
+    def build(
+        graph: Graph,
+        directory: Path | None = None,
+        cache: Path | None = None,
+        name: str = "network",
+        flags: Sequence[str] = FLAGS,
+    ) -> NativeEmulator:
+        """Compile a graph, or take the library from the cache when the same one was compiled before.
+
+        With `directory` the sources and `lib<name>.so` are written there and the cache is not used; else the cache
+        is `cache`, by default the user's. Raises ToolError when the compiler is missing or fails.
+        """
+        library = f"lib{name}.so"
+        sources = (f"{name}_emulator.cpp",)
+        files = generate(graph, name)
+        if directory is None:
+            path = cached_library(files, sources, library, cache or cache_directory(), flags)
+        else:
+            write_files(files, directory)
+            path = compile_library(directory, sources, library, flags)
+        return NativeEmulator.load(graph, path, name)
+
+    @staticmethod
+    def load(graph: Graph, library: Path, name: str = "network") -> NativeEmulator:
+        """Open a library compiled from the sources that `generate(graph, name)` gives. Raises ToolError."""
+        try:
+            function = getattr(ctypes.CDLL(str(library)), run_symbol(name))
+        except (OSError, AttributeError) as error:
+            raise ToolError(f"compiled emulator: {library} cannot be used: {error}") from error
+        function.restype = ctypes.c_int
+        function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_void_p]
+        return NativeEmulator(graph, library, function, _constant_outputs(graph))
+
+    def run(self, inputs: Mapping[str, Array], threads: int | None = None) -> dict[str, Array]:
+        """Run integer codes of shape (events, *shape), by input name; returns the codes of each output by name.
+
+        `threads` None means one per core. Raises ModelError when an input is missing, has another shape or number
+        of events than the others, or a code outside its promised range.
+        """
+        arrays = {node.name: self._shaped(node, inputs) for node in self.graph.inputs}
+        counts = {name: array.shape[0] for name, array in arrays.items()}
+        events = next(iter(counts.values()))
+        if any(count != events for count in counts.values()):
+            raise ModelError(f"the inputs have different numbers of events: {counts}")
+        given = [_to_words(port, arrays[port.name]) for port in input_ports(self.graph)]
+        ports = output_ports(self.graph)
+        results = [np.empty((events, port.type.size, port.code.words), dtype=np.int64) for port in ports]
+        bad = (ctypes.c_uint64 * 3)()
+        code = self.function(_pointers(given), _pointers(results), events, threads or 0, bad)
+        if code == _BAD_CODE:
+            for node in self.graph.inputs:
+                checked_input(node, arrays[node.name])
+        if code:
+            raise ToolError(f"compiled emulator: {self.library} failed with status {code} on {events} events")
+        return {
+            port.name: _from_words(port, result[:1] if port.name in self.constant_outputs else result)
+            for port, result in zip(ports, results, strict=True)
+        }
+
+    def _shaped(self, node: Node, inputs: Mapping[str, Array]) -> Array:
+        """Return the codes of an input after checking what the library cannot: presence, kind, shape, 64 bits."""
+        if node.name not in inputs:
+            raise ModelError(f"input {node.name}: no data; found {', '.join(sorted(inputs)) or 'nothing'}")
+        codes = np.asarray(inputs[node.name])
+        if codes.dtype.kind not in "iu" or codes.dtype == np.uint64 or codes.shape[1:] != node.type.shape:
+            return checked_input(node, codes)
+        return codes
+
+
+def _constant_outputs(graph: Graph) -> frozenset[str]:
+    """Return the outputs that no input reaches: the NumPy emulator gives one event for them, whatever the inputs."""
+    reached: set[str] = set()
+    for node in graph.nodes:
+        if isinstance(node.op, Input) or any(name in reached for name in operands(node.op)):
+            reached.add(node.name)
+    return frozenset(output.name for output in graph.outputs if output.value not in reached)
+
+
+def _pointers(arrays: Sequence[Array]) -> ctypes.Array[ctypes.c_void_p]:
+    return (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
+
+
+def _to_words(port: Port, codes: Array) -> Array:
+    """Codes as a contiguous array of 64-bit words, [event][element][word]."""
+    if port.code.words == 1:
+        return np.ascontiguousarray(codes, dtype=np.int64)
+    size = 8 * port.code.words
+    data = b"".join(int(code).to_bytes(size, "little", signed=True) for code in codes.ravel())
+    return np.frombuffer(data, dtype="<i8")
+
+
+def _from_words(port: Port, words: Array) -> Array:
+    """Codes of an output in the dtype the NumPy emulator uses for its range."""
+    shape = (words.shape[0], *port.type.shape)
+    if port.code.words == 1:
+        codes = words.reshape(shape)
+    else:
+        data, size = words.tobytes(), 8 * port.code.words
+        starts = range(0, len(data), size)
+        codes = object_array((int.from_bytes(data[at : at + size], "little", signed=True) for at in starts), shape)
+    return as_dtype_for(codes, port.type.range.lowest, port.type.range.highest)

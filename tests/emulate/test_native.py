@@ -1,0 +1,234 @@
+"""The compiled emulator against the NumPy emulator: equal in every bit, for every op, at every width."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from native_graphs import collected, graphs, random_codes
+
+from metronn.emulate.native import NativeEmulator, generate, write_files
+from metronn.emulate.native.compiler import compile_library
+from metronn.emulate.numpy import emulate
+from metronn.errors import ModelError, ToolError
+from metronn.ir.arrays import IntArray
+from metronn.ir.graph import Graph, GraphBuilder
+from metronn.ir.ops import Constant, Extremum, Input, Linear, Lookup, Overflow, Requantize, Rounding
+from metronn.ir.text import to_text
+from metronn.ir.types import Range
+
+QUICK = ("-std=c++17", "-O0", "-fPIC", "-shared", "-pthread", "-fvisibility=hidden")
+STRICT = ("-Wall", "-Wextra", "-Wpedantic", "-Wshadow=local", "-Werror")
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
+
+
+def build_all(found: list[Graph], folder: Path, flags: tuple[str, ...]) -> list[NativeEmulator]:
+    """Compile many graphs in one translation unit."""
+    names = [f"g{index}" for index in range(len(found))]
+    for graph, name in zip(found, names, strict=True):
+        write_files(generate(graph, name), folder)
+    unit = "".join(f'#include "{name}_emulator.cpp"\n' for name in names)
+    (folder / "all.cpp").write_text(unit)
+    library = compile_library(folder, ["all.cpp"], "liball.so", flags)
+    return [NativeEmulator.load(graph, library, name) for graph, name in zip(found, names, strict=True)]
+
+
+def assert_equal(emulator: NativeEmulator, events: int, seed: int, threads: int | None = None) -> None:
+    """Both emulators give the same codes in the same dtype."""
+    codes = random_codes(emulator.graph, events, seed)
+    expected, found = emulate(emulator.graph, codes), emulator.run(codes, threads)
+    assert list(found) == list(expected)
+    for name, array in expected.items():
+        assert found[name].shape == array.shape, name
+        assert (found[name] == array).all(), f"{name} of\n{to_text(emulator.graph)}"
+
+
+def small_network() -> Graph:
+    """Two layers with everything a dense network has."""
+    rng = np.random.default_rng(5)
+    builder = GraphBuilder()
+    x = builder.add(Input(shape=(5,), range=Range(-8, 7, 2)), "x")
+    x = builder.add(Linear(x=x, weight=IntArray.of(rng.integers(-9, 9, (5, 11))), bias=IntArray.of([3] * 11)), "hidden")
+    zero = builder.add(Constant(values=IntArray.of(np.array(0))), "zero")
+    x = builder.add(Extremum(x=x, y=zero), "relu")
+    quantized = Requantize(x=x, out=Range(0, 63, 0), rounding=Rounding.RND_CONV, overflow=Overflow.SAT)
+    x = builder.add(quantized, "hidden.quantized")
+    x = builder.add(Linear(x=x, weight=IntArray.of(rng.integers(-9, 9, (11, 2))), bias=IntArray.of([0, -40])), "out")
+    builder.output("score", x)
+    return builder.build()
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> NativeEmulator:
+    """The small network, compiled."""
+    return build_all([small_network()], tmp_path_factory.mktemp("network"), QUICK)[0]
+
+
+@needs_compiler
+def test_random_graphs_are_bit_equal(tmp_path: Path) -> None:
+    for seed, emulator in enumerate(build_all(collected(graphs(), 24), tmp_path, (*QUICK, *STRICT))):
+        assert_equal(emulator, 70, seed)
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("flags", [("-O3", "-march=native"), ("-O2",), ("-O3", "-mavx2")], ids=" ".join)
+def test_many_random_graphs_are_bit_equal(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    for seed, emulator in enumerate(build_all(collected(graphs(16), 120), tmp_path, (*QUICK, *STRICT, *flags))):
+        assert_equal(emulator, 200, seed)
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_sanitizers_find_nothing(tmp_path: Path) -> None:
+    """The program of random graphs runs clean under the address and undefined-behaviour sanitizers."""
+    flags = ["-std=c++17", "-O1", "-g", "-pthread", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    for index, graph in enumerate(collected(graphs(12), 6)):
+        folder = tmp_path / str(index)
+        write_files(generate(graph, "g"), folder)
+        subprocess.run(["g++", *flags, "-o", "g", "main.cpp", "g_emulator.cpp"], cwd=folder, check=True)
+        codes = random_codes(graph, 130, index)
+        text = "\n".join(" ".join(str(v) for c in codes.values() for v in c[e].ravel()) for e in range(130))
+        done = subprocess.run([folder / "g", "--threads", "2"], input=text, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        expected = [np.broadcast_to(a, (130, *a.shape[1:])) for a in emulate(graph, codes).values()]
+        rows = [" ".join(str(v) for a in expected for v in a[e].ravel()) for e in range(130)]
+        assert done.stdout.splitlines() == rows
+
+
+@needs_compiler
+@pytest.mark.parametrize("events", [0, 1, 63, 64, 65, 1000])
+@pytest.mark.parametrize("threads", [None, 1, 3])
+def test_any_number_of_events_and_threads(network: NativeEmulator, events: int, threads: int | None) -> None:
+    assert_equal(network, events, events, threads)
+
+
+@needs_compiler
+def test_bad_inputs_are_model_errors(network: NativeEmulator) -> None:
+    with pytest.raises(ModelError, match=r"input x: no data; found y"):
+        network.run({"y": np.zeros((1, 5), dtype=np.int64)})
+    with pytest.raises(ModelError, match=r"input x: shape per event is \(4,\), allowed is \(5,\)"):
+        network.run({"x": np.zeros((1, 4), dtype=np.int64)})
+    with pytest.raises(ModelError, match=r"input x: codes are float64, allowed are integers"):
+        network.run({"x": np.zeros((1, 5))})
+    codes = np.zeros((200, 5), dtype=np.int64)
+    codes[150, 3] = 8
+    with pytest.raises(ModelError, match=r"input x: event 150, element 3 is 8, allowed is -8 to 7"):
+        network.run({"x": codes})
+    with pytest.raises(ModelError, match=r"event 0, element 0 is 18446744073709551615"):
+        network.run({"x": np.full((1, 5), 2**64 - 1, dtype=np.uint64)})
+
+
+def test_inputs_of_different_lengths_are_a_model_error(tmp_path: Path) -> None:
+    builder = GraphBuilder()
+    for name in ("a", "b"):
+        builder.output(f"{name}.out", builder.add(Input(shape=(), range=Range(0, 3)), name))
+    emulator = NativeEmulator(builder.build(), tmp_path, None, frozenset())
+    with pytest.raises(ModelError, match="different numbers of events: {'a': 2, 'b': 3}"):
+        emulator.run({"a": np.zeros(2, dtype=np.int64), "b": np.zeros(3, dtype=np.int64)})
+
+
+@pytest.mark.parametrize("name", ["", "9lives", "a-b", "a__b", "../a", "é"])
+def test_bad_names_are_model_errors(name: str) -> None:
+    with pytest.raises(ModelError, match="emulator name"):
+        generate(small_network(), name)
+
+
+def test_missing_compiler_is_a_tool_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ToolError, match="no-such-compiler is not on PATH. Install a C"):
+        NativeEmulator.build(small_network(), cache=tmp_path)
+
+
+@needs_compiler
+def test_compiler_errors_are_shown(tmp_path: Path) -> None:
+    (tmp_path / "bad.cpp").write_text("int main() { return nothing; }\n")
+    with pytest.raises(ToolError, match="failed with status 1:\n.*nothing"):
+        compile_library(tmp_path, ["bad.cpp"], "bad.so")
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.cpp"]
+
+
+@needs_compiler
+def test_cache_is_used_and_may_be_shared(tmp_path: Path) -> None:
+    graph = small_network()
+    first = NativeEmulator.build(graph, cache=tmp_path, flags=QUICK)
+    stamp = first.library.stat().st_mtime_ns
+    second = NativeEmulator.build(graph, cache=tmp_path, flags=QUICK)
+    assert second.library == first.library and second.library.stat().st_mtime_ns == stamp
+    assert [path for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    assert_equal(second, 10, 0)
+
+
+def test_same_graph_same_bytes() -> None:
+    script = (
+        "import sys, hashlib; sys.path.insert(0, sys.argv[1])\n"
+        "from test_native import small_network, collected, graphs, generate\n"
+        "for g in [small_network(), *collected(graphs(), 5)]: print(hashlib.sha256(repr(generate(g, 'n')).encode()).hexdigest())"
+    )
+    found = set()
+    for seed in ("1", "2"):
+        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, "-c", script, str(Path(__file__).parent)]
+        found.add(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    assert len(found) == 1 and len(found.pop().split()) == 6
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("native", ["0", "1"])
+def test_program_and_binding_without_metronn(tmp_path: Path, native: str) -> None:
+    """`make` gives a program and a library; both, and the Python binding, answer as the NumPy emulator does."""
+    graph = small_network()
+    write_files(generate(graph, "small"), tmp_path)
+    subprocess.run(["make", f"NATIVE={native}"], cwd=tmp_path, check=True, capture_output=True)
+    codes = random_codes(graph, 20000, 1)["x"]
+    expected = emulate(graph, {"x": codes})["score"]
+    text = "\n".join(" ".join(map(str, row)) for row in codes)
+    shown = subprocess.run([tmp_path / "small"], input=text, capture_output=True, text=True, check=True).stdout
+    assert shown.splitlines() == [" ".join(map(str, row)) for row in expected]
+    raw = tmp_path / "codes.bin"
+    raw.write_bytes(codes.astype("<i8").tobytes())
+    subprocess.run([tmp_path / "small", "--binary", "-o", tmp_path / "answers.bin", raw], check=True)
+    assert np.array_equal(np.fromfile(tmp_path / "answers.bin", dtype="<i8").reshape(-1, 2), expected)
+    script = (
+        "import numpy, small; codes = numpy.fromfile('codes.bin', dtype='<i8').reshape(-1, 5)\n"
+        "numpy.save('answers.npy', small.run({'x': codes})['score'])"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, env={"PYTHONPATH": str(tmp_path)})
+    assert np.array_equal(np.load(tmp_path / "answers.npy"), expected)
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_program_refuses_bad_events(tmp_path: Path) -> None:
+    write_files(generate(small_network(), "small"), tmp_path)
+    subprocess.run(["make", "CXXFLAGS=-O0", "small"], cwd=tmp_path, check=True, capture_output=True)
+
+    def refusal(text: str, *options: str) -> str:
+        command = [tmp_path / "small", *options]
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        return done.stderr
+
+    assert refusal("1 2 3 4 8") == "error: input x: event 0, element 4 is 8, outside its promised range\n"
+    assert refusal("1 2 3 4 5 1") == "error: event 1: the text ends at element 1 of input x\n"
+    assert refusal("1 2 3 x") == "error: event 0, input x, element 3: 'x' is not an integer\n"
+    assert "is wider than the input" in refusal("9223372036854775808")
+    assert "the data ends after 5 of 40 bytes" in refusal("1 2 3", "--binary")
+    assert refusal("", "--fast") == "error: unknown option --fast\n"
+    assert "cannot read" in refusal("", "nowhere.txt")
+
+
+@needs_compiler
+def test_lookup_table_with_a_wide_result(tmp_path: Path) -> None:
+    builder = GraphBuilder()
+    x = builder.add(Input(shape=(2,), range=Range(-3, 2)), "x")
+    y = builder.add(Lookup(x=x, table=IntArray.of([(-1) ** k << (30 * k) for k in range(6)])), "y")
+    builder.output("y", y)
+    assert_equal(build_all([builder.build()], tmp_path, QUICK)[0], 30, 0)
