@@ -1,0 +1,136 @@
+// Constant matrix times vector, plus bias: the op Linear, in three architectures that give the same integers.
+//
+//   y[row][o] = sum_i (x[row][i] << cfg::x_shift(row * n_in + i)) * weight[o][i] + bias[o]
+//
+// dense               all products at once; products by constants become adders. A new event every cycle.
+// dense_fold_outputs  each cycle `parallel` outputs from all inputs: outputs leave one beat after another.
+// dense_fold_inputs   each cycle `parallel` inputs into all accumulators: inputs arrive one beat after another.
+//
+// A configuration has
+//   rows, n_in, n_out     the shape: x is [rows][n_in], y is [rows][n_out], both flat
+//   parallel, beats       outputs (or inputs) per cycle and the cycles that makes; only the folded forms read them
+//   x_t                   holds every input after its shift to the largest number of fraction bits
+//   weight_t, acc_t       hold every weight; hold every partial sum, in any order of summation, so nothing wraps
+//   x_shift(k)            by how many bits input k moves up
+#ifndef METRONN_DENSE_HPP
+#define METRONN_DENSE_HPP
+
+#include "metronn/constant.hpp"
+#include "metronn/platform.hpp"
+
+namespace metronn {
+
+// x[k], aligned, times one weight.
+template <typename cfg, typename in_t, typename weight_t>
+inline typename cfg::acc_t dense_product(const in_t &x, int k, const weight_t &weight) {
+#pragma HLS INLINE
+  return typename cfg::acc_t((typename cfg::x_t(x) << cfg::x_shift(k)) *
+                             constant<typename cfg::weight_t>(weight));
+}
+
+template <typename cfg, typename in_t, typename weight_t, typename bias_t, typename out_t>
+void dense(const in_t x[cfg::rows * cfg::n_in], const weight_t weight[cfg::n_out][cfg::n_in],
+           const bias_t bias[cfg::n_out], out_t y[cfg::rows * cfg::n_out]) {
+#pragma HLS PIPELINE II = 1
+  static_assert(cfg::rows > 0 && cfg::n_in > 0 && cfg::n_out > 0, "dense: empty shape");
+Rows:
+  for (int row = 0; row < cfg::rows; row++) {
+#pragma HLS UNROLL
+  Outputs:
+    for (int o = 0; o < cfg::n_out; o++) {
+#pragma HLS UNROLL
+      typename cfg::acc_t acc = constant<typename cfg::acc_t>(bias[o]);
+    Inputs:
+      for (int i = 0; i < cfg::n_in; i++) {
+#pragma HLS UNROLL
+        const int k = row * cfg::n_in + i;
+        const typename cfg::acc_t product = dense_product<cfg>(x[k], k, weight[o][i]);
+#pragma HLS BIND_OP variable = product op = mul impl = fabric
+        acc += product;
+      }
+      y[row * cfg::n_out + o] = out_t(acc);
+    }
+  }
+}
+
+template <typename cfg, typename in_t, typename weight_t, typename bias_t, typename out_t>
+void dense_fold_outputs(const in_t x[cfg::rows * cfg::n_in], const weight_t weight[cfg::n_out][cfg::n_in],
+                        const bias_t bias[cfg::n_out], out_t y[cfg::rows * cfg::n_out]) {
+  static_assert(cfg::rows > 0 && cfg::n_in > 0 && cfg::n_out > 0, "dense_fold_outputs: empty shape");
+  static_assert(cfg::parallel > 0 && cfg::beats * cfg::parallel >= cfg::rows * cfg::n_out &&
+                    (cfg::beats - 1) * cfg::parallel < cfg::rows * cfg::n_out,
+                "dense_fold_outputs: beats is not the number of cycles that all outputs take");
+  const int multipliers = cfg::parallel * cfg::n_in;
+  static_assert(multipliers > 0, "dense_fold_outputs: no multiplier");
+#pragma HLS ALLOCATION operation instances = mul limit = multipliers
+#pragma HLS ARRAY_RESHAPE variable = weight type = cyclic factor = cfg::parallel dim = 1
+#pragma HLS ARRAY_RESHAPE variable = weight type = complete dim = 2
+Beats:
+  for (int beat = 0; beat < cfg::beats; beat++) {
+#pragma HLS PIPELINE II = 1 rewind
+  Outputs:
+    for (int lane = 0; lane < cfg::parallel; lane++) {
+#pragma HLS UNROLL
+      const int place = beat * cfg::parallel + lane;
+      if (place < cfg::rows * cfg::n_out) {
+        const int row = place / cfg::n_out;
+        const int o = place % cfg::n_out;
+        typename cfg::acc_t acc = constant<typename cfg::acc_t>(bias[o]);
+      Inputs:
+        for (int i = 0; i < cfg::n_in; i++) {
+#pragma HLS UNROLL
+          const int k = row * cfg::n_in + i;
+          const typename cfg::acc_t product = dense_product<cfg>(x[k], k, weight[o][i]);
+#pragma HLS BIND_OP variable = product op = mul impl = dsp
+          acc += product;
+        }
+        y[place] = out_t(acc);
+      }
+    }
+  }
+}
+
+template <typename cfg, typename in_t, typename weight_t, typename bias_t, typename out_t>
+void dense_fold_inputs(const in_t x[cfg::rows * cfg::n_in], const weight_t weight[cfg::n_out][cfg::n_in],
+                       const bias_t bias[cfg::n_out], out_t y[cfg::rows * cfg::n_out]) {
+  static_assert(cfg::rows > 0 && cfg::n_in > 0 && cfg::n_out > 0, "dense_fold_inputs: empty shape");
+  static_assert(cfg::parallel > 0 && cfg::beats * cfg::parallel >= cfg::n_in &&
+                    (cfg::beats - 1) * cfg::parallel < cfg::n_in,
+                "dense_fold_inputs: beats is not the number of cycles that all inputs take");
+  const int multipliers = cfg::parallel * cfg::rows * cfg::n_out;
+  static_assert(multipliers > 0, "dense_fold_inputs: no multiplier");
+#pragma HLS ALLOCATION operation instances = mul limit = multipliers
+#pragma HLS ARRAY_RESHAPE variable = weight type = complete dim = 1
+#pragma HLS ARRAY_RESHAPE variable = weight type = cyclic factor = cfg::parallel dim = 2
+  typename cfg::acc_t acc[cfg::rows * cfg::n_out];
+#pragma HLS ARRAY_PARTITION variable = acc type = complete
+Beats:
+  for (int beat = 0; beat < cfg::beats; beat++) {
+#pragma HLS PIPELINE II = 1 rewind
+  Outputs:
+    for (int place = 0; place < cfg::rows * cfg::n_out; place++) {
+#pragma HLS UNROLL
+      const int row = place / cfg::n_out;
+      const int o = place % cfg::n_out;
+      typename cfg::acc_t sum = acc[place];
+      if (beat == 0) sum = constant<typename cfg::acc_t>(bias[o]);
+    Inputs:
+      for (int lane = 0; lane < cfg::parallel; lane++) {
+#pragma HLS UNROLL
+        const int i = beat * cfg::parallel + lane;
+        if (i < cfg::n_in) {
+          const int k = row * cfg::n_in + i;
+          const typename cfg::acc_t product = dense_product<cfg>(x[k], k, weight[o][i]);
+#pragma HLS BIND_OP variable = product op = mul impl = dsp
+          sum += product;
+        }
+      }
+      acc[place] = sum;
+      if (beat == cfg::beats - 1) y[place] = out_t(sum);
+    }
+  }
+}
+
+}  // namespace metronn
+
+#endif

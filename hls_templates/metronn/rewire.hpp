@@ -1,0 +1,73 @@
+// Wires only: the ops Rewire and Constant, and copies. No logic comes of these.
+//
+//   rewire    y[k] = element cfg::index(k) of all sources laid end to end, or 0 where the index is -1
+//   copy      y[k] = x[k]
+//   fork      first[k] = second[k] = x[k]: in a dataflow region every array has one reader
+//   load      y[k] = the stored constant k
+//
+// A configuration has n (elements of the result); rewire also reads index(k).
+#ifndef METRONN_REWIRE_HPP
+#define METRONN_REWIRE_HPP
+
+#include "metronn/constant.hpp"
+#include "metronn/platform.hpp"
+
+namespace metronn {
+
+// Element k of the sources laid end to end.
+template <typename out_t, typename first_t, int n_first>
+inline out_t element_of(int k, const first_t (&first)[n_first]) {
+#pragma HLS INLINE
+  return out_t(first[k]);
+}
+
+template <typename out_t, typename first_t, int n_first, typename... rest_t>
+inline out_t element_of(int k, const first_t (&first)[n_first], const rest_t &...rest) {
+#pragma HLS INLINE
+  return k < n_first ? out_t(first[k]) : element_of<out_t>(k - n_first, rest...);
+}
+
+template <typename cfg, typename out_t, typename... source_t>
+void rewire(out_t (&y)[cfg::n], const source_t &...sources) {
+#pragma HLS PIPELINE II = 1
+Elements:
+  for (int k = 0; k < cfg::n; k++) {
+#pragma HLS UNROLL
+    y[k] = cfg::index(k) < 0 ? out_t(0) : element_of<out_t>(cfg::index(k), sources...);
+  }
+}
+
+template <int n, typename in_t, typename out_t>
+void copy(const in_t x[n], out_t y[n]) {
+#pragma HLS PIPELINE II = 1
+Elements:
+  for (int k = 0; k < n; k++) {
+#pragma HLS UNROLL
+    y[k] = out_t(x[k]);
+  }
+}
+
+template <int n, typename value_t>
+void fork(const value_t x[n], value_t first[n], value_t second[n]) {
+#pragma HLS PIPELINE II = 1
+Elements:
+  for (int k = 0; k < n; k++) {
+#pragma HLS UNROLL
+    first[k] = x[k];
+    second[k] = x[k];
+  }
+}
+
+template <int n, typename stored_t, typename out_t>
+void load(const stored_t stored[n], out_t y[n]) {
+#pragma HLS PIPELINE II = 1
+Elements:
+  for (int k = 0; k < n; k++) {
+#pragma HLS UNROLL
+    y[k] = constant<out_t>(stored[k]);
+  }
+}
+
+}  // namespace metronn
+
+#endif

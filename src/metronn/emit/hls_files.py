@@ -1,0 +1,240 @@
+"""The files around the top of an HLS project: build script, Makefile, bridge for emulation, test bench, interface."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from metronn.ir.types import TensorType
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port of the top: its C++ name, the name users see, and its type."""
+
+    name: str
+    key: str
+    type: TensorType
+
+    @property
+    def type_name(self) -> str:
+        """The C++ type of one element."""
+        return f"{self.name}_t"
+
+    @property
+    def limbs(self) -> int:
+        """64-bit words that hold one element in two's complement."""
+        r = self.type.range
+        return (r.width_bits + (not r.signed) + 63) // 64
+
+    @property
+    def words(self) -> int:
+        """64-bit words of one event."""
+        return self.type.size * self.limbs
+
+
+def interface_json(name: str, header: Sequence[str], inputs: Sequence[Port], outputs: Sequence[Port]) -> str:
+    """Return the ports in their order, for programs that call the bridge."""
+
+    def ports(side: Sequence[Port]) -> list[dict[str, object]]:
+        return [
+            {
+                "name": port.key,
+                "port": port.name,
+                "shape": list(port.type.shape),
+                "width_bits": port.type.range.width_bits,
+                "signed": port.type.range.signed,
+                "words_per_element": port.limbs,
+            }
+            for port in side
+        ]
+
+    content = {"generated": list(header), "top": name, "inputs": ports(inputs), "outputs": ports(outputs)}
+    return json.dumps(content, indent=2) + "\n"
+
+
+BRIDGE_COMMENT = """
+// C entry for emulators and test benches: runs the top on `events` events.
+// inputs[p] and outputs[p] point to the words of port p, event after event; see metronn/bridge.hpp.
+"""
+
+
+def bridge(name: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> str:
+    """Return the C entry `<name>_run`."""
+    lines = ["#include <cstdint>", "", f'#include "{name}.hpp"', '#include "metronn/bridge.hpp"']
+    lines += BRIDGE_COMMENT.rstrip("\n").split("\n")
+    lines.append(f'extern "C" void {name}_run(')
+    lines.append("    std::int64_t events, const std::int64_t *const *inputs, std::int64_t *const *outputs) {")
+    lines += [f"  const std::int64_t *from_{k} = inputs[{k}];  // {p.key}" for k, p in enumerate(inputs)]
+    lines += [f"  std::int64_t *to_{k} = outputs[{k}];  // {p.key}" for k, p in enumerate(outputs)]
+    lines.append("  for (std::int64_t event = 0; event < events; event++) {")
+    for k, port in enumerate(inputs):
+        lines.append(f"    {port.type_name} {port.name}[{port.type.size}];")
+        lines.append(f"    metronn::read_words<{port.type.size}, {port.limbs}>(from_{k}, {port.name});")
+    lines += [f"    {port.type_name} {port.name}[{port.type.size}];" for port in outputs]
+    lines.append(f"    {name}({', '.join(port.name for port in [*inputs, *outputs])});")
+    for k, port in enumerate(outputs):
+        lines.append(f"    metronn::write_words<{port.type.size}, {port.limbs}>({port.name}, to_{k});")
+    return "\n".join([*lines, "  }", "}"]) + "\n"
+
+
+def testbench(name: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> str:
+    """Return a program that runs text vectors through the top and compares with expected outputs when given."""
+
+    def words(side: Sequence[Port]) -> str:
+        return ", ".join(str(port.words) for port in side)
+
+    return f"""\
+// usage: testbench INPUTS OUTPUTS [EXPECTED]
+// Each line of a file is one event: the elements of all ports in order, as decimal integers. An element of more than
+// 63 bits takes several 64-bit words, lowest first. Returns 1 when an output differs from EXPECTED, 2 on a bad file.
+#include <cstdint>
+#include <fstream>
+#include <iostream>
+#include <vector>
+
+extern "C" void {name}_run(
+    std::int64_t events, const std::int64_t *const *inputs, std::int64_t *const *outputs);
+
+static const int input_words[] = {{{words(inputs)}}};
+static const int output_words[] = {{{words(outputs)}}};
+
+int main(int argc, char **argv) {{
+  if (argc < 3) {{
+    std::cerr << "usage: testbench INPUTS OUTPUTS [EXPECTED]\\n";
+    return 2;
+  }}
+  std::ifstream vectors(argv[1]);
+  std::ofstream results(argv[2]);
+  std::ifstream expected;
+  if (argc > 3) expected.open(argv[3]);
+  if (!vectors || !results || (argc > 3 && !expected)) {{
+    std::cerr << "testbench: cannot open a file\\n";
+    return 2;
+  }}
+  std::vector<std::vector<std::int64_t> > in, out;
+  std::vector<const std::int64_t *> in_words;
+  std::vector<std::int64_t *> out_words;
+  for (int words : input_words) in.push_back(std::vector<std::int64_t>(words));
+  for (int words : output_words) out.push_back(std::vector<std::int64_t>(words));
+  for (auto &port : in) in_words.push_back(port.data());
+  for (auto &port : out) out_words.push_back(port.data());
+  long events = 0, mismatches = 0;
+  while (vectors >> in[0][0]) {{
+    bool first = true;
+    for (auto &port : in) {{
+      for (auto &word : port) {{
+        if (!first) vectors >> word;
+        first = false;
+      }}
+    }}
+    if (!vectors) {{
+      std::cerr << "testbench: event " << events << " is incomplete\\n";
+      return 2;
+    }}
+    {name}_run(1, in_words.data(), out_words.data());
+    const char *gap = "";
+    for (auto &port : out) {{
+      for (auto &word : port) {{
+        results << gap << word;
+        gap = " ";
+        std::int64_t promised = word;
+        if (argc > 3 && !(expected >> promised)) {{
+          std::cerr << "testbench: no expected output for event " << events << "\\n";
+          return 2;
+        }}
+        if (promised != word) mismatches++;
+      }}
+    }}
+    results << "\\n";
+    events++;
+  }}
+  std::cout << "testbench: " << events << " events, " << mismatches << " words differ\\n";
+  return mismatches == 0 ? 0 : 1;
+}}
+"""
+
+
+def makefile(name: str) -> str:
+    """Return the Makefile for g++."""
+    return f"""\
+#
+#   make                     build the test bench and lib{name}.so
+#   make run                 run vectors/inputs.txt, compare with vectors/expected.txt
+#   make AP_TYPES=FOLDER     take ap_int.h from this folder (by default from the hls4ml that python3 finds)
+
+AP_TYPES ?= $(shell python3 -c "import importlib.util as u, pathlib; \\
+  print(pathlib.Path(u.find_spec('hls4ml').origin).parent / 'templates' / 'vivado' / 'ap_types')")
+CXX ?= g++
+# the loops' labels and pragmas are for the HLS compiler
+CXXFLAGS ?= -std=c++14 -O2 -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-unused-label
+HEADERS := $(wildcard *.hpp metronn/*.hpp weights/*.hpp)
+
+.PHONY: all run clean
+all: testbench lib{name}.so
+
+%.o: %.cpp $(HEADERS)
+\t$(CXX) $(CXXFLAGS) -fPIC -I. -isystem $(AP_TYPES) -c $< -o $@
+
+testbench: {name}.o bridge.o testbench.o
+\t$(CXX) $^ -o $@
+
+lib{name}.so: {name}.o bridge.o
+\t$(CXX) -shared $^ -o $@
+
+run: testbench
+\t./testbench vectors/inputs.txt outputs.txt vectors/expected.txt
+
+clean:
+\trm -f *.o testbench lib{name}.so outputs.txt
+"""
+
+
+def build_tcl(name: str, part: str, clock_period_ns: float, ii_cycles: int, latency_cycles: int) -> str:
+    """Return the script for Vitis HLS: synthesis, a check of the promises, co-simulation if asked for, export."""
+    period = f"{clock_period_ns:.4f}".rstrip("0").rstrip(".")
+    return f"""\
+#
+#   vitis_hls -f build.tcl             synthesise, compare with the promises, export the IP
+#   COSIM=1 vitis_hls -f build.tcl     also co-simulate with vectors/inputs.txt and vectors/expected.txt
+
+set name {{{name}}}
+set ii_cycles {ii_cycles}
+set latency_cycles {latency_cycles}
+set flags "-std=c++14 -I[pwd] -Wno-unknown-pragmas -Wno-unused-label"
+
+open_project -reset project
+set_top $name
+add_files $name.cpp -cflags $flags
+add_files -tb testbench.cpp -cflags $flags
+add_files -tb bridge.cpp -cflags $flags
+open_solution -reset solution -flow_target vivado
+set_part {{{part}}}
+create_clock -period {period} -name default
+
+# the II and the latency of the plan are pragmas of the top; here they are promises to check
+csynth_design
+set report [open project/solution/syn/report/${{name}}_csynth.xml]
+set text [read $report]
+close $report
+foreach {{field promise}} [list Interval-max $ii_cycles Worst-caseLatency $latency_cycles] {{
+  if {{![regexp "<$field>(\\[0-9\\]+)</$field>" $text match found]}} {{
+    puts stderr "build.tcl: the report does not say $field"
+    exit 1
+  }}
+  if {{$found > $promise}} {{
+    puts stderr "build.tcl: $field is $found cycles, promised are $promise"
+    exit 1
+  }}
+  puts "build.tcl: $field is $found cycles, promised are $promise"
+}}
+
+if {{[info exists ::env(COSIM)] && $::env(COSIM)}} {{
+  set vectors [file join [pwd] vectors]
+  cosim_design -argv "[file join $vectors inputs.txt] outputs.txt [file join $vectors expected.txt]"
+}}
+
+export_design -format ip_catalog
+exit 0
+"""
