@@ -7,6 +7,7 @@ exact there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import assert_never
 
@@ -159,16 +160,17 @@ def _aligned_pair(
         shift = out.range.frac_array(out.shape) - frac
         wide = as_dtype_for(array, *bounds)
         if shift.any():
-            factor = np.frompyfunc(lambda bits: 1 << int(bits), 1, 1)(shift)
+            factor = np.asarray(np.frompyfunc(lambda bits: 1 << int(bits), 1, 1)(shift), dtype=object)
             wide = wide.reshape(wide.shape[0], *(1,) * (factor.ndim - t.range.frac_array(t.shape).ndim), *t.shape)
-            wide = wide * as_dtype_for(np.asarray(factor, dtype=object), *bounds)
+            wide = wide * as_dtype_for(factor, *bounds)
         pair.append(wide)
     return _same_rank(pair[0], pair[1])
 
 
 def _rewire(op: Rewire, xs: list[Array], out: TensorType) -> Array:
     events = max(x.shape[0] for x in xs)
-    flat = [np.broadcast_to(x.reshape(x.shape[0], -1), (events, x[0].size)) for x in xs]
+    sizes = [math.prod(x.shape[1:]) for x in xs]
+    flat = [np.broadcast_to(x.reshape(len(x), size), (events, size)) for x, size in zip(xs, sizes, strict=True)]
     joined = flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
     index = op.index.array.ravel().astype(np.intp)
     picked = joined[:, np.where(index < 0, 0, index)]
@@ -193,7 +195,8 @@ def _linear(op: Linear, x: Array, x_type: TensorType, out: TensorType) -> Array:
         kind = np.float32 if reach < FLOAT32_EXACT else np.float64
         result = np.matmul(x.astype(kind), weight.astype(kind))
         result += bias.astype(kind)
-        return result.astype(np.int64)
+        codes: Array = result.astype(np.int64)
+        return codes
     wide = np.matmul(as_dtype_for(x, -reach, reach), as_dtype_for(weight, -reach, reach))
     return as_dtype_for(wide + as_dtype_for(bias, -reach, reach), out.range.lowest, out.range.highest)
 
@@ -241,35 +244,37 @@ def _requantize(op: Requantize, x: Array, x_type: TensorType, out: TensorType) -
 
 
 def _round(x: Array, shift: int, rounding: Rounding) -> Array:
-    """x * 2**-shift in the rounding mode; the vector form of `ir.infer.round_shift`."""
+    """Round x * 2**-shift in the given mode; the vector form of `ir.infer.round_shift`."""
     if shift == 0:
         return x
     if shift < 0:
-        return x * (1 << -shift)
+        return np.asarray(x * (1 << -shift))
     half = 1 << (shift - 1)
     match rounding:
         case Rounding.TRN:
-            return x >> shift
+            added: Array | int = 0
         case Rounding.TRN_ZERO:
-            return (x + np.where(x < 0, (1 << shift) - 1, 0).astype(x.dtype)) >> shift
+            added = np.where(x < 0, (1 << shift) - 1, 0).astype(x.dtype)
         case Rounding.RND:
-            return (x + half) >> shift
+            added = half
         case Rounding.RND_MIN_INF:
-            return (x + (half - 1)) >> shift
+            added = half - 1
         case Rounding.RND_ZERO:
-            return (x + np.where(x < 0, half, half - 1).astype(x.dtype)) >> shift
+            added = np.where(x < 0, half, half - 1).astype(x.dtype)
         case Rounding.RND_INF:
-            return (x + np.where(x < 0, half - 1, half).astype(x.dtype)) >> shift
+            added = np.where(x < 0, half - 1, half).astype(x.dtype)
         case Rounding.RND_CONV:
-            return (x + (half - 1) + ((x >> shift) & 1)) >> shift
+            added = (half - 1) + ((x >> shift) & 1)
         case _:
             assert_never(rounding)
+    moved: Array = x + added
+    return np.asarray(moved >> shift)
 
 
 def _overflow(x: Array, lo: Array, hi: Array, overflow: Overflow) -> Array:
     match overflow:
         case Overflow.WRAP:
-            return (x - lo) % (hi - lo + 1) + lo
+            return np.asarray((x - lo) % (hi - lo + 1) + lo)
         case Overflow.SAT | Overflow.SAT_SYM:
             return np.minimum(np.maximum(x, lo), hi)
         case Overflow.SAT_ZERO:

@@ -52,8 +52,9 @@ def encode_inputs(graph: Graph, arrays: Mapping[str, Array]) -> dict[str, Array]
         elif values.shape[1:] != node.type.shape:
             problems.append(f"input {node.name}: shape per event is {values.shape[1:]}, allowed is {node.type.shape}")
         elif np.isnan(values).any():
-            event = int(np.argwhere(np.isnan(values))[0][0])
-            problems.append(f"input {node.name}: {int(np.isnan(values).sum())} values are NaN, the first in event {event}")
+            bad = np.isnan(values)
+            event = int(np.argwhere(bad)[0][0])
+            problems.append(f"input {node.name}: {int(bad.sum())} values are NaN, the first in event {event}")
         else:
             codes[node.name] = encode(values, node.type)
     if problems:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metronn.ir.arrays import Array
+from metronn.ir.arrays import Array, object_array
 from metronn.ir.types import Range, width_bits
 from metronn.model.graph import Floats
 from metronn.quantize.options import Calibration
@@ -110,9 +110,7 @@ def round_constant(values: Floats, bits: int) -> Rounded:
 def round_at(values: Floats, frac: int, *, keep_frac: bool = False) -> Rounded:
     """Round constants half up at a given frac, at any width; shared trailing zeros are dropped unless `keep_frac`."""
     exact = [math.floor(math.ldexp(float(v), frac) + 0.5) for v in values.ravel()]
-    codes = np.empty(len(exact), dtype=object)
-    codes[:] = exact
-    codes = codes.reshape(values.shape)
+    codes = object_array(exact, values.shape)
     if all(abs(v) < 2**62 for v in exact):
         codes = codes.astype(np.int64)
         if not keep_frac:

@@ -15,8 +15,20 @@ import numpy as np
 
 from metronn.ir.arrays import IntArray
 from metronn.ir.infer import aligned_bounds
-from metronn.ir.ops import Add, Extremum, Input, Linear, Lookup, Multiply, Overflow, Reduce, ReduceKind
-from metronn.ir.ops import Requantize, Rewire, Rounding
+from metronn.ir.ops import (
+    Add,
+    Extremum,
+    Input,
+    Linear,
+    Lookup,
+    Multiply,
+    Overflow,
+    Reduce,
+    ReduceKind,
+    Requantize,
+    Rewire,
+    Rounding,
+)
 from metronn.ir.types import Range, width_bits
 from metronn.model.graph import (
     Floats,
@@ -315,15 +327,17 @@ class Lowering:
         lo, hi = (float(bound) for bound in codes.value_bounds())
         if op.kind not in SATURATING:
             lo, hi = _widened(self.emitter.real(x), lo, hi)
-        out = result_range(op.kind, lo, hi, self.options.output_bits if self._only_output(node) else settings.activation_bits)
+        bits = self.options.output_bits if self._only_output(node) else settings.activation_bits
+        out = result_range(op.kind, lo, hi, bits)
         largest = float(np.abs(table_function(op.kind, np.array([lo, hi]))).max())
         allowed = settings.table_max_error
         if allowed is None:
             allowed = max(2.0 ** -(out.max_frac + 1) / largest, FINEST_TABLE_ERROR)
         choice = choose_table(op.kind, lo, hi, allowed * largest, self.options.table_bits)
         record = LayerRecord(source=node.source, kind=op.kind.value, real=node.name)
-        if codes.frac != choice.range.frac or codes.lowest < choice.range.lowest or codes.highest > choice.range.highest:
-            quantizer = Requantize(x=x, out=choice.range, rounding=Rounding.RND, overflow=Overflow.SAT)
+        grid = choice.range
+        if codes.frac != grid.frac or codes.lowest < grid.lowest or codes.highest > grid.highest:
+            quantizer = Requantize(x=x, out=grid, rounding=Rounding.RND, overflow=Overflow.SAT)
             x = self.emitter.add(quantizer, f"{node.name}.in", node.source)
             record.requantize.append(x)
         table = table_entries(op.kind, self.emitter.type_of(x), out)

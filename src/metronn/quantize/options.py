@@ -60,9 +60,9 @@ class QuantizeOptions(_Table):
     `input` is "auto" (the exact grid of the calibration events where 16 bits hold it, else 16 bits that cover them)
     or one width for all inputs; `inputs` names single inputs. `layers` maps patterns (as in file names) to what is
     different in the layers whose name matches; later patterns win. `table_max_error` bounds the error of an activation
-    table relative to its largest value; None means a quarter of the result's step. `metric` is "auto" (accuracy where the events have whole-number
-    labels), "accuracy", "auc", "none" or "file.py:function"; `tolerance` is the loss of metric that is accepted,
-    relative to the float network.
+    table relative to its largest value; None means half a step of the result, but not less than 1/1024. `metric` is
+    "auto" (accuracy where the events have whole-number labels), "accuracy", "auc", "none" or "file.py:function";
+    `tolerance` is the loss of metric that is accepted, relative to the float network.
     """
 
     weight_bits: Bits = 8

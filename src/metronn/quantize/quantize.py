@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
 
 import numpy as np
 
@@ -16,7 +19,9 @@ from metronn.quantize.codes import encode
 from metronn.quantize.data import Events
 from metronn.quantize.emitter import Emitter
 from metronn.quantize.lower import Lowering
+from metronn.quantize.measure import measure
 from metronn.quantize.options import QuantizeOptions
+from metronn.quantize.report import QuantizationReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,22 +29,32 @@ class Quantized:
     """The integer network and what its making cost."""
 
     graph: Graph
+    report: QuantizationReport
 
 
-def quantize(model: RealGraph, events: Events, options: QuantizeOptions | None = None) -> Quantized:
-    """Quantize a network to integers.
+def quantize(
+    model: RealGraph, events: Events, options: QuantizeOptions | None = None, *, base: Path = Path()
+) -> Quantized:
+    """Quantize a network to integers with at most `calibration_events` of the events, and measure it with all.
 
-    Raises ModelError when the model holds NaN or infinite constants or events are missing.
+    `model` may be anything a frontend returns; `metronn.passes` makes it smaller first. `base` is the folder in which
+    a metric `file.py:function` is looked for. Deterministic: the same arguments give the same graph.
+
+    Raises ModelError when the model holds NaN or infinite constants, leaves float64 on the calibration events, or an
+    option names an unknown input or layer.
     """
     options = options or QuantizeOptions()
     check_constants(model)
+    check_names(model, options)
     chosen = calibration_subset(events, options.calibration_events)
     values: dict[str, Floats] = {}
 
     def keep(node: RealNode, value: Floats) -> None:
         values[node.name] = value
 
-    run_reference(model, chosen, keep)
+    with np.errstate(all="ignore"):
+        run_reference(model, chosen, keep)
+    check_values(model, values)
     emitter = Emitter()
 
     def encode_input(node: RealNode, codes: Range) -> None:
@@ -48,7 +63,7 @@ def quantize(model: RealGraph, events: Events, options: QuantizeOptions | None =
     lowering = Lowering(graph=model, options=options, reference=values, encode_input=encode_input, emitter=emitter)
     lowering.run()
     graph = check(emitter.builder.build())
-    return Quantized(graph=graph)
+    return Quantized(graph=graph, report=measure(model, graph, lowering, events, options, base))
 
 
 def calibration_subset(events: Events, limit: int) -> dict[str, Floats]:
@@ -68,3 +83,33 @@ def check_constants(model: RealGraph) -> None:
                 problems.append(f"layer {node.source}: {bad} of {array.array.size} constants are NaN or infinite")
     if problems:
         raise ModelError("\n".join(dict.fromkeys(problems)))
+
+
+def check_names(model: RealGraph, options: QuantizeOptions) -> None:
+    """Raise ModelError listing every input and layer pattern of the options that the model does not have."""
+    inputs = [node.name for node in model.inputs]
+    sources = list(dict.fromkeys(node.source for node in model.nodes))
+    problems = [
+        f"[quantize] inputs.{name}: the model has no such input; it has {', '.join(inputs)}"
+        for name in options.inputs
+        if name not in inputs
+    ]
+    problems += [
+        f"[quantize] layers.{pattern}: no layer has such a name; there are {', '.join(sources)}"
+        for pattern in options.layers
+        if not any(fnmatchcase(source, pattern) for source in sources)
+    ]
+    if problems:
+        raise ModelError("\n".join(problems))
+
+
+def check_values(model: RealGraph, values: Mapping[str, Floats]) -> None:
+    """Raise ModelError naming the first layer whose float values are NaN or infinite."""
+    for node in model.nodes:
+        bad = ~np.isfinite(values[node.name])
+        if bad.any():
+            event = int(np.argwhere(bad)[0][0])
+            raise ModelError(
+                f"layer {node.source}: the float network gives {int(bad.sum())} NaN or infinite values on the "
+                f"calibration events, the first in event {event}"
+            )

@@ -59,7 +59,7 @@ def table_error(kind: FunctionKind, codes: Range, lo: float, hi: float) -> float
     Exact for functions that are monotone between neighbouring rounding edges: it is met at an edge or an end.
     """
     step = math.ldexp(1.0, -codes.max_frac)
-    centres = np.arange(codes.lowest, codes.highest + 1) * step
+    centres: Floats = np.ldexp(np.arange(codes.lowest, codes.highest + 1).astype(np.float64), -codes.max_frac)
     centres = centres[(centres >= lo - step / 2) & (centres <= hi + step / 2)]
     if centres.size == 0:
         centres = np.array([codes.lowest * step if hi < codes.lowest * step else codes.highest * step])

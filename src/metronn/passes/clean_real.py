@@ -1,0 +1,80 @@
+"""Removing what a real network does not need: dead nodes, movements that move nothing, neutral arithmetic."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from metronn.ir.arrays import IntArray
+from metronn.model.graph import RealAdd, RealGraph, RealInput, RealMultiply, RealOp, RealRewire, real_operands
+from metronn.passes.rewriting import affine_of, is_output, rebuilt
+
+
+def drop_dead_real(graph: RealGraph) -> RealGraph:
+    """Remove nodes that no output needs; inputs stay, they are the interface."""
+    needed = {value for _, value in graph.outputs}
+    for node in reversed(graph.nodes):
+        if node.name in needed:
+            needed.update(real_operands(node.op))
+    dead = {node.name for node in graph.nodes if node.name not in needed and not isinstance(node.op, RealInput)}
+    return rebuilt(graph, removed=dead) if dead else graph
+
+
+def drop_neutral(graph: RealGraph) -> RealGraph:
+    """Remove x + 0, x * 1 and rewires that keep shape and order; their readers read x."""
+    names: dict[str, str] = {}
+    for node in graph.nodes:
+        kept = _neutral(graph, node.op, node.name)
+        if kept is not None and not (is_output(graph, node.name) and is_output(graph, kept)):
+            names[node.name] = names.get(kept, kept)
+    return rebuilt(graph, names=names, removed=set(names)) if names else graph
+
+
+def _neutral(graph: RealGraph, op: RealOp, name: str) -> str | None:
+    node = graph.by_name[name]
+    if isinstance(op, RealRewire):
+        same = len(op.xs) == 1 and graph.by_name[op.xs[0]].shape == node.shape
+        return op.xs[0] if same and np.array_equal(op.index.array.ravel(), np.arange(len(op.index.ints()))) else None
+    if isinstance(op, RealAdd | RealMultiply):
+        affine = affine_of(graph, node)
+        if affine is not None and (affine[1] == 1).all() and (affine[2] == 0).all():
+            return affine[0]
+    return None
+
+
+def merge_rewires(graph: RealGraph) -> RealGraph:
+    """Make one movement of a movement of a movement: operands that are rewires read nowhere else are looked through."""
+    while (merged := _merge_one(graph)) is not None:
+        graph = merged
+    return graph
+
+
+def _merge_one(graph: RealGraph) -> RealGraph | None:
+    for node in graph.nodes:
+        op = node.op
+        if not isinstance(op, RealRewire):
+            continue
+        for position, name in enumerate(op.xs):
+            inner = graph.by_name[name].op
+            alone = graph.uses[name] == (node.name,) and op.xs.count(name) == 1 and not is_output(graph, name)
+            if isinstance(inner, RealRewire) and alone:
+                merged = _composed(graph, op, position, inner)
+                return rebuilt(graph, {node.name: merged}, removed={name})
+    return None
+
+
+def _composed(graph: RealGraph, outer: RealRewire, position: int, inner: RealRewire) -> RealRewire:
+    sizes = [len(np.empty(graph.by_name[x].shape).ravel()) for x in outer.xs]
+    start = sum(sizes[:position])
+    grown = sum(len(np.empty(graph.by_name[x].shape).ravel()) for x in inner.xs)
+    moved = inner.index.array.ravel()
+    source = np.concatenate(
+        [
+            np.arange(start),
+            np.where(moved < 0, -1, moved + start),
+            np.arange(start + grown, start + grown + sum(sizes[position + 1 :])),
+        ]
+    )
+    index = outer.index.array
+    picked = np.where(index < 0, -1, source[index])
+    xs = (*outer.xs[:position], *inner.xs, *outer.xs[position + 1 :])
+    return RealRewire(xs=xs, index=IntArray.of(picked.astype(np.int64)), shape=outer.shape)

@@ -1,0 +1,119 @@
+"""Batch normalization and other sums and products with constants disappear into the matrices beside them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from metronn.model.graph import Floats, RealGraph, RealLinear, RealNode, RealOp, RealRewire
+from metronn.passes.rewriting import affine_of, frozen, is_output, rebuilt
+
+
+def fold_into_producer(graph: RealGraph) -> RealGraph:
+    """Fold y = linear(x) * scale + offset into the matrix, where nothing else reads the matrix's result.
+
+    Scale and offset must be the same at every position of the leading axes.
+    """
+    while True:
+        found = _producer_fold(graph)
+        if found is None:
+            return graph
+        graph = found
+
+
+def _producer_fold(graph: RealGraph) -> RealGraph | None:
+    for node in graph.nodes:
+        affine = affine_of(graph, node)
+        if affine is None:
+            continue
+        x, scale, offset = affine
+        linear = graph.by_name[x].op
+        if not isinstance(linear, RealLinear) or graph.uses[x] != (node.name,) or is_output(graph, x):
+            continue
+        columns, shift = _per_channel(scale, node.shape), _per_channel(offset, node.shape)
+        if columns is None or shift is None:
+            continue
+        weight = linear.weight.array * columns
+        bias = linear.bias.array * columns + shift
+        folded = replace(linear, weight=frozen(weight), bias=frozen(bias))
+        return rebuilt(graph, {x: folded}, {node.name: x}, {node.name})
+    return None
+
+
+def _per_channel(constant: Floats, shape: tuple[int, ...]) -> Floats | None:
+    """Return the constant along the last axis, or None when it varies along another."""
+    full = np.broadcast_to(constant, shape).reshape(-1, shape[-1])
+    return full[0] if (full == full[0]).all() else None
+
+
+def fold_into_consumers(graph: RealGraph) -> RealGraph:
+    """Fold x * scale + offset into every matrix that reads it, directly or through movement of elements.
+
+    All readers must be matrices, and in front of each the constants must be the same at every position of the
+    leading axes; otherwise the node stays.
+    """
+    while True:
+        found = _consumer_fold(graph)
+        if found is None:
+            return graph
+        graph = found
+
+
+@dataclass(frozen=True, slots=True)
+class _Constants:
+    """Scale and offset of every element of a value."""
+
+    scale: Floats
+    offset: Floats
+
+    def moved(self, op: RealRewire) -> _Constants:
+        """Return the constants behind a movement: padding is neither scaled nor shifted."""
+        index = op.index.array.ravel()
+        scale = np.where(index < 0, 1.0, self.scale.ravel()[index]).reshape(op.shape)
+        offset = np.where(index < 0, 0.0, self.offset.ravel()[index]).reshape(op.shape)
+        return _Constants(scale, offset)
+
+
+def _consumer_fold(graph: RealGraph) -> RealGraph | None:
+    for node in graph.nodes:
+        affine = affine_of(graph, node)
+        if affine is None or not math.prod(node.shape):
+            continue
+        x, scale, offset = affine
+        constants = _Constants(np.broadcast_to(scale, node.shape), np.broadcast_to(offset, node.shape))
+        ops = _absorbed(graph, node, constants)
+        if ops:
+            return rebuilt(graph, ops, {node.name: x}, {node.name})
+    return None
+
+
+def _absorbed(graph: RealGraph, node: RealNode, constants: _Constants) -> dict[str, RealOp] | None:
+    """Return the matrices behind the node with the constants folded in; None when one of them cannot take them."""
+    if is_output(graph, node.name) or not graph.uses[node.name]:
+        return None
+    ops: dict[str, RealOp] = {}
+    for user in graph.uses[node.name]:
+        reader = graph.by_name[user]
+        match reader.op:
+            case RealLinear():
+                scale, offset = _rows(constants.scale), _rows(constants.offset)
+                if scale is None or offset is None:
+                    return None
+                weight, bias = reader.op.weight.array, reader.op.bias.array
+                ops[user] = replace(
+                    reader.op, weight=frozen(scale[:, np.newaxis] * weight), bias=frozen(bias + offset @ weight)
+                )
+            case RealRewire() if len(reader.op.xs) == 1:
+                further = _absorbed(graph, reader, constants.moved(reader.op))
+                if further is None:
+                    return None
+                ops |= further
+            case _:
+                return None
+    return ops
+
+
+def _rows(constant: Floats) -> Floats | None:
+    return _per_channel(constant, constant.shape) if constant.ndim else None

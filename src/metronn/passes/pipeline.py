@@ -1,0 +1,67 @@
+"""The ordered lists of passes, and the way from a trained network to its integer graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from metronn.ir.check import check
+from metronn.ir.graph import Graph
+from metronn.model.graph import RealGraph
+from metronn.passes.clean import drop_dead, drop_neutral_ops, merge_requantize
+from metronn.passes.clean_real import drop_dead_real, drop_neutral, merge_rewires
+from metronn.passes.fold_affine import fold_into_consumers, fold_into_producer
+from metronn.passes.fold_constants import fold_constants
+from metronn.quantize.data import Events
+from metronn.quantize.options import QuantizeOptions
+from metronn.quantize.quantize import Quantized, check_constants, quantize
+
+REAL_PASSES: tuple[Callable[[RealGraph], RealGraph], ...] = (
+    drop_dead_real,
+    fold_constants,
+    drop_neutral,
+    merge_rewires,
+    fold_into_producer,
+    fold_into_consumers,
+    drop_dead_real,
+)
+"""Before quantization; each keeps the network's function over real numbers."""
+
+INTEGER_PASSES: tuple[Callable[[Graph], Graph], ...] = (drop_neutral_ops, merge_requantize, drop_dead)
+"""After quantization; each keeps every bit of every output."""
+
+
+def prepare(model: RealGraph) -> RealGraph:
+    """Run the real passes until nothing changes.
+
+    Raises ModelError when the model holds NaN or infinite constants.
+    """
+    check_constants(model)
+    while True:
+        before = model
+        for run in REAL_PASSES:
+            model = run(model)
+        if model == before:
+            return model
+
+
+def optimize(graph: Graph) -> Graph:
+    """Run the integer passes until nothing changes; the graph is checked after each."""
+    while True:
+        before = graph
+        for run in INTEGER_PASSES:
+            graph = check(run(graph))
+        if graph == before:
+            return graph
+
+
+def quantize_model(
+    model: RealGraph, events: Events, options: QuantizeOptions | None = None, *, base: Path = Path()
+) -> Quantized:
+    """Prepare, quantize and optimize: from what a frontend returns to the graph that is planned.
+
+    Arguments and errors are those of `quantize`.
+    """
+    quantized = quantize(prepare(model), events, options, base=base)
+    return replace(quantized, graph=optimize(quantized.graph))

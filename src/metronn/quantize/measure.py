@@ -1,0 +1,143 @@
+"""Measuring an integer network against its float original."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from metronn.emulate.numpy import emulate, evaluate
+from metronn.ir.arrays import Array
+from metronn.ir.graph import Graph, Node
+from metronn.ir.infer import infer
+from metronn.ir.ops import Overflow, Requantize, operands
+from metronn.ir.types import Range
+from metronn.model.graph import Floats, RealGraph
+from metronn.model.reference import run_reference
+from metronn.quantize.codes import decode_outputs, encode_inputs
+from metronn.quantize.data import Events
+from metronn.quantize.emitter import Emitter
+from metronn.quantize.lower import LayerRecord, Lowering
+from metronn.quantize.metrics import find_metric
+from metronn.quantize.options import QuantizeOptions
+from metronn.quantize.report import LayerReport, MetricReport, OutputReport, QuantizationReport, sqnr_db, widths
+
+BATCH = 4096
+"""Events run at a time, so that memory stays bounded."""
+
+
+def run_float(model: RealGraph, inputs: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Run any number of events through the float network, in batches."""
+    count = len(next(iter(inputs.values())))
+    parts = []
+    for start in range(0, count, BATCH):
+        batch = _slice(inputs, start)
+        parts.append(_per_event(run_reference(model, batch), batch))
+    return _joined(parts)
+
+
+def run_fixed(graph: Graph, inputs: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Run any number of events, in the model's units, through the integer network, in batches."""
+    count = len(next(iter(inputs.values())))
+    parts = []
+    for start in range(0, count, BATCH):
+        batch = _slice(inputs, start)
+        parts.append(_per_event(decode_outputs(graph, emulate(graph, encode_inputs(graph, batch))), batch))
+    return _joined(parts)
+
+
+def _slice(inputs: Mapping[str, Floats], start: int) -> dict[str, Floats]:
+    return {name: array[start : start + BATCH] for name, array in inputs.items()}
+
+
+def _per_event(outputs: Mapping[str, Floats], batch: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Give constant outputs, which come once, to every event of the batch."""
+    count = len(next(iter(batch.values())))
+    return {name: np.broadcast_to(values, (count, *values.shape[1:])) for name, values in outputs.items()}
+
+
+def _joined(parts: Sequence[Mapping[str, Floats]]) -> dict[str, Floats]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def measure(
+    model: RealGraph, graph: Graph, lowering: Lowering, events: Events, options: QuantizeOptions, base: Path
+) -> QuantizationReport:
+    """Compare layers on the calibration events, outputs and metric on all events."""
+    sizes = {output.name: graph.type_of(output.value).size for output in graph.outputs}
+    metric = find_metric(options.metric, events.arrays(), sizes, base)
+    reference, fixed = run_float(model, events.inputs), run_fixed(graph, events.inputs)
+    outputs = tuple(
+        OutputReport(
+            name=output.name,
+            sqnr_db=sqnr_db(reference[output.name], fixed[output.name]),
+            max_error=float(np.abs(reference[output.name] - fixed[output.name]).max()),
+        )
+        for output in graph.outputs
+    )
+    judged = None
+    if metric is not None:
+        judged = MetricReport(
+            name="accuracy" if options.metric == "auto" else options.metric,
+            float_value=metric(reference, events.arrays()),
+            fixed_value=metric(fixed, events.arrays()),
+            tolerance=options.tolerance,
+            events=events.count,
+        )
+    return QuantizationReport(
+        calibration_events=len(next(iter(lowering.reference.values()))),
+        events=events.count,
+        layers=tuple(layer_report(record, lowering) for record in lowering.records),
+        outputs=outputs,
+        metric=judged,
+    )
+
+
+def layer_report(record: LayerRecord, lowering: Lowering) -> LayerReport:
+    """Measure one layer on the calibration events."""
+    emitter = lowering.emitter
+    bits, frac, signed = widths(emitter.type_of(record.value).range)
+    counted = [saturations(emitter, name) for name in record.requantize]
+    if record.kind == "input":
+        counted.append(input_saturations(emitter, record.value, lowering.reference[record.real]))
+    return LayerReport(
+        layer=record.source,
+        kind=record.kind,
+        weight_bits=record.weight_bits,
+        weight_frac=record.weight_frac,
+        weights=record.weights,
+        weights_saturated=record.weights_saturated,
+        accumulator_bits=emitter.type_of(record.accumulator).range.width_bits if record.accumulator else None,
+        bits=bits,
+        frac=frac,
+        signed=signed,
+        sqnr_db=sqnr_db(lowering.reference[record.real], emitter.real(record.value)),
+        saturated=sum(hit for hit, _ in counted),
+        values=sum(total for _, total in counted),
+        table_entries=record.table_entries,
+        table_max_error=record.table_max_error,
+    )
+
+
+def saturations(emitter: Emitter, name: str) -> tuple[int, int]:
+    """Count the values that a Requantize changed beyond rounding, and all its values."""
+    node = emitter.nodes[name]
+    op = node.op
+    if not isinstance(op, Requantize):
+        raise AssertionError(f"{name} is no Requantize")
+    source = emitter.type_of(op.x)
+    grow = max(0, op.out.max_frac - min(source.range.fracs(source.size)))
+    reach = max(abs(source.range.lowest), abs(source.range.highest)) + 1 << grow
+    free = Requantize(x=op.x, out=Range(-reach, reach, op.out.frac), rounding=op.rounding, overflow=Overflow.SAT)
+    twin = Node(name="unbounded", op=free, type=infer(free, [source]), source=node.source)
+    step = Graph(nodes=(*(emitter.nodes[x] for x in operands(op)), twin), outputs=())
+    rounded: Array = evaluate(step, twin, emitter.codes, {})
+    return int((rounded != emitter.codes[name]).sum()), int(rounded.size)
+
+
+def input_saturations(emitter: Emitter, name: str, values: Floats) -> tuple[int, int]:
+    """Count the input values that lie outside the input's range."""
+    kind = emitter.type_of(name)
+    scaled = np.floor(np.ldexp(values, kind.range.frac_array(kind.shape)) + 0.5)
+    return int((scaled != emitter.codes[name].astype(np.float64)).sum()), int(values.size)

@@ -1,0 +1,147 @@
+"""What quantization cost: per layer, per output, and in the user's metric."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from metronn.ir.types import Range
+from metronn.model.graph import Floats
+
+COLUMNS = (
+    "layer",
+    "kind",
+    "weights",
+    "accumulator",
+    "activations",
+    "SQNR [dB]",
+    "saturated weights",
+    "saturated values",
+    "table",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerReport:
+    """One layer. `sqnr_db` compares its result with the float network's on the calibration events; None means equal.
+
+    `saturated` counts the values that met a bound on the way to the layer's result, out of `values`.
+    """
+
+    layer: str
+    kind: str
+    weight_bits: int | None
+    weight_frac: int | None
+    weights: int
+    weights_saturated: int
+    accumulator_bits: int | None
+    bits: int
+    frac: int
+    signed: bool
+    sqnr_db: float | None
+    saturated: int
+    values: int
+    table_entries: int | None
+    table_max_error: float | None
+
+    def row(self) -> tuple[str, ...]:
+        """Return the cells of a table row, in the order of COLUMNS."""
+        return (
+            self.layer,
+            self.kind,
+            "" if self.weight_bits is None else f"s{self.weight_bits}.{self.weight_frac}",
+            "" if self.accumulator_bits is None else f"{self.accumulator_bits} bits",
+            f"{'s' if self.signed else 'u'}{self.bits}.{self.frac}",
+            "exact" if self.sqnr_db is None else f"{self.sqnr_db:.1f}",
+            f"{self.weights_saturated} of {self.weights}" if self.weights else "",
+            f"{self.saturated} of {self.values}" if self.values else "",
+            "" if self.table_entries is None else f"{self.table_entries} entries",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputReport:
+    """One output on all events: SQNR in dB (None: equal) and the largest difference in the model's units."""
+
+    name: str
+    sqnr_db: float | None
+    max_error: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricReport:
+    """The user's metric, larger is better, of the float and the integer network on all events."""
+
+    name: str
+    float_value: float
+    fixed_value: float
+    tolerance: float
+    events: int
+
+    @property
+    def loss(self) -> float:
+        """Relative loss; negative when the integer network is better."""
+        difference = self.float_value - self.fixed_value
+        return difference / abs(self.float_value) if self.float_value else difference
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the loss is within the tolerance."""
+        return self.loss <= self.tolerance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizationReport:
+    """Layers in graph order, outputs, and the metric where there is one."""
+
+    calibration_events: int
+    events: int
+    layers: tuple[LayerReport, ...]
+    outputs: tuple[OutputReport, ...]
+    metric: MetricReport | None
+
+    def rows(self) -> Iterator[tuple[str, ...]]:
+        """Iterate over table rows, one per layer, in the order of COLUMNS."""
+        return (layer.row() for layer in self.layers)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for JSON; every number is finite."""
+        data = asdict(self)
+        if self.metric is not None:
+            data["metric"] |= {"loss": self.metric.loss, "accepted": self.metric.accepted}
+        return data
+
+    def summary(self) -> str:
+        """Return what a terminal shows in one line."""
+        outputs = ", ".join(
+            f"{output.name} exact" if output.sqnr_db is None else f"{output.name} {output.sqnr_db:.1f} dB"
+            for output in self.outputs
+        )
+        if self.metric is None:
+            return f"quantized: {outputs} on {self.events} events; no metric"
+        metric = self.metric
+        verdict = "within" if metric.accepted else "beyond"
+        return (
+            f"quantized: {outputs}; {metric.name} {metric.float_value:.4f} float, {metric.fixed_value:.4f} fixed, "
+            f"loss {100 * metric.loss:.2f} % ({verdict} {100 * metric.tolerance:.2f} %) on {metric.events} events"
+        )
+
+
+def sqnr_db(reference: Floats, fixed: Floats) -> float | None:
+    """Signal-to-quantization-noise ratio 10 log10(sum r^2 / sum (r - f)^2); None without noise.
+
+    A zero signal with noise counts as one step of the smallest float: a large negative number, still finite.
+    """
+    noise = float(np.square(reference - fixed).sum())
+    if noise == 0:
+        return None
+    return 10 * math.log10(max(float(np.square(reference).sum()), 1e-300) / max(noise, 1e-300))
+
+
+def widths(codes: Range) -> tuple[int, int, bool]:
+    """Return bits, frac and sign of a range, of its widest element and finest step."""
+    return codes.width_bits, codes.max_frac, codes.signed
