@@ -144,17 +144,13 @@ class Lowering:
         """Return x * y, broadcast."""
         return self.add(RealMultiply(x=x, y=y), "multiply")
 
-    def extremum(self, x: str, y: str, kind: ExtremumKind) -> str:
-        """Return the larger or smaller of x and y, broadcast."""
-        return self.add(RealExtremum(x=x, y=y, kind=kind), kind.value)
+    def maximum(self, x: str, y: str, part: str = "max") -> str:
+        """Return the larger of x and y, broadcast."""
+        return self.add(RealExtremum(x=x, y=y, kind=ExtremumKind.MAX), part)
 
-    def maximum(self, x: str, y: str) -> str:
-        """Return the larger of x and y."""
-        return self.extremum(x, y, ExtremumKind.MAX)
-
-    def minimum(self, x: str, y: str) -> str:
-        """Return the smaller of x and y."""
-        return self.extremum(x, y, ExtremumKind.MIN)
+    def minimum(self, x: str, y: str, part: str = "min") -> str:
+        """Return the smaller of x and y, broadcast."""
+        return self.add(RealExtremum(x=x, y=y, kind=ExtremumKind.MIN), part)
 
     def scaled(self, x: str, scale: npt.ArrayLike, shift: npt.ArrayLike | None = None) -> str:
         """Return x * scale + shift with constants; a scale of 1 and a shift of 0 are left out."""
@@ -213,9 +209,9 @@ class Lowering:
 
     def relu(self, x: str) -> str:
         """max(x, 0)."""
-        return self.maximum(x, self.constant(0.0, "zero"))
+        return self.maximum(x, self.constant(0.0, "zero"), "relu")
 
-    def leaky_relu(self, x: str, slope: object) -> str:
+    def leaky_relu(self, x: str, slope: npt.ArrayLike) -> str:
         """Return x where positive, slope * x elsewhere: max(x, slope * x) for slopes up to 1, min for larger ones."""
         slopes = self.checked(slope, "slope")
         if not slopes.any():
@@ -224,7 +220,8 @@ class Lowering:
             negative = self.times(self.minimum(x, self.constant(0.0, "zero")), self.constant(slopes, "slope"))
             return self.plus(self.relu(x), negative)
         scaled = self.times(x, self.constant(slopes, "slope"))
-        return self.maximum(x, scaled) if np.all(slopes <= 1) else self.minimum(x, scaled)
+        join = self.maximum if np.all(slopes <= 1) else self.minimum
+        return join(x, scaled, "leaky_relu")
 
     def hard_sigmoid(self, x: str, slope: float, shift: float) -> str:
         """clip(slope * x + shift, 0, 1)."""

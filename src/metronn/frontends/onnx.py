@@ -54,10 +54,20 @@ def _parsed(path: Path, content: bytes) -> onnx.ModelProto:
         if model.functions:
             model = onnx.inliner.inline_local_functions(model)
         if all(node.domain in ("", "ai.onnx") and onnx.defs.has(node.op_type) for node in model.graph.node):
-            onnx.checker.check_model(model)
+            onnx.checker.check_model(_with_shapes(model))
     except (onnx.checker.ValidationError, DecodeError, RuntimeError, ValueError, OSError) as error:
         raise ModelError(f"{path}: not a valid ONNX model: {_first_line(error)}") from None
     return model
+
+
+def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy in which inputs and outputs have a shape field, which the checker wants and exporters forget."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for entry in (*copy.graph.input, *copy.graph.output):
+        if entry.type.HasField("tensor_type"):
+            entry.type.tensor_type.shape.SetInParent()
+    return copy
 
 
 def _opset(path: Path, model: onnx.ModelProto) -> int:
@@ -101,7 +111,7 @@ class _Reader:
                 case Constant():
                     self.lowering.problems.append(f"output {entry.name}: does not depend on any input")
                 case None if not self.lowering.problems:
-                    self.lowering.problems.append(f"output {entry.name}: no node makes it")
+                    self.lowering.problems.append(f"output {entry.name}: no supported node makes it")
         return self.lowering.finish(outputs, self.where)
 
     def _initializer(self, tensor: onnx.TensorProto) -> None:
@@ -127,6 +137,11 @@ class _Reader:
                         f"{self.where}: input {entry.name}: axis {axis} has no fixed size ({shown}); only the batch "
                         "axis 0 may vary, export the model with fixed sizes"
                     )
+            if dims[0] > 0 and self.batch not in (STAND_IN_BATCH, dims[0]):
+                raise ModelError(
+                    f"{self.where}: input {entry.name}: axis 0 has size {dims[0]}, that of another input {self.batch}; "
+                    "axis 0 is the batch and must be the same for all inputs (weights belong in initializers)"
+                )
             if dims[0] > 0:
                 self.batch = dims[0]
             shapes[entry.name] = tuple(dims[1:])

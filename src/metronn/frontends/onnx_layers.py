@@ -133,15 +133,19 @@ class NodeContext:
             if self.rank(position) != rank:
                 raise LayerProblem(f"inputs with {self.rank(position)} and {rank} axes would mix events")
             return operand
-        values = self.floats(position)
-        axis = self.attribute("axis")
+        return self.lowering.constant(self.event_floats(position, rank), "constant")
+
+    def event_floats(self, position: int, rank: int) -> Floats:
+        """Return a constant without its batch axis, so that it broadcasts with the shape of an event."""
+        values, axis = self.floats(position), self.attribute("axis")
         if self.opset < 7 and axis is not None and position == 1:
             values = values.reshape(values.shape + (1,) * (rank - int(axis) - values.ndim))
         while values.ndim >= rank:
             if values.shape[0] != 1:
-                raise LayerProblem(f"{operand.name} of shape {values.shape} has one entry per event of a batch")
+                name = self.constant(position).name
+                raise LayerProblem(f"{name} of shape {values.shape} has one entry per event of a batch")
             values = values[0]
-        return self.lowering.constant(values, "constant")
+        return values
 
 
 def _broadcast_rank(c: NodeContext) -> int:
@@ -254,11 +258,10 @@ def _clip(c: NodeContext) -> str:
 
 
 def _prelu(c: NodeContext) -> str:
-    slope, rank = c.floats(1), c.rank(0)
+    rank = c.rank(0)
+    slope = c.event_floats(1, rank)
     if c.opset < 7 and slope.ndim == 1 and slope.size > 1:
         slope = slope.reshape(-1, *(1,) * (rank - 2))
-    if slope.ndim == rank and slope.shape[0] == 1:
-        slope = slope[0]
     return c.lowering.leaky_relu(c.value(0), slope)
 
 
