@@ -11,14 +11,23 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from strategies import Chain, chains
 
-from metronn.emit.rtl.scalar import ScalarFunction, function_inputs, is_uniform, node_element, scalar_function
+from metronn.emit.rtl.scalar import ScalarFunction, scalar_function
 from metronn.emulate.numpy import emulate
 from metronn.ir.arrays import IntArray, object_array
 from metronn.ir.graph import GraphBuilder
-from metronn.ir.ops import Add, Constant, Extremum, Input, Overflow, Requantize, Rounding
+from metronn.ir.ops import (
+    Add,
+    Constant,
+    Extremum,
+    Input,
+    Overflow,
+    Requantize,
+    Rounding,
+)
 from metronn.ir.types import Range
-from strategies import Chain, chains
+from metronn.plan.kernels.uniform import function_inputs, is_uniform, node_element
 
 needs_icarus = pytest.mark.skipif(
     shutil.which("iverilog") is None or shutil.which("vvp") is None, reason="Icarus Verilog is not installed"

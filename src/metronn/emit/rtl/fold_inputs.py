@@ -19,7 +19,7 @@ from metronn.emit.rtl.fold_common import (
     uniform_input,
     weight_rom,
 )
-from metronn.emit.rtl.scalar import ScalarFunction, function_key, scalar_function
+from metronn.emit.rtl.scalar import ScalarFunction, scalar_function
 from metronn.ir.arrays import Array, exact_array
 from metronn.ir.graph import Graph
 from metronn.plan.kernels.fold import (
@@ -35,6 +35,7 @@ from metronn.plan.kernels.fold import (
     signed_bits,
 )
 from metronn.plan.kernels.spec import FoldInputs, result_value
+from metronn.plan.kernels.uniform import function_key
 from metronn.plan.layout import Layout, wire_format
 from metronn.plan.timing import Timing
 

@@ -17,6 +17,7 @@ from metronn.ir.ops import Linear
 from metronn.ir.types import width_bits
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
 from metronn.plan.layout import Layout
+from metronn.plan.resources import Resources
 from metronn.plan.timing import Timing
 
 DSP_WIDE_BITS = 27
@@ -236,3 +237,85 @@ def inputs_multipliers(spec: FoldInputs, graph: Graph, timing: Timing) -> int:
     pack = packing(graph, spec.linear, timing)
     outputs = linear_of(graph, spec.linear).weight.shape[1]
     return len(input_slots(spec.layout).multiplied) * -(-outputs // pack.ways)
+
+
+def outputs_resources(spec: FoldOutputs, graph: Graph, timing: Timing) -> Resources:
+    """Estimate: DSPs exact; registers as emitted; one LUT per adder bit, per weight bit selected by phase."""
+    pack = packing(graph, spec.linear, timing)
+    acc = _accumulator_bits(graph, spec.linear)
+    inputs = linear_of(graph, spec.linear).weight.shape[0]
+    x_bits = inputs * (pack.x_bits - (graph.type_of(linear_of(graph, spec.linear).x).range.lowest >= 0))
+    total = Resources(ff=x_bits)
+    if spec.lanes:
+        pairs = spec.lanes // pack.ways
+        total += _array(pack, pairs, inputs, spec.beats, pack.group)
+        total += _tree(pack, spec.lanes, -(-inputs // pack.group), outputs_tree(spec, graph, timing), acc, timing)
+        total += Resources(lut=spec.lanes * acc * 2, ff=spec.lanes * acc)
+    if spec.remainder:
+        pairs, count = -(-spec.remainder // pack.ways), slice_inputs(spec, graph)
+        lanes = pairs * pack.ways
+        total += _array(pack, pairs, count, spec.beats, pack.group)
+        total += _tree(pack, lanes, -(-count // pack.group), remainder_tree(spec, graph, timing), acc, timing)
+        waits = max(0, len(outputs_tree(spec, graph, timing)) - len(remainder_tree(spec, graph, timing))) if spec.lanes else 0
+        muxes = -(-spec.beats // 4) if spec.beats > 1 else 0
+        total += Resources(lut=x_bits // max(1, spec.beats) * muxes + lanes * acc, ff=count * pack.x_bits + waits * lanes * acc)
+    return total + _epilogue(spec.linear, spec.epilogue, spec.lanes + spec.remainder, graph)
+
+
+def inputs_resources(spec: FoldInputs, graph: Graph, timing: Timing) -> Resources:
+    """Estimate: DSPs exact; registers as emitted; one LUT per adder bit, per weight bit selected by phase."""
+    pack = packing(graph, spec.linear, timing)
+    acc = _accumulator_bits(graph, spec.linear)
+    outputs = linear_of(graph, spec.linear).weight.shape[1]
+    pairs = -(-outputs // pack.ways)
+    lanes = pairs * pack.ways
+    slots = input_slots(spec.layout)
+    total = Resources(ff=spec.layout.slot_count * pack.x_bits)
+    if slots.multiplied:
+        total += _array(pack, pairs, len(slots.multiplied), spec.layout.beat_count, pack.group)
+    if slots.constant:
+        bits = pack.sum_bits - pack.shift if pack.ways == 2 else pack.product_bits
+        multiples = min(64, outputs) * bits
+        extra = (len(slots.constant) - 1) * lanes * bits
+        total += Resources(lut=len(slots.constant) * multiples + extra, ff=(len(slots.constant) + (pack.group > 1)) * lanes * bits)
+    terms = sum(inputs_terms(spec, graph, timing))
+    total += _tree(pack, lanes, terms, inputs_tree(spec, graph, timing), acc, timing)
+    total += Resources(lut=2 * lanes * acc, ff=lanes * acc)
+    return total + _epilogue(spec.linear, spec.epilogue, outputs, graph)
+
+
+def _accumulator_bits(graph: Graph, name: str) -> int:
+    bounds = graph.type_of(name).range
+    return signed_bits(bounds.lowest, bounds.highest)
+
+
+def _array(pack: Packing, pairs: int, inputs: int, beats: int, group: int) -> Resources:
+    """Multipliers with their weight selection, product registers and group sums."""
+    count = pairs * inputs
+    terms = -(-inputs // group)
+    rom = count * pack.weight_bits if beats > 1 else 0
+    adders = pairs * (inputs - terms) * pack.sum_bits
+    registers = rom + count * pack.product_bits + (pairs * terms * pack.sum_bits if group > 1 else 0)
+    return Resources(lut=rom + adders, ff=registers, dsp=count)
+
+
+def _tree(pack: Packing, lanes: int, terms: int, left: tuple[int, ...], acc: int, timing: Timing) -> Resources:
+    """Adder tree over the split terms, with the borrow counters."""
+    lut = ff = 0
+    width = pack.term_bits
+    before = terms
+    for after in left:
+        width = min(acc, width + timing.levels_per_stage)
+        lut += lanes * (before - after) * width
+        ff += lanes * after * width
+        before = after
+    borrows = lanes // 2 * terms if pack.ways == 2 else 0
+    return Resources(lut=lut + borrows, ff=ff + (borrows // max(1, terms) * terms.bit_length() if len(left) > 1 else 0))
+
+
+def _epilogue(linear: str, epilogue: tuple[str, ...], lanes: int, graph: Graph) -> Resources:
+    """Rounding adder, comparisons and multiplexers of the epilogue and its register."""
+    if not epilogue:
+        return Resources()
+    out = graph.type_of(epilogue[-1]).range.width_bits
+    return Resources(lut=lanes * (_accumulator_bits(graph, linear) + out), ff=lanes * out)

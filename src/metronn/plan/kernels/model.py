@@ -1,0 +1,146 @@
+"""Timing, layout and cost of every kernel: the one place where the union of specifications is taken apart."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from metronn.ir.graph import Graph
+from metronn.plan.kernels import (
+    adders,
+    delay,
+    elementwise,
+    fold,
+    gather,
+    reduce,
+    table,
+    wiring,
+)
+from metronn.plan.kernels.spec import (
+    Delay,
+    Elementwise,
+    FoldInputs,
+    FoldOutputs,
+    Gather,
+    KernelSpec,
+    MatvecAdders,
+    ReduceTree,
+    Table,
+    Wiring,
+)
+from metronn.plan.layout import Layout
+from metronn.plan.resources import Resources
+from metronn.plan.timing import Timing
+
+
+def latency_cycles(spec: KernelSpec, graph: Graph, timing: Timing) -> int:
+    """Cycles from start_i (the first input beat) to the first output beat."""
+    match spec:
+        case MatvecAdders():
+            return adders.latency_cycles(spec, graph, timing)
+        case FoldOutputs():
+            return fold.outputs_latency(spec, graph, timing)
+        case FoldInputs():
+            return fold.inputs_latency(spec, graph, timing)
+        case Elementwise():
+            return elementwise.latency_cycles(spec, graph, timing)
+        case Table():
+            return table.latency_cycles(spec, graph, timing)
+        case ReduceTree():
+            return reduce.latency_cycles(spec, graph, timing)
+        case Wiring():
+            return wiring.latency_cycles(spec, graph, timing)
+        case Gather():
+            return gather.latency_cycles(spec, graph, timing)
+        case Delay():
+            return delay.latency_cycles(spec, graph, timing)
+        case _:
+            assert_never(spec)
+
+
+def resources(spec: KernelSpec, graph: Graph, timing: Timing) -> Resources:
+    """Estimated resources of the kernel."""
+    match spec:
+        case MatvecAdders():
+            return adders.resources(spec, graph, timing)
+        case FoldOutputs():
+            return fold.outputs_resources(spec, graph, timing)
+        case FoldInputs():
+            return fold.inputs_resources(spec, graph, timing)
+        case Elementwise():
+            return elementwise.resources(spec, graph, timing)
+        case Table():
+            return table.resources(spec, graph, timing)
+        case ReduceTree():
+            return reduce.resources(spec, graph, timing)
+        case Wiring():
+            return wiring.resources(spec, graph, timing)
+        case Gather():
+            return gather.resources(spec, graph, timing)
+        case Delay():
+            return delay.resources(spec, graph, timing)
+        case _:
+            assert_never(spec)
+
+
+def input_layouts(spec: KernelSpec, graph: Graph) -> tuple[tuple[str, Layout], ...]:
+    """Values the kernel reads, in port order, and the layout it wants each in."""
+    match spec:
+        case MatvecAdders():
+            return adders.input_layouts(spec, graph)
+        case FoldOutputs():
+            value = fold.linear_of(graph, spec.linear).x
+            return ((value, Layout.parallel(graph.type_of(value).size)),)
+        case FoldInputs():
+            return ((fold.linear_of(graph, spec.linear).x, spec.layout),)
+        case Elementwise():
+            return elementwise.input_layouts(spec, graph)
+        case Table():
+            return table.input_layouts(spec, graph)
+        case ReduceTree():
+            return reduce.input_layouts(spec, graph)
+        case Wiring():
+            return wiring.input_layouts(spec, graph)
+        case Gather():
+            return gather.input_layouts(spec, graph)
+        case Delay():
+            return delay.input_layouts(spec, graph)
+        case _:
+            assert_never(spec)
+
+
+def output_layout(spec: KernelSpec, graph: Graph) -> Layout:
+    """Layout of the value the kernel makes."""
+    match spec:
+        case MatvecAdders():
+            return adders.output_layout(spec, graph)
+        case FoldOutputs():
+            return fold.outputs_layout(spec)
+        case FoldInputs():
+            return Layout.parallel(graph.type_of(spec.linear).size)
+        case Elementwise():
+            return elementwise.output_layout(spec, graph)
+        case Table():
+            return table.output_layout(spec, graph)
+        case ReduceTree():
+            return reduce.output_layout(spec, graph)
+        case Wiring():
+            return wiring.output_layout(spec, graph)
+        case Gather():
+            return gather.output_layout(spec, graph)
+        case Delay():
+            return delay.output_layout(spec, graph)
+        case _:
+            assert_never(spec)
+
+
+def cycles_per_event(spec: KernelSpec) -> int:
+    """Cycles the kernel is busy with one event: the smallest II it can keep."""
+    match spec:
+        case FoldOutputs():
+            return spec.beats
+        case FoldInputs() | Gather() | Delay():
+            return spec.layout.beat_count
+        case MatvecAdders() | Elementwise() | Table() | ReduceTree() | Wiring():
+            return 1
+        case _:
+            assert_never(spec)
