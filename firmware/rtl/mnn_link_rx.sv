@@ -101,8 +101,9 @@ module mnn_link_rx #(
   logic [Lanes-1:0] heard;                           // lanes whose side bits count
   logic [Lanes-1:0] last, start, valid;              // of the words due next; 0 on lanes not heard
   logic [Lanes-1:0] middle;                          // the lane is inside a frame by its own account, or unknown
-  logic [Lanes-1:0] good_q, last_q, start_q, valid_q, middle_q, middle_seen_q;  // of the words on word_o
+  logic [Lanes-1:0] good_q, heard_q, last_q, start_q, valid_q, middle_q, middle_seen_q;  // of the words on word_o
   logic [Lanes-1:0] lane_bad, lane_stray, crc_bad, sequence_bad, upstream;
+  logic [Lanes*40-1:0] tail_q;                       // of the words that were on word_o one cycle ago
 
   assign heard = (good != '0) ? good : trained;
 
@@ -127,7 +128,6 @@ module mnn_link_rx #(
   wire free       = index_q == FreeIndex || index_q == IdleIndex;
   wire fire       = free ? (any_start || deferred_q) : (all_start && !clean_q);
   wire in_time    = last_word && last_q == heard_q;  // the current frame ends where it should: the early start was none
-  logic [Lanes-1:0] heard_q;
 
   always_ff @(posedge clk_i) begin
     if (rst_i) begin
@@ -159,7 +159,6 @@ module mnn_link_rx #(
   for (genvar l = 0; l < Lanes; l++) begin : gen_lane
     logic [66:0] due;
     logic [63:0] word_q;
-    logic [39:0] tail_q;
     logic [31:0] crc_q, crc_next;
 
     mnn_link_elastic #(
@@ -203,7 +202,7 @@ module mnn_link_rx #(
         valid_q[l]       <= valid[l];
       end
       word_q <= due[63:0];
-      tail_q <= word_q[63:24];
+      tail_q[l*40 +: 40] <= word_q[63:24];
       crc_q  <= crc_next;
     end
 
@@ -218,17 +217,17 @@ module mnn_link_rx #(
     );
 
     // One cycle after the last word.
-    assign crc_bad[l]      = tail_q[39:8] != ~crc_q;
-    assign sequence_bad[l] = tail_q[7:1] != sequence_0;
-    assign upstream[l]     = tail_q[0];
+    assign crc_bad[l]      = tail_q[l*40+8 +: 32] != ~crc_q;
+    assign sequence_bad[l] = tail_q[l*40+1 +: 7] != tail_q[7:1];
+    assign upstream[l]     = tail_q[l*40];
   end
 
   // Sequence numbers: the same on all lanes, and one more than in the event before if that was in order.
-  logic [6:0] sequence_0, sequence_next_q;
+  logic [6:0] sequence_next_q;
+  wire  [6:0] sequence_0 = tail_q[7:1];
   logic       sequence_known_q;
   logic       frame_bad;
 
-  assign sequence_0 = gen_lane[0].tail_q[7:1];
   assign frame_bad  = flag_q[FrameWords] || crc_bad != '0 || sequence_bad != '0;
   assign tail_bad   = frame_bad || (sequence_known_q && sequence_0 != sequence_next_q);
 

@@ -33,7 +33,7 @@ module mnn_link_tx #(
   end
 `endif
 
-  localparam int          IndexWidth = $clog2(FrameWords + 1);
+  localparam int                    IndexWidth = (FrameWords > 0) ? $clog2(FrameWords + 1) : 1;
   localparam logic [IndexWidth-1:0] LastIndex = IndexWidth'(FrameWords - 1);
   localparam logic [IndexWidth-1:0] IdleIndex = IndexWidth'(FrameWords);
 

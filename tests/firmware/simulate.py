@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
@@ -42,6 +43,16 @@ def sources(*names: str) -> list[Path]:
     return found
 
 
+def lint(top: str, parameters: Mapping[str, int] | None = None) -> str:
+    """Return the warnings and errors of `verilator --lint-only -Wall` on library module `top`; empty if it is clean."""
+    need_simulator("verilator")
+    command = [f"{verilator_bin()}/verilator", "--lint-only", "-Wall", "--top-module", top, str(FIRMWARE / "lint.vlt")]
+    command += [f"-G{name}={value}" for name, value in (parameters or {}).items()]
+    command += ["-y", str(FIRMWARE / "rtl"), "-y", str(FIRMWARE / "sim"), *map(str, sources(top))]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return "\n".join(line for line in result.stderr.splitlines() if not line.startswith("- "))
+
+
 def run_cocotb(
     *,
     simulator: str,
@@ -55,8 +66,9 @@ def run_cocotb(
 ) -> int:
     """Build `top` from `files` in the directory `build`, run all cocotb tests of `module`, return how many passed.
 
-    `module` is imported from `module_path`. `parameters` set the top module's, and reach the testbench as PARAMETER_<name>
-    in the environment, along with `environment`. Fails the calling test on any failed cocotb test, or if none ran.
+    `module` is imported from `module_path`. `parameters` set the top module's, and reach the testbench in the
+    environment as PARAMETER_<NAME> (all capitals), along with `environment`. Fails the calling test on any failed
+    cocotb test, or if none ran.
     """
     need_simulator(simulator)
     from cocotb_tools.runner import get_runner
@@ -91,7 +103,10 @@ def run_cocotb(
                 build_dir=build,
                 test_dir=build,
                 results_xml=str(results),
-                extra_env={**{f"PARAMETER_{name}": str(value) for name, value in parameters.items()}, **(environment or {})},
+                extra_env={
+                    **{f"PARAMETER_{name.upper()}": str(value) for name, value in parameters.items()},
+                    **(environment or {}),
+                },
                 log_file=build.with_suffix(".test.log"),
             )
     assert results.exists(), f"{module}: the simulation of {top} under {simulator} ended early: see {build}.test.log"

@@ -4,6 +4,7 @@ import random
 import zlib
 
 import cocotb
+from cocotb.handle import HierarchyObject
 from cocotb.triggers import Timer
 
 
@@ -15,7 +16,7 @@ def bitwise(state: int, word: int) -> int:
     return state
 
 
-async def step(dut, state: int, word: int) -> int:
+async def step(dut: HierarchyObject, state: int, word: int) -> int:
     """Return what the module makes of `state` and `word`."""
     dut.state_i.value = state
     dut.data_i.value = word
@@ -24,7 +25,7 @@ async def step(dut, state: int, word: int) -> int:
 
 
 @cocotb.test()
-async def one_step(dut) -> None:
+async def one_step(dut: HierarchyObject) -> None:
     """Every single bit of word and state, and random pairs, equal the bitwise model."""
     random.seed(1)
     pairs = [(0, 1 << i) for i in range(64)] + [(1 << i, 0) for i in range(32)]
@@ -34,7 +35,7 @@ async def one_step(dut) -> None:
 
 
 @cocotb.test()
-async def frames(dut) -> None:
+async def frames(dut: HierarchyObject) -> None:
     """Whole messages equal zlib.crc32, seeded too."""
     random.seed(2)
     for length in range(1, 20):

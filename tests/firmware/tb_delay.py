@@ -5,14 +5,15 @@ import random
 
 import cocotb
 from cocotb.clock import Clock
+from cocotb.handle import HierarchyObject
 from cocotb.triggers import FallingEdge, Timer
 
-WIDTH = int(os.environ["PARAMETER_Width"])
-LATENCY = int(os.environ["PARAMETER_Latency"])
+WIDTH = int(os.environ["PARAMETER_WIDTH"])
+LATENCY = int(os.environ["PARAMETER_LATENCY"])
 
 
 @cocotb.test()
-async def delays(dut) -> None:
+async def delays(dut: HierarchyObject) -> None:
     """Random data and valid come out Latency cycles later, bit for bit."""
     random.seed(WIDTH * 100 + LATENCY)
     cocotb.start_soon(Clock(dut.clk_i, 10, unit="ns").start())
@@ -33,7 +34,7 @@ async def delays(dut) -> None:
 
 
 @cocotb.test(skip=LATENCY == 0)
-async def reset_clears_valid(dut) -> None:
+async def reset_clears_valid(dut: HierarchyObject) -> None:
     """One cycle of reset empties the whole line of valids."""
     cocotb.start_soon(Clock(dut.clk_i, 10, unit="ns").start())
     dut.valid_i.value = 1

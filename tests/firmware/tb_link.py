@@ -1,20 +1,21 @@
-"""A whole link (mnn_link_bench): sender, lane models, receiver. What is not marked is right, to the bit and to the cycle."""
+"""A whole link (mnn_link_bench). What the receiver does not mark is right, to the bit and to the cycle."""
 
 import os
 import random
 
 import cocotb
 from cocotb.clock import Clock
+from cocotb.handle import HierarchyObject
 from cocotb.triggers import FallingEdge
 
-FRAME_WORDS = int(os.environ["PARAMETER_FrameWords"])
-LANES = int(os.environ["PARAMETER_Lanes"])
-EVENT_CYCLES = int(os.environ["PARAMETER_EventCycles"])
-ORBIT_CYCLES = int(os.environ["PARAMETER_OrbitCycles"])
-ORBIT_OFFSET = int(os.environ["PARAMETER_OrbitOffset"])
-RAW_MIN = int(os.environ["PARAMETER_RawMin"])
-RAW_MAX = int(os.environ["PARAMETER_RawMax"])
-MARGIN = int(os.environ["PARAMETER_Margin"])
+FRAME_WORDS = int(os.environ["PARAMETER_FRAMEWORDS"])
+LANES = int(os.environ["PARAMETER_LANES"])
+EVENT_CYCLES = int(os.environ["PARAMETER_EVENTCYCLES"])
+ORBIT_CYCLES = int(os.environ["PARAMETER_ORBITCYCLES"])
+ORBIT_OFFSET = int(os.environ["PARAMETER_ORBITOFFSET"])
+RAW_MIN = int(os.environ["PARAMETER_RAWMIN"])
+RAW_MAX = int(os.environ["PARAMETER_RAWMAX"])
+MARGIN = int(os.environ["PARAMETER_MARGIN"])
 LATENCY = 2 + RAW_MAX + MARGIN + 2
 VERDICT = FRAME_WORDS + 1
 START, VALID, LAST, MARKER = 65, 64, 66, 67
@@ -24,7 +25,7 @@ TAIL_MASK = (1 << 24) - 1
 class Bench:
     """Drives and records one mnn_link_bench, cycle by cycle."""
 
-    def __init__(self, dut, seed: int) -> None:
+    def __init__(self, dut: HierarchyObject, seed: int) -> None:
         """Attach to `dut`; all randomness comes from `seed`."""
         self.dut = dut
         self.random = random.Random(seed)
@@ -50,10 +51,9 @@ class Bench:
     async def start(self) -> None:
         """Start the clock."""
         cocotb.start_soon(Clock(self.dut.clk_i, 10, unit="ns").start())
-        for name in ("rst_i", "tx_bc0_i", "rx_bc0_i", "start_i", "error_i", "word_i", "raw_latency_i", "slip_i", "flip_i"):
-            getattr(self.dut, name).value = 0
-        self.dut.dead_i.value = 0
-        self.dut.clear_i.value = 0
+        inputs = "rst tx_bc0 rx_bc0 start error word raw_latency slip flip dead clear"
+        for name in inputs.split():
+            getattr(self.dut, f"{name}_i").value = 0
         await FallingEdge(self.dut.clk_i)
 
     def pack(self, values: list[int], width: int) -> int:
@@ -66,14 +66,13 @@ class Bench:
         dut.rst_i.value = reset
         dut.tx_bc0_i.value = tx_bc0
         dut.rx_bc0_i.value = rx_bc0
-        starts = False
-        if not self.frame and not reset and self.cycle >= self.next_start and self.traffic != "none":
-            if self.traffic == "full" or self.random.random() < 0.4:
-                starts = True
-                self.frame = [[self.random.getrandbits(64) for _ in range(LANES)] for _ in range(FRAME_WORDS)]
-                self.frame_error = self.random.random() < self.error_rate
-                self.sent[self.cycle] = (list(self.frame), self.frame_error)
-                self.next_start = self.cycle + EVENT_CYCLES
+        free = not self.frame and not reset and self.cycle >= self.next_start
+        starts = free and self.random.random() < {"none": 0, "gaps": 0.4, "full": 1}[self.traffic]
+        if starts:
+            self.frame = [[self.random.getrandbits(64) for _ in range(LANES)] for _ in range(FRAME_WORDS)]
+            self.frame_error = self.random.random() < self.error_rate
+            self.sent[self.cycle] = (list(self.frame), self.frame_error)
+            self.next_start = self.cycle + EVENT_CYCLES
         error = self.random.getrandbits(1)  # counts only with the last word
         if self.frame:
             words = self.frame.pop(0)
@@ -152,7 +151,7 @@ class Bench:
                 assert [w & mask for w in received] == [w & mask for w in sent], f"event of cycle {start}, word {i}"
 
     def check_clean(self, first: int, marked: frozenset[int] | set[int] = frozenset()) -> int:
-        """Events sent from cycle `first` on come out at their cycle, marked exactly if flagged upstream or in `marked`."""
+        """Check that events sent from `first` on come out at their cycle, marked if flagged upstream or in `marked`."""
         self.check_unmarked()
         events = [cycle for cycle in self.sent if cycle >= first]
         for cycle in events:
@@ -168,8 +167,8 @@ def orbit_of(bench: Bench, cycle: int) -> int:
 
 
 @cocotb.test()
-async def constant_latency(dut) -> None:
-    """Any raw latencies, redrawn at every reset: same bits, same order, same cycle; upstream errors pass, nothing else is marked."""
+async def constant_latency(dut: HierarchyObject) -> None:
+    """Raw latencies redrawn at every reset: same bits, order, cycle; upstream errors pass, nothing else is marked."""
     bench = Bench(dut, 1)
     await bench.start()
     events = 0
@@ -194,7 +193,7 @@ async def constant_latency(dut) -> None:
 
 
 @cocotb.test()
-async def nothing_before_alignment(dut) -> None:
+async def nothing_before_alignment(dut: HierarchyObject) -> None:
     """Without an orbit signal, and with a raw latency out of bounds, nothing comes out and nothing is aligned."""
     bench = Bench(dut, 2)
     await bench.start()
@@ -211,7 +210,7 @@ async def nothing_before_alignment(dut) -> None:
 
 
 @cocotb.test()
-async def single_bit_errors(dut) -> None:
+async def single_bit_errors(dut: HierarchyObject) -> None:
     """One inverted bit anywhere in a frame: that event is marked, at its cycle, and counted; the others are not."""
     bench = Bench(dut, 3)
     await bench.start()
@@ -238,7 +237,7 @@ async def single_bit_errors(dut) -> None:
             w, lane, bit = positions.pop()
             bench.flips[start + 2 + w] = 1 << (68 * lane + bit)
             damaged.add(start)
-            # On a single lane a false start inside a frame cannot be told from an early event: it comes out too, marked.
+            # On a single lane a false start in a frame cannot be told from an early event: it comes out too, marked.
             if LANES == 1 and bit == START and w > 0:
                 disturbed.add(start)
         await bench.drain()
@@ -256,7 +255,7 @@ async def single_bit_errors(dut) -> None:
 
 
 @cocotb.test()
-async def idle_bit_errors(dut) -> None:
+async def idle_bit_errors(dut: HierarchyObject) -> None:
     """Side bits inverted between frames are counted; an event they pretend is marked."""
     bench = Bench(dut, 4)
     await bench.start()
@@ -270,18 +269,19 @@ async def idle_bit_errors(dut) -> None:
 
 
 @cocotb.test()
-async def marker_bit_errors(dut) -> None:
-    """A lost or a false marker marks the events until the next good one."""
+async def marker_bit_errors(dut: HierarchyObject) -> None:
+    """Lost and false markers: the events are marked until the next good one."""
     bench = Bench(dut, 5)
     await bench.start()
-    for case in ("lost", "false", "false in the window", "false after the true one"):
+    cases = {"lost": 0, "false": ORBIT_CYCLES // 2, "false in the window": -1, "false after the true one": 1}
+    for case, delay in cases.items():
         for lane in range(LANES):
             bench.raw = bench.random_raw()
             bench.traffic = "full"
             await bench.reset()
             await bench.run(2 * ORBIT_CYCLES + ORBIT_CYCLES // 2)
             zero = orbit_of(bench, bench.cycle) + ORBIT_CYCLES
-            at = zero + {"lost": 0, "false": ORBIT_CYCLES // 2, "false in the window": -1, "false after the true one": 1}[case]
+            at = zero + delay
             bench.flips[at + 2] = 1 << (68 * lane + MARKER)
             await bench.run(4 * ORBIT_CYCLES)
             await bench.drain()
@@ -299,7 +299,7 @@ async def marker_bit_errors(dut) -> None:
 
 
 @cocotb.test()
-async def dead_lane(dut) -> None:
+async def dead_lane(dut: HierarchyObject) -> None:
     """With a lane dead every event still comes out at its cycle, marked; the link heals at the next marker."""
     bench = Bench(dut, 6)
     await bench.start()
@@ -330,10 +330,11 @@ async def dead_lane(dut) -> None:
 
 
 @cocotb.test()
-async def slip(dut) -> None:
-    """A lane whose raw latency jumps while it runs: all events marked until the next marker, then right at the old latency."""
+async def slip(dut: HierarchyObject) -> None:
+    """Raw latency that jumps while the lane runs: events marked until the next marker, then the old latency again."""
     bench = Bench(dut, 7)
     await bench.start()
+    trials = 0
     for trial in range(8 * LANES):
         lane = trial % LANES
         bench.raw = bench.random_raw()
@@ -350,21 +351,26 @@ async def slip(dut) -> None:
         bench.check_unmarked()
         marked = {s - LATENCY for s in bench.starts if bench.verdicts[s]}
         healed = min(zero for zero in bench.zeros if zero >= slipped)
-        # The receiver cannot know which lane is right: an event may start with the wrong lane, or merge with a neighbour.
+        # The receiver cannot know which lane is right: an event may start with the wrong one.
         jump = abs(bench.raw[lane] - before)
+        in_flight = any(0 < slipped - zero <= 3 + max(before, bench.raw[lane]) for zero in bench.zeros)
         for c in (c for c in bench.sent if slipped <= c and c + FRAME_WORDS <= healed - jump):
-            assert any(abs(c - m) <= jump + 2 * EVENT_CYCLES for m in marked), f"the event of cycle {c} was lost"
+            if in_flight:  # a marker was on its way: it may have re-aligned the lane already
+                break
+            assert any(abs(c - m) <= jump + EVENT_CYCLES for m in marked), f"the event of cycle {c} was lost"
+            trials += 1
         settled = {c for c in bench.sent if c >= healed + 2 * EVENT_CYCLES}
         assert settled
         assert not settled & marked
         assert settled <= {s - LATENCY for s in bench.starts}
         assert int(dut.alignment_losses_o.value) == 1
         assert bench.aligned[bench.cycle - 1]
+    assert trials > 20
 
 
 @cocotb.test()
-async def orbit_jump(dut) -> None:
-    """The receiver's orbit counter restarted half an orbit off: alignment lost, all marked, until it is put right."""
+async def orbit_jump(dut: HierarchyObject) -> None:
+    """Receiver's orbit counter restarted half an orbit off: alignment lost, all marked, until it is put right."""
     bench = Bench(dut, 8)
     await bench.start()
     bench.raw = bench.random_raw()
@@ -377,7 +383,7 @@ async def orbit_jump(dut) -> None:
     await bench.step(rx_bc0=1)
     await bench.run(2 * ORBIT_CYCLES)
     assert not bench.aligned[bench.cycle - 1]
-    assert int(dut.alignment_losses_o.value) == 1
+    assert 1 <= int(dut.alignment_losses_o.value) <= LANES  # each lane as its marker comes
     while bench.cycle % ORBIT_CYCLES != (bench.zeros[0] - ORBIT_OFFSET - 1) % ORBIT_CYCLES:
         await bench.step()
     righted = bench.cycle
@@ -394,8 +400,8 @@ async def orbit_jump(dut) -> None:
 
 
 @cocotb.test()
-async def chaos(dut) -> None:
-    """Random damage of every kind at once: what is not marked is right. Then silence, and the link is as good as new."""
+async def chaos(dut: HierarchyObject) -> None:
+    """Random damage of every kind at once: what is not marked is right. Afterwards the link is as good as new."""
     bench = Bench(dut, 9)
     await bench.start()
     for trial in range(6):

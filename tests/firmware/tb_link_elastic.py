@@ -5,9 +5,10 @@ import random
 
 import cocotb
 from cocotb.clock import Clock
+from cocotb.handle import HierarchyObject
 from cocotb.triggers import FallingEdge, Timer
 
-BUFFER_WORDS = int(os.environ["PARAMETER_BufferWords"])
+BUFFER_WORDS = int(os.environ["PARAMETER_BUFFERWORDS"])
 ORBIT_CYCLES = BUFFER_WORDS + 20
 MARKER = 1 << 67
 
@@ -15,7 +16,7 @@ MARKER = 1 << 67
 class Lane:
     """Feeds one buffer and keeps what came in and what went out, by cycle."""
 
-    def __init__(self, dut) -> None:
+    def __init__(self, dut: HierarchyObject) -> None:
         """Attach to `dut`."""
         self.dut = dut
         self.random = random.Random(BUFFER_WORDS)
@@ -24,7 +25,7 @@ class Lane:
         self.word = dut.word_o.value  # in the last cycle; undefined before the first marker
 
     async def step(self, *, marker: bool = False, reset: bool = False) -> None:
-        """One cycle; the orbit is counted so that a word is released (one cycle after it is read) at cycle 0 of the orbit."""
+        """Go one cycle on; a word read in the last cycle of an orbit is released at cycle 0 of the next."""
         dut = self.dut
         to_release = -self.cycle % ORBIT_CYCLES
         word = self.random.getrandbits(67) | (MARKER if marker else 0)
@@ -41,7 +42,7 @@ class Lane:
         self.cycle += 1
 
     async def orbit(self, *markers: int) -> list[int]:
-        """One orbit from release to release with markers at these distances before its end; return good_o cycle by cycle."""
+        """Go one orbit on, with markers at these distances before its end; return good_o cycle by cycle."""
         good = []
         for _ in range(ORBIT_CYCLES):
             good.append(int(self.dut.good_o.value))
@@ -50,8 +51,8 @@ class Lane:
 
 
 @cocotb.test()
-async def alignment(dut) -> None:
-    """Every distance in the window aligns; outside, doubled, missing and moved markers lose the alignment and count once."""
+async def alignment(dut: HierarchyObject) -> None:
+    """Every distance in the window aligns; markers outside, doubled, missing or moved lose the alignment."""
     cocotb.start_soon(Clock(dut.clk_i, 10, unit="ns").start())
     lane = Lane(dut)
 
@@ -81,7 +82,7 @@ async def alignment(dut) -> None:
 
 
 @cocotb.test()
-async def words(dut) -> None:
+async def words(dut: HierarchyObject) -> None:
     """After a marker at distance d, each word is read d - 1 cycles after it entered."""
     cocotb.start_soon(Clock(dut.clk_i, 10, unit="ns").start())
     lane = Lane(dut)

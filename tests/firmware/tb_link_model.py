@@ -5,13 +5,14 @@ import random
 
 import cocotb
 from cocotb.clock import Clock
+from cocotb.handle import HierarchyObject
 from cocotb.triggers import FallingEdge
 
-MAX_LATENCY = int(os.environ["PARAMETER_MaxLatency"])
+MAX_LATENCY = int(os.environ["PARAMETER_MAXLATENCY"])
 
 
 @cocotb.test()
-async def latencies(dut) -> None:
+async def latencies(dut: HierarchyObject) -> None:
     """Each latency in bounds delays by just that, with the flips of the cycle of entry; a slip changes it at once."""
     rng = random.Random(1)
     cocotb.start_soon(Clock(dut.clk_i, 10, unit="ns").start())

@@ -4,13 +4,14 @@ import os
 
 import cocotb
 from cocotb.clock import Clock
+from cocotb.handle import HierarchyObject
 from cocotb.triggers import FallingEdge
 
-ORBIT_CYCLES = int(os.environ["PARAMETER_OrbitCycles"])
+ORBIT_CYCLES = int(os.environ["PARAMETER_ORBITCYCLES"])
 
 
 @cocotb.test()
-async def counts(dut) -> None:
+async def counts(dut: HierarchyObject) -> None:
     """Zero comes in the cycle after bc0 and every OrbitCycles from there, never before the first bc0."""
     cocotb.start_soon(Clock(dut.clk_i, 10, unit="ns").start())
     dut.rst_i.value = 1

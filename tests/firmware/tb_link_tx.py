@@ -6,10 +6,11 @@ import zlib
 
 import cocotb
 from cocotb.clock import Clock
+from cocotb.handle import HierarchyObject
 from cocotb.triggers import FallingEdge
 
-FRAME_WORDS = int(os.environ["PARAMETER_FrameWords"])
-LANES = int(os.environ["PARAMETER_Lanes"])
+FRAME_WORDS = int(os.environ["PARAMETER_FRAMEWORDS"])
+LANES = int(os.environ["PARAMETER_LANES"])
 LATENCY = 2
 
 
@@ -21,7 +22,7 @@ def frame(payload: list[int], stamp: int, sequence: int, error: int) -> list[int
 
 
 @cocotb.test()
-async def frames(dut) -> None:
+async def frames(dut: HierarchyObject) -> None:
     """Frames back to back and with gaps; more than 128 events, an orbit with and without its zero."""
     rng = random.Random(FRAME_WORDS * 10 + LANES)
     cocotb.start_soon(Clock(dut.clk_i, 10, unit="ns").start())
