@@ -1,6 +1,6 @@
 // Constant matrix times vector, plus bias: the op Linear, in three architectures that give the same integers.
 //
-//   y[row][o] = sum_i (x[row][i] << cfg::x_shift(row * n_in + i)) * weight[o][i] + bias[o]
+//   y[row][o] = sum_i x[row][i] * weight[o][i] + bias[o]
 //
 // dense               all products at once; products by constants become adders. A new event every cycle.
 // dense_fold_outputs  each cycle `parallel` outputs from all inputs: outputs leave one beat after another.
@@ -9,9 +9,8 @@
 // A configuration has
 //   rows, n_in, n_out     the shape: x is [rows][n_in], y is [rows][n_out], both flat
 //   parallel, beats       outputs (or inputs) per cycle and the cycles that makes; only the folded forms read them
-//   x_t                   holds every input after its shift to the largest number of fraction bits
 //   weight_t, acc_t       hold every weight; hold every partial sum, in any order of summation, so nothing wraps
-//   x_shift(k)            by how many bits input k moves up
+// All inputs have the same number of fraction bits; align (rewire.hpp) makes it so where they do not.
 #ifndef METRONN_DENSE_HPP
 #define METRONN_DENSE_HPP
 
@@ -19,14 +18,6 @@
 #include "metronn/platform.hpp"
 
 namespace metronn {
-
-// x[k], aligned, times one weight.
-template <typename cfg, typename in_t, typename weight_t>
-inline typename cfg::acc_t dense_product(const in_t &x, int k, const weight_t &weight) {
-#pragma HLS INLINE
-  return typename cfg::acc_t((typename cfg::x_t(x) << cfg::x_shift(k)) *
-                             constant<typename cfg::weight_t>(weight));
-}
 
 template <typename cfg, typename in_t, typename weight_t, typename bias_t, typename out_t>
 void dense(const in_t x[cfg::rows * cfg::n_in], const weight_t weight[cfg::n_out][cfg::n_in],
@@ -43,8 +34,7 @@ Rows:
     Inputs:
       for (int i = 0; i < cfg::n_in; i++) {
 #pragma HLS UNROLL
-        const int k = row * cfg::n_in + i;
-        const typename cfg::acc_t product = dense_product<cfg>(x[k], k, weight[o][i]);
+        const auto product = x[row * cfg::n_in + i] * constant<typename cfg::weight_t>(weight[o][i]);
 #pragma HLS BIND_OP variable = product op = mul impl = fabric
         acc += product;
       }
@@ -79,8 +69,7 @@ Beats:
       Inputs:
         for (int i = 0; i < cfg::n_in; i++) {
 #pragma HLS UNROLL
-          const int k = row * cfg::n_in + i;
-          const typename cfg::acc_t product = dense_product<cfg>(x[k], k, weight[o][i]);
+          const auto product = x[row * cfg::n_in + i] * constant<typename cfg::weight_t>(weight[o][i]);
 #pragma HLS BIND_OP variable = product op = mul impl = dsp
           acc += product;
         }
@@ -119,8 +108,7 @@ Beats:
 #pragma HLS UNROLL
         const int i = beat * cfg::parallel + lane;
         if (i < cfg::n_in) {
-          const int k = row * cfg::n_in + i;
-          const typename cfg::acc_t product = dense_product<cfg>(x[k], k, weight[o][i]);
+          const auto product = x[row * cfg::n_in + i] * constant<typename cfg::weight_t>(weight[o][i]);
 #pragma HLS BIND_OP variable = product op = mul impl = dsp
           sum += product;
         }

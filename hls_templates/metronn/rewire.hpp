@@ -3,9 +3,10 @@
 //   rewire    y[k] = element cfg::index(k) of all sources laid end to end, or 0 where the index is -1
 //   copy      y[k] = x[k]
 //   fork      first[k] = second[k] = x[k]: in a dataflow region every array has one reader
+//   align     y[k] = x[k] << cfg::x_shift(k): one number of fraction bits for all elements
 //   load      y[k] = the stored constant k
 //
-// A configuration has n (elements of the result); rewire also reads index(k).
+// A configuration has n (elements of the result); rewire also reads index(k), align x_shift(k).
 #ifndef METRONN_REWIRE_HPP
 #define METRONN_REWIRE_HPP
 
@@ -44,6 +45,16 @@ Elements:
   for (int k = 0; k < n; k++) {
 #pragma HLS UNROLL
     y[k] = out_t(x[k]);
+  }
+}
+
+template <typename cfg, typename in_t, typename out_t>
+void align(const in_t x[cfg::n], out_t y[cfg::n]) {
+#pragma HLS PIPELINE II = 1
+Elements:
+  for (int k = 0; k < cfg::n; k++) {
+#pragma HLS UNROLL
+    y[k] = out_t(x[k]) << cfg::x_shift(k);
   }
 }
 

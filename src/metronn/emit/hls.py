@@ -205,8 +205,11 @@ def _top_header(project: HlsProject, layout: _Layout) -> str:
 def _types(graph: Graph, project: HlsProject, layout: _Layout) -> str:
     """One type per value: integers of exactly the bits that the ranges ask for."""
     lines: dict[str, str] = {}
-    for value in layout.kernels:
+    for value, kernel in layout.kernels.items():
         node = graph.by_name[value]
+        if kernel is not None and kernel.aligned_type:
+            aligned = f"{layout.names[value]}_aligned"
+            lines[aligned] = f"typedef {kernel.aligned_type} {aligned}_t;  // input of {layout.names[value]}, one step for all\n"
         lines[layout.names[value]] = _type_line(layout.names[value], node.type, node.source)
     for port in layout.outputs:
         lines.setdefault(port.name, _type_line(port.name, port.type, port.key))
@@ -306,7 +309,13 @@ def _top_source(graph: Graph, project: HlsProject, layout: _Layout) -> str:
         lines += ["", f"  // {node.source}: {_describe(graph, node)}{_timing(directive)}"]
         if value not in layout.direct:
             lines += _array(name, f"{name}_t", node.type.size)
-        arguments = [*readers.take(kernel.sources), *kernel.constants]
+        sources = readers.take(kernel.sources)
+        if kernel.aligned_type:
+            (source,) = kernel.sources
+            lines += _array(f"{name}_aligned", f"{name}_aligned_t", graph.type_of(source).size)
+            lines.append(f"  metronn::align<{name}_cfg>({sources[0]}, {name}_aligned);")
+            sources = [f"{name}_aligned"]
+        arguments = [*sources, *kernel.constants]
         arguments = [name, *arguments] if kernel.result_first else [*arguments, name]
         template = kernel.template or f"<{name}_cfg>"
         lines.append(f"  metronn::{kernel.function}{template}({', '.join(arguments)});")

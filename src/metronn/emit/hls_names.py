@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 DERIVED = (
     "", "_t", "_cfg", "_weight", "_bias", "_table", "_values", "_index", "_shift", "_x_index", "_x_shift", "_y_index",
-    "_y_shift", "_lo", "_hi",
+    "_y_shift", "_lo", "_hi", "_aligned", "_aligned_t",
 )  # fmt: skip
 """What the emitter may append to a value's name."""
 

@@ -47,7 +47,9 @@ class HlsDirective:
 class Kernel:
     """One call: the library header it needs, its configuration, its constants and its text.
 
-    `arguments` are values (`%name` of the graph) or constants by their C++ name; the result comes last.
+    `sources` are values of the graph, `constants` C++ names; they are the call's arguments in this order, and the
+    result comes last, or first with `result_first`. `template` replaces the configuration as template argument.
+    `aligned_type`, when not empty, is the type to which the one source is aligned before the call.
     """
 
     function: str
@@ -57,6 +59,7 @@ class Kernel:
     members: list[str] = field(default_factory=list)
     stored: list[str] = field(default_factory=list)
     template: str = ""
+    aligned_type: str = ""
     result_first: bool = False
 
 
@@ -154,11 +157,14 @@ def _linear(graph: Graph, op: Linear, node: Node, name: str, directive: HlsDirec
         f"static const int n_out = {n_out};",
         f"static const int parallel = {parallel};",
         f"static const int beats = {-(-total // parallel)};",
-        _type_member("x_t", *_hull(lo, hi), node),
         _type_member("weight_t", *op.weight.bounds(), node),
         _type_member("acc_t", *_hull(np.asarray(least), np.asarray(most)), node),
     ]
-    _index_function(kernel, name, "x_shift", [x.range.max_frac - f for f in x.range.fracs(x.size)])
+    shift = [x.range.max_frac - f for f in x.range.fracs(x.size)]
+    if any(shift):
+        kernel.aligned_type = integer_type(*_hull(lo, hi), node.source)
+        kernel.members.insert(0, f"static const int n = {x.size};")
+        _index_function(kernel, name, "x_shift", shift)
     by_output = [[int(v) for v in column] for column in op.weight.array.T]
     kernel.stored += [stored_matrix(f"{name}_weight", by_output), stored_array(f"{name}_bias", op.bias.ints())]
     return kernel
