@@ -30,6 +30,7 @@ from metronn.plan.kernels.spec import (
     ReduceTree,
     Table,
     Wiring,
+    covered_nodes,
     result_value,
 )
 from metronn.plan.kernels.uniform import is_uniform
@@ -57,14 +58,8 @@ def steps(graph: Graph, ii_cycles: int, timing: Timing, options: PlanOptions) ->
             continue
         step = _step(graph, node, ii_cycles, timing, options, found)
         found[step.value] = step
-        taken.update(_members(step.candidates[0]))
+        taken.update(covered_nodes(step.candidates[0]))
     return tuple(found.values())
-
-
-def _members(spec: KernelSpec) -> tuple[str, ...]:
-    from metronn.plan.kernels.spec import covered_nodes
-
-    return covered_nodes(spec)
 
 
 def _step(
@@ -88,7 +83,7 @@ def _step(
 
 def _plain(graph: Graph, node: Node, spec: KernelSpec) -> Step:
     return Step(
-        value=result_value(spec), source=node.source, inputs=external_inputs(graph, _members(spec)), candidates=(spec,)
+        value=result_value(spec), source=node.source, inputs=external_inputs(graph, covered_nodes(spec)), candidates=(spec,)
     )
 
 

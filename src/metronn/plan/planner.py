@@ -1,0 +1,158 @@
+"""From a graph and a system to a checked design; when there is none, what binds and the smallest change that helps."""
+
+from __future__ import annotations
+
+from metronn.errors import InfeasibleError, ModelError
+from metronn.ir.graph import Graph
+from metronn.plan.design import Design
+from metronn.plan.kernels.model import resources
+from metronn.plan.options import PlanOptions
+from metronn.plan.resources import RESOURCE_NAMES
+from metronn.plan.schedule import Scheduler
+from metronn.plan.solve import Problem, solve
+from metronn.plan.steps import steps
+from metronn.plan.system import System
+from metronn.plan.timing import Timing
+from metronn.plan.verify import violations
+
+LARGEST_II_FACTOR = 64
+
+
+def timing_of(system: System) -> Timing:
+    """Return the pipelining rules every FPGA of the system can keep: those of its slowest device."""
+    rules = [Timing.of(fpga.device.family, system.period_ps) for fpga in system.fpgas]
+    return min(rules, key=lambda rule: rule.levels_per_stage)
+
+
+def problem_of(graph: Graph, system: System, options: PlanOptions) -> Problem:
+    """Return the planning problem of a graph on a system."""
+    timing = timing_of(system)
+    return Problem(
+        graph=graph, system=system, timing=timing, options=options, steps=steps(graph, system.ii, timing, options)
+    )
+
+
+def plan(graph: Graph, system: System, options: PlanOptions) -> Design:
+    """Place and time the graph on the system.
+
+    Raises InfeasibleError, saying what binds and what would help, when no design meets all constraints.
+    """
+    if options.fpgas is not None and options.fpgas > len(system.fpgas):
+        raise ModelError(
+            f"plan.fpgas is {options.fpgas}, system {system.name} has {len(system.fpgas)} FPGAs.\n"
+            "  Ask for fewer FPGAs or name a larger system."
+        )
+    problem = problem_of(graph, system, options)
+    choices = solve(problem)
+    if choices is None:
+        raise InfeasibleError(explain(problem))
+    design = Scheduler(graph, system, problem.timing, options.outputs).run(problem.steps, choices)
+    found = violations(design)
+    if found:
+        raise AssertionError("the planner made an unsound design:\n  " + "\n  ".join(found))
+    limit = options.max_latency_ns
+    if limit is not None and design.latency_ns > limit:
+        raise InfeasibleError(
+            f"latency: {design.latency_cycles} cycles = {design.latency_ns:.1f} ns, plan.max_latency_ns is {limit:g}.\n"
+            "  Raise the limit, set plan.fold to latency, or use fewer FPGAs."
+        )
+    return design
+
+
+def explain(problem: Problem) -> str:
+    """Say which constraint binds and the smallest change that makes the problem feasible."""
+    lines = _binding(problem)
+    helps = _remedies(problem)
+    return "\n".join([f"no plan for system {problem.system.name}: {lines[0]}", *(f"  {x}" for x in lines[1:] + helps)])
+
+
+def _binding(problem: Problem) -> list[str]:
+    system = problem.system
+    found: list[str] = []
+    for step in problem.steps:
+        costs = [resources(spec, problem.graph, problem.timing).as_dict() for spec in step.candidates]
+        for name in RESOURCE_NAMES:
+            least = min(cost[name] for cost in costs)
+            most = max(fpga.budget.as_dict()[name] for fpga in system.fpgas)
+            if least > most:
+                found.append(f"{step.source}: needs {least:,} {name} at least, the largest FPGA has {most:,}.")
+    for name in RESOURCE_NAMES:
+        least = sum(
+            min(resources(spec, problem.graph, problem.timing).as_dict()[name] for spec in step.candidates)
+            for step in problem.steps
+        )
+        have = sum(fpga.budget.as_dict()[name] for fpga in system.fpgas)
+        if least > have:
+            found.append(f"all layers together need {least:,} {name} at least, the system has {have:,}.")
+    if found:
+        return found
+    if problem.options.max_latency_ns is not None:
+        relaxed = _with(problem, max_latency_ns=None)
+        choices = solve(relaxed)
+        if choices is not None:
+            design = Scheduler(problem.graph, system, problem.timing, problem.options.outputs).run(problem.steps, choices)
+            return [
+                f"the least latency is {design.latency_cycles} cycles = {design.latency_ns:.1f} ns, "
+                f"plan.max_latency_ns is {problem.options.max_latency_ns:g}."
+            ]
+    if problem.options.fpgas is not None and solve(_with(problem, fpgas=None)) is not None:
+        count = problem.options.fpgas
+        if count > len(problem.steps):
+            return [f"plan.fpgas asks for {count} FPGAs, the network has {len(problem.steps)} layers to share out."]
+        return [f"it does not fit exactly {count} FPGAs; another number of FPGAs has a plan."]
+    return ["budgets and link bandwidth cannot be met together: no cut leaves every FPGA within its resources."]
+
+
+def _with(problem: Problem, **changes: object) -> Problem:
+    options = problem.options.model_copy(update=changes)
+    return problem_of(problem.graph, problem.system, options)
+
+
+def _remedies(problem: Problem) -> list[str]:
+    """Try the changes a user can make, smallest first; report those with which a plan exists."""
+    found: list[str] = []
+    if problem.options.max_latency_ns is not None and solve(_with(problem, max_latency_ns=None)) is not None:
+        found.append("Raise plan.max_latency_ns, or set plan.fold to latency.")
+    if problem.options.fpgas is not None and solve(_with(problem, fpgas=None)) is not None:
+        found.append("Remove plan.fpgas and let the planner take the number that fits.")
+    if found:
+        return found
+    ii = _smallest_ii(problem)
+    if ii is not None:
+        found.append(f"Raise the II to {ii} or more (now {problem.system.ii}).")
+    count = _more_fpgas(problem)
+    if count is not None:
+        found.append(f"Use {count} FPGAs of the last kind (now {len(problem.system.fpgas)}).")
+    found.append("Fewer bits or a pruned network need less of everything.")
+    return found
+
+
+def _smallest_ii(problem: Problem) -> int | None:
+    """Return the smallest larger II with a plan, found by doubling and bisection, or None up to 64 times the II."""
+    def feasible(ii: int) -> bool:
+        return solve(problem_of(problem.graph, problem.system.with_overrides(ii=ii), problem.options)) is not None
+
+    low, high = problem.system.ii, problem.system.ii
+    while True:
+        high *= 2
+        if high > LARGEST_II_FACTOR * problem.system.ii:
+            return None
+        if feasible(high):
+            break
+        low = high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if feasible(middle) else (middle, high)
+    return high
+
+
+def _more_fpgas(problem: Problem) -> int | None:
+    """Return how many FPGAs like the last one would do, up to 16, or None when the system has no link to copy."""
+    system = problem.system
+    if not system.links:
+        return None
+    for count in range(len(system.fpgas) + 1, 17):
+        system = system.extended()
+        if solve(problem_of(problem.graph, system, problem.options)) is not None:
+            return count
+    return None

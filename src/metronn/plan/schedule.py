@@ -1,0 +1,238 @@
+"""The schedule: from chosen kernels and FPGAs to exact cycles, with gathers, delays and link frames put in.
+
+As soon as possible, step by step in topological order; no search. The planner's choices come in, a Design comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from metronn.errors import InfeasibleError
+from metronn.ir.graph import Graph, sanitized
+from metronn.plan.design import Design, DesignOutput, FpgaDesign, Frame, FrameField, KernelInstance, Signal
+from metronn.plan.frames import TAIL_BITS, WORD_BITS, link_latency_cycles, plan_frame
+from metronn.plan.kernels.model import input_layouts, latency_cycles, output_layout, resources
+from metronn.plan.kernels.spec import (
+    Delay,
+    Elementwise,
+    FoldInputs,
+    FoldOutputs,
+    Gather,
+    KernelSpec,
+    MatvecAdders,
+    ReduceTree,
+    Table,
+    Wiring,
+)
+from metronn.plan.layout import Layout
+from metronn.plan.options import OutputForm
+from metronn.plan.steps import Step
+from metronn.plan.system import Link, System
+from metronn.plan.timing import Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the solver decided for a step: its kernel and the index of its FPGA."""
+
+    spec: KernelSpec
+    fpga: int
+
+
+@dataclass(slots=True)
+class _Place:
+    """An FPGA while it is being filled."""
+
+    index: int
+    offset: int
+    kernels: list[KernelInstance] = field(default_factory=list)
+    signals: dict[str, Signal] = field(default_factory=dict)
+    of_value: dict[str, list[str]] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
+
+    def add_signal(self, value: str, layout: Layout, first_cycle: int, suffix: str = "") -> str:
+        """Declare a signal carrying `value`; returns its name, unique on this FPGA."""
+        base = sanitized(value).replace(".", "_") + suffix
+        name, count = base, 1
+        while name in self.signals:
+            count += 1
+            name = f"{base}_{count}"
+        self.signals[name] = Signal(name=name, value=value, layout=layout, first_cycle=first_cycle)
+        self.of_value.setdefault(value, []).append(name)
+        return name
+
+    def kernel_name(self, base: str) -> str:
+        """Return an instance name, unique on this FPGA."""
+        name, count = base, 1
+        while name in self.names:
+            count += 1
+            name = f"{base}_{count}"
+        self.names.add(name)
+        return name
+
+
+def kernel_kind(spec: KernelSpec) -> str:
+    """Return the name of the kernel's kind, as in reports and module names."""
+    kinds: dict[type, str] = {
+        MatvecAdders: "matvec_adders",
+        FoldOutputs: "matvec_fold_outputs",
+        FoldInputs: "matvec_fold_inputs",
+        Elementwise: "elementwise",
+        Table: "table",
+        ReduceTree: "reduce",
+        Wiring: "wiring",
+        Gather: "reorder",
+        Delay: "delay",
+    }
+    return kinds[type(spec)]
+
+
+class Scheduler:
+    """Places the steps of one graph on the FPGAs of one system."""
+
+    def __init__(self, graph: Graph, system: System, timing: Timing, outputs: OutputForm) -> None:
+        """Keep what every step needs."""
+        self.graph, self.system, self.timing, self.form = graph, system, timing, outputs
+
+    def run(self, steps: Sequence[Step], choices: Mapping[str, Choice]) -> Design:
+        """Return the design. Raises InfeasibleError when the values that cross a link do not fit its frame."""
+        count = max(choice.fpga for choice in choices.values()) + 1 if choices else 1
+        shown = [output.value for output in self.graph.outputs]
+        place = _Place(0, 0)
+        for node in self.graph.inputs:
+            place.add_signal(node.name, Layout.parallel(node.type.size), 0)
+        finished: list[FpgaDesign] = []
+        received: Frame | None = None
+        for index in range(count):
+            for step in steps:
+                if choices[step.value].fpga == index:
+                    self._place_step(place, step, choices[step.value].spec)
+            later = [s for s in steps if choices[s.value].fpga > index]
+            if index == count - 1:
+                outputs = tuple(
+                    DesignOutput(name=output.name, signal=self._output_signal(place, output.value))
+                    for output in self.graph.outputs
+                )
+                finished.append(self._finish(place, received, None))
+                return Design(
+                    graph=self.graph,
+                    system=self.system,
+                    timing=self.timing,
+                    ii_cycles=self.system.ii,
+                    fpgas=tuple(finished),
+                    outputs=outputs,
+                )
+            needed = dict.fromkeys([x for s in later for x in s.inputs] + shown)
+            crossing = [value for value in needed if value in place.of_value]
+            sent, following = self._cross(place, crossing, self.system.links[index])
+            finished.append(self._finish(place, received, sent))
+            received, place = sent, following
+        raise AssertionError("the last FPGA returns")
+
+    def _finish(self, place: _Place, receives: Frame | None, sends: Frame | None) -> FpgaDesign:
+        return FpgaDesign(
+            index=place.index,
+            name=self.system.fpgas[place.index].name,
+            offset_cycles=place.offset,
+            kernels=tuple(sorted(place.kernels, key=lambda kernel: kernel.start_cycle)),
+            signals=tuple(place.signals.values()),
+            receives=receives,
+            sends=sends,
+        )
+
+    def _place_step(self, place: _Place, step: Step, spec: KernelSpec) -> None:
+        """Add the step's kernel at the earliest cycle at which all its inputs can be there, with what brings them."""
+        sources = [self._in_layout(place, value, layout) for value, layout in input_layouts(spec, self.graph)]
+        start = max(place.signals[name].first_cycle for name in sources)
+        inputs = tuple(self._delayed(place, name, start) for name in sources)
+        latency = latency_cycles(spec, self.graph, self.timing)
+        output = place.add_signal(step.value, output_layout(spec, self.graph), start + latency)
+        base = f"{sanitized(step.source).replace('.', '_').lower()}_{kernel_kind(spec)}"
+        self._add(place, base, spec, inputs, output, start, latency)
+
+    def _add(
+        self, place: _Place, base: str, spec: KernelSpec, inputs: tuple[str, ...], output: str, start: int, latency: int
+    ) -> None:
+        place.kernels.append(
+            KernelInstance(
+                name=place.kernel_name(base),
+                spec=spec,
+                inputs=inputs,
+                output=output,
+                start_cycle=start,
+                latency_cycles=latency,
+                resources=resources(spec, self.graph, self.timing),
+            )
+        )
+
+    def _in_layout(self, place: _Place, value: str, layout: Layout) -> str:
+        """Return the earliest signal of the value in the layout, gathering its beats when it only comes serially."""
+        names = [name for name in place.of_value[value] if place.signals[name].layout == layout]
+        if names:
+            return min(names, key=lambda name: place.signals[name].first_cycle)
+        source = place.signals[place.of_value[value][0]]
+        spec = Gather(value=value, layout=source.layout)
+        if not layout.is_parallel:
+            raise AssertionError(f"{value}: {source.layout.describe()} cannot become {layout.describe()}")
+        latency = latency_cycles(spec, self.graph, self.timing)
+        output = place.add_signal(value, layout, source.first_cycle + latency, "_gathered")
+        self._add(place, f"{output}_reorder", spec, (source.name,), output, source.first_cycle, latency)
+        return output
+
+    def _delayed(self, place: _Place, name: str, first_cycle: int) -> str:
+        """Return a signal with the same beats that starts at `first_cycle`, delaying the given one if need be."""
+        signal = place.signals[name]
+        cycles = first_cycle - signal.first_cycle
+        if cycles == 0:
+            return name
+        for other in place.of_value[signal.value]:
+            same = place.signals[other]
+            if same.layout == signal.layout and same.first_cycle == first_cycle:
+                return other
+        spec = Delay(value=signal.value, layout=signal.layout, cycles=cycles)
+        output = place.add_signal(signal.value, signal.layout, first_cycle, f"_after_{cycles}")
+        self._add(place, f"{output}_delay", spec, (name,), output, signal.first_cycle, cycles)
+        return output
+
+    def _output_signal(self, place: _Place, value: str) -> str:
+        if self.form is OutputForm.STREAM:
+            return place.of_value[value][0]
+        return self._in_layout(place, value, Layout.parallel(self.graph.type_of(value).size))
+
+    def _cross(self, place: _Place, values: Sequence[str], link: Link) -> tuple[Frame, _Place]:
+        """Send values over the next link; returns the frame and the next FPGA with the received signals."""
+        signals = [place.signals[place.of_value[value][0]] for value in values]
+        plan = plan_frame(self.graph, signals, self.system.ii, link.lanes)
+        if plan is None:
+            bits = sum(self.graph.type_of(value).total_bits for value in values)
+            room = link.lanes * (WORD_BITS * self.system.ii - TAIL_BITS)
+            raise InfeasibleError(
+                f"link {link.from_fpga} -> {link.to_fpga}: {bits} bits an event cross here, "
+                f"{link.lanes} lanes carry {room} in {self.system.ii} cycles.\n"
+                "  Raise the II, give the link more lanes, or use fewer FPGAs."
+            )
+        latency = link_latency_cycles(link.latency_max_cycles)
+        following = _Place(place.index + 1, place.offset + plan.send_cycle + latency)
+        fields = []
+        for signal in signals:
+            target = following.add_signal(signal.value, signal.layout, plan.first_cycles[signal.value])
+            fields.append(
+                FrameField(
+                    value=signal.value,
+                    source=signal.name,
+                    target=target,
+                    layout=signal.layout,
+                    target_first_cycle=plan.first_cycles[signal.value],
+                )
+            )
+        frame = Frame(
+            link=place.index,
+            lanes=plan.lanes,
+            words=plan.words,
+            send_cycle=plan.send_cycle,
+            latency_cycles=latency,
+            fields=tuple(fields),
+            segments=plan.segments,
+        )
+        return frame, following

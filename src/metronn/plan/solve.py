@@ -1,0 +1,248 @@
+"""The solver: a kernel and an FPGA for every step, so that budgets, bandwidth and the II hold and latency is least.
+
+CP-SAT, one worker, fixed seed: the same input gives the same plan. It decides kernels and FPGAs; cycles follow from
+them in `schedule`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ortools.sat.python import cp_model
+
+from metronn.ir.graph import Graph
+from metronn.plan.design import Signal
+from metronn.plan.frames import TAIL_BITS, WORD_BITS, link_latency_cycles, plan_frame
+from metronn.plan.kernels.model import input_layouts, latency_cycles, output_layout, resources
+from metronn.plan.kernels.spec import KernelSpec
+from metronn.plan.layout import Layout
+from metronn.plan.options import OutputForm, PlanOptions
+from metronn.plan.resources import Resources
+from metronn.plan.schedule import Choice
+from metronn.plan.steps import Step
+from metronn.plan.system import System
+from metronn.plan.timing import Timing
+
+HORIZON_CYCLES = 200_000
+LATENCY_WEIGHT, FPGA_WEIGHT = 100_000, 2_000
+"""The objective in one number: one cycle outweighs any number of FPGAs, one FPGA any utilisation (in 1/1000)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What the solver is asked: the steps with their candidates, the system, and the options."""
+
+    graph: Graph
+    system: System
+    timing: Timing
+    options: PlanOptions
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """One kernel a step could become, with everything the model needs to know of it."""
+
+    spec: KernelSpec
+    latency: int
+    output: Layout
+    wants: dict[str, Layout]
+    cost: Resources
+
+
+def solve(problem: Problem) -> dict[str, Choice] | None:
+    """Return the choice for every step by the value it makes, or None when nothing fits."""
+    return _Model(problem).solve()
+
+
+class _Model:
+    """The CP-SAT model of one problem."""
+
+    def __init__(self, problem: Problem) -> None:
+        """Create the variables and constraints."""
+        self.problem = problem
+        self.model = cp_model.CpModel()
+        self.fpga_count = len(problem.system.fpgas)
+        self.candidates = {step.value: [self._candidate(spec) for spec in step.candidates] for step in problem.steps}
+        self.at: dict[tuple[str, int, int], cp_model.IntVar] = {}
+        self.start: dict[str, cp_model.IntVar] = {}
+        self.fpga: dict[str, cp_model.IntVar] = {}
+        self._place()
+        self._precede()
+        self._carry()
+        worst = self._budget()
+        self._minimise(worst)
+
+    def _candidate(self, spec: KernelSpec) -> _Candidate:
+        graph, timing = self.problem.graph, self.problem.timing
+        return _Candidate(
+            spec,
+            latency_cycles(spec, graph, timing),
+            output_layout(spec, graph),
+            dict(input_layouts(spec, graph)),
+            resources(spec, graph, timing),
+        )
+
+    def _place(self) -> None:
+        """One kernel and one FPGA for every step."""
+        for step in self.problem.steps:
+            self.start[step.value] = self.model.new_int_var(0, HORIZON_CYCLES, f"start {step.value}")
+            self.fpga[step.value] = self.model.new_int_var(0, self.fpga_count - 1, f"fpga {step.value}")
+            here = []
+            for c in range(len(self.candidates[step.value])):
+                for k in range(self.fpga_count):
+                    literal = self.model.new_bool_var(f"{step.value} candidate {c} on {k}")
+                    self.at[step.value, c, k] = literal
+                    here.append(literal)
+            self.model.add_exactly_one(here)
+            places = [(k, v) for (value, _, k), v in self.at.items() if value == step.value]
+            self.model.add(self.fpga[step.value] == sum(k * v for k, v in places))
+
+    def _chosen(self, value: str, candidate: int) -> cp_model.LinearExprT:
+        return sum(self.at[value, candidate, k] for k in range(self.fpga_count))
+
+    def _hop_cycles(self, value: str, layout: Layout) -> int | None:
+        """Cycles one link adds to a value in a layout when it has the link to itself, or None when it does not fit."""
+        system = self.problem.system
+        if not system.links:
+            return None
+        signal = Signal(name=value, value=value, layout=layout, first_cycle=0)
+        lanes = min(link.lanes for link in system.links)
+        plan = plan_frame(self.problem.graph, [signal], system.ii, lanes)
+        if plan is None:
+            return None
+        slowest = max(link.latency_max_cycles for link in system.links)
+        return plan.send_cycle + link_latency_cycles(slowest) + plan.first_cycles[value]
+
+    def _precede(self) -> None:
+        """A step starts when its inputs are there, in the layout its kernel wants, links included."""
+        for step in self.problem.steps:
+            for value in step.inputs:
+                if value in self.candidates:
+                    for p, producer in enumerate(self.candidates[value]):
+                        self._after(step, value, producer, self._chosen(value, p))
+                else:
+                    whole = Layout.parallel(self.problem.graph.type_of(value).size)
+                    self._from_input(step, value, whole)
+
+    def _after(self, step: Step, value: str, producer: _Candidate, chosen: cp_model.LinearExprT) -> None:
+        """Order a step behind one of the kernels that could make its input."""
+        self.model.add(self.fpga[step.value] >= self.fpga[value])
+        hop = self._hop_cycles(value, producer.output)
+        hops = self.fpga[step.value] - self.fpga[value]
+        if hop is None and self.fpga_count > 1:
+            self.model.add(hops <= self.fpga_count * (1 - chosen))
+        for c, consumer in enumerate(self.candidates[step.value]):
+            wanted = consumer.wants[value]
+            mine = self._chosen(step.value, c)
+            slack = HORIZON_CYCLES * (2 - chosen - mine)
+            if wanted == producer.output:
+                gathered = 0
+            elif wanted.is_parallel:
+                gathered = producer.output.beat_count - 1
+            else:
+                self.model.add(chosen + mine <= 1)
+                continue
+            ready = self.start[value] + producer.latency + gathered + (hop or 0) * hops
+            self.model.add(self.start[step.value] + slack >= ready)
+
+    def _from_input(self, step: Step, value: str, layout: Layout) -> None:
+        hop = self._hop_cycles(value, layout)
+        if hop is None:
+            self.model.add(self.fpga[step.value] == 0)
+        else:
+            self.model.add(self.start[step.value] >= hop * self.fpga[step.value])
+        for c, consumer in enumerate(self.candidates[step.value]):
+            if not consumer.wants[value].is_parallel:
+                self.model.add(self._chosen(step.value, c) == 0)
+
+    def _carry(self) -> None:
+        """Every link carries the values made before it and read behind it within its words of one event."""
+        graph, system = self.problem.graph, self.problem.system
+        shown = {output.value for output in graph.outputs}
+        readers: dict[str, list[str]] = {}
+        for step in self.problem.steps:
+            for value in step.inputs:
+                readers.setdefault(value, []).append(step.value)
+        self.last = self.model.new_int_var(0, self.fpga_count - 1, "last FPGA")
+        self.model.add_max_equality(self.last, list(self.fpga.values()))
+        for k, link in enumerate(system.links):
+            load: list[cp_model.LinearExprT] = []
+            for value in dict.fromkeys([*readers, *shown]):
+                crosses = self.model.new_bool_var(f"{value} crosses {k}")
+                before = self._at_most(value, k)
+                for reader in readers.get(value, []):
+                    self.model.add(crosses >= before - self._at_most(reader, k))
+                if value in shown:
+                    more = self.model.new_bool_var(f"more than {k} FPGAs for {value}")
+                    self.model.add(self.last >= k + 1).only_enforce_if(more)
+                    self.model.add(self.last <= k).only_enforce_if(~more)
+                    self.model.add(crosses >= before + more - 1)
+                load.append(graph.type_of(value).total_bits * crosses)
+            room = link.lanes * (WORD_BITS * system.ii - TAIL_BITS)
+            self.model.add(sum(load) <= room)
+
+    def _at_most(self, value: str, k: int) -> cp_model.LinearExprT:
+        """1 when the value is made on FPGA k or before it."""
+        if value not in self.candidates:
+            return 1
+        return sum(v for (name, _, j), v in self.at.items() if name == value and j <= k)
+
+    def _budget(self) -> cp_model.IntVar:
+        """No FPGA holds more than its budget; returns the worst utilisation in thousandths."""
+        worst = self.model.new_int_var(0, 1000, "worst utilisation")
+        for k, fpga in enumerate(self.problem.system.fpgas):
+            budget = fpga.budget.as_dict()
+            for name, limit in budget.items():
+                scale = 2 if name == "bram36" else 1
+                load = [
+                    int(self.candidates[value][c].cost.as_dict()[name] * scale) * v
+                    for (value, c, j), v in self.at.items()
+                    if j == k
+                ]
+                self.model.add(sum(load) <= int(limit * scale))
+                if limit:
+                    self.model.add(1000 * sum(load) <= worst * int(limit * scale))
+        return worst
+
+    def _minimise(self, worst: cp_model.IntVar) -> None:
+        """Least latency, then fewest FPGAs, then the least worst utilisation."""
+        graph, options = self.problem.graph, self.problem.options
+        end = self.model.new_int_var(0, HORIZON_CYCLES, "latency")
+        for output in graph.outputs:
+            for c, candidate in enumerate(self.candidates.get(output.value, [])):
+                hop = self._hop_cycles(output.value, candidate.output) or 0
+                ready = self.start[output.value] + candidate.latency + candidate.output.beat_count - 1
+                ready += hop * (self.last - self.fpga[output.value])
+                self.model.add(end + HORIZON_CYCLES * (1 - self._chosen(output.value, c)) >= ready)
+        if options.outputs is OutputForm.STREAM or options.fpgas is None:
+            pass
+        if options.fpgas is not None:
+            self.model.add(self.last == options.fpgas - 1)
+            for k in range(options.fpgas):
+                self.model.add(sum(v for (_, _, j), v in self.at.items() if j == k) >= 1)
+        if options.max_latency_ns is not None:
+            cycles = int(options.max_latency_ns / self.problem.system.period_ns + 1e-9)
+            self.model.add(end <= cycles)
+        self.model.minimize(LATENCY_WEIGHT * end + FPGA_WEIGHT * self.last + worst)
+
+    def solve(self) -> dict[str, Choice] | None:
+        """Run the solver."""
+        solver = cp_model.CpSolver()
+        solver.parameters.num_workers = 1
+        solver.parameters.random_seed = 1
+        solver.parameters.max_deterministic_time = 60.0
+        status = solver.solve(self.model)
+        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+            return None
+        choices = {}
+        for (value, c, k), literal in self.at.items():
+            if solver.boolean_value(literal):
+                choices[value] = Choice(self.candidates[value][c].spec, k)
+        return choices
+
+
+def total_cost(problem: Problem, specs: Sequence[KernelSpec]) -> Resources:
+    """Sum of the estimates of some kernels."""
+    return sum((resources(spec, problem.graph, problem.timing) for spec in specs), Resources())

@@ -1,0 +1,206 @@
+"""The independent check of a design: every rule of place and time, recomputed here, sharing no code with the planner.
+
+Kernel models (latency, layouts, cost) are the definition of the kernels and are used as such; where kernels stand, when
+they start and what the links carry is checked bit by bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from metronn.ir.graph import Graph
+from metronn.ir.ops import Constant, Input, operands
+from metronn.plan.design import Design, FpgaDesign, Frame
+from metronn.plan.kernels.model import cycles_per_event, input_layouts, latency_cycles, output_layout, resources
+from metronn.plan.kernels.spec import covered_nodes, result_value
+from metronn.plan.layout import Layout, wire_format
+from metronn.plan.resources import Resources
+
+LANE_WORD_BITS = 64
+RESERVED_BITS = 40
+LINK_REGISTERS = 4
+LINK_MARGIN = 2
+
+
+def violations(design: Design) -> tuple[str, ...]:
+    """Return every broken rule as one line; empty for a sound design."""
+    found: list[str] = []
+    found.extend(_coverage(design))
+    for fpga in design.fpgas:
+        found.extend(f"{fpga.name}: {line}" for line in _drivers(design, fpga))
+        found.extend(f"{fpga.name}: {line}" for line in _kernels(design, fpga))
+        found.extend(f"{fpga.name}: {line}" for line in _budget(design, fpga))
+    found.extend(_links(design))
+    found.extend(_outputs(design))
+    return tuple(found)
+
+
+def _coverage(design: Design) -> Iterator[str]:
+    """Every op is made by exactly one kernel, and a kernel's hidden values are read by itself only."""
+    graph = design.graph
+    makers: dict[str, list[str]] = {}
+    for fpga in design.fpgas:
+        for kernel in fpga.kernels:
+            nodes = covered_nodes(kernel.spec)
+            for node in nodes:
+                makers.setdefault(node, []).append(f"{fpga.name}.{kernel.name}")
+            for hidden in nodes[:-1]:
+                outside = [user for user in graph.uses[hidden] if user not in nodes]
+                if outside or any(output.value == hidden for output in graph.outputs):
+                    yield f"{fpga.name}.{kernel.name}: {hidden} is hidden inside but read by {', '.join(outside) or 'an output'}"
+            reads = {value for value, _ in input_layouts(kernel.spec, graph)}
+            for node in nodes:
+                for name in operands(graph.by_name[node].op):
+                    if name not in nodes and name not in reads and not isinstance(graph.by_name[name].op, Constant):
+                        yield f"{fpga.name}.{kernel.name}: {node} reads {name}, which is no input of the kernel"
+    needed = _needed(graph)
+    for node in graph.nodes:
+        count = len(makers.get(node.name, []))
+        if isinstance(node.op, Input | Constant):
+            if count:
+                yield f"{node.name}: an input or constant is made by {makers[node.name]}"
+        elif node.name in needed and count != 1:
+            yield f"{node.name}: made by {count} kernels {makers.get(node.name, [])}, exactly 1 is needed"
+
+
+def _needed(graph: Graph) -> set[str]:
+    needed = {output.value for output in graph.outputs}
+    for node in reversed(graph.nodes):
+        if node.name in needed:
+            needed.update(operands(node.op))
+    return needed
+
+
+def _drivers(design: Design, fpga: FpgaDesign) -> Iterator[str]:
+    """Every signal has exactly one driver, which makes its value at its cycle."""
+    drivers: dict[str, list[str]] = {name: [] for name in fpga.signal}
+    if fpga.index == 0:
+        for node in design.graph.inputs:
+            for signal in fpga.signals:
+                if signal.value == node.name and signal.first_cycle == 0:
+                    if signal.layout == Layout.parallel(node.type.size):
+                        drivers[signal.name].append("input")
+    for kernel in fpga.kernels:
+        if kernel.output not in drivers:
+            yield f"{kernel.name}: makes signal {kernel.output}, which is not declared"
+        else:
+            drivers[kernel.output].append(kernel.name)
+    for field in fpga.receives.fields if fpga.receives else ():
+        if field.target not in drivers:
+            yield f"received signal {field.target} is not declared"
+        else:
+            drivers[field.target].append("link")
+    for name, who in drivers.items():
+        if len(who) != 1:
+            yield f"signal {name}: driven by {who}, exactly one driver is needed"
+
+
+def _kernels(design: Design, fpga: FpgaDesign) -> Iterator[str]:
+    """Every kernel gets each input in the layout it wants, in the cycle it starts, and is busy no longer than the II."""
+    graph = design.graph
+    for kernel in fpga.kernels:
+        wanted = input_layouts(kernel.spec, graph)
+        if len(wanted) != len(kernel.inputs):
+            yield f"{kernel.name}: {len(kernel.inputs)} inputs, its ops read {len(wanted)}"
+            continue
+        for (value, layout), name in zip(wanted, kernel.inputs, strict=True):
+            signal = fpga.signal.get(name)
+            if signal is None:
+                yield f"{kernel.name}: reads signal {name}, which is not on this FPGA"
+                continue
+            if signal.value != value or signal.layout != layout:
+                yield f"{kernel.name}: {name} carries {signal.value} in {signal.layout.describe()}, wanted is {value} in {layout.describe()}"
+            if signal.first_cycle != kernel.start_cycle:
+                yield f"{kernel.name}: starts in cycle {kernel.start_cycle}, {name} is there in cycle {signal.first_cycle}"
+        out = fpga.signal.get(kernel.output)
+        latency = latency_cycles(kernel.spec, graph, design.timing)
+        if kernel.latency_cycles != latency:
+            yield f"{kernel.name}: latency is given as {kernel.latency_cycles}, the kernel has {latency}"
+        if out is not None:
+            if out.value != result_value(kernel.spec) or out.layout != output_layout(kernel.spec, graph):
+                yield f"{kernel.name}: makes {result_value(kernel.spec)}, signal {out.name} is declared for {out.value}"
+            if out.first_cycle != kernel.start_cycle + latency:
+                yield f"{kernel.name}: output in cycle {kernel.start_cycle + latency}, signal {out.name} says {out.first_cycle}"
+        if cycles_per_event(kernel.spec) > design.ii_cycles:
+            yield f"{kernel.name}: busy {cycles_per_event(kernel.spec)} cycles an event, the II is {design.ii_cycles}"
+
+
+def _budget(design: Design, fpga: FpgaDesign) -> Iterator[str]:
+    total = Resources()
+    for kernel in fpga.kernels:
+        total += resources(kernel.spec, design.graph, design.timing)
+    budget = design.system.fpgas[fpga.index].budget
+    for name in total.exceeds(budget):
+        yield f"needs {total.as_dict()[name]} {name}, the budget is {budget.as_dict()[name]}"
+
+
+def _links(design: Design) -> Iterator[str]:
+    """Both ends of a link agree, every bit has its own place, is there when sent and is not used before it arrives."""
+    for sender, receiver in zip(design.fpgas, design.fpgas[1:], strict=False):
+        frame = sender.sends
+        if frame is None or frame != receiver.receives:
+            yield f"{sender.name} -> {receiver.name}: the two ends have different frames"
+            continue
+        name = f"{sender.name} -> {receiver.name}"
+        link = design.system.links[frame.link]
+        if frame.lanes > link.lanes or frame.words > design.ii_cycles:
+            yield f"{name}: {frame.lanes} lanes x {frame.words} words, allowed are {link.lanes} x {design.ii_cycles}"
+        latency = link.latency_max_cycles + LINK_REGISTERS + LINK_MARGIN
+        if frame.latency_cycles != latency:
+            yield f"{name}: latency is given as {frame.latency_cycles} cycles, the link has {latency}"
+        if receiver.offset_cycles != sender.offset_cycles + frame.send_cycle + frame.latency_cycles:
+            yield f"{name}: {receiver.name} starts in cycle {receiver.offset_cycles}, the first word arrives at another"
+        yield from (f"{name}: {line}" for line in _frame(design, sender, receiver, frame))
+    if design.fpgas[0].receives is not None or design.fpgas[-1].sends is not None:
+        yield "the ends of the chain must not have links"
+
+
+def _frame(design: Design, sender: FpgaDesign, receiver: FpgaDesign, frame: Frame) -> Iterator[str]:
+    places: set[tuple[int, int, int]] = set()
+    sent: dict[tuple[str, int, int], int] = {}
+    fields = {field.value: field for field in frame.fields}
+    for segment in frame.segments:
+        room = LANE_WORD_BITS - (RESERVED_BITS if segment.word == frame.words - 1 else 0)
+        inside = 0 <= segment.word < frame.words and 0 <= segment.lane < frame.lanes and segment.bit + segment.width <= room
+        if not inside:
+            yield f"segment {segment} lies outside the frame"
+        for k in range(segment.width):
+            place = (segment.word, segment.lane, segment.bit + k)
+            if place in places:
+                yield f"bit {place} is used twice"
+            places.add(place)
+            key = (segment.value, segment.beat, segment.offset + k)
+            if key in sent:
+                yield f"bit {key} is sent twice"
+            sent[key] = segment.word
+        field = fields.get(segment.value)
+        if field is None:
+            yield f"segment {segment} carries no field of the frame"
+            continue
+        there = sender.signal[field.source].first_cycle + segment.beat
+        if there > frame.send_cycle + segment.word:
+            yield f"{segment.value} beat {segment.beat} is sent in cycle {frame.send_cycle + segment.word}, it is there in {there}"
+        if field.target_first_cycle + segment.beat < segment.word:
+            yield f"{segment.value} beat {segment.beat} is used before word {segment.word} arrives"
+    for field in frame.fields:
+        wires = wire_format(design.graph.type_of(field.value), field.layout)
+        if sender.signal[field.source].layout != field.layout or receiver.signal[field.target].layout != field.layout:
+            yield f"{field.value}: the layouts on both sides of the link differ"
+        if receiver.signal[field.target].first_cycle != field.target_first_cycle:
+            yield f"{field.value}: signal {field.target} does not start when the frame says"
+        for beat, elements in enumerate(field.layout.beats):
+            for slot in wires.slots[: len(elements)]:
+                missing = [k for k in range(slot.offset, slot.offset + slot.width) if (field.value, beat, k) not in sent]
+                if missing:
+                    yield f"{field.value} beat {beat}: bits {missing} are not sent"
+
+
+def _outputs(design: Design) -> Iterator[str]:
+    last = design.fpgas[-1]
+    names = {output.name: output.value for output in design.graph.outputs}
+    for output in design.outputs:
+        signal = last.signal.get(output.signal)
+        if signal is None or names.get(output.name) != signal.value:
+            yield f"output {output.name}: signal {output.signal} on {last.name} does not carry it"
+    if {output.name for output in design.outputs} != set(names):
+        yield f"outputs are {sorted(o.name for o in design.outputs)}, the graph has {sorted(names)}"
