@@ -142,7 +142,10 @@ def _align_pair(name: str, x: TensorType, y: TensorType) -> tuple[tuple[int, ...
     frac = np.maximum(x_frac, y_frac)
     power = np.frompyfunc(lambda bits: 1 << int(bits), 1, 1)
     x_scale, y_scale = power(frac - x_frac), power(frac - y_frac)
-    return shape, x_lo * x_scale, x_hi * x_scale, y_lo * y_scale, y_hi * y_scale, np.asarray(frac)
+    moved = (x_lo * x_scale, x_hi * x_scale, y_lo * y_scale, y_hi * y_scale)
+    # the product of two arrays without axes is a bare integer, which NumPy would force into 64 bits later
+    x_lo, x_hi, y_lo, y_hi = (np.asarray(bound, dtype=object) for bound in moved)
+    return shape, x_lo, x_hi, y_lo, y_hi, np.asarray(frac)
 
 
 def _infer_add(op: Add, x: TensorType, y: TensorType) -> TensorType:
