@@ -1,0 +1,31 @@
+"""MatvecAdders in SystemVerilog."""
+
+from __future__ import annotations
+
+from metronn.emit.rtl.netlist import emit_netlist
+from metronn.ir.graph import Graph
+from metronn.plan.kernels.adders import linear_op, matvec_netlist
+from metronn.plan.kernels.netlist import Sum
+from metronn.plan.kernels.spec import MatvecAdders
+from metronn.plan.timing import Timing
+
+
+def emit_adders(spec: MatvecAdders, module_name: str, graph: Graph, timing: Timing) -> str:
+    """Return the module of the kernel: ports clk_i, rst_i, start_i, x0_i, y_o; a new event every cycle if need be."""
+    netlist, own = matvec_netlist(spec, graph, timing)
+    op = linear_op(spec, graph)
+    sums = sum(isinstance(cell.op, Sum) for cell in netlist.cells)
+    last = (spec.linear, *spec.epilogue)[-1]
+    return emit_netlist(
+        netlist,
+        module_name=module_name,
+        contract=[
+            f"{spec.linear} ({graph.by_name[spec.linear].source}): a constant matrix {op.weight.shape[0]} x "
+            f"{op.weight.shape[1]} as {sums} adders, bias"
+            + (f", then {', '.join(spec.epilogue)}." if spec.epilogue else "."),
+            f"Latency {netlist.stage_count} cycles, II 1.",
+        ],
+        inputs=[graph.type_of(op.x)],
+        output=graph.type_of(last),
+        epilogue=own,
+    )

@@ -1,0 +1,27 @@
+"""Reductions in SystemVerilog."""
+
+from __future__ import annotations
+
+from metronn.emit.rtl.netlist import emit_netlist
+from metronn.ir.graph import Graph
+from metronn.plan.kernels.reduce import reduce_netlist, reduce_op
+from metronn.plan.kernels.spec import ReduceTree
+from metronn.plan.timing import Timing
+
+
+def emit_reduce(spec: ReduceTree, module_name: str, graph: Graph, timing: Timing) -> str:
+    """Return the module of the kernel: ports clk_i, rst_i, start_i, x0_i, y_o; a new event every cycle if need be."""
+    netlist = reduce_netlist(spec, graph, timing)
+    op = reduce_op(spec, graph)
+    x = graph.type_of(op.x)
+    return emit_netlist(
+        netlist,
+        module_name=module_name,
+        contract=[
+            f"{spec.reduce} ({graph.by_name[spec.reduce].source}): {op.kind.value} of {x.size} elements into "
+            f"{graph.type_of(spec.reduce).size}.",
+            f"Latency {netlist.stage_count} cycles, II 1.",
+        ],
+        inputs=[x],
+        output=graph.type_of(spec.reduce),
+    )

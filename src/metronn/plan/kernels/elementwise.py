@@ -1,0 +1,279 @@
+"""Elementwise kernels: which stage of the pipeline each op is in, how long the pipeline is, what it costs.
+
+An op takes a number of adder levels: Add 1, Extremum 1, rounding other than TRN 1, saturation 1; rounding and
+saturation are scheduled apart, so that no op is deeper than one level. Wrapping, truncation and products with powers of
+two are wires. Any other Multiply takes one whole stage after a register, as the registers of a DSP block ask for.
+A stage holds at most `timing.levels_per_stage` levels and ends in a register.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from metronn.ir.graph import Graph, Node, Output
+from metronn.ir.infer import infer, round_shift
+from metronn.ir.ops import (
+    Add,
+    Constant,
+    Extremum,
+    Input,
+    Multiply,
+    Overflow,
+    Requantize,
+    Rounding,
+    operands,
+)
+from metronn.ir.types import Range
+from metronn.plan.kernels.spec import Elementwise
+from metronn.plan.kernels.uniform import function_inputs
+from metronn.plan.layout import Layout
+from metronn.plan.resources import Resources
+from metronn.plan.timing import Timing
+
+DSP_PORTS = (27, 18)
+"""Signed multiplier ports of a DSP48E2 in bits (AMD UG579)."""
+
+LOGIC_PRODUCT_BITS = 9
+"""Products narrower than this are built from LUTs (the same bound as Yosys `synth_xilinx` takes)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """When a value is there: in which stage it is computed and after how many levels of that stage.
+
+    A value with `level` 0 in stage s comes from the register before stage s, or needs no logic.
+    """
+
+    stage: int
+    level: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """What happens between two registers.
+
+    `results`: for each value registered at the end of the stage, the nodes computed for it in the stage (in order,
+    itself last; none when the value is only passed on) and the values they read from the register before.
+    """
+
+    results: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipeline:
+    """An elementwise pipeline: the ops as scheduled (rounding and saturation apart) and its stages."""
+
+    graph: Graph
+    nodes: tuple[str, ...]
+    inputs: tuple[str, ...]
+    stages: tuple[Stage, ...]
+
+
+def expanded(graph: Graph, nodes: Sequence[str]) -> tuple[Graph, tuple[str, ...]]:
+    """Return a graph of the nodes alone, and their names, with rounding and overflow of a Requantize as two nodes.
+
+    The split is exact: the rounded value keeps every code it can have, and the second Requantize only brings it into
+    range. Values from outside become inputs of the new graph.
+    """
+    made: list[Node] = []
+    for name in function_inputs(graph, nodes):
+        node = graph.by_name[name]
+        made.append(replace(node, op=Input(shape=node.type.shape, range=node.type.range)))
+    constants = dict.fromkeys(x for name in nodes for x in operands(graph.by_name[name].op))
+    made += [graph.by_name[x] for x in constants if isinstance(graph.by_name[x].op, Constant)]
+    names: list[str] = []
+    for name in nodes:
+        node = graph.by_name[name]
+        if isinstance(node.op, Requantize) and _rounds(graph, node.op) and _clips(graph, node.op):
+            rounded = _rounded(graph, node, node.op)
+            made.append(rounded)
+            names.append(rounded.name)
+            node = replace(node, op=replace(node.op, x=rounded.name, rounding=Rounding.TRN))
+        made.append(node)
+        names.append(name)
+    return Graph(nodes=tuple(made), outputs=(Output(name="y", value=nodes[-1]),)), tuple(names)
+
+
+def _rounded(graph: Graph, node: Node, op: Requantize) -> Node:
+    """Return the node that only rounds: its target range holds every rounded code."""
+    x = graph.type_of(op.x)
+    lows, highs, fracs = [], [], op.out.fracs(x.size)
+    for lo, hi, frac, kept in zip(x.range.los(x.size), x.range.his(x.size), x.range.fracs(x.size), fracs, strict=True):
+        lows.append(round_shift(lo, frac - kept, op.rounding))
+        highs.append(round_shift(hi, frac - kept, op.rounding))
+    exact = Requantize(
+        x=op.x, out=Range(tuple(lows), tuple(highs), fracs), rounding=op.rounding, overflow=Overflow.SAT
+    )
+    return Node(name=f"{node.name}.rounded", op=exact, type=infer(exact, [x]), source=node.source)
+
+
+def _rounds(graph: Graph, op: Requantize) -> bool:
+    """Whether some element needs an addition to round: never for TRN, nor where no bit is dropped."""
+    x = graph.type_of(op.x)
+    pairs = zip(x.range.fracs(x.size), op.out.fracs(x.size), strict=True)
+    drops = any(frac > kept for frac, kept in pairs)
+    return drops and op.rounding is not Rounding.TRN and not (op.rounding is Rounding.TRN_ZERO and x.range.lowest >= 0)
+
+
+def _clips(graph: Graph, op: Requantize) -> bool:
+    """Whether some element needs a comparison with the bounds: never for WRAP, nor where every code fits."""
+    if op.overflow is Overflow.WRAP:
+        return False
+    x = graph.type_of(op.x)
+    fields = (x.range.los, x.range.his, x.range.fracs, op.out.los, op.out.his, op.out.fracs)
+    for lo, hi, frac, out_lo, out_hi, kept in set(zip(*(f(x.size) for f in fields), strict=True)):
+        if round_shift(lo, frac - kept, op.rounding) < out_lo or round_shift(hi, frac - kept, op.rounding) > out_hi:
+            return True
+    return False
+
+
+def _power_of_two(graph: Graph, name: str) -> bool:
+    op = graph.by_name[name].op
+    return isinstance(op, Constant) and all(v >= 0 and v & (v - 1) == 0 for v in op.values.ints())
+
+
+def is_product(graph: Graph, name: str) -> bool:
+    """Whether the node is a Multiply that needs a multiplier (no operand is a power of two or zero)."""
+    op = graph.by_name[name].op
+    return isinstance(op, Multiply) and not (_power_of_two(graph, op.x) or _power_of_two(graph, op.y))
+
+
+def node_levels(graph: Graph, name: str) -> int:
+    """Adder levels of a node of an expanded graph: 0 or 1 (products are scheduled by stages, not levels)."""
+    op = graph.by_name[name].op
+    match op:
+        case Add() | Extremum():
+            return 1
+        case Multiply():
+            return 0
+        case Requantize():
+            return int(_rounds(graph, op) or _clips(graph, op))
+        case _:
+            raise ValueError(f"{name}: {type(op).__name__} is not an elementwise op")
+
+
+def place_nodes(
+    graph: Graph, nodes: Sequence[str], timing: Timing, given: Mapping[str, Place]
+) -> dict[str, Place]:
+    """Place every node of an expanded graph as early as its operands (at the places `given`) and the rules allow."""
+    places = dict(given)
+    for name in nodes:
+        sources = [places[x] for x in operands(graph.by_name[name].op) if x in places]
+        stage = max((place.stage for place in sources), default=0)
+        level = max((place.level for place in sources if place.stage == stage), default=0)
+        if is_product(graph, name):
+            places[name] = Place(stage + 1, timing.levels_per_stage)
+            continue
+        need = node_levels(graph, name)
+        if level + need > timing.levels_per_stage:
+            stage, level = stage + 1, 0
+        places[name] = Place(stage, level + need)
+    return {name: places[name] for name in nodes}
+
+
+def pipeline(spec: Elementwise, graph: Graph, timing: Timing) -> Pipeline:
+    """Return the pipeline of the kernel: at least one stage, a register at the end of each."""
+    own, nodes = expanded(graph, spec.nodes)
+    inputs = function_inputs(graph, spec.nodes)
+    if not inputs:
+        raise ValueError(f"{spec.nodes[-1]}: all operands are constants; fold them before planning")
+    places = place_nodes(own, nodes, timing, {name: Place(0, 0) for name in inputs})
+    last = max(place.stage for place in places.values())
+    made_in = {**dict.fromkeys(inputs, -1), **{name: place.stage for name, place in places.items()}}
+    needed_until = dict.fromkeys((*inputs, *nodes), -1)
+    for name in nodes:
+        for operand in operands(own.by_name[name].op):
+            if operand in made_in and made_in[operand] < places[name].stage:
+                needed_until[operand] = max(needed_until[operand], places[name].stage - 1)
+    needed_until[nodes[-1]] = last
+    stages = []
+    for stage in range(last + 1):
+        results = []
+        for name in (*inputs, *nodes):
+            if made_in[name] <= stage <= needed_until[name]:
+                cone = _cone(own, name, places, stage) if made_in[name] == stage else ()
+                results.append((name, cone, function_inputs(own, cone) if cone else (name,)))
+        stages.append(Stage(results=tuple(results)))
+    return Pipeline(graph=own, nodes=nodes, inputs=inputs, stages=tuple(stages))
+
+
+def _cone(graph: Graph, name: str, places: Mapping[str, Place], stage: int) -> tuple[str, ...]:
+    """Nodes of `stage` that the value depends on, in order, itself last."""
+    wanted, queue = {name}, [name]
+    while queue:
+        for operand in operands(graph.by_name[queue.pop()].op):
+            if operand in places and places[operand].stage == stage and operand not in wanted:
+                wanted.add(operand)
+                queue.append(operand)
+    return tuple(node for node in places if node in wanted)
+
+
+def latency_cycles(spec: Elementwise, graph: Graph, timing: Timing) -> int:
+    """Cycles from the inputs on the wires to the result on the wires: the stages of the pipeline, at least 1."""
+    return len(pipeline(spec, graph, timing).stages)
+
+
+def node_luts(graph: Graph, name: str) -> int:
+    """LUTs of a node over all its elements: one per bit of an adder or multiplexer, half a one per compared bit."""
+    node = graph.by_name[name]
+    widths = node.type.element_widths()
+    match node.op:
+        case Add():
+            return sum(widths)
+        case Extremum():
+            constant = any(isinstance(graph.by_name[x].op, Constant) for x in operands(node.op))
+            return sum(widths) if constant else math.ceil(1.5 * sum(widths))
+        case Multiply():
+            return sum(_product_luts(graph, node.op)) if is_product(graph, name) else 0
+        case Requantize():
+            return sum(widths) * (int(_rounds(graph, node.op)) + int(_clips(graph, node.op)))
+        case Input() | Constant():
+            return 0
+        case _:
+            raise ValueError(f"{name}: {type(node.op).__name__} is not an elementwise op")
+
+
+def _operand_widths(graph: Graph, op: Multiply) -> list[tuple[int, int]]:
+    x, y = graph.type_of(op.x), graph.type_of(op.y)
+    count = infer(op, [x, y]).size
+    pair = (x.range.width_bits + (x.range.lowest >= 0), y.range.width_bits + (y.range.lowest >= 0))
+    return [pair] * count
+
+
+def _product_luts(graph: Graph, op: Multiply) -> list[int]:
+    return [a * b for a, b in _operand_widths(graph, op) if a + b < LOGIC_PRODUCT_BITS]
+
+
+def node_dsps(graph: Graph, name: str) -> int:
+    """DSP blocks of a node over all its elements."""
+    op = graph.by_name[name].op
+    if not isinstance(op, Multiply) or not is_product(graph, name):
+        return 0
+    wide, narrow = DSP_PORTS
+    total = 0
+    for pair in _operand_widths(graph, op):
+        long, short = max(pair), min(pair)
+        if long + short >= LOGIC_PRODUCT_BITS:
+            total += math.ceil((long - 1) / (wide - 1)) * math.ceil((short - 1) / (narrow - 1))
+    return total
+
+
+def resources(spec: Elementwise, graph: Graph, timing: Timing) -> Resources:
+    """LUTs of every op, DSP blocks of every product, flip-flops of every registered bit."""
+    plan = pipeline(spec, graph, timing)
+    luts = sum(node_luts(plan.graph, name) for name in plan.nodes)
+    dsps = sum(node_dsps(plan.graph, name) for name in plan.nodes)
+    bits = sum(plan.graph.type_of(name).total_bits for stage in plan.stages for name, _, _ in stage.results)
+    return Resources(lut=luts, ff=bits, dsp=dsps)
+
+
+def input_layouts(spec: Elementwise, graph: Graph) -> tuple[tuple[str, Layout], ...]:
+    """Every value from outside, in parallel, in order of first use."""
+    return tuple((x, Layout.parallel(graph.type_of(x).size)) for x in function_inputs(graph, spec.nodes))
+
+
+def output_layout(spec: Elementwise, graph: Graph) -> Layout:
+    """All elements in one beat."""
+    return Layout.parallel(graph.type_of(spec.nodes[-1]).size)

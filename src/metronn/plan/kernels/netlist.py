@@ -1,0 +1,197 @@
+"""Pipelined netlists of scalar cells: what unrolled kernels (adder graphs, reductions) are planned as.
+
+Each cell makes one number in one stage from cells of the same or earlier stages. A cell read in a later stage passes
+through one register per stage between; results pass through the register at the end of the last stage.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from metronn.ir.types import width_bits
+from metronn.plan.resources import Resources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Element `element` of input port `port`."""
+
+    port: int
+    element: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sum:
+    """(left << left_shift) + (right << right_shift), or their difference, of codes."""
+
+    left: int
+    right: int
+    left_shift: int = 0
+    right_shift: int = 0
+    subtract: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Affine:
+    """offset + or - (cell << shift); a negative shift drops bits that are zero."""
+
+    cell: int
+    shift: int
+    negative: bool
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fixed:
+    """A constant."""
+
+    value: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pick:
+    """The larger (or smaller) of (left << left_shift) and (right << right_shift)."""
+
+    left: int
+    right: int
+    left_shift: int = 0
+    right_shift: int = 0
+    largest: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """Elementwise nodes of the netlist's epilogue graph, for element `element` of the last one.
+
+    `reads` pairs each value that enters with the cell that holds it.
+    """
+
+    nodes: tuple[str, ...]
+    element: int
+    reads: tuple[tuple[str, int], ...]
+
+
+CellOp = Source | Sum | Affine | Fixed | Pick | Call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One number: its name, how it is made, its exact code bounds, and when.
+
+    `level` counts the adder levels of its stage up to and including it.
+    """
+
+    name: str
+    op: CellOp
+    lo: int
+    hi: int
+    stage: int
+    level: int
+
+    @property
+    def width(self) -> int:
+        """Bits of the cell."""
+        return width_bits(self.lo, self.hi)
+
+
+def cell_reads(op: CellOp) -> tuple[int, ...]:
+    """Return the cells an op reads."""
+    match op:
+        case Source() | Fixed():
+            return ()
+        case Sum() | Pick():
+            return (op.left, op.right)
+        case Affine():
+            return (op.cell,)
+        case Call():
+            return tuple(cell for _, cell in op.reads)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Netlist:
+    """Cells in topological order and the cells that are the results, in the order of the output's elements."""
+
+    cells: tuple[Cell, ...]
+    results: tuple[int, ...]
+
+    @property
+    def stage_count(self) -> int:
+        """Stages, each ending in a register: the latency in cycles. At least 1."""
+        return 1 + max((self.cells[k].stage for k in self.results), default=0)
+
+    def delays(self) -> tuple[int, ...]:
+        """For each cell, how many registers in a row follow it."""
+        longest = [0] * len(self.cells)
+        for cell in self.cells:
+            for read in cell_reads(cell.op):
+                longest[read] = max(longest[read], cell.stage - self.cells[read].stage)
+        for result in self.results:
+            longest[result] = max(longest[result], self.stage_count - self.cells[result].stage)
+        return tuple(0 if isinstance(c.op, Fixed) else n for c, n in zip(self.cells, longest, strict=True))
+
+    def register_bits(self) -> int:
+        """Flip-flops of the netlist."""
+        return sum(cell.width * n for cell, n in zip(self.cells, self.delays(), strict=True))
+
+    def adder_bits(self) -> int:
+        """LUTs of sums, differences and selections: one per bit in which both operands take part."""
+        return sum(_cell_luts(self.cells, cell) for cell in self.cells)
+
+    def resources(self) -> Resources:
+        """Cost without that of calls."""
+        return Resources(lut=self.adder_bits(), ff=self.register_bits())
+
+
+def _cell_luts(cells: Sequence[Cell], cell: Cell) -> int:
+    match cell.op:
+        case Sum():
+            # Bits below the higher operand's lowest one pass through, unless they are negated.
+            free = cell.op.right_shift if not cell.op.subtract or cell.op.right_shift else 0
+            if cell.op.left_shift and not cell.op.subtract:
+                free = max(free, cell.op.left_shift)
+            return max(1, cell.width - free)
+        case Affine():
+            return cell.width if cell.op.offset or cell.op.negative else 0
+        case Pick():
+            return math.ceil(1.5 * cell.width)
+        case Source() | Fixed() | Call():
+            return 0
+
+
+@dataclass(slots=True)
+class NetlistBuilder:
+    """Adds cells one by one, each as early as its operands and `levels_per_stage` allow."""
+
+    levels_per_stage: int
+    cells: list[Cell] = field(default_factory=list)
+
+    def add(self, name: str, op: CellOp, bounds: tuple[int, int], levels: int) -> int:
+        """Append a cell that takes `levels` adder levels (at most a stage's) and return its index."""
+        reads = [self.cells[k] for k in cell_reads(op)]
+        stage = max((cell.stage for cell in reads), default=0)
+        level = max((cell.level for cell in reads if cell.stage == stage), default=0)
+        if level + levels > self.levels_per_stage:
+            stage, level = stage + 1, 0
+        return self.place(name, op, bounds, stage, level + levels)
+
+    def place(self, name: str, op: CellOp, bounds: tuple[int, int], stage: int, level: int) -> int:
+        """Append a cell at a given place and return its index."""
+        self.cells.append(Cell(name=name, op=op, lo=bounds[0], hi=bounds[1], stage=stage, level=level))
+        return len(self.cells) - 1
+
+    def source(self, port: int, element: int, bounds: tuple[int, int]) -> int:
+        """Append an input element."""
+        return self.place(f"x{port}_{element}", Source(port=port, element=element), bounds, 0, 0)
+
+    def build(self, results: Sequence[int]) -> Netlist:
+        """Return the netlist of the cells the results depend on."""
+        wanted, queue = set(results), list(results)
+        while queue:
+            for read in cell_reads(self.cells[queue.pop()].op):
+                if read not in wanted:
+                    wanted.add(read)
+                    queue.append(read)
+        assert len(wanted) == len(self.cells), "a cell is read by no result"
+        return Netlist(cells=tuple(self.cells), results=tuple(results))

@@ -1,0 +1,37 @@
+"""Wiring: one Rewire. No logic, no cycle."""
+
+from __future__ import annotations
+
+from metronn.ir.graph import Graph
+from metronn.ir.ops import Rewire
+from metronn.plan.kernels.spec import Wiring
+from metronn.plan.layout import Layout
+from metronn.plan.resources import Resources
+from metronn.plan.timing import Timing
+
+
+def rewire_op(spec: Wiring, graph: Graph) -> Rewire:
+    """Return the op of the kernel."""
+    op = graph.by_name[spec.rewire].op
+    assert isinstance(op, Rewire)
+    return op
+
+
+def latency_cycles(spec: Wiring, graph: Graph, timing: Timing) -> int:
+    """Wires take no cycle."""
+    return 0
+
+
+def resources(spec: Wiring, graph: Graph, timing: Timing) -> Resources:
+    """Wires cost nothing that is counted."""
+    return Resources()
+
+
+def input_layouts(spec: Wiring, graph: Graph) -> tuple[tuple[str, Layout], ...]:
+    """The operands, in parallel; one that appears twice has two ports."""
+    return tuple((x, Layout.parallel(graph.type_of(x).size)) for x in rewire_op(spec, graph).xs)
+
+
+def output_layout(spec: Wiring, graph: Graph) -> Layout:
+    """All elements in one beat."""
+    return Layout.parallel(graph.type_of(spec.rewire).size)
