@@ -16,6 +16,8 @@ CLIPPED_BITS = 4
 """The search for the best exponent lets at most this many top bits saturate."""
 GRID_FRACS = range(-16, 25)
 """Binary exponents in which inputs may turn out to be exact."""
+DAMPING = 1e-3
+"""Added to the inputs' second moments, relative to their mean, so that they can be inverted."""
 MAX_FRAC = 60
 """Finest step: what is smaller than 2**-60 rounds to zero, so that bounds stay moderate."""
 
@@ -61,31 +63,59 @@ def rounded_codes(values: Floats, frac: int, bits: int, *, signed: bool = True) 
     return clipped.astype(np.int64), int((scaled != clipped).sum())
 
 
-def round_weights(weight: Floats, gram: Floats | None, bits: int, frac: int | None, method: Calibration) -> Rounded:
+def round_weights(weight: Floats, gram: Floats, bits: int, frac: int | None, method: Calibration) -> Rounded:
     """Round a weight matrix [n_in, n_out] to signed codes of `bits` with one frac for all.
 
-    With MSE the frac has the least mean squared error of the layer's result, tr(D^T gram D) for D the rounding error
-    and gram = X^T X / events the second moments of its inputs; without gram, of the weights. Otherwise no weight
-    saturates.
+    `gram` holds the second moments of the layer's inputs, X^T X / events. Rounding feeds each weight's error forward
+    into the weights still to be rounded, so that the layer's result keeps its mean squared error small (`fed_forward`).
+    With MSE the frac is the one of the smallest such error, saturation included; otherwise no weight saturates.
     """
     if frac is None:
         first = covering_frac(float(weight.min()), float(weight.max()), bits, signed=True)
         candidates = range(first, first + CLIPPED_BITS + 1) if method is Calibration.MSE else range(first, first + 1)
     else:
         candidates = range(frac, frac + 1)
+    order, spread = feedback_order(gram)
     best: Rounded | None = None
     best_error = math.inf
     for candidate in candidates:
-        codes, saturated = rounded_codes(weight, candidate, bits)
-        rounded = Rounded(codes=codes, frac=candidate, saturated=saturated)
-        difference = rounded.values - weight
-        weighed = difference if gram is None else gram @ difference
-        error = float((difference * weighed).sum())
-        if best is None or error < best_error * (1 - 1e-9):
-            best, best_error = rounded, error
+        nearest, saturated = rounded_codes(weight, candidate, bits)
+        for codes in (nearest, fed_forward(weight, order, spread, candidate, bits)):
+            rounded = Rounded(codes=codes, frac=candidate, saturated=saturated)
+            difference = rounded.values - weight
+            error = float((difference * (gram @ difference)).sum())
+            if best is None or error < best_error * (1 - 1e-9):
+                best, best_error = rounded, error
     if best is None:
         raise AssertionError("no exponent was tried")
     return best
+
+
+def feedback_order(gram: Floats) -> tuple[Array, Floats]:
+    """Return the order in which inputs are rounded, strongest first, and how their errors spread.
+
+    The matrix is the upper Cholesky factor of the inverse of the damped second moments, in that order.
+    Source: E. Frantar et al., GPTQ, arXiv:2210.17323, algorithm 1.
+    """
+    power = np.diag(gram)
+    order = np.argsort(-power, kind="stable")
+    damping = DAMPING * float(power.mean()) or 1.0
+    damped = gram[np.ix_(order, order)] + damping * np.eye(len(gram))
+    inverse = np.linalg.inv(damped)
+    return order, np.linalg.cholesky((inverse + inverse.T) / 2).T
+
+
+def fed_forward(weight: Floats, order: Array, spread: Floats, frac: int, bits: int) -> Array:
+    """Round row by row in the given order; the rows that follow make up for each row's error as well as they can."""
+    full = Range.fixed(bits, frac)
+    left = np.ldexp(weight[order], frac)
+    codes = np.empty(weight.shape, dtype=np.int64)
+    for position in range(len(order)):
+        row = np.clip(np.floor(left[position] + 0.5), full.lowest, full.highest)
+        codes[order[position]] = row.astype(np.int64)
+        error = (left[position] - row) / spread[position, position]
+        left[position + 1 :] -= spread[position, position + 1 :, np.newaxis] * error
+    return codes
 
 
 def shortened(codes: Array, frac: int) -> tuple[Array, int]:
@@ -153,11 +183,12 @@ def choose_range(
             best = covering_frac(-reach if signed else 0.0, reach, bits, signed=signed) if reach > 0 else first
             return Range.fixed(bits, max(first, best), signed=signed)
         case Calibration.MSE:
-            errors = [(_squared_error(values, f, bits, signed), f) for f in range(first, first + CLIPPED_BITS + 1)]
+            errors = [(squared_error(values, f, bits, signed=signed), f) for f in range(first, first + CLIPPED_BITS + 1)]
             return Range.fixed(bits, min(errors)[1], signed=signed)
 
 
-def _squared_error(values: Floats, frac: int, bits: int, signed: bool) -> float:
+def squared_error(values: Floats, frac: int, bits: int, *, signed: bool) -> float:
+    """Mean squared error of rounding half up and saturating to codes of `bits`."""
     full = Range.fixed(bits, frac, signed=signed)
     codes = np.clip(np.floor(np.ldexp(values, frac) + 0.5), full.lowest, full.highest)
     return float(np.square(np.ldexp(codes, -frac) - values).mean())

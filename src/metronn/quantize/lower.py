@@ -288,12 +288,14 @@ class Lowering:
         x = self._operand(self._read(op.x, node), node)
         kind = self.emitter.type_of(x)
         rows = self.emitter.real(x).reshape(-1, op.weight.shape[0])
-        gram = rows.T @ rows / len(rows)
+        corrected = settings.bias_correction and len(rows) >= EVENTS_FOR_BIAS
+        spread = rows - rows.mean(axis=0) if corrected else rows
+        gram = spread.T @ spread / len(rows)
         weight = round_weights(
             op.weight.array, gram, settings.weight_bits, settings.weight_frac, settings.calibration
         )
         bias = op.bias.array
-        if settings.bias_correction and len(rows) >= EVENTS_FOR_BIAS:
+        if corrected:
             target = self.reference[node.name].reshape(-1, op.weight.shape[1])
             bias = bias + (target.mean(axis=0) - rows.mean(axis=0) @ weight.values - bias)
         rounded = round_at(bias, kind.range.max_frac + weight.frac, keep_frac=True)

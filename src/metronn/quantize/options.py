@@ -76,6 +76,7 @@ class QuantizeOptions(_Table):
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.9
     calibration_events: Annotated[int, Field(strict=True, ge=1)] = 4096
     bias_correction: bool = True
+    rescale: bool = True
     table_max_error: Annotated[float, Field(gt=0, lt=1)] | None = None
     table_bits: Annotated[int, Field(strict=True, ge=2, le=14)] = 12
     layers: Mapping[str, LayerOptions] = {}

@@ -22,6 +22,7 @@ from metronn.quantize.lower import Lowering
 from metronn.quantize.measure import measure
 from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.report import QuantizationReport
+from metronn.quantize.rescale import rescale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,9 @@ def quantize(
     with np.errstate(all="ignore"):
         run_reference(model, chosen, keep)
     check_values(model, values)
+    if options.rescale:
+        model = rescale(model, values, options)
+        run_reference(model, chosen, keep)
     emitter = Emitter()
 
     def encode_input(node: RealNode, codes: Range) -> None:
