@@ -94,7 +94,9 @@ def _first_cycles(signals: Sequence[Signal], segments: Sequence[Segment]) -> dic
     }
 
 
-def plan_frame(graph: Graph, signals: Sequence[Signal], ii_cycles: int, lanes_available: int) -> FramePlan | None:
+def plan_frame(
+    graph: Graph, signals: Sequence[Signal], ii_cycles: int, lanes_available: int, flag_cycle: int = 0
+) -> FramePlan | None:
     """Pack the signals of one event into a frame of at most `ii_cycles` words a lane, or None when they do not fit.
 
     Over all lane counts and sending cycles the one whose last beat is complete first on the far side is taken, then
@@ -107,7 +109,7 @@ def plan_frame(graph: Graph, signals: Sequence[Signal], ii_cycles: int, lanes_av
     for lanes in range(1, lanes_available + 1):
         if total > lanes * (WORD_BITS * ii_cycles - TAIL_BITS):
             continue
-        found = _earliest(pieces, lanes, earliest, latest, ii_cycles)
+        found = _earliest(pieces, lanes, earliest, max(latest, flag_cycle), ii_cycles, flag_cycle)
         if found is None:
             continue
         send, words, segments = found
@@ -121,11 +123,11 @@ def plan_frame(graph: Graph, signals: Sequence[Signal], ii_cycles: int, lanes_av
 
 
 def _earliest(
-    pieces: Sequence[_Piece], lanes: int, earliest: int, latest: int, ii_cycles: int
+    pieces: Sequence[_Piece], lanes: int, earliest: int, latest: int, ii_cycles: int, flag_cycle: int
 ) -> tuple[int, int, tuple[Segment, ...]] | None:
     """Find the earliest sending cycle, and for it the fewest words, that carry everything."""
     for send in range(earliest, latest + 1):
-        for words in range(1, ii_cycles + 1):
+        for words in range(max(1, flag_cycle - send + 1), ii_cycles + 1):
             segments = _pack(pieces, lanes, send, words)
             if segments is not None:
                 return send, words, segments

@@ -20,7 +20,7 @@ LARGEST_II_FACTOR = 64
 
 def timing_of(system: System) -> Timing:
     """Return the pipelining rules every FPGA of the system can keep: those of its slowest device."""
-    rules = [Timing.of(fpga.device.family, system.period_ps) for fpga in system.fpgas]
+    rules = [Timing.of(fpga.device.yosys.family, system.period_ps) for fpga in system.fpgas]
     return min(rules, key=lambda rule: rule.levels_per_stage)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from metronn.errors import InfeasibleError
 from metronn.ir.graph import Graph, sanitized
 from metronn.plan.design import Design, DesignOutput, FpgaDesign, Frame, FrameField, KernelInstance, Signal
-from metronn.plan.frames import TAIL_BITS, WORD_BITS, link_latency_cycles, plan_frame
+from metronn.plan.frames import TAIL_BITS, WORD_BITS, FramePlan, link_latency_cycles, plan_frame
 from metronn.plan.kernels.model import input_layouts, latency_cycles, output_layout, resources
 from metronn.plan.kernels.spec import (
     Delay,
@@ -111,7 +111,7 @@ class Scheduler:
             later = [s for s in steps if choices[s.value].fpga > index]
             if index == count - 1:
                 outputs = tuple(
-                    DesignOutput(name=output.name, signal=self._output_signal(place, output.value))
+                    DesignOutput(name=output.name, signal=self._output_signal(place, output.value, received))
                     for output in self.graph.outputs
                 )
                 finished.append(self._finish(place, received, None))
@@ -125,7 +125,7 @@ class Scheduler:
                 )
             needed = dict.fromkeys([x for s in later for x in s.inputs] + shown)
             crossing = [value for value in needed if value in place.of_value]
-            sent, following = self._cross(place, crossing, self.system.links[index])
+            sent, following = self._cross(place, crossing, self.system.links[index], received)
             finished.append(self._finish(place, received, sent))
             received, place = sent, following
         raise AssertionError("the last FPGA returns")
@@ -195,15 +195,32 @@ class Scheduler:
         self._add(place, f"{output}_delay", spec, (name,), output, signal.first_cycle, cycles)
         return output
 
-    def _output_signal(self, place: _Place, value: str) -> str:
+    def _output_signal(self, place: _Place, value: str, received: Frame | None) -> str:
+        """Return the signal that leaves as a result; never before the received event's error flag is known."""
         if self.form is OutputForm.STREAM:
-            return place.of_value[value][0]
-        return self._in_layout(place, value, Layout.parallel(self.graph.type_of(value).size))
+            name = place.of_value[value][0]
+        else:
+            name = self._in_layout(place, value, Layout.parallel(self.graph.type_of(value).size))
+        flag_cycle = 0 if received is None else received.words + 1
+        return self._delayed(place, name, max(place.signals[name].first_cycle, flag_cycle))
 
-    def _cross(self, place: _Place, values: Sequence[str], link: Link) -> tuple[Frame, _Place]:
+    def _young_enough(self, place: _Place, signal: Signal, plan: FramePlan) -> Signal:
+        """Delay a signal whose beats would be sent more than one II after they were there: the next event is then due."""
+        waits = [
+            plan.send_cycle + s.word - signal.first_cycle - s.beat for s in plan.segments if s.value == signal.value
+        ]
+        late = max(waits) - self.system.ii
+        if late <= 0:
+            return signal
+        return place.signals[self._delayed(place, signal.name, signal.first_cycle + late)]
+
+    def _cross(
+        self, place: _Place, values: Sequence[str], link: Link, received: Frame | None
+    ) -> tuple[Frame, _Place]:
         """Send values over the next link; returns the frame and the next FPGA with the received signals."""
         signals = [place.signals[place.of_value[value][0]] for value in values]
-        plan = plan_frame(self.graph, signals, self.system.ii, link.lanes)
+        flag_cycle = 0 if received is None else received.words + 1
+        plan = plan_frame(self.graph, signals, self.system.ii, link.lanes, flag_cycle)
         if plan is None:
             bits = sum(self.graph.type_of(value).total_bits for value in values)
             room = link.lanes * (WORD_BITS * self.system.ii - TAIL_BITS)
@@ -212,6 +229,7 @@ class Scheduler:
                 f"{link.lanes} lanes carry {room} in {self.system.ii} cycles.\n"
                 "  Raise the II, give the link more lanes, or use fewer FPGAs."
             )
+        signals = [self._young_enough(place, signal, plan) for signal in signals]
         latency = link_latency_cycles(link.latency_max_cycles)
         following = _Place(place.index + 1, place.offset + plan.send_cycle + latency)
         fields = []

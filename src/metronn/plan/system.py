@@ -126,6 +126,15 @@ class System(Table):
         changed.check()
         return changed
 
+    def extended(self) -> "System":
+        """Return the chain with one more FPGA like the last, behind a link like the last. Needs a link to copy."""
+        last, link = self.fpgas[-1], self.links[-1]
+        name = f"{last.name.rstrip('0123456789')}{len(self.fpgas)}"
+        fpga = last.model_copy(update={"name": name})
+        more = link.model_copy(update={"from_fpga": last.name, "to_fpga": name})
+        longer: System = self.model_copy(update={"fpgas": (*self.fpgas, fpga), "links": (*self.links, more)})
+        return longer
+
     def check(self) -> None:
         """Raise ModelError that lists every rule this system breaks."""
         problems = [

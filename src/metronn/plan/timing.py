@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-ADDER_LEVEL_PS = {"ultrascale_plus": 1100, "ultrascale": 1300, "series7": 1700, "arria10": 1600, "ecp5": 3200}
-"""Delay of one adder level (LUT, carry chain of about 20 bits, routing), by device family, in picoseconds.
+ADDER_LEVEL_PS = {"xcup": 1100, "xcu": 1300, "xc7": 1700, "cyclonev": 1600, "ecp5": 3200}
+"""Delay of one adder level (LUT, carry chain of about 20 bits, routing) in picoseconds, by the device's Yosys family.
 
 Taken as a planning margin: logic and carry delays of the vendors' data sheets plus as much again for routing; two
 levels at 360 MHz on UltraScale+ leaves 578 ps of 2,778 for clock-to-output, setup and skew. Implementation (rung 7)
@@ -29,7 +29,7 @@ class Timing:
 
     @staticmethod
     def of(family: str, period_ps: float) -> Timing:
-        """Return the rules for a device family (see ADDER_LEVEL_PS) at a clock period in picoseconds."""
+        """Return the rules for a device's Yosys family (see ADDER_LEVEL_PS) at a clock period in picoseconds."""
         level = ADDER_LEVEL_PS[family]
         return Timing(levels_per_stage=max(1, min(6, int((period_ps - 300) // level))))
 

@@ -180,8 +180,16 @@ def _frame(design: Design, sender: FpgaDesign, receiver: FpgaDesign, frame: Fram
         there = sender.signal[field.source].first_cycle + segment.beat
         if there > frame.send_cycle + segment.word:
             yield f"{segment.value} beat {segment.beat} is sent in cycle {frame.send_cycle + segment.word}, it is there in {there}"
-        if field.target_first_cycle + segment.beat < segment.word:
+        if frame.send_cycle + segment.word - there > design.ii_cycles:
+            yield f"{segment.value} beat {segment.beat} waits longer than one II and meets the next event"
+        used = field.target_first_cycle + segment.beat
+        if used - segment.word > design.ii_cycles:
+            yield f"{segment.value} beat {segment.beat} is used in cycle {used}, word {segment.word} is overwritten by then"
+        if used < segment.word:
             yield f"{segment.value} beat {segment.beat} is used before word {segment.word} arrives"
+    flagged = sender.receives.words + 1 if sender.receives else 0
+    if frame.send_cycle + frame.words - 1 < flagged:
+        yield f"the last word leaves in cycle {frame.send_cycle + frame.words - 1}, before the error flag is known ({flagged})"
     for field in frame.fields:
         wires = wire_format(design.graph.type_of(field.value), field.layout)
         if sender.signal[field.source].layout != field.layout or receiver.signal[field.target].layout != field.layout:

@@ -1,0 +1,323 @@
+"""SystemVerilog of one FPGA: kernels joined by signals, the event line that starts them, and the link ends."""
+
+from __future__ import annotations
+
+from metronn.emit.rtl.frame import emit_frame_in, emit_frame_out, frame_in_taps, frame_out_taps
+from metronn.emit.rtl.kernel import emit_kernel
+from metronn.emit.rtl.text import comment, identifier
+from metronn.plan.design import Design, FpgaDesign, Frame, KernelInstance
+from metronn.plan.layout import wire_format
+from metronn.plan.system import Link
+
+LHC_BUNCH_CROSSINGS = 3564
+BUNCH_CROSSING_MHZ = 40.0
+FLAG_CYCLES = 1
+"""The receiver's error flag is there this many cycles after the frame's last word plus one (docs/links.md)."""
+
+LIBRARY = ("mnn_delay", "mnn_crc32", "mnn_link_orbit", "mnn_link_tx", "mnn_link_rx", "mnn_link_elastic")
+
+
+def orbit_cycles(clock_mhz: float) -> int:
+    """Clock cycles of one LHC orbit: 3564 bunch crossings of 25 ns."""
+    return round(LHC_BUNCH_CROSSINGS * clock_mhz / BUNCH_CROSSING_MHZ)
+
+
+def signal_width(design: Design, fpga: FpgaDesign, name: str) -> int:
+    """Bits of a signal's vector."""
+    signal = fpga.signal[name]
+    return wire_format(design.graph.type_of(signal.value), signal.layout).width
+
+
+def buffer_words(link: Link) -> int:
+    """Depth of a lane's elastic buffer: a power of two above the spread of the raw latency and the margin."""
+    spread = spread_cycles(link)
+    return 1 << spread.bit_length()
+
+
+def spread_cycles(link: Link) -> int:
+    """How far the arrival of a word can vary, with the margin."""
+    return link.latency_max_cycles - link.latency_min_cycles + 2
+
+
+def event_cycles(fpga: FpgaDesign, design: Design) -> int:
+    """Length of the FPGA's event line: the last cycle at which anything starts or leaves."""
+    last = max((kernel.start_cycle for kernel in fpga.kernels), default=0)
+    if fpga is design.fpgas[-1]:
+        last = max([last, *(fpga.signal[o.signal].first_cycle for o in design.outputs)])
+    for frame, taps in ((fpga.receives, frame_in_taps), (fpga.sends, frame_out_taps)):
+        if frame is not None:
+            last = max(last, max(taps(fpga, frame)))
+    return max(1, last)
+
+
+def module_name(fpga: FpgaDesign, kernel: KernelInstance) -> str:
+    """Name of a kernel's module, unique in the system."""
+    return f"{identifier(fpga.name)}_{identifier(kernel.name)}"
+
+
+def emit_fpga(design: Design, fpga: FpgaDesign) -> dict[str, str]:
+    """Return the SystemVerilog files of one FPGA by file name, library modules not included."""
+    files = {}
+    for kernel in fpga.kernels:
+        name = module_name(fpga, kernel)
+        files[f"{name}.sv"] = emit_kernel(kernel.spec, name, design.graph, design.timing)
+    if fpga.receives is not None:
+        files[f"{identifier(fpga.name)}_frame_in.sv"] = emit_frame_in(design, fpga, fpga.receives)
+    if fpga.sends is not None:
+        files[f"{identifier(fpga.name)}_frame_out.sv"] = emit_frame_out(design, fpga, fpga.sends)
+    files[f"{identifier(fpga.name)}.sv"] = _top(design, fpga)
+    return files
+
+
+def ports(design: Design, fpga: FpgaDesign) -> list[tuple[str, str, int]]:
+    """Ports of the FPGA's top as (direction, name, bits), without clock and reset."""
+    found: list[tuple[str, str, int]] = []
+    if fpga.receives is not None or fpga.sends is not None:
+        found.append(("input", "bc0_i", 1))
+    if fpga.index == 0:
+        found.append(("input", "valid_i", 1))
+        for node in design.graph.inputs:
+            width = wire_format(node.type, fpga.signals[0].layout.parallel(node.type.size)).width
+            found.append(("input", f"{identifier(node.name)}_i", width))
+    if fpga.receives is not None:
+        found.append(("input", "lane_i", 68 * fpga.receives.lanes))
+        found.append(("input", "clear_i", 1))
+        found += [("output", "aligned_o", 1), ("output", "crc_errors_o", 16), ("output", "alignment_losses_o", 16)]
+    if fpga.sends is not None:
+        found.append(("output", "lane_o", 68 * fpga.sends.lanes))
+    if fpga is design.fpgas[-1]:
+        found += [("output", "valid_o", 1), ("output", "error_o", 1)]
+        for output in design.outputs:
+            found.append(("output", f"{identifier(output.name)}_o", signal_width(design, fpga, output.signal)))
+    return found
+
+
+def port_lines(found: list[tuple[str, str, int]]) -> list[str]:
+    """Return ANSI port declarations, clock and reset first."""
+    lines = ["  input  wire clk_i,", "  input  wire rst_i,  // synchronous, active high"]
+    for direction, name, width in found:
+        vector = f"[{width - 1}:0] " if width > 1 else ""
+        lines.append(f"  {'input  wire' if direction == 'input' else 'output logic'} {vector}{name},")
+    lines[-1] = lines[-1].rstrip(",")
+    return lines
+
+
+def _top(design: Design, fpga: FpgaDesign) -> str:
+    name = identifier(fpga.name)
+    last = event_cycles(fpga, design)
+    contract = [
+        f"{fpga.name}: FPGA {fpga.index + 1} of {len(design.fpgas)}; II {design.ii_cycles}; local cycle 0 is system "
+        f"cycle {fpga.offset_cycles}.",
+        *_promises(design, fpga),
+    ]
+    body: list[str] = []
+    body += _links_in(design, fpga)
+    body += [
+        "  // The event line: event_at[n] is high in local cycle n of an event.",
+        f"  logic [{last}:1] event_q;",
+        f"  wire  [{last}:0] event_at = {{event_q, event_start}};",
+        "  always_ff @(posedge clk_i) begin",
+        f"    event_q <= rst_i ? {last}'d0 : event_at[{last - 1}:0];",
+        "  end",
+        "",
+    ]
+    if fpga.index == 0:
+        for node in design.graph.inputs:
+            for signal in fpga.signals:
+                if signal.value == node.name and signal.first_cycle == 0:
+                    body.append(f"  assign s_{signal.name} = {identifier(node.name)}_i;")
+        body.append("")
+    for kernel in fpga.kernels:
+        body += _instance(fpga, kernel)
+    body += _links_out(design, fpga)
+    body += _outputs(design, fpga)
+    declared = [f"  wire [{signal_width(design, fpga, s.name) - 1}:0] s_{s.name};" for s in fpga.signals]
+    parameter = f" #(\n  parameter int OrbitCycles = {orbit_cycles(design.system.clock_mhz)}\n)" if _linked(fpga) else ""
+    unused = [line for line in _unused(design, fpga, last)]
+    text = [
+        f"module {name}{parameter} (",
+        *port_lines(ports(design, fpga)),
+        ");",
+        "",
+        "  // Signals: the value, and when its first beat is there.",
+        *declared,
+        "",
+        *body,
+        *unused,
+        "endmodule",
+    ]
+    return comment(contract) + "`default_nettype none\n\n" + "\n".join(text) + "\n\n`default_nettype wire\n"
+
+
+def _linked(fpga: FpgaDesign) -> bool:
+    return fpga.receives is not None or fpga.sends is not None
+
+
+def _promises(design: Design, fpga: FpgaDesign) -> list[str]:
+    lines = []
+    if fpga.sends is not None:
+        lines.append(f"Sends {fpga.sends.words} words on {fpga.sends.lanes} lanes, word 0 in local cycle {fpga.sends.send_cycle}.")
+    if fpga is design.fpgas[-1]:
+        for output in design.outputs:
+            signal = fpga.signal[output.signal]
+            lines.append(f"{output.name}: {signal.layout.describe()} from local cycle {signal.first_cycle}.")
+    return lines
+
+
+def _instance(fpga: FpgaDesign, kernel: KernelInstance) -> list[str]:
+    lines = [
+        f"  // {kernel.name}: cycle {kernel.start_cycle}, latency {kernel.latency_cycles}.",
+        f"  {module_name(fpga, kernel)} u_{identifier(kernel.name)} (",
+        "    .clk_i,",
+        "    .rst_i,",
+        f"    .start_i(event_at[{kernel.start_cycle}]),",
+    ]
+    lines += [f"    .x{k}_i(s_{name})," for k, name in enumerate(kernel.inputs)]
+    return [*lines, f"    .y_o(s_{kernel.output})", "  );", ""]
+
+
+def _links_in(design: Design, fpga: FpgaDesign) -> list[str]:
+    lines: list[str] = []
+    if _linked(fpga):
+        lines += [
+            "  wire orbit_zero;",
+            "  mnn_link_orbit #(",
+            "    .OrbitCycles(OrbitCycles)",
+            "  ) u_orbit (",
+            "    .clk_i,",
+            "    .rst_i,",
+            "    .bc0_i,",
+            "    .synced_o(),",
+            "    .zero_o(orbit_zero),",
+            "    .cycle_o()",
+            "  );",
+            "",
+        ]
+    frame = fpga.receives
+    if frame is None:
+        return [*lines, "  wire event_start = valid_i;", ""]
+    link = design.system.links[frame.link]
+    lines += [
+        "  wire event_start, flag_valid, flag;",
+        f"  wire [{64 * frame.lanes - 1}:0] word_in;",
+        "  mnn_link_rx #(",
+        f"    .FrameWords({frame.words}),",
+        f"    .Lanes({frame.lanes}),",
+        f"    .EventCycles({design.ii_cycles}),",
+        "    .OrbitCycles(OrbitCycles),",
+        f"    .ReleaseCycle({frame.latency_cycles} % OrbitCycles),",
+        f"    .BufferWords({buffer_words(link)}),",
+        f"    .SpreadCycles({spread_cycles(link)})",
+        "  ) u_link_rx (",
+        "    .clk_i,",
+        "    .rst_i,",
+        "    .orbit_zero_i(orbit_zero),",
+        "    .lane_i,",
+        "    .start_o(event_start),",
+        "    .word_o(word_in),",
+        "    .done_o(flag_valid),",
+        "    .error_o(flag),",
+        "    .aligned_o,",
+        "    .clear_i,",
+        "    .crc_errors_o,",
+        "    .alignment_losses_o",
+        "  );",
+        "",
+        "  // The error flag of the event, and where it stands later.",
+        f"  logic [{_flag_cycles(design, fpga)}:1] flag_q;",
+        f"  wire  [{_flag_cycles(design, fpga)}:0] flag_at = {{flag_q, flag_valid && flag}};",
+        "  always_ff @(posedge clk_i) begin",
+        f"    flag_q <= rst_i ? {_flag_cycles(design, fpga)}'d0 : flag_at[{_flag_cycles(design, fpga) - 1}:0];",
+        "  end",
+        "",
+    ]
+    taps = frame_in_taps(fpga, frame)
+    lines += [f"  {identifier(fpga.name)}_frame_in u_frame_in (", "    .clk_i,", "    .rst_i,"]
+    lines += [f"    .at_i({{{', '.join(f'event_at[{t}]' for t in reversed(taps))}}}),", "    .word_i(word_in),"]
+    lines += [f"    .s_{field.target}_o(s_{field.target})," for field in frame.fields]
+    lines[-1] = lines[-1].rstrip(",")
+    return [*lines, "  );", ""]
+
+
+def _flag_known(frame: Frame) -> int:
+    """Local cycle in which the received event's error flag is there."""
+    return frame.words + FLAG_CYCLES
+
+
+def _flag_needed(design: Design, fpga: FpgaDesign) -> int:
+    """Local cycle in which the flag must be there again: with the last word sent, or with the first output beat."""
+    if fpga.sends is not None:
+        return fpga.sends.send_cycle + fpga.sends.words - 1
+    return min(fpga.signal[output.signal].first_cycle for output in design.outputs)
+
+
+def _flag_cycles(design: Design, fpga: FpgaDesign) -> int:
+    assert fpga.receives is not None
+    return max(1, _flag_needed(design, fpga) - _flag_known(fpga.receives))
+
+
+def _flag(design: Design, fpga: FpgaDesign) -> str:
+    if fpga.receives is None:
+        return "1'b0"
+    return f"flag_at[{_flag_needed(design, fpga) - _flag_known(fpga.receives)}]"
+
+
+def _links_out(design: Design, fpga: FpgaDesign) -> list[str]:
+    frame = fpga.sends
+    if frame is None:
+        return []
+    taps = frame_out_taps(fpga, frame)
+    lines = [
+        f"  wire [{64 * frame.lanes - 1}:0] word_out;",
+        f"  {identifier(fpga.name)}_frame_out u_frame_out (",
+        "    .clk_i,",
+        "    .rst_i,",
+        f"    .at_i({{{', '.join(f'event_at[{t}]' for t in reversed(taps))}}}),",
+    ]
+    lines += [f"    .s_{field.source}_i(s_{field.source})," for field in frame.fields]
+    lines += [
+        "    .word_o(word_out)",
+        "  );",
+        "",
+        "  mnn_link_tx #(",
+        f"    .FrameWords({frame.words}),",
+        f"    .Lanes({frame.lanes})",
+        "  ) u_link_tx (",
+        "    .clk_i,",
+        "    .rst_i,",
+        "    .orbit_zero_i(orbit_zero),",
+        f"    .start_i(event_at[{frame.send_cycle}]),",
+        f"    .error_i({_flag(design, fpga)}),",
+        "    .word_i(word_out),",
+        "    .lane_o",
+        "  );",
+        "",
+    ]
+    return lines
+
+
+def _outputs(design: Design, fpga: FpgaDesign) -> list[str]:
+    if fpga is not design.fpgas[-1]:
+        return []
+    first = min(fpga.signal[output.signal].first_cycle for output in design.outputs)
+    lines = [
+        "  // Results: valid_o marks the first beat of the earliest one, error_o an event damaged on a link.",
+        f"  assign valid_o = event_at[{first}];",
+        f"  assign error_o = {_flag(design, fpga)};",
+    ]
+    lines += [f"  assign {identifier(o.name)}_o = s_{o.signal};" for o in design.outputs]
+    return [*lines, ""]
+
+
+def _unused(design: Design, fpga: FpgaDesign, last: int) -> list[str]:
+    """Collect nets that nothing reads, for the linter."""
+    read = {name for kernel in fpga.kernels for name in kernel.inputs}
+    read |= {field.source for field in (fpga.sends.fields if fpga.sends else ())}
+    if fpga is design.fpgas[-1]:
+        read |= {output.signal for output in design.outputs}
+    idle = [f"s_{signal.name}" for signal in fpga.signals if signal.name not in read]
+    idle.append("event_at")
+    if fpga.receives is not None:
+        idle.append("flag_at")
+    del last
+    return ["  logic unused_nets;", f"  assign unused_nets = ^{{{', '.join(idle)}}};", ""]
