@@ -1,0 +1,52 @@
+"""What a rung of the verification found."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Status(enum.Enum):
+    """Outcome of a rung. A rung whose tool is missing is not run, never passed."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    NOT_RUN = "not_run"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """One rung's outcome: how many events and bits were compared, how many bits differ, and when answers came.
+
+    `first` names the first difference (op, layer, event, element, both integers), or says why a rung was not run.
+    Timed rungs give the promised cycle and the earliest and latest observed one.
+    """
+
+    rung: int
+    name: str
+    status: Status
+    events: int = 0
+    bits: int = 0
+    mismatches: int = 0
+    cycles_promised: int | None = None
+    cycles_observed_min: int | None = None
+    cycles_observed_max: int | None = None
+    first: str = ""
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the form written to manifest.json; timing keys only where the rung is timed."""
+        record: dict[str, object] = {
+            "rung": self.rung,
+            "name": self.name,
+            "status": self.status.value,
+            "events": self.events,
+            "bits": self.bits,
+            "mismatches": self.mismatches,
+        }
+        if self.cycles_promised is not None:
+            record["cycles_promised"] = self.cycles_promised
+            record["cycles_observed_min"] = self.cycles_observed_min
+            record["cycles_observed_max"] = self.cycles_observed_max
+        if self.first:
+            record["first"] = self.first
+        return record
