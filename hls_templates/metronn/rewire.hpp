@@ -7,6 +7,7 @@
 //   load      y[k] = the stored constant k
 //
 // A configuration has n (elements of the result); rewire also reads index(k), align x_shift(k).
+// rewire takes the sizes of the sources as template arguments and the result first.
 #ifndef METRONN_REWIRE_HPP
 #define METRONN_REWIRE_HPP
 
@@ -15,26 +16,27 @@
 
 namespace metronn {
 
-// Element k of the sources laid end to end.
-template <typename out_t, typename first_t, int n_first>
-inline out_t element_of(int k, const first_t (&first)[n_first]) {
+// Element k of the sources laid end to end; the source `first` has `size` elements.
+template <typename out_t, int size, typename first_t>
+inline out_t element_of(int k, const first_t first[]) {
 #pragma HLS INLINE
   return out_t(first[k]);
 }
 
-template <typename out_t, typename first_t, int n_first, typename... rest_t>
-inline out_t element_of(int k, const first_t (&first)[n_first], const rest_t &...rest) {
+template <typename out_t, int size, int next_size, int... sizes, typename first_t, typename... rest_t>
+inline out_t element_of(int k, const first_t first[], const rest_t *...rest) {
 #pragma HLS INLINE
-  return k < n_first ? out_t(first[k]) : element_of<out_t>(k - n_first, rest...);
+  return k < size ? out_t(first[k]) : element_of<out_t, next_size, sizes...>(k - size, rest...);
 }
 
-template <typename cfg, typename out_t, typename... source_t>
-void rewire(out_t (&y)[cfg::n], const source_t &...sources) {
+template <typename cfg, int... sizes, typename out_t, typename... source_t>
+void rewire(out_t y[cfg::n], const source_t *...sources) {
 #pragma HLS PIPELINE II = 1
+  static_assert(sizeof...(sizes) == sizeof...(source_t), "rewire: each source needs its size");
 Elements:
   for (int k = 0; k < cfg::n; k++) {
 #pragma HLS UNROLL
-    y[k] = cfg::index(k) < 0 ? out_t(0) : element_of<out_t>(cfg::index(k), sources...);
+    y[k] = cfg::index(k) < 0 ? out_t(0) : element_of<out_t, sizes...>(cfg::index(k), sources...);
   }
 }
 

@@ -75,7 +75,11 @@ def kernel_of(graph: Graph, node: Node, name: str, directive: HlsDirective | Non
                 stored=[stored_array(f"{name}_values", op.values.ints())],
             )  # fmt: skip
         case Rewire():
-            kernel = Kernel("rewire", "rewire", sources=op.xs, result_first=True, members=_count(node))
+            sizes = "".join(f", {graph.type_of(x).size}" for x in op.xs)
+            kernel = Kernel(
+                "rewire", "rewire", sources=op.xs, result_first=True, members=_count(node),
+                template=f"<{name}_cfg{sizes}>",
+            )  # fmt: skip
             _index_function(kernel, name, "index", op.index.ints())
             return kernel
         case Linear():

@@ -104,11 +104,7 @@ class HlsSimulation:
         else:
             source = folder
             write_files(project, folder)
-        interface = source / "interface.json"
-        if not interface.is_file():
-            raise ModelError(f"HLS simulation: {source} has no interface.json; it is not an emitted HLS project")
-        described = json.loads(interface.read_text(encoding="utf-8"))
-        top = str(described["top"])
+        top = str(_interface(source)["top"])
         library = folder / f"lib{top}.so"
         run_compiler(
             [
@@ -117,9 +113,18 @@ class HlsSimulation:
             ],
             f"HLS project {top}",
         )  # fmt: skip
+        return HlsSimulation.load(source, library)
+
+    @staticmethod
+    def load(source: Path, library: Path) -> HlsSimulation:
+        """Describe a library that is already compiled from the project in folder `source`.
+
+        Raises ModelError when the folder has no interface.json.
+        """
+        described = _interface(source)
         return HlsSimulation(
             library=library,
-            top=top,
+            top=str(described["top"]),
             inputs=tuple(_port(entry) for entry in described["inputs"]),
             outputs=tuple(_port(entry) for entry in described["outputs"]),
         )
@@ -171,6 +176,14 @@ class HlsSimulation:
             low = (wide >> (WORD_BITS * word)) & (2**WORD_BITS - 1)
             words[:, :, word] = low.astype(np.uint64).astype(np.int64)
         return words.reshape(len(codes), -1)
+
+
+def _interface(source: Path) -> dict[str, Any]:
+    interface = source / "interface.json"
+    if not interface.is_file():
+        raise ModelError(f"HLS simulation: {source} has no interface.json; it is not an emitted HLS project")
+    described: dict[str, Any] = json.loads(interface.read_text(encoding="utf-8"))
+    return described
 
 
 def _port(entry: Mapping[str, Any]) -> HlsPort:

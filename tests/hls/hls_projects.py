@@ -1,0 +1,110 @@
+"""Projects for the HLS tests: from a graph to its files, and many graphs compiled in one run."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+
+from metronn.emit.hls import HlsDirective, HlsProject, emit_hls
+from metronn.emulate.numpy import emulate
+from metronn.ir.arrays import Array, IntArray
+from metronn.ir.graph import Graph, GraphBuilder
+from metronn.ir.ops import Constant, Extremum, Input, Linear, Overflow, Requantize, Rounding
+from metronn.ir.text import graph_hash, to_text
+from metronn.ir.types import Range
+from metronn.verify.hls import HlsSimulation, compile_flags, run_compiler, write_files
+
+LIBRARY = ("activation", "bridge", "constant", "dense", "elementwise", "reduce", "requantize", "rewire", "table")
+
+
+def project_of(graph: Graph, name: str, directives: dict[str, HlsDirective] | None = None) -> HlsProject:
+    """A project for one of two FPGAs."""
+    return HlsProject(
+        name=name,
+        fpga=0,
+        fpga_count=2,
+        part="xcvu13p-flga2577-2-e",
+        clock_period_ns=1000 / 360,
+        ii_cycles=9,
+        latency_cycles=60,
+        graph_hash=graph_hash(graph),
+        tool_version="0.0.0",
+        directives=directives or {},
+    )
+
+
+def random_directives(graph: Graph, seed: int) -> dict[str, HlsDirective]:
+    """Fold most of the linear ops, some unevenly."""
+    rng = random.Random(seed)
+    found = {}
+    for node in graph.nodes:
+        if isinstance(node.op, Linear) and rng.random() < 0.8:
+            kernel = rng.choice(("matvec_fold_outputs", "matvec_fold_inputs", "matvec_adders"))
+            found[node.name] = HlsDirective(
+                kernel=kernel, start_cycle=3, latency_cycles=9, parallel=rng.randint(1, 5)
+            )
+    return found
+
+
+def two_layers() -> tuple[Graph, dict[str, HlsDirective]]:
+    """A network of two layers with the ops of the demo, folded both ways."""
+    rng = np.random.default_rng(5)
+    builder = GraphBuilder()
+    x = builder.add(Input(shape=(6,), range=Range.fixed(8, 4)), "hits")
+    hidden = builder.add(
+        Linear(
+            x=x,
+            weight=IntArray.of(rng.integers(-8, 8, (6, 4))),
+            bias=IntArray.of(rng.integers(-90, 90, 4)),
+            weight_frac=3,
+        ),
+        "dense_1.acc",
+        "dense_1",
+    )
+    zero = builder.add(Constant(values=IntArray.of([0])), "dense_1.zero", "dense_1")
+    rectified = builder.add(Extremum(x=hidden, y=zero), "dense_1.relu", "dense_1")
+    narrow = builder.add(
+        Requantize(x=rectified, out=Range(0, 255, 4), rounding=Rounding.RND, overflow=Overflow.SAT), "dense_1.out", "dense_1"
+    )
+    last = builder.add(
+        Linear(
+            x=narrow, weight=IntArray.of(rng.integers(-8, 8, (4, 3))), bias=IntArray.of([1, -20, 300]), weight_frac=3
+        ),
+        "dense_2.acc",
+        "dense_2",
+    )
+    builder.output("pt", last)
+    directives = {
+        hidden: HlsDirective(kernel="matvec_fold_outputs", start_cycle=1, latency_cycles=6, parallel=2),
+        last: HlsDirective(kernel="matvec_fold_inputs", start_cycle=9, latency_cycles=8, parallel=2),
+    }
+    return builder.build(), directives
+
+
+def build_together(graphs: list[Graph], folder: Path, optimize: str = "-O0") -> list[HlsSimulation]:
+    """Compile the projects of many graphs in one translation unit, each in a namespace of its own."""
+    unit = "".join(f'#include "metronn/{stem}.hpp"\n' for stem in LIBRARY)
+    for number, graph in enumerate(graphs):
+        name = f"g{number}"
+        write_files(emit_hls(graph, project_of(graph, name, random_directives(graph, number))), folder / name)
+        unit += f'namespace space_{name} {{\n#include "{name}/{name}.cpp"\n#include "{name}/bridge.cpp"\n}}\n'
+    write_files({"all.cpp": unit}, folder)
+    library = folder / "liball.so"
+    headers = Path(__file__).resolve().parents[2] / "hls_templates"
+    run_compiler(
+        [*compile_flags(folder, headers), optimize, "-shared", "-fPIC", str(folder / "all.cpp"), "-o", str(library)],
+        f"{len(graphs)} graphs together",
+    )
+    return [HlsSimulation.load(folder / f"g{number}", library) for number in range(len(graphs))]
+
+
+def assert_equal(simulation: HlsSimulation, graph: Graph, codes: dict[str, Array]) -> None:
+    """The compiled HLS gives the codes of the NumPy emulator."""
+    expected = emulate(graph, codes)
+    found = simulation.run(codes, threads=1)
+    assert list(found) == list(expected)
+    for name, array in expected.items():
+        # a constant has one event in NumPy, as many as the inputs have in C++
+        assert (found[name] == np.broadcast_to(array, found[name].shape)).all(), f"{name} of\n{to_text(graph)}"
