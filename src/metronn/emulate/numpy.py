@@ -180,11 +180,11 @@ def _rewire(op: Rewire, xs: list[Array], out: TensorType) -> Array:
 
 
 def linear_reach(op: Linear, x: TensorType) -> int:
-    """Bound on the magnitude of every product, partial sum and result of the op, in any order of summation."""
+    """Bound on every operand, product, partial sum and result of the op, in any order of summation."""
     lo, hi = aligned_bounds(x, x.range.max_frac)
-    biggest = max(abs(int(lo.min())), abs(int(hi.max())))
+    biggest = max(1, abs(int(lo.min())), abs(int(hi.max())))
     columns = np.abs(op.weight.array.astype(object)).sum(axis=0)
-    return biggest * int(max(columns, default=0)) + max(abs(v) for v in op.bias.bounds())
+    return biggest * int(max(1, *columns)) + max(abs(v) for v in op.bias.bounds())
 
 
 def _linear(op: Linear, x: Array, x_type: TensorType, out: TensorType) -> Array:

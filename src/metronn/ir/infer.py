@@ -105,9 +105,9 @@ def _infer_linear(op: Linear, x: TensorType) -> TensorType:
     if op.bias.shape != (op.weight.shape[1],):
         raise TypeRuleError(f"linear: bias has shape {op.bias.shape}, allowed is ({op.weight.shape[1]},)")
     lo, hi = aligned_bounds(x, x.range.max_frac)
-    biggest = max(abs(int(v)) for v in (lo.min(), hi.max()))
+    biggest = max(1, *(abs(int(v)) for v in (lo.min(), hi.max())))
     weight = op.weight.array
-    reach = biggest * max((abs(v) for v in op.weight.bounds()), default=0) * op.weight.shape[0]
+    reach = biggest * max(1, *(abs(v) for v in op.weight.bounds())) * op.weight.shape[0]
     reach += max(abs(v) for v in op.bias.bounds())
     limit = (-reach, reach)
     wide = as_dtype_for(weight, *limit)

@@ -85,8 +85,7 @@ def _evaluate(node: RealNode, values: Mapping[str, Floats], inputs: Mapping[str,
             return np.maximum(x, y) if op.kind is ExtremumKind.MAX else np.minimum(x, y)
         case RealReduce():
             axes = tuple(axis + 1 for axis in op.axes)
-            reduce = {ReduceKind.SUM: np.sum, ReduceKind.MAX: np.max, ReduceKind.MIN: np.min}[op.kind]
-            return np.asarray(reduce(values[op.x], axis=axes))
+            return _reduce(op.kind, values[op.x], axes)
         case RealFunction():
             return apply_function(op.kind, values[op.x])
         case RealSoftmax():
@@ -95,6 +94,18 @@ def _evaluate(node: RealNode, values: Mapping[str, Floats], inputs: Mapping[str,
             return np.asarray(shifted / shifted.sum(axis=op.axis + 1, keepdims=True))
         case _:
             assert_never(op)
+
+
+def _reduce(kind: ReduceKind, x: Floats, axes: tuple[int, ...]) -> Floats:
+    match kind:
+        case ReduceKind.SUM:
+            return np.asarray(x.sum(axis=axes))
+        case ReduceKind.MAX:
+            return np.asarray(x.max(axis=axes))
+        case ReduceKind.MIN:
+            return np.asarray(x.min(axis=axes))
+        case _:
+            assert_never(kind)
 
 
 def _pair(x: Floats, y: Floats) -> tuple[Floats, Floats]:

@@ -98,11 +98,12 @@ def feedback_order(gram: Floats) -> tuple[Array, Floats]:
     Source: E. Frantar et al., GPTQ, arXiv:2210.17323, algorithm 1.
     """
     power = np.diag(gram)
-    order = np.argsort(-power, kind="stable")
+    order: Array = np.argsort(-power, kind="stable")
     damping = DAMPING * float(power.mean()) or 1.0
     damped = gram[np.ix_(order, order)] + damping * np.eye(len(gram))
     inverse = np.linalg.inv(damped)
-    return order, np.linalg.cholesky((inverse + inverse.T) / 2).T
+    spread: Floats = np.linalg.cholesky((inverse + inverse.T) / 2).T.astype(np.float64)
+    return order, spread
 
 
 def fed_forward(weight: Floats, order: Array, spread: Floats, frac: int, bits: int) -> Array:
@@ -180,11 +181,12 @@ def choose_range(
             return Range.fixed(bits, first, signed=signed)
         case Calibration.PERCENTILE:
             reach = float(np.percentile(np.abs(values), percentile))
-            best = covering_frac(-reach if signed else 0.0, reach, bits, signed=signed) if reach > 0 else first
-            return Range.fixed(bits, max(first, best), signed=signed)
+            within = covering_frac(-reach if signed else 0.0, reach, bits, signed=signed) if reach > 0 else first
+            return Range.fixed(bits, max(first, within), signed=signed)
         case Calibration.MSE:
-            errors = [(squared_error(values, f, bits, signed=signed), f) for f in range(first, first + CLIPPED_BITS + 1)]
-            return Range.fixed(bits, min(errors)[1], signed=signed)
+            tried = range(first, first + CLIPPED_BITS + 1)
+            best = min(tried, key=lambda f: squared_error(values, f, bits, signed=signed))
+            return Range.fixed(bits, best, signed=signed)
 
 
 def squared_error(values: Floats, frac: int, bits: int, *, signed: bool) -> float:
