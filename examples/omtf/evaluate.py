@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
-import network
 import numpy as np
+
+import network
 import physics
 from generate import Spectrum, generate, network_input
 
@@ -107,7 +108,8 @@ def draw(answers: dict[str, Answers], momentum: np.ndarray, path: Path) -> None:
     left.set(xscale="log", xlabel="true pT (GeV)", ylabel="efficiency", ylim=(0, 1.02), title="estimated pT ≥ 20 GeV")
     middle.set(xscale="log", xlabel="true pT (GeV)", ylabel="half width of central 68 % of ln(pT / true pT)")
     middle.set(ylim=(0, None), title="momentum resolution")
-    right.set(xscale="log", yscale="log", xlabel="true pT (GeV)", ylabel="share accepted")
+    right.set(xscale="log", xlabel="true pT (GeV)", ylabel="share accepted", ylim=(1e-4, 1.0))
+    right.set_yscale("log", nonpositive="clip")
     right.set(title=f"muons below 20 GeV, cuts at {100 * common:.1f} % efficiency above")
     for panel in (left, middle, right):
         ticks = [t for t in (1, 2, 5, 10, 20, 50, 100) if panel is not right or t <= 20]

@@ -18,6 +18,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 from layers import (
     AZIMUTH_BIN,
     AZIMUTH_PRIOR_BIN,
@@ -171,7 +172,8 @@ def penalty(p: Params) -> jax.Array:
     def rough(table: jax.Array, axis: int, order: int) -> jax.Array:
         return jnp.sum(jnp.diff(table, n=order, axis=axis) ** 2)
 
-    total = 1.0 * rough(p["efficiency"], 2, 1) + 0.3 * rough(p["efficiency"], 0, 1) + 0.01 * jnp.sum(p["efficiency"] ** 2)
+    total = 1.0 * rough(p["efficiency"], 2, 1) + 0.3 * rough(p["efficiency"], 0, 1)
+    total += 0.01 * jnp.sum(p["efficiency"] ** 2)
     total += 0.3 * rough(p["bend"], 2, 2) + 0.1 * rough(p["bend"], 0, 1) + 1e3 * jnp.sum(p["bend"][:, :, 0] ** 2)
     total += 1.0 * rough(p["weight"], 1, 1) + 0.5 * rough(p["single"], 1, 1) + 0.05 * jnp.sum(p["single"] ** 2)
     total += 2.0 * rough(p["azimuth"], 1, 1) + 0.05 * jnp.sum(p["azimuth"] ** 2)
@@ -258,7 +260,7 @@ def main() -> int:
     here = Path(__file__).resolve().parent
     default = here.parents[2] / "shared" / "models" / "omtf" / "omtf_cms_simulation.npz"
     parser.add_argument("--cms", type=Path, default=default, help="the CMS sample (npz)")
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--batch", type=int, default=1024)
     parser.add_argument("-o", "--output", type=Path, default=here / "tables.json")
     options = parser.parse_args()

@@ -13,16 +13,17 @@ Physics, in the order in which an event is made:
    a table of 12 knots per slice and layer. The bending-angle layers measure the local direction, which is also
    proportional to charge / pT and decreases towards the outer stations.
 3. Multiple scattering: three independent kicks per muon, normally distributed with a width proportional to 1/pT, move
-   all later layers together (one lever arm per kick, slice and layer); a further independent part per layer. A share of the muons scatters harder, all widths times one factor.
-4. Resolution: normally distributed per layer (DT and CSC below 1 unit, RPC about 2 units), then rounding to whole units;
-   RPC hits sit on the raster of their strips, 7/3 units.
+   the layers together (one lever arm per kick, slice and layer); a further independent part per layer. A share of the
+   muons scatters harder: all their widths are larger by one factor.
+4. Resolution: normally distributed per layer, then rounding to whole units; RPC hits sit on the raster of their
+   strips, 7/3 units.
 5. Chambers: each station fires with an efficiency per slice and 1/pT, unless the azimuth falls into a gap between two
    chambers or outside the processor's window. Muons below 3 GeV rarely reach the muon system.
 6. Background: some muons leave a single hit, or none; some first hits are noise elsewhere in the window; some stations
    report a second hit (a neighbouring RPC cluster, the ambiguity of two CSC half strips, or noise).
 
 All numbers are in `tables.json`, which `fit.py` derives from the CMS simulation; this module needs nothing else.
-The random numbers come from PCG64 alone: 53-bit uniform numbers, sums of twelve of them for normal numbers, and
+The random numbers come from PCG64 alone: uniform numbers, sums of twelve of them for normal numbers, and
 additions, multiplications and rounding after that, so that equal seeds give equal events on every machine.
 """
 
@@ -35,6 +36,7 @@ from enum import Enum
 from pathlib import Path
 
 import numpy as np
+
 from layers import (
     AZIMUTH_BIN,
     AZIMUTH_PRIOR_BIN,
@@ -90,11 +92,11 @@ def load_tables() -> dict[str, np.ndarray]:
 
 
 def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Standard normal numbers as the sum of twelve uniform ones: no logarithm, hence no dependence on libm."""
-    total = rng.random(shape)
-    for _ in range(11):
-        total += rng.random(shape)
-    return total - 6.0
+    """Standard normal numbers as sums of twelve uniform 16-bit ones: no logarithm, hence no dependence on libm."""
+    total = np.zeros(shape, dtype=np.int32)
+    for _ in range(12):
+        total += rng.integers(0, 1 << 16, shape, dtype=np.uint16)
+    return (total - 6 * ((1 << 16) - 1)) / float(1 << 16)
 
 
 def draw_momentum(rng: np.random.Generator, n: int, spectrum: Spectrum) -> np.ndarray:
@@ -173,7 +175,8 @@ def _chunk(rng: np.random.Generator, n: int, spectrum: Spectrum, t: dict[str, np
     anywhere = np.floor(first_unit + rng.random((n, len(stations))) * (last_unit - first_unit + 1))
     noisy = rng.random((n, len(stations))) < t["noise"]
 
-    # Muons that leave one hit only (the sample holds no others without hits than its share of empty windows): the station from its own table, the azimuth from its active range.
+    # Muons that leave one hit only: the station from its own table, the azimuth from its active range. So do those
+    # that missed every chamber by chance, as the sample holds no other muon without hits than its share of empty ones.
     alone = choose(rng, _interpolate(t["single"], low, fraction))
     lonely = lonely | ~fired.any(axis=1)
     only = np.arange(len(stations)) == alone[:, None]

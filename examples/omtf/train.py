@@ -16,42 +16,100 @@ from pathlib import Path
 
 import keras
 import numpy as np
+
 from generate import Spectrum, generate, network_input
 from layers import BEND_LAYERS, BEND_ZERO, STATIONS
-from physics import FIRST_BIN_ABOVE, N_BINS, metric, pt_bin, pt_estimate, resolution
+from physics import N_BINS, THRESHOLD_GEV, metric, pt_bin, pt_estimate, resolution
 
 HIDDEN_LAYERS = 10
 UNITS = 128
 INPUTS = 36
 SEEDED_LAYERS = 2
+KERNEL_LIMITS = (16.0, 4.0)
+ACTIVATION_LIMIT = 32.0
 SEEDED_PAIRS = 45
 REACH = 64.0
 PRESENT = 128.0
 SMEARING_BINS = 0.7
 
 
-def build() -> keras.Model:
-    """The network before training; input `hits`, output `pt_bins`."""
+def rounded(values: keras.KerasTensor, step: float, limit: float) -> keras.KerasTensor:
+    """Multiples of `step` within +-`limit`; the gradient passes as if nothing had happened."""
+    grid = keras.ops.clip(keras.ops.round(values / step) * step, -limit, limit)
+    return values + keras.ops.stop_gradient(grid - values)
+
+
+class RoundedDense(keras.layers.Dense):
+    """A dense layer whose kernel is rounded to 8 bits while training; a plain one is saved in its place."""
+
+    def __init__(self, units: int, *, limit: float, **options: object) -> None:
+        """`limit`: a power of two above every weight, so that the step is limit / 128."""
+        super().__init__(units, **options)
+        self.step, self.largest = limit / 128.0, limit * 127.0 / 128.0
+
+    def call(self, inputs: keras.KerasTensor, training: bool | None = None) -> keras.KerasTensor:
+        """The product with the rounded kernel."""
+        return keras.ops.matmul(inputs, rounded(self.kernel, self.step, self.largest)) + self.bias
+
+
+class Rounding(keras.layers.Layer):
+    """Round to multiples of a step, as an activation of `bits` bits does."""
+
+    def __init__(self, limit: float, bits: int) -> None:
+        """`limit`: the power of two that bounds the values; the step is limit / 2^bits."""
+        super().__init__()
+        self.step, self.largest = limit / 2.0**bits, limit
+
+    def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
+        """The rounded values."""
+        return rounded(inputs, self.step, self.largest)
+
+
+def build(*, activation_bits: int | None) -> keras.Model:
+    """The network before training; input `hits`, output `pt_bins`.
+
+    For training, the kernels of the first two layers are rounded to 8 bits and the output of the first to
+    `activation_bits`, as firmware will. There a sum of large azimuths must cancel to a unit, so these weights have to be
+    exact on a coarse grid; the layers after them need no such care. The saved network is built with None: no rounding.
+    """
     inputs = keras.Input((INPUTS,), name="hits")
     x = inputs
     for i in range(1, HIDDEN_LAYERS + 1):
-        normalized = i > SEEDED_LAYERS
-        x = keras.layers.Dense(UNITS, kernel_initializer="he_normal", use_bias=not normalized, name=f"dense{i}")(x)
-        if normalized:
+        seeded = i <= SEEDED_LAYERS
+        if seeded and activation_bits is not None:
+            x = RoundedDense(UNITS, limit=KERNEL_LIMITS[i - 1], kernel_initializer="he_normal", name=f"dense{i}")(x)
+        else:
+            x = keras.layers.Dense(UNITS, kernel_initializer="he_normal", use_bias=seeded, name=f"dense{i}")(x)
+        if not seeded:
             x = keras.layers.BatchNormalization(name=f"norm{i}", momentum=0.97)(x)
         x = keras.layers.ReLU(name=f"relu{i}")(x)
+        if i == 1 and activation_bits is not None:
+            x = Rounding(ACTIVATION_LIMIT, activation_bits)(x)
     outputs = keras.layers.Dense(N_BINS, name="pt_bins")(x)
     return keras.Model(inputs, outputs, name="omtf")
+
+
+def save(model: keras.Model, path: Path) -> None:
+    """Write the plain network with the rounded kernels, without the optimizer's state."""
+    plain = build(activation_bits=None)
+    plain.set_weights(model.get_weights())
+    for i, limit in enumerate(KERNEL_LIMITS, start=1):
+        layer = plain.get_layer(f"dense{i}")
+        kernel, bias = layer.get_weights()
+        kernel = np.clip(np.round(kernel * (128.0 / limit)), -127, 127) * np.float32(limit / 128.0)
+        layer.set_weights([kernel, bias])
+    plain.save(path)
 
 
 def seed_first_layers(model: keras.Model, hits: np.ndarray) -> None:
     """Start the first two layers from differences of azimuths, which random weights are slow to find.
 
-    The momentum is in differences of a few units between azimuths of hundreds of units, and a missing hit is 0. For each
-    of the pairs of stations that fire together most often in `hits` int16 [n, 18, 2], layer 1 gets the difference, shifted
-    to be positive within `REACH` units, and the excess of that over twice the reach; layer 2 subtracts them, which limits
-    the difference to its reach whatever is missing. In the same way a station's azimuth is cut at `PRESENT` units (no
-    station is read out below), which leaves whether it fired. The remaining units start at random. Training then moves all of them.
+    The momentum is in differences of a few units between azimuths of hundreds of units, and a missing hit is 0. For
+    each of the pairs of stations that fire together most often in `hits` int16 [n, 18, 2], layer 1 gets the difference,
+    shifted to be positive within `REACH` units, and the excess of that over twice the reach; layer 2 subtracts them,
+    which limits the difference to its reach whatever is missing. In the same way a station's azimuth is cut at
+    `PRESENT` units (no station is read out below), which leaves whether it fired. The remaining units start at random.
+    Training then moves all of them.
     """
     dense1, dense2 = model.get_layer("dense1"), model.get_layer("dense2")
     (kernel1, bias1), (kernel2, bias2) = dense1.get_weights(), dense2.get_weights()
@@ -59,7 +117,7 @@ def seed_first_layers(model: keras.Model, hits: np.ndarray) -> None:
     together = np.triu(fired.T @ fired, 1)
     pairs = np.argsort(-together, axis=None, kind="stable")[:SEEDED_PAIRS]
     unit, target = 0, 0
-    gain1, gain2 = 16.0, 4.0
+    gain1, gain2 = 15.5, 3.5
     kernel2[: 2 * SEEDED_PAIRS + 2 * len(STATIONS) + len(BEND_LAYERS)] *= 0.1
 
     def limited(columns: dict[int, float], shift: float, top: float, gain: float) -> None:
@@ -129,19 +187,24 @@ def main() -> int:
     """Train and save."""
     parser = argparse.ArgumentParser(description="Train the overlap muon network on generated muons.")
     here = Path(__file__).resolve().parent
-    parser.add_argument("--events", type=int, default=2_000_000)
-    parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--batch", type=int, default=4096)
-    parser.add_argument("--rate", type=float, default=4e-3)
+    parser.add_argument("--events", type=int, default=1_500_000)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=2048)
+    parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--activation-bits", type=int, default=12, help="of the first layer's output")
+    parser.add_argument("--start", type=Path, help="continue from this network instead of from the start")
     parser.add_argument("-o", "--output", type=Path, default=here / "omtf.keras")
     options = parser.parse_args()
     keras.utils.set_random_seed(options.seed)
     events = generate(options.events, seed=options.seed, spectrum=Spectrum.FLAT)
     data = Muons(events.hits.reshape(len(events.hits), INPUTS), pt_bin(events.momentum), options.batch)
-    test = generate(100_000, seed=options.seed + 1000)
-    model = build()
-    seed_first_layers(model, events.hits[:100_000])
+    test = generate(40_000, seed=options.seed + 1000)
+    model = build(activation_bits=options.activation_bits)
+    if options.start is None:
+        seed_first_layers(model, events.hits[:100_000])
+    else:
+        model.set_weights(keras.models.load_model(options.start).get_weights())
     steps = len(data) * options.epochs
     schedule = keras.optimizers.schedules.CosineDecay(
         options.rate / 20, steps, alpha=1e-3, warmup_target=options.rate, warmup_steps=min(300, steps // 10)
@@ -154,15 +217,14 @@ def main() -> int:
     start = time.monotonic()
 
     def report(epoch: int, logs: dict[str, float]) -> None:
-        if epoch % 2 == 1 or epoch == options.epochs - 1:
-            answers = np.asarray(model.predict(network_input(test.hits), batch_size=20_000, verbose=0))
-            middle, width = resolution(pt_estimate(answers), test.momentum)
-            accuracy = np.mean((answers.argmax(axis=1) >= FIRST_BIN_ABOVE) == (test.momentum >= 20.0))
-            sys.stderr.write(
-                f"epoch {epoch + 1} loss {logs['loss']:.4f} area {metric(answers, test.momentum):.4f} "
-                f"accuracy {accuracy:.4f} log pT {middle:+.3f} +- {width:.3f} {time.monotonic() - start:.0f} s\n"
-            )
-            model.save(options.output, include_optimizer=False)
+        answers = np.asarray(model.predict(network_input(test.hits), batch_size=20_000, verbose=0))
+        middle, width = resolution(pt_estimate(answers), test.momentum)
+        accuracy = np.mean((pt_estimate(answers) >= THRESHOLD_GEV) == (test.momentum >= THRESHOLD_GEV))
+        sys.stderr.write(
+            f"epoch {epoch + 1} loss {logs['loss']:.4f} area {metric(answers, test.momentum):.4f} "
+            f"accuracy {accuracy:.4f} log pT {middle:+.3f} +- {width:.3f} {time.monotonic() - start:.0f} s\n"
+        )
+        save(model, options.output)
 
     model.fit(
         data,
@@ -170,7 +232,6 @@ def main() -> int:
         verbose=0,
         callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=report)],
     )
-    model.save(options.output, include_optimizer=False)
     return 0
 
 
