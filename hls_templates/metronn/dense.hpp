@@ -8,7 +8,8 @@
 //
 // A configuration has
 //   rows, n_in, n_out     the shape: x is [rows][n_in], y is [rows][n_out], both flat
-//   parallel, beats       outputs (or inputs) per cycle and the cycles that makes; only the folded forms read them
+//   parallel, beats       outputs (or inputs) per cycle, and the cycles that makes
+//   latency_cycles        the longest that the whole call may take; this and the line above only in the folded forms
 //   weight_t, acc_t       hold every weight; hold every partial sum, in any order of summation, so nothing wraps
 // All inputs have the same number of fraction bits; align (rewire.hpp) makes it so where they do not.
 #ifndef METRONN_DENSE_HPP
@@ -46,6 +47,7 @@ Rows:
 template <typename cfg, typename in_t, typename weight_t, typename bias_t, typename out_t>
 void dense_fold_outputs(const in_t x[cfg::rows * cfg::n_in], const weight_t weight[cfg::n_out][cfg::n_in],
                         const bias_t bias[cfg::n_out], out_t y[cfg::rows * cfg::n_out]) {
+#pragma HLS LATENCY max = cfg::latency_cycles
   static_assert(cfg::rows > 0 && cfg::n_in > 0 && cfg::n_out > 0, "dense_fold_outputs: empty shape");
   static_assert(cfg::parallel > 0 && cfg::beats * cfg::parallel >= cfg::rows * cfg::n_out &&
                     (cfg::beats - 1) * cfg::parallel < cfg::rows * cfg::n_out,
@@ -82,6 +84,7 @@ Beats:
 template <typename cfg, typename in_t, typename weight_t, typename bias_t, typename out_t>
 void dense_fold_inputs(const in_t x[cfg::rows * cfg::n_in], const weight_t weight[cfg::n_out][cfg::n_in],
                        const bias_t bias[cfg::n_out], out_t y[cfg::rows * cfg::n_out]) {
+#pragma HLS LATENCY max = cfg::latency_cycles
   static_assert(cfg::rows > 0 && cfg::n_in > 0 && cfg::n_out > 0, "dense_fold_inputs: empty shape");
   static_assert(cfg::parallel > 0 && cfg::beats * cfg::parallel >= cfg::n_in &&
                     (cfg::beats - 1) * cfg::parallel < cfg::n_in,

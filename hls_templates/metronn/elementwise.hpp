@@ -17,7 +17,7 @@ namespace metronn {
 
 template <typename cfg, typename x_t, typename y_t, typename out_t>
 void add(const x_t x[], const y_t y[], out_t sum[cfg::n]) {
-#pragma HLS PIPELINE II = 1
+#pragma HLS INLINE
   static_assert(cfg::n > 0, "add: empty shape");
 Elements:
   for (int k = 0; k < cfg::n; k++) {
@@ -30,7 +30,7 @@ Elements:
 
 template <typename cfg, typename x_t, typename y_t, typename out_t>
 void subtract(const x_t x[], const y_t y[], out_t difference[cfg::n]) {
-#pragma HLS PIPELINE II = 1
+#pragma HLS INLINE
   static_assert(cfg::n > 0, "subtract: empty shape");
 Elements:
   for (int k = 0; k < cfg::n; k++) {
@@ -43,7 +43,7 @@ Elements:
 
 template <typename cfg, typename x_t, typename y_t, typename out_t>
 void multiply(const x_t x[], const y_t y[], out_t product[cfg::n]) {
-#pragma HLS PIPELINE II = 1
+#pragma HLS INLINE
   static_assert(cfg::n > 0, "multiply: empty shape");
 Elements:
   for (int k = 0; k < cfg::n; k++) {
@@ -54,7 +54,7 @@ Elements:
 
 template <typename cfg, typename x_t, typename y_t, typename out_t>
 void maximum(const x_t x[], const y_t y[], out_t larger[cfg::n]) {
-#pragma HLS PIPELINE II = 1
+#pragma HLS INLINE
   static_assert(cfg::n > 0, "maximum: empty shape");
 Elements:
   for (int k = 0; k < cfg::n; k++) {
@@ -67,7 +67,7 @@ Elements:
 
 template <typename cfg, typename x_t, typename y_t, typename out_t>
 void minimum(const x_t x[], const y_t y[], out_t smaller[cfg::n]) {
-#pragma HLS PIPELINE II = 1
+#pragma HLS INLINE
   static_assert(cfg::n > 0, "minimum: empty shape");
 Elements:
   for (int k = 0; k < cfg::n; k++) {

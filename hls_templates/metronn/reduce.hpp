@@ -22,7 +22,7 @@ inline typename cfg::acc_t reduce_term(const in_t x[], int k) {
 
 template <typename cfg, typename in_t, typename out_t>
 void reduce_sum(const in_t x[cfg::n_out * cfg::n_terms], out_t y[cfg::n_out]) {
-#pragma HLS PIPELINE II = 1
+#pragma HLS INLINE
   static_assert(cfg::n_out > 0 && cfg::n_terms > 0, "reduce_sum: empty shape");
 Results:
   for (int o = 0; o < cfg::n_out; o++) {
@@ -39,7 +39,7 @@ Results:
 
 template <typename cfg, typename in_t, typename out_t>
 void reduce_max(const in_t x[cfg::n_out * cfg::n_terms], out_t y[cfg::n_out]) {
-#pragma HLS PIPELINE II = 1
+#pragma HLS INLINE
   static_assert(cfg::n_out > 0 && cfg::n_terms > 0, "reduce_max: empty shape");
 Results:
   for (int o = 0; o < cfg::n_out; o++) {
@@ -57,7 +57,7 @@ Results:
 
 template <typename cfg, typename in_t, typename out_t>
 void reduce_min(const in_t x[cfg::n_out * cfg::n_terms], out_t y[cfg::n_out]) {
-#pragma HLS PIPELINE II = 1
+#pragma HLS INLINE
   static_assert(cfg::n_out > 0 && cfg::n_terms > 0, "reduce_min: empty shape");
 Results:
   for (int o = 0; o < cfg::n_out; o++) {

@@ -31,7 +31,7 @@ inline out_t element_of(int k, const first_t first[], const rest_t *...rest) {
 
 template <typename cfg, int... sizes, typename out_t, typename... source_t>
 void rewire(out_t y[cfg::n], const source_t *...sources) {
-#pragma HLS PIPELINE II = 1
+#pragma HLS INLINE
   static_assert(sizeof...(sizes) == sizeof...(source_t), "rewire: each source needs its size");
 Elements:
   for (int k = 0; k < cfg::n; k++) {

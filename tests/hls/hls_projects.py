@@ -20,7 +20,7 @@ LIBRARY = ("activation", "bridge", "constant", "dense", "elementwise", "reduce",
 
 
 def project_of(graph: Graph, name: str, directives: dict[str, HlsDirective] | None = None) -> HlsProject:
-    """A project for one of two FPGAs."""
+    """Return a project for one of two FPGAs."""
     return HlsProject(
         name=name,
         fpga=0,
@@ -49,7 +49,7 @@ def random_directives(graph: Graph, seed: int) -> dict[str, HlsDirective]:
 
 
 def two_layers() -> tuple[Graph, dict[str, HlsDirective]]:
-    """A network of two layers with the ops of the demo, folded both ways."""
+    """Return a network of two layers with the ops of the demo, folded both ways."""
     rng = np.random.default_rng(5)
     builder = GraphBuilder()
     x = builder.add(Input(shape=(6,), range=Range.fixed(8, 4)), "hits")
@@ -66,7 +66,9 @@ def two_layers() -> tuple[Graph, dict[str, HlsDirective]]:
     zero = builder.add(Constant(values=IntArray.of([0])), "dense_1.zero", "dense_1")
     rectified = builder.add(Extremum(x=hidden, y=zero), "dense_1.relu", "dense_1")
     narrow = builder.add(
-        Requantize(x=rectified, out=Range(0, 255, 4), rounding=Rounding.RND, overflow=Overflow.SAT), "dense_1.out", "dense_1"
+        Requantize(x=rectified, out=Range(0, 255, 4), rounding=Rounding.RND, overflow=Overflow.SAT),
+        "dense_1.out",
+        "dense_1",
     )
     last = builder.add(
         Linear(
@@ -101,7 +103,7 @@ def build_together(graphs: list[Graph], folder: Path, optimize: str = "-O0") -> 
 
 
 def assert_equal(simulation: HlsSimulation, graph: Graph, codes: dict[str, Array]) -> None:
-    """The compiled HLS gives the codes of the NumPy emulator."""
+    """Check that the compiled HLS gives the codes of the NumPy emulator."""
     expected = emulate(graph, codes)
     found = simulation.run(codes, threads=1)
     assert list(found) == list(expected)

@@ -13,8 +13,7 @@
     if (!(condition)) return __LINE__; \
   } while (false)
 
-using metronn::sint;
-using metronn::uint;
+using metronn::sint;  // uint would meet the one of the C library
 
 // ---- dense: three forms, every number of lanes, several rows -----------------------------------------------------
 
@@ -136,7 +135,7 @@ struct relu_cfg {
 
 extern "C" int case_elementwise() {
   const sint<8> x[6] = {-128, 127, -1, 0, 1, 50};
-  const uint<8> y[2] = {255, 3};
+  const metronn::uint<8> y[2] = {255, 3};
   sint<17> z[6];
   metronn::add<pair_cfg>(x, y, z);
   CHECK(z[0] == 127 && z[1] == 637 && z[2] == 254 && z[3] == 6 && z[4] == 4 && z[5] == 56);
@@ -148,7 +147,7 @@ extern "C" int case_elementwise() {
   CHECK(z[0] == 255 && z[1] == 510 && z[2] == 255 && z[3] == 6 && z[4] == 3 && z[5] == 50);
   metronn::minimum<pair_cfg>(x, y, z);
   CHECK(z[0] == -128 && z[1] == 127 && z[2] == -1 && z[3] == 0 && z[4] == 1 && z[5] == 6);
-  uint<8> r[6];
+  metronn::uint<8> r[6];
   metronn::relu<relu_cfg>(x, r);
   CHECK(r[0] == 0 && r[1] == 254 && r[2] == 0 && r[3] == 0 && r[4] == 2 && r[5] == 100);
   return 0;
@@ -170,7 +169,7 @@ constexpr std::int16_t stored[3] = {-300, 0, 300};
 
 extern "C" int case_wires() {
   const sint<4> a[3] = {-8, 7, 1};
-  const uint<4> b[1] = {15};
+  const metronn::uint<4> b[1] = {15};
   const sint<9> c[2] = {-256, 255};
   sint<9> y[5];
   metronn::rewire<rewire_cfg, 3, 1, 2>(y, a, b, c);
@@ -226,10 +225,10 @@ int round_trip(const T &value) {
 extern "C" int case_words() {
   int line = 0;
   for (int k = 0; k < 130 && line == 0; k++) line = round_trip<sint<130>, 130, true>(sint<130>(-3) << k);
-  for (int k = 0; k < 64 && line == 0; k++) line = round_trip<uint<64>, 64, false>(uint<64>(3) << k);
-  for (int k = 0; k < 63 && line == 0; k++) line = round_trip<uint<63>, 63, false>(uint<63>(3) << k);
+  for (int k = 0; k < 64 && line == 0; k++) line = round_trip<metronn::uint<64>, 64, false>(metronn::uint<64>(3) << k);
+  for (int k = 0; k < 63 && line == 0; k++) line = round_trip<metronn::uint<63>, 63, false>(metronn::uint<63>(3) << k);
   for (int k = 0; k < 64 && line == 0; k++) line = round_trip<sint<64>, 64, true>(sint<64>(-3) << k);
-  if (line == 0) line = round_trip<uint<1>, 1, false>(uint<1>(1));
+  if (line == 0) line = round_trip<metronn::uint<1>, 1, false>(metronn::uint<1>(1));
   if (line == 0) line = round_trip<sint<1>, 1, true>(sint<1>(-1));
   if (line != 0) return line;
   const metronn::limbs<1> minus_two = {{0xfffffffffffffffeu}};

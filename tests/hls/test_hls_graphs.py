@@ -22,7 +22,8 @@ from metronn.verify.hls import HlsSimulation
 def test_network_equals_numpy(tmp_path: Path) -> None:
     """A small folded network, with events spread over threads."""
     graph, directives = two_layers()
-    simulation = HlsSimulation.build(emit_hls(graph, project_of(graph, "muon_fpga0", directives)), tmp_path, optimize="-O0")
+    project = emit_hls(graph, project_of(graph, "muon_fpga0", directives))
+    simulation = HlsSimulation.build(project, tmp_path, optimize="-O0")
     codes = random_codes(graph, 700, 1)
     assert_equal(simulation, graph, codes)
     alone, spread = simulation.run(codes, threads=1), simulation.run(codes, threads=3)
@@ -49,7 +50,8 @@ def test_requantize_all_modes(tmp_path: Path) -> None:
             builder = GraphBuilder()
             x = builder.add(Input(shape=(6,), range=Range(-128, 127, (4, 5, 6, 1, 0, 12))), "x")
             out = Range(-3 if overflow is Overflow.SAT_SYM else -4, 3, 2)
-            builder.output("narrow", builder.add(Requantize(x=x, out=out, rounding=rounding, overflow=overflow), "narrow"))
+            narrow = Requantize(x=x, out=out, rounding=rounding, overflow=overflow)
+            builder.output("narrow", builder.add(narrow, "narrow"))
             wide = builder.add(Linear(x=x, weight=IntArray.of(np.eye(6, dtype=np.int64) * 3 * 2**55),
                                       bias=IntArray.of([2**60] * 6), weight_frac=50), "wide")  # fmt: skip
             high = Range(-(2**30) + (overflow is Overflow.SAT_SYM), 2**30 - 1, 9)

@@ -29,7 +29,7 @@ def test_header_compiles_alone(tmp_path: Path, header: str, standard: str) -> No
 
 @pytest.mark.parametrize("header", HEADERS)
 def test_header_form(header: str) -> None:
-    """A header says what it is first, has a guard of its own name, and labels every loop that it unrolls or pipelines."""
+    """A header says what it is first, has a guard of its own name, and labels every loop that has a pragma."""
     text = (template_directory() / "metronn" / header).read_text(encoding="utf-8")
     assert text.startswith("// ")
     macro = f"METRONN_{Path(header).stem.upper()}_HPP"
@@ -43,7 +43,7 @@ def test_header_form(header: str) -> None:
 
 @pytest.fixture(scope="module")
 def library_cases(hls_compiler: None, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """The cases of library_cases.cpp, compiled once."""
+    """Compile the cases of library_cases.cpp once."""
     library = tmp_path_factory.mktemp("library") / "cases.so"
     run_compiler(
         [*compile_flags(template_directory()), "-O0", "-shared", "-fPIC", str(CASES), "-o", str(library)], CASES.name

@@ -11,32 +11,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import assert_never
 
-from metronn.emit.hls_files import Port, bridge, build_tcl, interface_json, makefile, testbench
-from metronn.emit.hls_names import Names, identifier
-from metronn.emit.hls_ops import HlsDirective, Kernel, kernel_of
+from metronn.emit.hls_files import bridge, build_tcl, interface_json, makefile, testbench
+from metronn.emit.hls_layout import Layout, lay_out
+from metronn.emit.hls_names import identifier
+from metronn.emit.hls_ops import HlsDirective, Kernel
+from metronn.emit.hls_top import signature, top_source
 from metronn.emit.hls_values import integer_type, type_comment
 from metronn.errors import ModelError, ToolError
 from metronn.ir.graph import Graph, Node
-from metronn.ir.ops import (
-    Add,
-    Constant,
-    Extremum,
-    Input,
-    Linear,
-    Lookup,
-    Multiply,
-    Reduce,
-    Requantize,
-    Rewire,
-)
 from metronn.ir.types import TensorType
 
 __all__ = ["HlsDirective", "HlsProject", "emit_hls", "template_directory"]
-
-FOLDED = frozenset({"matvec_fold_outputs", "matvec_fold_inputs"})
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HlsProject:
@@ -91,18 +77,6 @@ def template_directory() -> Path:
     raise ToolError("the HLS library hls_templates is neither in the installed metronn nor in a checkout; reinstall it")
 
 
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """The graph as the top sees it: which values are made, how each is called, and which ports there are."""
-
-    names: Names
-    kernels: Mapping[str, Kernel | None]
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
-    direct: frozenset[str]
-    dataflow: bool
-
-
 def emit_hls(graph: Graph, project: HlsProject) -> dict[str, str | bytes]:
     """Return the files of one FPGA's HLS project: content by path, relative to the project's folder.
 
@@ -112,11 +86,16 @@ def emit_hls(graph: Graph, project: HlsProject) -> dict[str, str | bytes]:
     unknown = sorted(set(project.directives) - set(graph.by_name))
     if unknown:
         raise ModelError(f"HLS project {project.name}: directives for {', '.join(unknown)}, which the graph has not")
-    layout = _layout(graph, project)
+    if not graph.outputs:
+        raise ModelError(f"HLS project {project.name}: the graph has no output; declare one")
+    reserved = [project.name, f"{project.name}_run"]
+    layout = lay_out(graph, reserved, project.directives)
     header = "".join(f"// {line}\n" for line in project.header)
     files: dict[str, str | bytes] = {
         f"{project.name}.hpp": header + _top_header(project, layout),
-        f"{project.name}.cpp": header + _top_source(graph, project, layout),
+        f"{project.name}.cpp": header + top_source(
+            graph, project.name, layout, project.directives, project.ii_cycles, project.latency_cycles
+        ),
         "types.hpp": header + _types(graph, project, layout),
         "config.hpp": header + _configs(graph, project, layout),
         "bridge.cpp": header + bridge(project.name, layout.inputs, layout.outputs),
@@ -127,10 +106,10 @@ def emit_hls(graph: Graph, project: HlsProject) -> dict[str, str | bytes]:
         "Makefile": "".join(f"# {line}\n" for line in project.header) + makefile(project.name),
     }
     for value, kernel in layout.kernels.items():
-        if kernel is not None and kernel.stored:
+        if kernel.stored:
             name = layout.names[value]
             files[f"weights/{name}.hpp"] = header + _weights(project, graph.by_name[value], name, kernel)
-    files.update(_library({kernel.header for kernel in layout.kernels.values() if kernel is not None}))
+    files.update(_library({kernel.header for kernel in layout.kernels.values()}))
     return dict(sorted(files.items()))
 
 
@@ -149,86 +128,39 @@ def _library(used: set[str]) -> dict[str, str | bytes]:
     return files
 
 
-def _layout(graph: Graph, project: HlsProject) -> _Layout:
-    """Decide which values are made, what they are called, and which are written straight to a port."""
-    if not graph.outputs:
-        raise ModelError(f"HLS project {project.name}: the graph has no output; declare one")
-    names = Names([project.name, f"{project.name}_run", "metronn"])
-    shown = [output.value for output in graph.outputs]
-    direct = {}
-    for output in graph.outputs:
-        key = f"out:{output.name}"
-        port = names.claim(key, output.name)
-        node = graph.by_name[output.value]
-        if not isinstance(node.op, Input) and not graph.uses[output.value] and shown.count(output.value) == 1:
-            direct[output.value] = port
-            names.alias(output.value, port)
-    for node in graph.nodes:
-        names.claim(node.name, node.name)
-    kernels: dict[str, Kernel | None] = {}
-    needed = set(shown)
-    for node in reversed(graph.nodes):
-        if node.name in needed or isinstance(node.op, Input):
-            kernel = kernel_of(graph, node, names[node.name], project.directives.get(node.name))
-            kernels[node.name] = kernel
-            needed.update(kernel.sources if kernel is not None else ())
-    kernels = dict(reversed(kernels.items()))
-    return _Layout(
-        names=names,
-        kernels=kernels,
-        inputs=tuple(Port(names[n.name], n.name, n.type) for n in graph.inputs),
-        outputs=tuple(Port(names[f"out:{o.name}"], o.name, graph.type_of(o.value)) for o in graph.outputs),
-        direct=frozenset(direct),
-        dataflow=any(d.kernel in FOLDED for d in project.directives.values()),
-    )
-
-
 def _guard(project: HlsProject, stem: str, body: str) -> str:
     macro = f"{project.name}_{stem}_HPP".upper()
     return f"#ifndef {macro}\n#define {macro}\n\n{body}\n#endif\n"
 
 
-def _signature(project: HlsProject, layout: _Layout) -> str:
-    """Return the top's signature, one port per line when they do not fit one."""
-    parts = [f"const {p.type_name} {p.name}[{p.type.size}]" for p in layout.inputs]
-    parts += [f"{p.type_name} {p.name}[{p.type.size}]" for p in layout.outputs]
-    line = f"void {project.name}({', '.join(parts)})"
-    if len(line) <= 108:
-        return line
-    return f"void {project.name}(\n    " + ",\n    ".join(parts) + ")"
+def _top_header(project: HlsProject, layout: Layout) -> str:
+    return _guard(project, "top", f'#include "types.hpp"\n\n{signature(project.name, layout)};\n')
 
 
-def _top_header(project: HlsProject, layout: _Layout) -> str:
-    return _guard(project, "top", f'#include "types.hpp"\n\n{_signature(project, layout)};\n')
-
-
-def _types(graph: Graph, project: HlsProject, layout: _Layout) -> str:
+def _types(graph: Graph, project: HlsProject, layout: Layout) -> str:
     """One type per value: integers of exactly the bits that the ranges ask for."""
-    lines: dict[str, str] = {}
+    lines = [_type_line(port.name, port.type, port.key) for port in layout.inputs]
     for value, kernel in layout.kernels.items():
-        node = graph.by_name[value]
-        if kernel is not None and kernel.aligned_type:
-            aligned = f"{layout.names[value]}_aligned"
-            lines[aligned] = f"typedef {kernel.aligned_type} {aligned}_t;  // input of {layout.names[value]}, one step for all\n"
-        lines[layout.names[value]] = _type_line(layout.names[value], node.type, node.source)
-    for port in layout.outputs:
-        lines.setdefault(port.name, _type_line(port.name, port.type, port.key))
+        node, name = graph.by_name[value], layout.names[value]
+        if kernel.aligned_type:
+            lines.append(f"typedef {kernel.aligned_type} {name}_aligned_t;  // what {name} reads, one step for all\n")
+        if value not in layout.direct:
+            lines.append(_type_line(name, node.type, node.source))
+    lines += [_type_line(port.name, port.type, port.key) for port in layout.outputs]
     body = '#include "metronn/platform.hpp"\n\n'
     body += "// Values are integer codes; a code times the step is the real number.\n"
-    return _guard(project, "types", body + "".join(lines.values()))
+    return _guard(project, "types", body + "".join(lines))
 
 
 def _type_line(name: str, t: TensorType, where: str) -> str:
     return f"typedef {integer_type(t.range.lowest, t.range.highest, where)} {name}_t;  // {type_comment(t)}\n"
 
 
-def _configs(graph: Graph, project: HlsProject, layout: _Layout) -> str:
+def _configs(graph: Graph, project: HlsProject, layout: Layout) -> str:
     """One configuration struct per call; what the members mean is said in the library's headers."""
     structs, headers = [], {"constant"}
     includes = []
     for value, kernel in layout.kernels.items():
-        if kernel is None:
-            continue
         name = layout.names[value]
         headers.add(kernel.header)
         if kernel.stored:
@@ -245,142 +177,3 @@ def _weights(project: HlsProject, node: Node, name: str, kernel: Kernel) -> str:
     return f"// Constants of {node.source}.\n" + _guard(project, f"weights_{name}", body + "\n".join(kernel.stored))
 
 
-def _describe(graph: Graph, node: Node) -> str:
-    """Say what the call does, for the comment above it."""
-    shapes = {"x".join(str(n) for n in t.shape) or "scalar" for t in (node.type,)}
-    out = shapes.pop()
-    op = node.op
-    match op:
-        case Linear():
-            before = "x".join(str(n) for n in graph.type_of(op.x).shape)
-            zeros = int((op.weight.array == 0).sum())
-            return f"linear {before} -> {out}" + (f", {zeros} of {op.weight.array.size} weights are 0" if zeros else "")
-        case Requantize():
-            formats = f"{graph.type_of(op.x).range.describe()} -> {op.out.describe()}"
-            return f"requantize {formats}, {op.rounding.value}, {op.overflow.value}"
-        case Lookup():
-            return f"table of {op.table.shape[0]} entries for {out}"
-        case Reduce():
-            before = "x".join(str(n) for n in graph.type_of(op.x).shape)
-            return f"{op.kind.value} over axes {', '.join(str(a) for a in op.axes)}, {before} -> {out}"
-        case Add():
-            return f"{'subtract' if op.subtract else 'add'}, {out}"
-        case Multiply():
-            return f"multiply, {out}"
-        case Extremum():
-            return f"{op.kind.value}, {out}"
-        case Rewire():
-            return f"wires only, {out}"
-        case Constant():
-            return f"constant, {out}"
-        case Input():
-            return f"input, {out}"
-        case _:
-            assert_never(op)
-
-
-def _pragma_ports(layout: _Layout) -> list[str]:
-    lines = []
-    for port, mode in [*((p, "ap_none") for p in layout.inputs), *((p, "ap_vld") for p in layout.outputs)]:
-        lines.append(f"#pragma HLS ARRAY_RESHAPE variable = {port.name} type = complete")
-        lines.append(f"#pragma HLS INTERFACE mode = {mode} port = {port.name}")
-    return lines
-
-
-def _top_source(graph: Graph, project: HlsProject, layout: _Layout) -> str:
-    """Return the function itself: ports, then one call per node in order."""
-    lines = [f'#include "{project.name}.hpp"', "", '#include "config.hpp"', ""]
-    lines += [f"{_signature(project, layout)} {{", *_pragma_ports(layout)]
-    if layout.dataflow:
-        lines.append("#pragma HLS DATAFLOW")
-    else:
-        lines.append(f"#pragma HLS PIPELINE II = {project.ii_cycles}")
-    lines.append(f"#pragma HLS LATENCY max = {project.latency_cycles}")
-    readers = _Readers(graph, layout)
-    for port in layout.inputs:
-        if not readers.counts.get(port.key):
-            lines.append(f"  (void){port.name};  // no op reads it")
-        lines += readers.forks(port.key)
-    for value, kernel in layout.kernels.items():
-        if kernel is None:
-            continue
-        node, name = graph.by_name[value], layout.names[value]
-        directive = project.directives.get(value)
-        lines += ["", f"  // {node.source}: {_describe(graph, node)}{_timing(directive)}"]
-        if value not in layout.direct:
-            lines += _array(name, f"{name}_t", node.type.size)
-        sources = readers.take(kernel.sources)
-        if kernel.aligned_type:
-            (source,) = kernel.sources
-            lines += _array(f"{name}_aligned", f"{name}_aligned_t", graph.type_of(source).size)
-            lines.append(f"  metronn::align<{name}_cfg>({sources[0]}, {name}_aligned);")
-            sources = [f"{name}_aligned"]
-        arguments = [*sources, *kernel.constants]
-        arguments = [name, *arguments] if kernel.result_first else [*arguments, name]
-        template = kernel.template or f"<{name}_cfg>"
-        lines.append(f"  metronn::{kernel.function}{template}({', '.join(arguments)});")
-        lines += readers.forks(value)
-    copies = []
-    for output in graph.outputs:
-        if output.value not in layout.direct:
-            (source,) = readers.take((output.value,))
-            size = graph.type_of(output.value).size
-            copies.append(f"  metronn::copy<{size}>({source}, {layout.names[f'out:{output.name}']});")
-    if copies:
-        lines += ["", "  // outputs that other ops read too", *copies]
-    return "\n".join([*lines, "}"]) + "\n"
-
-
-def _array(name: str, kind: str, size: int) -> list[str]:
-    return [f"  {kind} {name}[{size}];", f"#pragma HLS ARRAY_PARTITION variable = {name} type = complete"]
-
-
-def _timing(directive: HlsDirective | None) -> str:
-    if directive is None:
-        return ""
-    return f"\n  // {directive.kernel}, starts in cycle {directive.start_cycle}, {directive.latency_cycles} cycles"
-
-
-class _Readers:
-    """Which array each reader of a value reads: in a dataflow region each reader has its own copy."""
-
-    def __init__(self, graph: Graph, layout: _Layout) -> None:
-        self._graph = graph
-        self._layout = layout
-        self.counts: dict[str, int] = {}
-        for kernel in layout.kernels.values():
-            for source in dict.fromkeys(kernel.sources if kernel is not None else ()):
-                self.counts[source] = self.counts.get(source, 0) + 1
-        for output in graph.outputs:
-            if output.value not in layout.direct:
-                self.counts[output.value] = self.counts.get(output.value, 0) + 1
-        self._free: dict[str, list[str]] = {}
-
-    def forks(self, value: str) -> list[str]:
-        """Lines that make a copy for every reader beyond the first."""
-        count, name = self.counts.get(value, 0), self._layout.names[value]
-        if not self._layout.dataflow or count < 2:
-            return []
-        size = self._graph.type_of(value).size
-        lines, rest, copies = [], name, []
-        for number in range(1, count):
-            last = number + 1 == count
-            first = self._layout.names.claim(f"{value}#{number}", f"{name}_reader_{number}")
-            other = self._layout.names.claim(
-                f"{value}#{number + 1 if last else f'rest{number}'}",
-                f"{name}_reader_{number + 1}" if last else f"{name}_rest_{number}",
-            )
-            lines += [*_array(first, f"{name}_t", size), *_array(other, f"{name}_t", size)]
-            lines.append(f"  metronn::fork<{size}>({rest}, {first}, {other});")
-            copies.append(first)
-            rest = other
-        self._free[value] = [*copies, rest]
-        return lines
-
-    def take(self, values: tuple[str, ...]) -> list[str]:
-        """Arrays that the next reader of these values reads."""
-        mine = {
-            value: self._free[value].pop(0) if value in self._free else self._layout.names[value]
-            for value in dict.fromkeys(values)
-        }
-        return [mine[value] for value in values]

@@ -43,6 +43,10 @@ class HlsDirective:
     parallel: int
 
 
+FOLDED = frozenset({"matvec_fold_outputs", "matvec_fold_inputs"})
+"""The kernels that take several cycles per event."""
+
+
 @dataclass(slots=True)
 class Kernel:
     """One call: the library header it needs, its configuration, its constants and its text.
@@ -134,19 +138,28 @@ def _hull(*arrays: Array) -> tuple[int, int]:
     return min(int(a.min()) for a in arrays), max(int(a.max()) for a in arrays)
 
 
+def _folding(directive: HlsDirective | None, outputs: int, inputs: int) -> tuple[str, list[str]]:
+    """Return the library function of a matrix product and the members that say how it is folded."""
+    if directive is None or directive.kernel not in FOLDED:
+        return "dense", []
+    outwards = directive.kernel == "matvec_fold_outputs"
+    total = outputs if outwards else inputs
+    parallel = min(max(1, directive.parallel), total)
+    beats = -(-total // parallel)
+    # the plan counts cycles to the first beat of the result, a call lasts until its last
+    latency_cycles = directive.latency_cycles + (beats - 1 if outwards else 0)
+    return "dense_fold_outputs" if outwards else "dense_fold_inputs", [
+        f"static const int parallel = {parallel};",
+        f"static const int beats = {beats};",
+        f"static const int latency_cycles = {latency_cycles};",
+    ]
+
+
 def _linear(graph: Graph, op: Linear, node: Node, name: str, directive: HlsDirective | None) -> Kernel:
     x = graph.type_of(op.x)
     n_in, n_out = op.weight.shape
     rows = math.prod(x.shape[:-1])
-    folded = directive.kernel if directive is not None else ""
-    match folded:
-        case "matvec_fold_outputs":
-            function, total = "dense_fold_outputs", rows * n_out
-        case "matvec_fold_inputs":
-            function, total = "dense_fold_inputs", n_in
-        case _:
-            function, total = "dense", rows * n_out
-    parallel = total if function == "dense" or directive is None else min(max(1, directive.parallel), total)
+    function, folding = _folding(directive, rows * n_out, n_in)
     lo, hi = aligned_bounds(x, x.range.max_frac)
     weight = op.weight.array.astype(object)
     bias = op.bias.array.astype(object)
@@ -159,8 +172,7 @@ def _linear(graph: Graph, op: Linear, node: Node, name: str, directive: HlsDirec
         f"static const int rows = {rows};",
         f"static const int n_in = {n_in};",
         f"static const int n_out = {n_out};",
-        f"static const int parallel = {parallel};",
-        f"static const int beats = {-(-total // parallel)};",
+        *folding,
         _type_member("weight_t", *op.weight.bounds(), node),
         _type_member("acc_t", *_hull(np.asarray(least), np.asarray(most)), node),
     ]

@@ -34,7 +34,7 @@ def ap_types_directory() -> Path:
     """Return the folder of ap_int.h inside the installed hls4ml. Raises ToolError when there is none."""
     spec = importlib.util.find_spec("hls4ml")
     if spec is None or spec.origin is None:
-        raise ToolError("HLS simulation needs the ap_types headers of hls4ml, which is not installed; pip install hls4ml")
+        raise ToolError("HLS simulation needs the ap_types headers of hls4ml, which is missing; pip install hls4ml")
     folder = Path(spec.origin).parent / "templates" / "vivado" / "ap_types"
     if not (folder / "ap_int.h").is_file():
         raise ToolError("HLS simulation: hls4ml is installed without templates/vivado/ap_types/ap_int.h; reinstall it")

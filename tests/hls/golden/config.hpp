@@ -8,7 +8,7 @@
 #include "metronn/dense.hpp"
 #include "metronn/requantize.hpp"
 #include "weights/dense_1_acc.hpp"
-#include "weights/pt.hpp"
+#include "weights/dense_2_acc.hpp"
 
 // dense_1
 struct dense_1_acc_cfg {
@@ -17,6 +17,7 @@ struct dense_1_acc_cfg {
   static const int n_out = 4;
   static const int parallel = 2;
   static const int beats = 2;
+  static const int latency_cycles = 7;
   typedef metronn::sint<4> weight_t;
   typedef metronn::sint<13> acc_t;
 };
@@ -40,12 +41,13 @@ struct dense_1_out_cfg {
 };
 
 // dense_2
-struct pt_cfg {
+struct dense_2_acc_cfg {
   static const int rows = 1;
   static const int n_in = 4;
   static const int n_out = 3;
   static const int parallel = 2;
   static const int beats = 2;
+  static const int latency_cycles = 8;
   typedef metronn::sint<4> weight_t;
   typedef metronn::sint<13> acc_t;
 };

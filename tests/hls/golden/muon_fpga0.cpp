@@ -4,13 +4,20 @@
 
 #include "config.hpp"
 
+static void dense_1_out_step(const dense_1_acc_t dense_1_acc[4], dense_1_out_t dense_1_out[4]) {
+#pragma HLS PIPELINE II = 1
+  dense_1_relu_t dense_1_relu[4];
+#pragma HLS ARRAY_PARTITION variable = dense_1_relu type = complete
+  metronn::relu<dense_1_relu_cfg>(dense_1_acc, dense_1_relu);
+  metronn::requantize<dense_1_out_cfg>(dense_1_relu, dense_1_out);
+}
+
 void muon_fpga0(const hits_t hits[6], pt_t pt[3]) {
 #pragma HLS ARRAY_RESHAPE variable = hits type = complete
 #pragma HLS INTERFACE mode = ap_none port = hits
 #pragma HLS ARRAY_RESHAPE variable = pt type = complete
 #pragma HLS INTERFACE mode = ap_vld port = pt
 #pragma HLS DATAFLOW
-#pragma HLS LATENCY max = 60
 
   // dense_1: linear 6 -> 4, 1 of 24 weights are 0
   // matvec_fold_outputs, starts in cycle 1, 6 cycles
@@ -19,16 +26,12 @@ void muon_fpga0(const hits_t hits[6], pt_t pt[3]) {
   metronn::dense_fold_outputs<dense_1_acc_cfg>(hits, dense_1_acc_weight, dense_1_acc_bias, dense_1_acc);
 
   // dense_1: max, 4
-  dense_1_relu_t dense_1_relu[4];
-#pragma HLS ARRAY_PARTITION variable = dense_1_relu type = complete
-  metronn::relu<dense_1_relu_cfg>(dense_1_acc, dense_1_relu);
-
-  // dense_1: requantize u12.7 per element -> u8.4, RND, SAT
+  // dense_1: requantize u12.7 -> u8.4, RND, SAT
   dense_1_out_t dense_1_out[4];
 #pragma HLS ARRAY_PARTITION variable = dense_1_out type = complete
-  metronn::requantize<dense_1_out_cfg>(dense_1_relu, dense_1_out);
+  dense_1_out_step(dense_1_acc, dense_1_out);
 
   // dense_2: linear 4 -> 3
   // matvec_fold_inputs, starts in cycle 9, 8 cycles
-  metronn::dense_fold_inputs<pt_cfg>(dense_1_out, pt_weight, pt_bias, pt);
+  metronn::dense_fold_inputs<dense_2_acc_cfg>(dense_1_out, dense_2_acc_weight, dense_2_acc_bias, pt);
 }

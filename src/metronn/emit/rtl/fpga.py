@@ -133,7 +133,6 @@ def _top(design: Design, fpga: FpgaDesign) -> str:
     body += _outputs(design, fpga)
     declared = [f"  wire [{signal_width(design, fpga, s.name) - 1}:0] s_{s.name};" for s in fpga.signals]
     parameter = f" #(\n  parameter int OrbitCycles = {orbit_cycles(design.system.clock_mhz)}\n)" if _linked(fpga) else ""
-    unused = [line for line in _unused(design, fpga, last)]
     text = [
         f"module {name}{parameter} (",
         *port_lines(ports(design, fpga)),
@@ -143,7 +142,7 @@ def _top(design: Design, fpga: FpgaDesign) -> str:
         *declared,
         "",
         *body,
-        *unused,
+        *_unused(design, fpga),
         "endmodule",
     ]
     return comment(contract) + "`default_nettype none\n\n" + "\n".join(text) + "\n\n`default_nettype wire\n"
@@ -180,16 +179,17 @@ def _links_in(design: Design, fpga: FpgaDesign) -> list[str]:
     lines: list[str] = []
     if _linked(fpga):
         lines += [
-            "  wire orbit_zero;",
+            "  wire orbit_zero, orbit_synced;",
+            "  wire [$clog2(OrbitCycles)-1:0] orbit_cycle;",
             "  mnn_link_orbit #(",
             "    .OrbitCycles(OrbitCycles)",
             "  ) u_orbit (",
             "    .clk_i,",
             "    .rst_i,",
             "    .bc0_i,",
-            "    .synced_o(),",
+            "    .synced_o(orbit_synced),",
             "    .zero_o(orbit_zero),",
-            "    .cycle_o()",
+            "    .cycle_o(orbit_cycle)",
             "  );",
             "",
         ]
@@ -309,7 +309,7 @@ def _outputs(design: Design, fpga: FpgaDesign) -> list[str]:
     return [*lines, ""]
 
 
-def _unused(design: Design, fpga: FpgaDesign, last: int) -> list[str]:
+def _unused(design: Design, fpga: FpgaDesign) -> list[str]:
     """Collect nets that nothing reads, for the linter."""
     read = {name for kernel in fpga.kernels for name in kernel.inputs}
     read |= {field.source for field in (fpga.sends.fields if fpga.sends else ())}
@@ -317,7 +317,8 @@ def _unused(design: Design, fpga: FpgaDesign, last: int) -> list[str]:
         read |= {output.signal for output in design.outputs}
     idle = [f"s_{signal.name}" for signal in fpga.signals if signal.name not in read]
     idle.append("event_at")
+    if _linked(fpga):
+        idle += ["orbit_synced", "orbit_cycle"]
     if fpga.receives is not None:
         idle.append("flag_at")
-    del last
     return ["  logic unused_nets;", f"  assign unused_nets = ^{{{', '.join(idle)}}};", ""]

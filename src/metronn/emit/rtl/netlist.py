@@ -38,7 +38,8 @@ def emit_netlist(
         cell = netlist.cells[result]
         value = _read(netlist, result, netlist.stage_count)
         fits = cell.width == out.elements[k].width
-        body.append(f"  assign {out.target(k)} = {value if fits else f'{out.elements[k].width}\'({value})'};")
+        cast = value if fits else f"{out.elements[k].width}'({value})"
+        body.append(f"  assign {out.target(k)} = {cast};")
     texts = [function.text for function in functions.values()]
     idle = ["rst_i", "start_i"]
     if not any(delays):

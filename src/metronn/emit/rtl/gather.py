@@ -1,0 +1,60 @@
+"""Gather in SystemVerilog: early beats in registers, the last one on wires."""
+
+from __future__ import annotations
+
+from metronn.emit.rtl.slots import part, port_vector
+from metronn.emit.rtl.text import module_text
+from metronn.ir.graph import Graph
+from metronn.plan.kernels.gather import kept_bits, latency_cycles
+from metronn.plan.kernels.spec import Gather
+from metronn.plan.layout import wire_format
+from metronn.plan.timing import Timing
+
+
+def emit_gather(spec: Gather, module_name: str, graph: Graph, timing: Timing) -> str:
+    """Return the module of the kernel: ports clk_i, rst_i, start_i, x0_i, y_o; one event per `beat_count` cycles."""
+    tensor, beats = graph.type_of(spec.value), spec.layout.beats
+    wires, out = wire_format(tensor, spec.layout), port_vector("y_o", tensor)
+    kept = kept_bits(spec, graph)
+    body = _phase(len(beats))
+    for beat, width in enumerate(kept):
+        enable = "start_i" if beat == 0 else "phase_q" if len(beats) == 3 else f"phase_q[{beat - 1}]"
+        body += [
+            f"  logic [{width - 1}:0] beat{beat}_q;",
+            f"  always_ff @(posedge clk_i) if ({enable}) beat{beat}_q <= {part('x0_i', wires.width, 0, width)};",
+        ]
+    body.append("")
+    where = {element: (beat, slot) for beat, row in enumerate(beats) for slot, element in enumerate(row)}
+    for element in range(tensor.size):
+        beat, number = where[element]
+        slot, target = wires.slots[number], out.elements[element]
+        source = "x0_i" if beat == len(beats) - 1 else f"beat{beat}_q"
+        bits = part(source, wires.width if source == "x0_i" else kept[beat], slot.offset, slot.width)
+        value = bits if slot.width == target.width else f"{target.width}'({bits})"
+        body.append(f"  assign {out.target(element)} = {value};")
+    idle = ["clk_i", "rst_i", "start_i"] if len(beats) == 1 else ["rst_i"] if len(beats) == 2 else []
+    return module_text(
+        name=module_name,
+        contract=[
+            f"{spec.value}: {spec.layout.describe()} into one.",
+            f"Latency {latency_cycles(spec, graph, timing)} cycles; y_o holds the event in the cycle of its last beat only.",
+        ],
+        ports=[("x0_i", wires.width)],
+        output=("y_o", out.width),
+        body=body,
+        unused=idle,
+    )
+
+
+def _phase(beats: int) -> list[str]:
+    """Write the shift register that follows the phase: bit b is high with beat b + 1."""
+    bits = beats - 2
+    if bits < 1:
+        return []
+    moved = "start_i" if bits == 1 else f"{{phase_q[{bits - 2}:0], start_i}}"
+    zero = f"{bits}'d0"
+    return [
+        f"  logic {f'[{bits - 1}:0] ' if bits > 1 else ''}phase_q;",
+        f"  always_ff @(posedge clk_i) phase_q <= rst_i ? {zero} : {moved};",
+        "",
+    ]
