@@ -110,10 +110,7 @@ class Scheduler:
                     self._place_step(place, step, choices[step.value].spec)
             later = [s for s in steps if choices[s.value].fpga > index]
             if index == count - 1:
-                outputs = tuple(
-                    DesignOutput(name=output.name, signal=self._output_signal(place, output.value, received))
-                    for output in self.graph.outputs
-                )
+                outputs = self._outputs(place, received)
                 finished.append(self._finish(place, received, None))
                 return Design(
                     graph=self.graph,
@@ -195,14 +192,25 @@ class Scheduler:
         self._add(place, f"{output}_delay", spec, (name,), output, signal.first_cycle, cycles)
         return output
 
-    def _output_signal(self, place: _Place, value: str, received: Frame | None) -> str:
-        """Return the signal that leaves as a result; never before the received event's error flag is known."""
-        if self.form is OutputForm.STREAM:
-            name = place.of_value[value][0]
-        else:
-            name = self._in_layout(place, value, Layout.parallel(self.graph.type_of(value).size))
-        flag_cycle = 0 if received is None else received.words + 1
-        return self._delayed(place, name, max(place.signals[name].first_cycle, flag_cycle))
+    def _outputs(self, place: _Place, received: Frame | None) -> tuple[DesignOutput, ...]:
+        """Return the signals that leave as results, never before the received event's error flag is known.
+
+        In the parallel form all results leave in the same cycle.
+        """
+        names = {}
+        for output in self.graph.outputs:
+            if self.form is OutputForm.STREAM:
+                names[output.name] = place.of_value[output.value][0]
+            else:
+                whole = Layout.parallel(self.graph.type_of(output.value).size)
+                names[output.name] = self._in_layout(place, output.value, whole)
+        least = 0 if received is None else received.words + 1
+        if self.form is OutputForm.PARALLEL:
+            least = max([least, *(place.signals[name].first_cycle for name in names.values())])
+        return tuple(
+            DesignOutput(name=output, signal=self._delayed(place, name, max(place.signals[name].first_cycle, least)))
+            for output, name in names.items()
+        )
 
     def _young_enough(self, place: _Place, signal: Signal, plan: FramePlan) -> Signal:
         """Delay a signal whose beats would be sent more than one II after they were there: the next event is then due."""

@@ -1,0 +1,206 @@
+"""The simulation folder: cocotb tests of each FPGA and of the system, their data, and a Makefile that runs them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from metronn.emit.data import data_directory
+from metronn.emit.rtl.fpga import event_cycles, orbit_cycles, ports
+from metronn.emit.rtl.system import latency_bits
+from metronn.emit.rtl.text import identifier
+from metronn.emit.wires import frame_words, hexadecimal_lines, signal_beats
+from metronn.ir.arrays import Array
+from metronn.plan.design import Design, FpgaDesign, Frame, Signal
+from metronn.plan.frames import TRANSMITTER_CYCLES, beat_bits
+from metronn.plan.layout import Layout, wire_format
+
+SIMULATED_ORBIT_CYCLES = 1536
+"""Orbits are this short in simulation, so that markers pass while events do; a parameter of the top modules."""
+
+
+def simulated_orbit(design: Design) -> int:
+    """Orbit length of the simulation: short, but longer than every elastic buffer and never longer than the real one."""
+    longest = max((2 * link.latency_max_cycles for link in design.system.links), default=0)
+    return min(orbit_cycles(design.system.clock_mhz), max(SIMULATED_ORBIT_CYCLES, 2 * longest))
+
+
+def emit_sim(design: Design) -> dict[str, str]:
+    """Return the files of the `sim` folder."""
+    bench = data_directory("firmware") / "sim" / "metronn_bench.py"
+    files = {
+        "metronn_bench.py": Path(bench).read_text(),
+        "design.json": json.dumps(_description(design), indent=1) + "\n",
+        "Makefile": _makefile(design),
+        "lint.vlt": (data_directory("firmware") / "lint.vlt").read_text(),
+    }
+    for fpga in design.fpgas:
+        files[f"test_{identifier(fpga.name)}.py"] = _fpga_test(fpga)
+    files["test_system.py"] = _system_test(design)
+    return files
+
+
+def _fpga_test(fpga: FpgaDesign) -> str:
+    name = identifier(fpga.name)
+    return (
+        f'"""cocotb test of {name}: the value and the cycle of everything it sends or puts out."""\n\n'
+        "import cocotb\nfrom metronn_bench import check_fpga\n\n\n"
+        f"@cocotb.test()\nasync def values_and_cycles(dut):\n"
+        f'    """Back-to-back events and events with gaps."""\n    await check_fpga(dut, "{name}")\n'
+    )
+
+
+def _system_test(design: Design) -> str:
+    text = (
+        '"""cocotb tests of the whole system, links with random latency within their bounds included."""\n\n'
+        "import cocotb\nfrom metronn_bench import "
+        + ("check_damage, check_system" if len(design.fpgas) > 1 else "check_system")
+        + "\n\n\n@cocotb.test()\nasync def values_and_cycles(dut):\n"
+        '    """All events, raw latencies drawn anew at every reset."""\n    await check_system(dut)\n'
+    )
+    if len(design.fpgas) > 1:
+        text += (
+            "\n\n@cocotb.test()\nasync def damage_is_marked(dut):\n"
+            '    """Wrong bits on the links: an answer is marked or right."""\n    await check_damage(dut)\n'
+        )
+    return text
+
+
+def _description(design: Design) -> dict[str, object]:
+    system_ports = ["valid_i", "bc0_i", "clear_i"]
+    system_ports += [f"{identifier(node.name)}_i" for node in design.graph.inputs]
+    links = []
+    for fpga in design.fpgas:
+        if fpga.sends is not None:
+            links.append(_link(design, fpga.sends))
+            system_ports += [f"{port}_{fpga.sends.link}_i" for port in ("slip", "flip", "dead")]
+    last = design.fpgas[-1]
+    return {
+        "ii_cycles": design.ii_cycles,
+        "simulated_orbit_cycles": simulated_orbit(design),
+        "fpgas": [_fpga(design, fpga) for fpga in design.fpgas],
+        "links": links,
+        "system": {
+            "outputs": _outputs(design, last.offset_cycles),
+            "valid_cycle": _valid_cycle(design) + last.offset_cycles,
+            "promised_cycle": design.latency_cycles,
+            "last_cycle": design.latency_cycles,
+            "quiet": system_ports,
+        },
+    }
+
+
+def _link(design: Design, frame: Frame) -> dict[str, object]:
+    link = design.system.links[frame.link]
+    return {
+        "link": frame.link,
+        "lanes": frame.lanes,
+        "words": frame.words,
+        "send_cycle": frame.send_cycle,
+        "latency_cycles": frame.latency_cycles,
+        "raw_min": link.latency_min_cycles,
+        "raw_max": link.latency_max_cycles,
+        "latency_bits": latency_bits(design, frame.link),
+    }
+
+
+def _valid_cycle(design: Design) -> int:
+    last = design.fpgas[-1]
+    return min(last.signal[output.signal].first_cycle for output in design.outputs)
+
+
+def _outputs(design: Design, offset: int) -> list[dict[str, object]]:
+    last = design.fpgas[-1]
+    found = []
+    for output in design.outputs:
+        signal = last.signal[output.signal]
+        wires = wire_format(design.graph.type_of(signal.value), signal.layout)
+        masks = [f"{(1 << beat_bits(wires, len(beat))) - 1:x}" for beat in signal.layout.beats]
+        found.append(
+            {"port": f"{identifier(output.name)}_o", "first_cycle": signal.first_cycle + offset, "masks": masks}
+        )
+    return found
+
+
+def _fpga(design: Design, fpga: FpgaDesign) -> dict[str, object]:
+    is_last = fpga is design.fpgas[-1]
+    promised = 0
+    if fpga.sends is not None:
+        promised = fpga.sends.send_cycle + fpga.sends.words - 1 + TRANSMITTER_CYCLES
+    if is_last:
+        promised = design.latency_cycles - fpga.offset_cycles
+    return {
+        "name": identifier(fpga.name),
+        "inputs": [
+            {"port": port, "width": width}
+            for direction, port, width in ports(design, fpga)
+            if fpga.index == 0 and direction == "input" and port not in ("bc0_i", "valid_i", "clear_i")
+        ],
+        "receives": None if fpga.receives is None else _link(design, fpga.receives),
+        "sends": None if fpga.sends is None else _link(design, fpga.sends),
+        "outputs": _outputs(design, 0) if is_last else [],
+        "valid_cycle": _valid_cycle(design) if is_last else 0,
+        "promised_cycle": promised,
+        "last_cycle": max(promised, event_cycles(fpga, design)),
+        "quiet": [port for direction, port, _ in ports(design, fpga) if direction == "input"],
+    }
+
+
+def _makefile(design: Design) -> str:
+    tops = [identifier(fpga.name) for fpga in design.fpgas]
+    sources = " ".join(f"$(RTL)/{name}/*.sv" for name in tops)
+    targets = "\n".join(
+        f"{top}:\n\t$(MAKE) -f Makefile run TOP={top} TEST=test_{top}\n" for top in [*tops, "system"]
+    )
+    return f"""# Runs the tests of every FPGA and of the system. Needs cocotb 2 and Verilator or Icarus (SIM=icarus).
+SIM ?= verilator
+RTL := ../rtl
+all: {" ".join([*tops, "system"])}
+.PHONY: all run {" ".join([*tops, "system"])}
+{targets}
+ifneq ($(TOP),)
+TOPLEVEL_LANG := verilog
+VERILOG_SOURCES := $(wildcard $(RTL)/library/*.sv) $(wildcard {sources}) $(wildcard $(RTL)/*.sv)
+COCOTB_TOPLEVEL := $(TOP)
+COCOTB_TEST_MODULES := $(TEST)
+SIM_BUILD := sim_build/$(TOP)
+COCOTB_RESULTS_FILE := $(TOP)_results.xml
+ORBIT := {simulated_orbit(design) if len(tops) > 1 else 0}
+ifeq ($(SIM),verilator)
+EXTRA_ARGS += --timing -Wno-fatal -CFLAGS "-std=c++20 -fcoroutines"
+ifneq ($(ORBIT),0)
+EXTRA_ARGS += -GOrbitCycles=$(ORBIT)
+endif
+else ifneq ($(ORBIT),0)
+COMPILE_ARGS += -P$(TOP).OrbitCycles=$(ORBIT)
+endif
+run: results
+results: $(COCOTB_RESULTS_FILE)
+include $(shell cocotb-config --makefiles)/Makefile.sim
+endif
+"""
+
+
+def emit_rtl_vectors(design: Design, values: Mapping[str, Array]) -> dict[str, str]:
+    """Return stimulus and expectation of every FPGA, one event a line, from the codes of all values by name."""
+    files = {}
+    for fpga in design.fpgas:
+        name = identifier(fpga.name)
+        if fpga.receives is None:
+            columns = []
+            for node in design.graph.inputs:
+                signal = Signal(name=node.name, value=node.name, layout=Layout.parallel(node.type.size), first_cycle=0)
+                columns += signal_beats(design.graph, signal, values[node.name])
+        else:
+            columns = frame_words(design.graph, fpga.receives, values)
+        files[f"{name}_in.txt"] = hexadecimal_lines(columns)
+        if fpga.sends is not None:
+            columns = frame_words(design.graph, fpga.sends, values)
+        else:
+            columns = []
+            for output in design.outputs:
+                signal = fpga.signal[output.signal]
+                columns += signal_beats(design.graph, signal, values[signal.value])
+        files[f"{name}_out.txt"] = hexadecimal_lines(columns)
+    return files
