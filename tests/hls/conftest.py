@@ -11,7 +11,8 @@ import pytest
 from metronn.errors import ToolError
 from metronn.verify.hls import ap_types_directory
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "emulate"))
+TESTS = Path(__file__).resolve().parents[1]
+sys.path += [str(TESTS / "hls"), str(TESTS / "emulate")]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

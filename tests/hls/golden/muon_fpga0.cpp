@@ -25,7 +25,7 @@ void muon_fpga0(const hits_t hits[6], pt_t pt[3]) {
 #pragma HLS ARRAY_PARTITION variable = dense_1_acc type = complete
   metronn::dense_fold_outputs<dense_1_acc_cfg>(hits, dense_1_acc_weight, dense_1_acc_bias, dense_1_acc);
 
-  // dense_1: max, 4
+  // dense_1: relu, 4
   // dense_1: requantize u12.7 -> u8.4, RND, SAT
   dense_1_out_t dense_1_out[4];
 #pragma HLS ARRAY_PARTITION variable = dense_1_out type = complete
