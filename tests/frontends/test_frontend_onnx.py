@@ -76,7 +76,8 @@ W = {"w": weights(4, 3)}
 CASES: dict[str, tuple[list[onnx.NodeProto], tuple[int, ...], dict[str, np.ndarray], int]] = {
     "gemm": ([node("Gemm", "x", "w", "b")], (4,), W | {"b": weights(3)}, 17),
     "gemm attributes": (
-        [node("Gemm", "x", "w", "b", alpha=0.5, beta=-2.0, transB=1)], (4,), {"w": weights(3, 4), "b": weights(1, 3)}, 9,
+        [node("Gemm", "x", "w", "b", alpha=0.5, beta=-2.0, transB=1)], (4,),
+        {"w": weights(3, 4), "b": weights(1, 3)}, 9,
     ),
     "gemm without bias": ([node("Gemm", "x", "w")], (4,), W, 11),
     "gemm scalar bias": ([node("Gemm", "x", "w", "b")], (4,), W | {"b": weights(1)}, 13),
@@ -130,7 +131,7 @@ CASES: dict[str, tuple[list[onnx.NodeProto], tuple[int, ...], dict[str, np.ndarr
     "unsqueeze": ([node("Unsqueeze", "x", "a")], (4,), {"a": np.array([1])}, 13),
     "old unsqueeze": ([node("Unsqueeze", "x", axes=[2])], (4,), {}, 9),
     "concat": ([node("Relu", "x", out="a"), node("Concat", "x", "a", "x", axis=-1)], (2, 3), {}, 13),
-    "slice": ([node("Slice", "x", "s", "e", "a")], (5,), {"s": np.array([1]), "e": np.array([4]), "a": np.array([1])}, 13),
+    "slice": ([node("Slice", "x", "s", "e", "s")], (5,), {"s": np.array([1]), "e": np.array([4])}, 13),
     "gather": ([node("Gather", "x", "i", axis=1)], (5,), {"i": np.array([3, 0, 3])}, 13),
     "identity": ([node("Identity", "x", out="a"), node("Relu", "a")], (3,), {}, 13),
     "dropout": ([node("Dropout", "x", out="a"), node("Relu", "a")], (3,), {}, 13),
@@ -252,7 +253,7 @@ REFUSED: dict[str, tuple[list[onnx.NodeProto], tuple[int, ...], dict[str, np.nda
     "reduce": ([node("ReduceSum", "x")], (4,), {}, 13, "no axes given, so it works along the batch axis 0"),
     "concat": ([node("Concat", "x", "x", axis=0)], (4,), {}, 13, "moves the batch axis 0"),
     "gemm": ([node("Gemm", "x", "w", transA=1)], (4,), W, 13, "transA moves the batch axis"),
-    "gemm bias": ([node("Gemm", "x", "w", "b")], (4,), W | {"b": weights(2)}, 13, r"bias b of shape \(2,\) does not fit 3"),
+    "gemm bias": ([node("Gemm", "x", "w", "b")], (4,), W | {"b": weights(2)}, 13, r"bias b .* does not fit 3"),
     "product": ([node("MatMul", "x", "x")], (4, 4), {}, 13, "a product of two computed tensors"),
     "shapes": ([node("MatMul", "x", "w")], (5,), W, 13, r"weight \(4, 3\) and bias \(3,\) do not fit an input \(5,\)"),
     "division": ([node("Div", "x", "w")], (2,), {"w": np.array([1, 0], np.float32)}, 13, r"divides by zero \(w\)"),

@@ -19,12 +19,12 @@ class FileKind(enum.Enum):
 
 def read_bytes(path: Path) -> bytes:
     """Return a file's content; raises ModelError when it is missing, a folder, empty or unreadable."""
-    if path.is_dir():
-        raise ModelError(f"{path}: is a folder, a model file is needed")
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ModelError(f"{path}: is a folder, a model file is needed") from None
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
     if not content:

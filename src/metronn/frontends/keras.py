@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,14 +20,21 @@ from typing import Any
 from metronn.errors import ModelError
 from metronn.frontends.files import FileKind, expect, read_bytes
 from metronn.frontends.keras_layers import ACTIVATIONS, LAYERS, LayerContext, unsupported_part
-from metronn.frontends.keras_weights import HDF5_ERRORS, LayerPlace, WeightStore, open_hdf5, weight_store
+from metronn.frontends.keras_weights import (
+    HDF5_ERRORS,
+    LayerPlace,
+    WeightStore,
+    open_hdf5,
+    open_unchecked_hdf5,
+    weight_store,
+)
 from metronn.frontends.lowering import LayerProblem, Lowering, unsupported_error
 from metronn.model.graph import RealGraph
 
 MODELS = frozenset(("Sequential", "Functional", "Model"))
 """Classes that hold layers. A subclassed model has another name and is a custom object."""
 
-ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError)
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, RuntimeError, ValueError, OverflowError)
 """What zipfile raises on damaged or encrypted archives."""
 
 Slot = tuple[str, int, int]
@@ -57,7 +65,7 @@ def load_keras_archive(path: Path, content: bytes) -> RealGraph:
 def load_keras_hdf5(path: Path, content: bytes) -> RealGraph:
     """Read a whole model in HDF5 (Keras 2, or legacy format of Keras 3); raises ModelError as `load_model` says."""
     expect(path, content, FileKind.HDF5, "a Keras .h5 model")
-    with open_hdf5(path, content) as file:
+    with open_unchecked_hdf5(path, content) as file:
         try:
             text, version = file.attrs.get("model_config"), file.attrs.get("keras_version")
         except HDF5_ERRORS as error:
@@ -67,7 +75,7 @@ def load_keras_hdf5(path: Path, content: bytes) -> RealGraph:
                 f"{path}: no model_config inside, so this file holds weights at most; give the whole model, or the "
                 "JSON of the architecture with this file beside it"
             )
-        model = _json(path, text.encode() if isinstance(text, str) else bytes(text), "model_config")
+        model = _json(path, _utf8(text), "model_config")
         return _read(path, model, weight_store(path, file), version)
 
 
@@ -83,8 +91,13 @@ def load_keras_json(path: Path, content: bytes) -> RealGraph:
         raise ModelError(f"{path}: its weights are not beside it; looked for {names}")
     held = read_bytes(weights)
     expect(weights, held, FileKind.HDF5, "Keras weights")
-    with open_hdf5(weights, held) as file:
+    with open_unchecked_hdf5(weights, held) as file:
         return _read(path, model, weight_store(weights, file), model.get("keras_version"))
+
+
+def _utf8(attribute: object) -> bytes:
+    """Return the bytes of an HDF5 attribute that should be text."""
+    return attribute if isinstance(attribute, bytes) else str(attribute).encode(errors="surrogateescape")
 
 
 def _json(path: Path, content: bytes, what: str) -> dict[str, Any]:
@@ -98,11 +111,11 @@ def _json(path: Path, content: bytes, what: str) -> dict[str, Any]:
 
 
 def _read(path: Path, model: Mapping[str, Any], store: WeightStore, version: object) -> RealGraph:
-    text = version.decode() if isinstance(version, bytes) else str(version or "3")
+    text = version.decode(errors="replace") if isinstance(version, bytes) else str(version or "3")
     major = int(text[0]) if text[:1].isdigit() else 3
     reader = _Reader(where=str(path), store=store, major_version=major)
     try:
-        top = _Layer.of(model, LayerPlace("", ""))
+        top = _Layer.of(model, LayerPlace(_name(model), ""))
         unsupported = list(reader.unsupported(top, ()))
         if unsupported:
             listed = [*(f"{name} (activation)" for name in ACTIVATIONS), *LAYERS, *MODELS, "InputLayer"]
@@ -134,8 +147,8 @@ class _Layer:
             config = {"layers": config}
         if not isinstance(config, dict):
             raise LayerProblem(f"the configuration is damaged: {entry['class_name']} without config")
-        name = str(entry.get("name") or config.get("name") or entry["class_name"])
         if place is None:
+            name = _name(entry)
             group = _snake_case(entry["class_name"])
             count = used.get(group, 0) if used is not None else 0
             if used is not None:
@@ -148,9 +161,16 @@ class _Layer:
         """Return the layers of a model."""
         entries = self.config.get("layers")
         if not isinstance(entries, list) or not entries:
-            raise LayerProblem(f"{self.place.name or 'the model'} ({self.kind}) has no layers")
+            raise LayerProblem(f"{self.place.name} ({self.kind}) has no layers")
         used: dict[str, int] = {}
         return [_Layer.of(entry, None, used) for entry in entries]
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    """Return the name of a layer; older files keep it in the configuration only."""
+    config = entry.get("config")
+    inner = config.get("name") if isinstance(config, dict) else None
+    return str(entry.get("name") or inner or entry.get("class_name"))
 
 
 def _kind(entry: Mapping[str, Any]) -> str:
@@ -179,7 +199,7 @@ class _Reader:
 
     def unsupported(self, layer: _Layer, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
         """Yield (name, type) of everything in a layer, or a model with all that it holds, that cannot be read."""
-        name = "/".join(path) or layer.place.name or layer.kind
+        name = "/".join(path) or layer.place.name
         if layer.kind in MODELS:
             for inner in layer.layers():
                 yield from self.unsupported(inner, (*path, inner.place.name))
@@ -232,7 +252,12 @@ class _Reader:
             for name, layer in layers.items()
             for number, node in enumerate(layer.inbound)
         }
-        first = _first_calls(layers, [*(s for call in calls.values() for s in call), *(s for _, s in outputs)])
+        read = [slot for call in calls.values() for slot in call]
+        if self.major_version >= 3:
+            first = _first_calls(layers, read)
+            shown = {name: int(layer.kind == "Functional") for name, layer in layers.items()}
+        else:
+            first = shown = _first_calls(layers, [*read, *(slot for _, slot in outputs)])
         while calls:
             ready = [key for key, slots in calls.items() if slots and all(slot in values for slot in slots)]
             if not ready:
@@ -241,6 +266,7 @@ class _Reader:
             for name, number in ready:
                 results = self._call(layers[name], path, [values[slot] for slot in calls.pop((name, number))])
                 values.update({(name, number + first[name], k): value for k, value in enumerate(results)})
+        outputs = [(key, (name, n - shown.get(name, 0) + first.get(name, 0), k)) for key, (name, n, k) in outputs]
         missing = [slot[0] for _, slot in outputs if slot not in values]
         if missing:
             raise LayerProblem(f"the configuration is damaged: nothing makes the output {', '.join(missing)}")
@@ -279,7 +305,11 @@ def _batch_shape(config: Mapping[str, Any]) -> object:
 
 
 def _first_calls(layers: Mapping[str, _Layer], used: Sequence[Slot]) -> dict[str, int]:
-    """Return the number of each layer's first call: nested models may count their own construction as call 0."""
+    """Return the number of each layer's first call, 0 or 1.
+
+    Keras 2 counts the construction of a nested model as its call 0; then the last call has the number of calls.
+    Keras 3 does so too, but only in `output_layers` and only for nested functional models.
+    """
     last = {name: 0 for name in layers}
     for name, number, _ in used:
         last[name] = max(last.get(name, 0), number)

@@ -7,6 +7,8 @@ Keras 2 and legacy `.h5`: `<layer>/` with the attribute `weight_names`, the last
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +23,11 @@ from metronn.errors import ModelError
 CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
 """Groups that hold a model's layers in the Keras 3 layout: the second name is that of tf.keras 2.13 to 2.15."""
 
-HDF5_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError)
+HDF5_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
 """What h5py raises on damaged files."""
+
+PROBE_TIMEOUT_S = 120
+"""How long reading a file may take before it counts as damaged; the largest trigger networks take under a second."""
 
 Array = npt.NDArray[np.float64]
 
@@ -48,11 +53,25 @@ class WeightStore(Protocol):
 
 
 def open_hdf5(path: Path, content: bytes) -> h5py.File:
-    """Open HDF5 from memory; raises ModelError when it is damaged."""
+    """Open HDF5 from memory, when its bytes are known to be good (a zip has checksums); raises ModelError."""
     try:
         return h5py.File(io.BytesIO(content), "r")
     except HDF5_ERRORS as error:
         raise ModelError(f"{path}: the HDF5 inside is damaged: {error}") from None
+
+
+def open_unchecked_hdf5(path: Path, content: bytes) -> h5py.File:
+    """Open a file of plain HDF5, after another process has read it without crashing; raises ModelError."""
+    file = open_hdf5(path, content)
+    probe = [sys.executable, "-P", str(Path(__file__).with_name("hdf5_probe.py")), str(path)]
+    try:
+        crashed = subprocess.run(probe, capture_output=True, timeout=PROBE_TIMEOUT_S, check=False).returncode < 0
+    except subprocess.TimeoutExpired:
+        crashed = True
+    if crashed:
+        file.close()
+        raise ModelError(f"{path}: the HDF5 inside is damaged: the HDF5 library cannot read it without crashing")
+    return file
 
 
 def weight_store(path: Path, file: h5py.File) -> WeightStore:
@@ -110,22 +129,39 @@ class LegacyWeights:
     def arrays(self, path: Sequence[LayerPlace], names: Sequence[str]) -> list[Array]:
         """Return the arrays whose last name part is in `names`, in that order."""
         top = path[0].name
-        if top not in self.root:
-            raise MissingWeightsError(f"the weights have no group {top}")
-        group = self.root[top]
         try:
+            if top not in self.root:
+                raise MissingWeightsError(f"the weights have no group {top}")
+            group = self.root[top]
             stored = list(_name_list(group, "weight_names"))
-            found = {}
-            for name in stored:
-                *scopes, last = name.split("/")
-                if len(path) == 1 or path[-1].name in scopes:
-                    found[last.split(":")[0]] = name
+            found: dict[str, str] = {}
+            for array in names:
+                scores = {n: _closeness(n, path) for n in stored if n.split("/")[-1].split(":")[0] == array}
+                best = [n for n, score in scores.items() if score == max(scores.values()) and score[0] >= 0]
+                if len(best) > 1:
+                    raise MissingWeightsError(
+                        f"several arrays may be its {array}: {', '.join(best)}; rename the layers"
+                    )
+                found.update((array, n) for n in best)
             missing = [name for name in names if name not in found]
             if missing:
                 raise MissingWeightsError(f"{_expected(names)}, the weights hold {', '.join(stored) or 'none'}")
             return [np.asarray(group[found[name]][()], dtype=np.float64) for name in names]
         except HDF5_ERRORS as error:
             raise MissingWeightsError(f"the weights cannot be read: {error}") from None
+
+
+def _closeness(stored: str, path: Sequence[LayerPlace]) -> tuple[int, int]:
+    """Rank a stored name for a layer: last steps that its scopes repeat, then how few scopes remain.
+
+    The first number is negative when the name is another layer's.
+    """
+    scopes, steps = stored.split("/")[:-1], [place.name for place in path]
+    same = 0
+    while same < min(len(scopes), len(steps)) and scopes[-1 - same] == steps[-1 - same]:
+        same += 1
+    own = same > 0 or len(path) == 1 or steps[-1] in scopes
+    return (same if own else -1, same - len(scopes))
 
 
 def _expected(names: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ the onnx package; every other node goes through `onnx_layers.LAYERS`. Axis 0 is 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,6 +50,8 @@ def _parsed(path: Path, content: bytes) -> onnx.ModelProto:
         raise ModelError(f"{path}: not an ONNX model, or damaged: {_first_line(error)}") from None
     if not model.HasField("graph") or not (model.graph.node or model.graph.output):
         raise ModelError(f"{path}: not an ONNX model, or damaged: no graph inside")
+    if any(isinstance(text, bytes) for text in _texts(model.graph)):
+        raise ModelError(f"{path}: not an ONNX model, or damaged: a name in the graph is not UTF-8 text")
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
         if model.functions:
@@ -58,6 +61,16 @@ def _parsed(path: Path, content: bytes) -> onnx.ModelProto:
     except (onnx.checker.ValidationError, DecodeError, RuntimeError, ValueError, OSError) as error:
         raise ModelError(f"{path}: not a valid ONNX model: {_first_line(error)}") from None
     return model
+
+
+def _texts(graph: onnx.GraphProto) -> Iterator[object]:
+    """Yield every name in a graph; protobuf gives those that are not UTF-8 as bytes."""
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+    yield from (entry.name for entry in (*graph.input, *graph.output, *graph.initializer))
+    for entry in graph.input:
+        yield from (dim.dim_param for dim in entry.type.tensor_type.shape.dim)
 
 
 def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -1,0 +1,73 @@
+"""The real networks of ../shared/models: dense ones agree with their stored answers, all others are refused cleanly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from metronn.errors import ModelError
+from metronn.frontends import load_model
+from metronn.model.reference import run_reference
+
+Close = Callable[[object, object], None]
+
+DENSE = {
+    "KERAS_1layer/KERAS_1layer.json": "output_sigmoid",
+    "KERAS_1layer/KERAS_1layer.keras": "output_sigmoid",
+    "KERAS_3layer/KERAS_3layer.json": "output_softmax",
+    "KERAS_3layer/KERAS_3layer.keras": "output_softmax",
+    "KERAS_3layer_batch_norm/KERAS_3layer_batch_norm.json": "softmax",
+    "KERAS_3layer_batch_norm/KERAS_3layer_batch_norm.keras": "softmax",
+    "cms_emtf_displ_16/model.onnx": "Identity_0",
+    "cms_tau_3layer_puppi/model.onnx": "dense_3.Sigmoid_0",
+    "onnx_three_layer_keras/model.onnx": "output_softmax_Softmax_01",
+    "own_omtf_mlp/own_omtf_mlp.keras": "dense_5",
+}
+"""Networks of dense layers, and the name of their output."""
+
+REFUSED = {
+    "KERAS_conv1d_small/KERAS_conv1d_small.json": ("conv1_relu: Conv1D", "conv2_relu: Conv1D", "conv3_relu: Conv1D"),
+    "ad03_qkeras/model.h5": ("q_dense: QDense", "q_activation: QActivation"),
+    "cms_axol1tl_v4/model_qonnx.onnx": ("Quant_2: qonnx.custom_op.general.Quant",),
+    "garnet_1layer/garnet_1layer.json": ("gar_1: GarNet",),
+    "hgq2_jsc_openml_7229/model.keras": ("t1: hgq>QEinsumDenseBatchnorm", "out: hgq>QDense"),
+    "kws_w3a3_qonnx/model.onnx": ("Quant_3: Quant",),
+    "mnist8_onnx/model.onnx": ("Convolution28: Conv", "Pooling66: MaxPool"),
+    "onnx_conv2d_small_mp_keras/model.onnx": ("Conv2D_1: Conv", "Selu: Selu", "MaxPool2D_1: MaxPool"),
+    "own_gru_jets16/own_gru_jets16.keras": ("gru: GRU",),
+    "toptag_GRU/model_keras2.h5": ("lstm1: GRU",),
+}
+"""Networks with layers that are not supported, and some of them as the error names them."""
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_dense_networks_agree_with_their_stored_answers(name: str, shared_models: Path, assert_close: Close) -> None:
+    graph = load_model(shared_models / name)
+    data = np.load(shared_models / Path(name).parent / "data.npz")
+    found = run_reference(graph, {graph.inputs[0].name: data["x"].astype(np.float64)})
+    assert list(found) == [DENSE[name]]
+    assert_close(found[DENSE[name]], data["y"])
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_unsupported_layers_are_listed_by_name_and_type(name: str, shared_models: Path) -> None:
+    with pytest.raises(ModelError, match="unsupported layer") as raised:
+        load_model(shared_models / name)
+    lines = raised.value.message.splitlines()
+    assert {f"  {layer}" for layer in REFUSED[name]} <= set(lines)
+
+
+@pytest.mark.slow
+def test_every_file_loads_or_raises_a_model_error(shared_models: Path) -> None:
+    loaded = set()
+    for path in sorted(shared_models.rglob("*")):
+        try:
+            load_model(path)
+        except ModelError as error:
+            assert str(path) in error.message
+        else:
+            loaded.add(str(path.relative_to(shared_models)))
+    assert loaded == set(DENSE)
