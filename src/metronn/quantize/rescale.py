@@ -19,7 +19,7 @@ from metronn.quantize.options import Calibration, QuantizeOptions
 
 FACTORS = tuple(2.0 ** (step / 16) for step in range(16))
 """What is tried; a power of two more changes nothing but an exponent."""
-SEARCH_VALUES = 1 << 17
+SEARCH_VALUES = 1 << 15
 """Activations looked at in the search for a factor."""
 
 
@@ -55,14 +55,16 @@ def rescale(graph: RealGraph, values: Mapping[str, Floats], options: QuantizeOpt
 
 @dataclass(slots=True, kw_only=True)
 class _Search:
-    """Matrices scaled so far; `scaled` is the factor of the values that a matrix reads."""
+    """Matrices scaled so far. `scaled` is the factor of the values that a matrix reads, `powers` the variances of
+    its unscaled inputs and the sum of those of its results.
+    """
 
     values: Mapping[str, Floats]
     options: QuantizeOptions
     sources: Mapping[str, str]
     ops: dict[str, RealLinear]
     scaled: dict[str, float] = field(default_factory=dict)
-    moments: dict[str, Floats] = field(default_factory=dict)
+    powers: dict[str, tuple[Floats, float]] = field(default_factory=dict)
 
     def apply(self, pair: _Pair, factor: float) -> None:
         """Multiply the values between by the factor."""
@@ -74,26 +76,26 @@ class _Search:
 
     def noise(self, pair: _Pair, factor: float, *, last: bool) -> float:
         """Noise over signal, of weights and activations together, when the values between are scaled."""
-        noise = self._weight_noise(pair.first, factor, self.scaled.get(pair.first, 1.0))
+        noise = self._weight_noise(pair.first, factor, self.scaled.get(pair.first, 1.0), factor)
         noise += self._activation_noise(pair, factor)
-        return noise + self._weight_noise(pair.second, 1 / factor, factor) if last else noise
+        return noise + self._weight_noise(pair.second, 1 / factor, factor, 1.0) if last else noise
 
-    def _weight_noise(self, name: str, factor: float, input_factor: float) -> float:
+    def _weight_noise(self, name: str, factor: float, input_factor: float, output_factor: float) -> float:
+        """Noise of rounding a matrix times `factor`, with the inputs' errors taken as independent."""
         op = self.ops[name]
-        moments = self.moments.get(name)
-        if moments is None:
+        if name not in self.powers:
             rows = self.values[op.x].reshape(-1, op.weight.shape[0])
-            rows = rows - rows.mean(axis=0)
-            moments = self.moments[name] = rows.T @ rows / len(rows)
+            result = self.values[name].reshape(-1, op.weight.shape[1])
+            self.powers[name] = (rows.var(axis=0), float(result.var(axis=0).sum()))
+        power, signal = self.powers[name]
         weight = op.weight.array * factor
-        signal = float((weight * (moments @ weight)).sum())
         bits = self.options.layer(self.sources[name]).weight_bits
         first = covering_frac(float(weight.min()), float(weight.max()), bits, signed=True)
         errors = []
-        for frac in range(first, first + CLIPPED_BITS + 1):
+        for frac in range(first, first + CLIPPED_BITS):
             difference = np.ldexp(rounded_codes(weight, frac, bits)[0].astype(np.float64), -frac) - weight
-            errors.append(float((difference * (moments @ difference)).sum()))
-        return min(errors) / signal if signal > 0 else 0.0
+            errors.append(float((np.square(difference).sum(axis=1) * power).sum()))
+        return min(errors) * (input_factor / output_factor) ** 2 / signal if signal > 0 else 0.0
 
     def _activation_noise(self, pair: _Pair, factor: float) -> float:
         settings = self.options.layer(self.sources[pair.first], self.sources[pair.between])
