@@ -33,8 +33,8 @@ def compiler() -> str:
 
 def cache_directory() -> Path:
     """Folder of compiled emulators: $XDG_CACHE_HOME/metronn/native, by default below ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    root = base if base.is_absolute() else Path.home() / ".cache"
     return root / "metronn" / "native"
 
 
@@ -51,8 +51,7 @@ def compile_library(folder: Path, sources: Sequence[str], library: str, flags: S
         lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
         shown = "\n  ".join(lines[:ERROR_LINES]) or "it said nothing"
         raise ToolError(f"compiled emulator: {command[0]} failed with status {done.returncode}:\n  {shown}")
-    os.replace(folder / partial, folder / library)
-    return folder / library
+    return (folder / partial).replace(folder / library)
 
 
 def cached_library(
@@ -77,9 +76,9 @@ def cached_library(
         compile_library(scratch, sources, library, flags)
         try:
             scratch.rename(final)
-        except OSError:
+        except OSError as error:  # another process was first, unless its result is missing
             if not (final / library).is_file():
-                raise
+                raise ToolError(f"compiled emulator: cannot write {final}: {error.strerror}; delete it") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return final / library

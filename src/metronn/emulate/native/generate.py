@@ -22,7 +22,13 @@ from metronn.ir.ops import Constant, op_name, operands
 from metronn.ir.text import graph_hash
 
 ABI_VERSION = 1
-RUNTIME_HEADERS = ("metronn_integer.hpp", "metronn_port.hpp", "metronn_program.hpp", "metronn_runtime.hpp")
+RUNTIME_HEADERS = (
+    "metronn_bytes.hpp",
+    "metronn_integer.hpp",
+    "metronn_port.hpp",
+    "metronn_program.hpp",
+    "metronn_runtime.hpp",
+)
 
 
 def run_symbol(name: str) -> str:
@@ -181,6 +187,7 @@ def _source(graph: Graph, name: str, banner: str, emission: Emission, statements
 
 #include <new>
 
+#include "metronn_bytes.hpp"
 #include "metronn_runtime.hpp"
 #include "{name}_tables.hpp"
 
@@ -243,7 +250,7 @@ def _tables(name: str, banner: str, emission: Emission) -> str:
 
 #include <cstdint>
 
-#include "metronn_runtime.hpp"
+#include "metronn_bytes.hpp"
 
 namespace metronn_{name} {{
 namespace {{

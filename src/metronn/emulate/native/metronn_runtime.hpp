@@ -109,7 +109,7 @@ inline void store_output(const T* block, std::size_t first, std::size_t count, s
   }
 }
 
-// --- ops ---
+// --- ops: a result never shares memory with an operand ---
 
 // One element's events in the compute type, moved up by `shift` fraction bits.
 template <typename C, typename X>
@@ -137,7 +137,8 @@ inline void constant(const T* values, std::size_t size, T* y) {
 
 // y[target(j)] = x[source(j)] for j < count: the part of a Rewire that one operand feeds.
 template <typename X, typename Y>
-inline void rewire(const X* x, const element_map& source, const element_map& target, std::size_t count, Y* y) {
+inline void rewire(const X* x, const element_map& source, const element_map& target, std::size_t count,
+                   Y* __restrict__ y) {
   for (std::size_t j = 0; j < count; ++j) {
     const X* from = x + source(j) * block_events;
     Y* to = y + target(j) * block_events;
@@ -148,7 +149,8 @@ inline void rewire(const X* x, const element_map& source, const element_map& tar
 }
 
 template <typename Y>
-inline void rewire_zero(const element_map& target, std::size_t count, Y* y) {
+inline void rewire_zero(const element_map& target, std::size_t count,
+                   Y* __restrict__ y) {
   for (std::size_t j = 0; j < count; ++j) {
     for (std::size_t e = 0; e < block_events; ++e) {
       y[target(j) * block_events + e] = Y{};
@@ -174,14 +176,26 @@ inline C apply(const C& a, const C& b) {
 // z = x op y with operands broadcast by the maps and aligned by the shifts (both by element of z).
 template <binary_op Op, typename C, typename X, typename Y, typename Z>
 inline void binary(const X* x, const element_map& x_map, const per_element<std::int32_t>& x_shift, const Y* y,
-                   const element_map& y_map, const per_element<std::int32_t>& y_shift, std::size_t size, Z* z) {
+                   const element_map& y_map, const per_element<std::int32_t>& y_shift, std::size_t size,
+                   Z* __restrict__ z) {
   for (std::size_t k = 0; k < size; ++k) {
+    const X* x_row = x + x_map(k) * block_events;
+    const Y* y_row = y + y_map(k) * block_events;
+    Z* z_row = z + k * block_events;
+    const std::int32_t x_bits = x_shift(k);
+    const std::int32_t y_bits = y_shift(k);
+    if (y_bits == 0 && x_bits == 0) {
+      for (std::size_t e = 0; e < block_events; ++e) {
+        z_row[e] = cast<Z>(apply<Op>(cast<C>(x_row[e]), cast<C>(y_row[e])));
+      }
+      continue;
+    }
     C a[block_events];
     C b[block_events];
-    load_row(x + x_map(k) * block_events, x_shift(k), a);
-    load_row(y + y_map(k) * block_events, y_shift(k), b);
+    load_row(x_row, x_bits, a);
+    load_row(y_row, y_bits, b);
     for (std::size_t e = 0; e < block_events; ++e) {
-      z[k * block_events + e] = cast<Z>(apply<Op>(a[e], b[e]));
+      z_row[e] = cast<Z>(apply<Op>(a[e], b[e]));
     }
   }
 }
@@ -189,7 +203,7 @@ inline void binary(const X* x, const element_map& x_map, const per_element<std::
 // y[k] = the sum, maximum or minimum of x[member(k * count + j)], j < count; the shifts are by element of x.
 template <reduce_op Op, typename C, typename X, typename Y>
 inline void reduce(const X* x, const element_map& member, std::size_t count, const per_element<std::int32_t>& shift,
-                   std::size_t size, Y* y) {
+                   std::size_t size, Y* __restrict__ y) {
   constexpr binary_op step = Op == reduce_op::sum       ? binary_op::add
                              : Op == reduce_op::maximum ? binary_op::maximum
                                                         : binary_op::minimum;
@@ -246,7 +260,7 @@ inline C bounded(const C& x, const C& lo, const C& hi, const C& zero) {
 
 template <rounding Rounding, overflow Overflow, typename C, typename X, typename Y>
 inline void requantize(const X* x, const per_element<std::int32_t>& shift, const per_element<C>& lo,
-                       const per_element<C>& hi, std::size_t size, Y* y) {
+                       const per_element<C>& hi, std::size_t size, Y* __restrict__ y) {
   const C zero = cast<C>(std::int32_t{0});
   const C one = cast<C>(std::int32_t{1});
   for (std::size_t k = 0; k < size; ++k) {
@@ -274,7 +288,7 @@ inline void requantize(const X* x, const per_element<std::int32_t>& shift, const
 
 // y = table[x - lowest]
 template <typename X, typename Y>
-inline void lookup(const X* x, const X& lowest, const Y* table, std::size_t size, Y* y) {
+inline void lookup(const X* x, const X& lowest, const Y* table, std::size_t size, Y* __restrict__ y) {
   for (std::size_t j = 0; j < size * block_events; ++j) {
     y[j] = table[cast<std::int64_t>(x[j] - lowest)];
   }
@@ -328,6 +342,7 @@ inline void linear_panel(const C* x, const C* weight, const C* bias, std::size_t
     constexpr std::size_t lanes = vector_bytes / sizeof(C);
     for (std::size_t group = 0; group < block_events; group += 2 * lanes) {
       vector sum[panel_outputs][2];
+#pragma GCC unroll 8
       for (std::size_t o = 0; o < panel_outputs; ++o) {
         sum[o][0] = vector{} + bias[o];
         sum[o][1] = vector{} + bias[o];
@@ -337,6 +352,7 @@ inline void linear_panel(const C* x, const C* weight, const C* bias, std::size_t
         vector x1;
         std::memcpy(&x0, x + i * block_events + group, sizeof x0);
         std::memcpy(&x1, x + i * block_events + group + lanes, sizeof x1);
+#pragma GCC unroll 8
         for (std::size_t o = 0; o < panel_outputs; ++o) {
           const C w = weight[i * panel_outputs + o];
           sum[o][0] += x0 * w;

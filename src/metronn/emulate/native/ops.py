@@ -165,27 +165,35 @@ def _linear(emission: Emission, node: Node, op: Linear) -> str:
     weight_table = emission.table(node, "weight", weight, type_for(*op.weight.bounds(), least=8))
     bias_table = emission.table(node, "bias", bias, type_for(*op.bias.bounds()))
     packed = f"{emission.identifiers[node.name]}_packed"
-    emission.tables.append(
-        f"const metronn::linear_weights<{compute}>& {packed}() {{\n"
-        f"  static const metronn::linear_weights<{compute}> packed({weight_table}, {bias_table}, {n_in}, {n_out});\n"
-        f"  return packed;\n}}"
-    )
     offset = emission.arena.take(n_in * BLOCK_EVENTS * size_bytes)
     emission.arena.release(offset)
+    rows = str(x.size // n_in)
+    sizes = f"{weight_table}, {bias_table}, {n_in}, {n_out}"
+    if compute == "float" and not any(shifts) and _fits_bytes(x, op):
+        _packed_weights(emission, packed, "metronn::byte_weights", f"{sizes}, {x.range.lowest}")
+        scratch = f"arena + {offset}"
+        arguments = (emission.pointer(op.x), f"{packed}()", rows, scratch, emission.pointer(node.name))
+        emission.call("linear_bytes", (), arguments)
+        return "bytes or float"
+    _packed_weights(emission, packed, f"metronn::linear_weights<{compute}>", sizes)
     shift = emission.per_element(node, "shift", shifts, SHIFT)
-    emission.call(
-        "linear",
-        (compute,),
-        (
-            emission.pointer(op.x),
-            shift,
-            f"{packed}()",
-            str(x.size // n_in),
-            f"metronn::at<{compute}>(arena, {offset})",
-            emission.pointer(node.name),
-        ),
-    )
+    scratch = f"metronn::at<{compute}>(arena, {offset})"
+    x_pointer, y_pointer = emission.pointer(op.x), emission.pointer(node.name)
+    emission.call("linear", (compute,), (x_pointer, shift, f"{packed}()", rows, scratch, y_pointer))
     return compute
+
+
+def _fits_bytes(x: TensorType, op: Linear) -> bool:
+    """Whether x less its lowest code fits an unsigned byte and every weight a signed one."""
+    low, high = op.weight.bounds()
+    return x.range.highest - x.range.lowest <= 255 and low >= -128 and high <= 127 and storage(x).bits == 32
+
+
+def _packed_weights(emission: Emission, name: str, kind: str, arguments: str) -> None:
+    """Add a function that gives the weights as the kernel wants them; they are rearranged at the first call."""
+    emission.tables.append(
+        f"const {kind}& {name}() {{\n  static const {kind} packed({arguments});\n  return packed;\n}}"
+    )
 
 
 def _broadcast_map(x: TensorType, out: TensorType) -> list[int]:
