@@ -133,7 +133,7 @@ def test_missing_folder_and_empty(tmp_path: Path) -> None:
 
 
 def test_unreadable_path() -> None:
-    with pytest.raises(ModelError, match="cannot be read: (File name too long|Not a directory)"):
+    with pytest.raises(ModelError, match=r"cannot be read: (File name too long|Not a directory)"):
         load_model(Path("x" * 4000 + ".onnx"))
 
 
@@ -162,7 +162,7 @@ def test_wrong_format_under_a_suffix(name: str, other: str, message: str, tmp_pa
 @pytest.mark.parametrize("name", GOOD)
 @pytest.mark.parametrize("content", [b"\x00" * 100, b"not a model at all\n", b"{}", b"\xff" * 64])
 def test_garbage(name: str, content: bytes, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="not an ONNX model|not a .keras archive|not a Keras .h5 model"):
+    with pytest.raises(ModelError, match=r"not an ONNX model|not a .keras archive|not a Keras .h5 model"):
         load(tmp_path, name, content)
 
 
@@ -188,28 +188,28 @@ def test_damaged_bytes_load_or_raise_a_model_error(name: str, tmp_path: Path) ->
 
 
 def test_damaged_members_of_an_archive(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="not a .keras archive: config.json and model.weights.h5 missing inside"):
+    with pytest.raises(ModelError, match=r"not a .keras archive: config.json and model.weights.h5 missing inside"):
         load(tmp_path, "a.keras", archive({"readme": b"x"}))
-    with pytest.raises(ModelError, match="config.json is not valid JSON"):
+    with pytest.raises(ModelError, match=r"config.json is not valid JSON"):
         load(tmp_path, "b.keras", archive({"config.json": b"{", "model.weights.h5": hdf5({})}))
-    with pytest.raises(ModelError, match="config.json is not a JSON object"):
+    with pytest.raises(ModelError, match=r"config.json is not a JSON object"):
         load(tmp_path, "c.keras", archive({"config.json": b"[]", "model.weights.h5": hdf5({})}))
-    with pytest.raises(ModelError, match="the HDF5 inside is damaged"):
+    with pytest.raises(ModelError, match=r"the HDF5 inside is damaged"):
         load(tmp_path, "d.keras", archive({"config.json": b"{}", "model.weights.h5": b"\x89HDF\r\n\x1a\nrest"}))
-    with pytest.raises(ModelError, match="no Keras weights inside"):
+    with pytest.raises(ModelError, match=r"no Keras weights inside"):
         load(tmp_path, "e.keras", archive({"config.json": b"{}", "model.weights.h5": hdf5({})}))
 
 
 def test_h5_without_architecture(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no model_config inside, so this file holds weights at most"):
+    with pytest.raises(ModelError, match=r"no model_config inside, so this file holds weights at most"):
         load(tmp_path, "w.h5", legacy(LEGACY_ARRAYS, list(LEGACY_ARRAYS), model=None))
 
 
 def test_json_with_and_without_weights_beside_it(tmp_path: Path) -> None:
     text = json.dumps(MODEL).encode()
-    with pytest.raises(ModelError, match="its weights are not beside it; looked for m_weights.h5, m.weights.h5, m.h5"):
+    with pytest.raises(ModelError, match=r"its weights are not beside it; looked for m_weights.h5, m.weights.h5, m.h5"):
         load(tmp_path, "m.json", text)
-    with pytest.raises(ModelError, match="not a Keras architecture: no class_name and config in this JSON"):
+    with pytest.raises(ModelError, match=r"not a Keras architecture: no class_name and config in this JSON"):
         load(tmp_path, "trees.json", b'{"trees": []}')
     (tmp_path / "m.weights.h5").write_bytes(hdf5(DENSE))
     assert load_model(tmp_path / "m.json").outputs == (("fc1", "fc1.relu"),)
@@ -232,11 +232,32 @@ def test_weights_missing_in_either_layout(tmp_path: Path) -> None:
         load(tmp_path, "e.h5", legacy(LEGACY_ARRAYS, list(LEGACY_ARRAYS), model=renamed))
 
 
-def test_all_missing_weights_are_reported(tmp_path: Path) -> None:
+def test_all_layers_with_wrong_or_missing_weights_are_reported(tmp_path: Path) -> None:
     model = sequential(entry("Dense", "fc1", units=3), entry("Dense", "fc2", units=2))
     wrong = {"layers/dense/vars/0": KERNEL, "layers/dense/vars/1": np.ones(2)}
-    with pytest.raises(ModelError, match=r"fc1 \(Dense\): bias has shape \(2,\) in the weights.* gives \(3,\)"):
+    with pytest.raises(ModelError) as raised:
         load(tmp_path, "a.keras", keras_archive(model, wrong))
+    assert "2 problems" in raised.value.message
+    assert "fc1 (Dense): bias has shape (2,) in the weights, the configuration gives (3,)" in raised.value.message
+    assert "fc2 (Dense): the weights have no /layers/dense_1" in raised.value.message
+
+
+@pytest.mark.parametrize("container", ["layers", "_layer_checkpoint_dependencies"])
+def test_layers_without_kept_names_are_found_by_number(container: str, tmp_path: Path) -> None:
+    model = sequential(*(entry("Dense", name, units=4, use_bias=False) for name in ("p", "q", "r")))
+    kernels = [np.diag([scale, 1.0, 1.0, 1.0]) for scale in (2.0, 3.0, 5.0)]
+    groups = ("dense", "dense_1", "dense_2")
+    arrays = {f"{container}/{group}/vars/0": kernel for group, kernel in zip(groups, kernels, strict=True)}
+    graph = load(tmp_path, "a.keras", keras_archive(model, arrays))
+    taps = {}
+    run_reference(graph, {"features": np.ones((1, 4))}, lambda node, values: taps.update({node.name: values[0, 0]}))
+    assert (taps["p"], taps["q"], taps["r"]) == (2.0, 6.0, 30.0)
+
+
+def test_operations_on_tensors_are_not_taken_for_layers(tmp_path: Path) -> None:
+    operation = entry("Multiply", "times") | {"module": "keras.src.ops.numpy", "registered_name": "Multiply"}
+    with pytest.raises(ModelError, match=r"times: keras.src.ops.numpy.Multiply"):
+        load(tmp_path, "a.keras", keras_archive(sequential(operation)))
 
 
 def test_shapes_of_configuration_and_weights_differ(tmp_path: Path) -> None:
@@ -338,6 +359,7 @@ FEATURES = entry("InputLayer", "features", batch_shape=[None, 4]) | {"name": "fe
         (sequential(entry("Permute", "p", dims=[2, 1])), r"p \(Permute\): .* is not an order of the axes of shape"),
         (sequential(entry("ReLU", "r", threshold=1.0)), "threshold 1 makes a jump; only 0 is allowed"),
         (sequential(entry("Softmax", "s", axis=0)), "axis 0 is the batch axis"),
+        (sequential(entry("Multiply", "m")), "reads one tensor, at least two are needed"),
         (sequential(entry("Subtract", "s")), "reads 1 tensors, two are needed"),
     ],
 )

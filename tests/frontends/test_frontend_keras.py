@@ -25,7 +25,7 @@ Close = Callable[[object, object], None]
 FORMATS = ("model.keras", "model.h5")
 
 
-def randomized(model: Any, seed: int = 3) -> Any:  # noqa: ANN401 - keras models
+def randomized(model: Any, seed: int = 3) -> Any:
     """Give every weight of a model a random value; variances stay positive."""
     rng = np.random.default_rng(seed)
     for variable in model.weights:
@@ -34,7 +34,7 @@ def randomized(model: Any, seed: int = 3) -> Any:  # noqa: ANN401 - keras models
     return model
 
 
-def check(model: Any, folder: Path, close: Close, formats: Sequence[str] = FORMATS) -> list[RealGraph]:  # noqa: ANN401
+def check(model: Any, folder: Path, close: Close, formats: Sequence[str] = FORMATS) -> list[RealGraph]:
     """Save, load and compare on random events; returns the graphs read, one per format."""
     rng = np.random.default_rng(11)
     events = [rng.normal(size=(6, *tensor.shape[1:])).astype(np.float32) for tensor in model.inputs]
@@ -179,7 +179,7 @@ def test_leaky_relu_needs_no_more_than_a_product_and_a_maximum(tmp_path: Path, a
     assert isinstance(graph.nodes[-1].op, RealExtremum)
 
 
-def random_model(seed: int) -> Any:  # noqa: ANN401
+def random_model(seed: int) -> Any:
     """Make a random functional model: dense layers, activations, normalization, skips, reshapes, two inputs."""
     keras.utils.clear_session(free_memory=False)
     rng = np.random.default_rng(seed)

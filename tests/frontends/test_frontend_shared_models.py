@@ -54,7 +54,7 @@ def test_dense_networks_agree_with_their_stored_answers(name: str, shared_models
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_unsupported_layers_are_listed_by_name_and_type(name: str, shared_models: Path) -> None:
-    with pytest.raises(ModelError, match="unsupported layer") as raised:
+    with pytest.raises(ModelError, match=r"unsupported layer") as raised:
         load_model(shared_models / name)
     lines = raised.value.message.splitlines()
     assert {f"  {layer}" for layer in REFUSED[name]} <= set(lines)

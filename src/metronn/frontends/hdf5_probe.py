@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-import h5py  # type: ignore[import-untyped]
+import h5py
 
 DAMAGE_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
 """What h5py raises on damaged files when it does not crash."""

@@ -176,10 +176,11 @@ def _name(entry: Mapping[str, Any]) -> str:
 def _kind(entry: Mapping[str, Any]) -> str:
     """Return the class name, with its package when the class is not one of Keras' layers."""
     kind, module = str(entry["class_name"]), entry.get("module")
+    registered = str(entry.get("registered_name") or "")
     own = module is None or module == "keras" or str(module).startswith(("keras.layers", "keras.src.layers"))
     if own or (str(module).startswith(("keras.src.", "keras.models", "keras.engine")) and kind in MODELS):
         return kind
-    return str(entry.get("registered_name") or f"{module}.{kind}")
+    return registered if ">" in registered else f"{module}.{kind}"
 
 
 def _snake_case(name: str) -> str:
@@ -294,7 +295,15 @@ class _Reader:
         name = "/".join(place.name for place in here)
         self.lowering.layer = name
         try:
-            context = LayerContext(self.lowering, layer.config, here, self.store, tuple(xs), self.major_version)
+            context = LayerContext(
+                lowering=self.lowering,
+                kind=layer.kind,
+                config=layer.config,
+                path=here,
+                store=self.store,
+                xs=tuple(xs),
+                major_version=self.major_version,
+            )
             return [LAYERS[layer.kind](context)]
         except LayerProblem as problem:
             raise LayerProblem(f"{name} ({layer.kind}): {problem}") from None
@@ -310,7 +319,7 @@ def _first_calls(layers: Mapping[str, _Layer], used: Sequence[Slot]) -> dict[str
     Keras 2 counts the construction of a nested model as its call 0; then the last call has the number of calls.
     Keras 3 does so too, but only in `output_layers` and only for nested functional models.
     """
-    last = {name: 0 for name in layers}
+    last = dict.fromkeys(layers, 0)
     for name, number, _ in used:
         last[name] = max(last.get(name, 0), number)
     return {name: int(bool(layer.inbound) and last[name] == len(layer.inbound)) for name, layer in layers.items()}

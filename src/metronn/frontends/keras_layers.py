@@ -7,7 +7,7 @@ the batch axis as 0; `LayerContext.event_axis` turns them into axes of the event
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
@@ -20,11 +20,12 @@ from metronn.model.graph import Floats, FunctionKind
 Config = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LayerContext:
     """One call of a layer: its configuration, its weights and the values it reads."""
 
     lowering: Lowering
+    kind: str
     config: Config
     path: tuple[LayerPlace, ...]
     store: WeightStore
@@ -78,18 +79,24 @@ class LayerContext:
         return positive - 1
 
     def weights(self, shapes: Mapping[str, tuple[int, ...]]) -> list[Floats]:
-        """Return the layer's arrays, checked for shape, NaN and infinities."""
+        """Return the layer's arrays, checked for shape, NaN and infinities.
+
+        What is wrong is noted as a problem, and ones stand for the arrays, so that the layers behind are read too.
+        """
+        stand_ins = [np.ones(shape) for shape in shapes.values()]
         try:
             arrays = self.store.arrays(self.path, tuple(shapes))
         except MissingWeightsError as error:
-            raise LayerProblem(str(error)) from None
+            self.lowering.note(f"{self.lowering.layer} ({self.kind}): {error}")
+            return stand_ins
         wrong = [
             f"{name} has shape {array.shape} in the weights, the configuration gives {shape}"
             for (name, shape), array in zip(shapes.items(), arrays, strict=True)
             if array.shape != shape
         ]
         if wrong:
-            raise LayerProblem("; ".join(wrong))
+            self.lowering.note(f"{self.lowering.layer} ({self.kind}): {'; '.join(wrong)}")
+            return stand_ins
         return [self.lowering.checked(array, name) for name, array in zip(shapes, arrays, strict=True)]
 
 
@@ -107,7 +114,7 @@ def apply_activation(c: LayerContext, x: str, value: object) -> str:
     if name is None:
         return x
     if isinstance(value, dict) and isinstance(value.get("config"), dict):
-        inner = LayerContext(c.lowering, value["config"], c.path, c.store, (x,), c.major_version)
+        inner = replace(c, config=value["config"], xs=(x,))
         return ACTIVATION_LAYERS[name](inner)
     return ACTIVATIONS[name](c, x)
 
@@ -138,7 +145,7 @@ def _batch_normalization(c: LayerContext) -> str:
     arrays = dict(
         zip(
             [*names, "moving_mean", "moving_variance"],
-            c.weights({name: channels for name in [*names, "moving_mean", "moving_variance"]}),
+            c.weights(dict.fromkeys([*names, "moving_mean", "moving_variance"], channels)),
             strict=True,
         )
     )
@@ -207,6 +214,8 @@ def _merge(combine: Callable[[Lowering, str, str], str]) -> Callable[[LayerConte
     """Make a merging layer of a binary op."""
 
     def layer(c: LayerContext) -> str:
+        if len(c.xs) < 2:
+            raise LayerProblem("reads one tensor, at least two are needed")
         return reduce(lambda x, y: combine(c.lowering, x, y), c.xs)
 
     return layer

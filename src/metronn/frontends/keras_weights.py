@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import h5py  # type: ignore[import-untyped]
+import h5py
 import numpy as np
 import numpy.typing as npt
 
@@ -100,7 +100,7 @@ class NumberedWeights:
             group = self.root
             for place in path:
                 group = self._child(group, place)
-            held = group["vars"] if "vars" in group else {}
+            held = group.get("vars", {})
             if len(held) != len(names):
                 raise MissingWeightsError(f"{_expected(names)}, the weights hold {len(held)} under {group.name}")
             return [np.asarray(held[str(k)][()], dtype=np.float64) for k in range(len(names))]

@@ -40,6 +40,9 @@ from metronn.model.graph import (
 Ints = npt.NDArray[np.int64]
 
 
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
 class LayerProblem(Exception):
     """What is wrong with the layer being read; frontends gather them and raise one ModelError."""
 
@@ -66,17 +69,20 @@ class Lowering:
         except ValueError as error:
             raise LayerProblem(str(error)) from None
 
+    def note(self, problem: str) -> None:
+        """Keep a problem for the error of `finish`; a repeated one (of a layer used twice) counts once."""
+        if problem not in self.problems:
+            self.problems.append(problem)
+
     def checked(self, values: object, array: str) -> Floats:
         """Return values as float64; NaN and infinities are noted as a problem of this layer's `array`."""
         floats = np.asarray(values, dtype=np.float64)
         bad = int(np.size(floats) - np.isfinite(floats).sum())
         if bad:
-            problem = (
+            self.note(
                 f"{self.layer}: array {array} has {bad} NaN or infinite values of {floats.size}; "
                 "every weight must be finite, retrain the model or repair the file"
             )
-            if problem not in self.problems:
-                self.problems.append(problem)
             return np.where(np.isfinite(floats), floats, 1.0)
         return floats
 
@@ -200,10 +206,10 @@ class Lowering:
         return self.add(RealSoftmax(x=x, axis=axis), "softmax")
 
     def clipped(self, x: str, low: float | None, high: float | None) -> str:
-        """min(max(x, low), high); a bound of None is left out."""
-        if low is not None:
+        """min(max(x, low), high); a bound that is None, or that no float32 can pass, is left out."""
+        if low is not None and not low <= -FLOAT32_MAX:
             x = self.maximum(x, self.constant(low, "low"))
-        if high is not None:
+        if high is not None and not high >= FLOAT32_MAX:
             x = self.minimum(x, self.constant(high, "high"))
         return x
 

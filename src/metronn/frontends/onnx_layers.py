@@ -140,12 +140,12 @@ class NodeContext:
         values, axis = self.floats(position), self.attribute("axis")
         if self.opset < 7 and axis is not None and position == 1:
             values = values.reshape(values.shape + (1,) * (rank - int(axis) - values.ndim))
-        while values.ndim >= rank:
-            if values.shape[0] != 1:
-                name = self.constant(position).name
-                raise LayerProblem(f"{name} of shape {values.shape} has one entry per event of a batch")
-            values = values[0]
-        return values
+        name = self.constant(position).name
+        if values.ndim > rank:
+            raise LayerProblem(f"{name} of shape {values.shape} has more axes than the other input ({rank})")
+        if values.ndim == rank and values.shape[0] != 1:
+            raise LayerProblem(f"{name} of shape {values.shape} has one entry per event of a batch")
+        return values[0] if values.ndim == rank else values
 
 
 def _broadcast_rank(c: NodeContext) -> int:
@@ -253,7 +253,8 @@ def _softmax(c: NodeContext) -> str:
 def _clip(c: NodeContext) -> str:
     if c.opset < 11:
         return c.lowering.clipped(c.value(0), c.attribute("min"), c.attribute("max"))
-    low, high = (None if c.operand(k) is None else float(c.floats(k).item()) for k in (1, 2))
+    bounds = (None if c.operand(k) is None else c.constant(k).values for k in (1, 2))
+    low, high = (None if bound is None else float(bound.item()) for bound in bounds)
     return c.lowering.clipped(c.value(0), low, high)
 
 
