@@ -55,8 +55,9 @@ def interface_json(name: str, header: Sequence[str], inputs: Sequence[Port], out
 
 
 BRIDGE_COMMENT = """
-// C entry for emulators and test benches: runs the top on `events` events.
-// inputs[p] and outputs[p] point to the words of port p, event after event; see metronn/bridge.hpp.
+// C entry for emulators and test benches: runs the top on `events_` events.
+// inputs_[p] and outputs_[p] point to the words of port p, event after event; see metronn/bridge.hpp.
+// Names that end in an underscore are never those of a port.
 """
 
 
@@ -65,17 +66,17 @@ def bridge(name: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> str:
     lines = ["#include <cstdint>", "", f'#include "{name}.hpp"', '#include "metronn/bridge.hpp"']
     lines += BRIDGE_COMMENT.rstrip("\n").split("\n")
     lines.append(f'extern "C" void {name}_run(')
-    lines.append("    std::int64_t events, const std::int64_t *const *inputs, std::int64_t *const *outputs) {")
-    lines += [f"  const std::int64_t *from_{k} = inputs[{k}];  // {p.key}" for k, p in enumerate(inputs)]
-    lines += [f"  std::int64_t *to_{k} = outputs[{k}];  // {p.key}" for k, p in enumerate(outputs)]
-    lines.append("  for (std::int64_t event = 0; event < events; event++) {")
+    lines.append("    std::int64_t events_, const std::int64_t *const *inputs_, std::int64_t *const *outputs_) {")
+    lines += [f"  const std::int64_t *from_{k}_ = inputs_[{k}];  // {p.key}" for k, p in enumerate(inputs)]
+    lines += [f"  std::int64_t *to_{k}_ = outputs_[{k}];  // {p.key}" for k, p in enumerate(outputs)]
+    lines.append("  for (std::int64_t event_ = 0; event_ < events_; event_++) {")
     for k, port in enumerate(inputs):
         lines.append(f"    {port.type_name} {port.name}[{port.type.size}];")
-        lines.append(f"    metronn::read_words<{port.type.size}, {port.limbs}>(from_{k}, {port.name});")
+        lines.append(f"    metronn::read_words<{port.type.size}, {port.limbs}>(from_{k}_, {port.name});")
     lines += [f"    {port.type_name} {port.name}[{port.type.size}];" for port in outputs]
     lines.append(f"    {name}({', '.join(port.name for port in [*inputs, *outputs])});")
     for k, port in enumerate(outputs):
-        lines.append(f"    metronn::write_words<{port.type.size}, {port.limbs}>({port.name}, to_{k});")
+        lines.append(f"    metronn::write_words<{port.type.size}, {port.limbs}>({port.name}, to_{k}_);")
     return "\n".join([*lines, "  }", "}"]) + "\n"
 
 

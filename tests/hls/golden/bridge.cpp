@@ -5,17 +5,18 @@
 #include "muon_fpga0.hpp"
 #include "metronn/bridge.hpp"
 
-// C entry for emulators and test benches: runs the top on `events` events.
-// inputs[p] and outputs[p] point to the words of port p, event after event; see metronn/bridge.hpp.
+// C entry for emulators and test benches: runs the top on `events_` events.
+// inputs_[p] and outputs_[p] point to the words of port p, event after event; see metronn/bridge.hpp.
+// Names that end in an underscore are never those of a port.
 extern "C" void muon_fpga0_run(
-    std::int64_t events, const std::int64_t *const *inputs, std::int64_t *const *outputs) {
-  const std::int64_t *from_0 = inputs[0];  // hits
-  std::int64_t *to_0 = outputs[0];  // pt
-  for (std::int64_t event = 0; event < events; event++) {
+    std::int64_t events_, const std::int64_t *const *inputs_, std::int64_t *const *outputs_) {
+  const std::int64_t *from_0_ = inputs_[0];  // hits
+  std::int64_t *to_0_ = outputs_[0];  // pt
+  for (std::int64_t event_ = 0; event_ < events_; event_++) {
     hits_t hits[6];
-    metronn::read_words<6, 1>(from_0, hits);
+    metronn::read_words<6, 1>(from_0_, hits);
     pt_t pt[3];
     muon_fpga0(hits, pt);
-    metronn::write_words<3, 1>(pt, to_0);
+    metronn::write_words<3, 1>(pt, to_0_);
   }
 }
