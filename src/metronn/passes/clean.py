@@ -23,6 +23,7 @@ from metronn.ir.ops import (
     Rewire,
     operands,
 )
+from metronn.ir.types import TensorType
 
 
 def with_operands(op: Op, names: Mapping[str, str]) -> Op:
@@ -81,13 +82,12 @@ def _neutral(graph: Graph, op: Op, name: str) -> str | None:
         same = len(op.xs) == 1 and graph.type_of(op.xs[0]).shape == op.shape
         return op.xs[0] if same and np.array_equal(op.index.array.ravel(), np.arange(len(op.index.ints()))) else None
     if isinstance(op, Requantize):
-        return op.x if _covers(op, graph) and graph.type_of(op.x) == graph.type_of(name) else None
+        return op.x if _covers(op, graph.type_of(op.x)) and graph.type_of(op.x) == graph.type_of(name) else None
     return None
 
 
-def _covers(op: Requantize, graph: Graph) -> bool:
-    """Whether the requantization keeps every value of its operand."""
-    source = graph.type_of(op.x)
+def _covers(op: Requantize, source: TensorType) -> bool:
+    """Whether the requantization keeps every value of an operand of the given type."""
     size = source.size
     fields = (source.range.los, source.range.his, source.range.fracs, op.out.los, op.out.his, op.out.fracs)
     for lo, hi, frac, out_lo, out_hi, out_frac in zip(*(field(size) for field in fields), strict=True):
@@ -99,22 +99,16 @@ def _covers(op: Requantize, graph: Graph) -> bool:
 
 def merge_requantize(graph: Graph) -> Graph:
     """Let a requantization read through one before it that keeps every value; the result is the same to the bit."""
-    names: dict[str, str] = {}
+    builder = GraphBuilder()
+    ops: dict[str, Op] = {}
     for node in graph.nodes:
         op = node.op
         if isinstance(op, Requantize):
-            inner = graph.by_name[op.x].op
-            if isinstance(inner, Requantize) and _covers(inner, graph):
-                names[node.name] = op.x
-    if not names:
-        return graph
-    builder = GraphBuilder()
-    for node in graph.nodes:
-        op = node.op
-        if node.name in names and isinstance(op, Requantize):
-            while isinstance(inner := graph.by_name[op.x].op, Requantize) and _covers(inner, graph):
+            while isinstance(inner := ops[op.x], Requantize) and _covers(inner, builder.types[inner.x]):
                 op = replace(op, x=inner.x)
+        ops[node.name] = op
         builder.add(op, node.name, node.source)
     for output in graph.outputs:
         builder.output(output.name, output.value)
-    return drop_dead(builder.build())
+    merged = builder.build()
+    return graph if merged == graph else drop_dead(merged)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import zipfile
+import zlib
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -32,7 +33,7 @@ def read_arrays(path: str | Path) -> dict[str, Array]:
         case ".npz":
             return _read_npz(file)
         case ".npy":
-            return {"x": _load(file)}
+            return _read_npy(file)
         case ".root":
             return _read_root(file, tree)
         case _:
@@ -46,23 +47,28 @@ def _split_tree(path: str) -> tuple[Path, str | None]:
     return Path(path), None
 
 
-def _load(file: Path) -> Any:  # noqa: ANN401 - numpy.load returns an array or an archive
+def _load(file: Path, stream: BinaryIO) -> Any:  # noqa: ANN401 - numpy.load returns an array or an archive
     try:
-        return np.load(file, allow_pickle=False)
+        return np.load(stream, allow_pickle=False)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ModelError(f"{file}: cannot be read as a NumPy file: {error}") from error
 
 
+def _read_npy(file: Path) -> dict[str, Array]:
+    with file.open("rb") as stream:
+        return {"x": _load(file, stream)}
+
+
 def _read_npz(file: Path) -> dict[str, Array]:
-    archive = _load(file)
-    if not hasattr(archive, "files"):
-        raise ModelError(f"{file}: holds one array without a name; rename it to .npy")
     arrays: dict[str, Array] = {}
-    with archive:
+    with file.open("rb") as stream:
+        archive = _load(file, stream)
+        if not hasattr(archive, "files"):
+            raise ModelError(f"{file}: holds one array without a name; rename it to .npy")
         for name in archive.files:
             try:
                 arrays[name] = archive[name]
-            except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
                 raise ModelError(f"{file}: array {name} cannot be read: {error}") from error
     return arrays
 
