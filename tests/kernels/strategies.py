@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
+import math
+import random
 from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from metronn.ir.arrays import IntArray
+from metronn.ir.arrays import IntArray, object_array
 from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.infer import round_shift
-from metronn.ir.ops import Add, Constant, Extremum, ExtremumKind, Input, Multiply, Overflow, Requantize, Rounding
+from metronn.ir.ops import (
+    Add,
+    Constant,
+    Extremum,
+    ExtremumKind,
+    Input,
+    Linear,
+    Lookup,
+    Multiply,
+    Overflow,
+    Reduce,
+    ReduceKind,
+    Requantize,
+    Rewire,
+    Rounding,
+)
 from metronn.ir.types import Range
+from metronn.plan.kernels.model import cycles_per_event
+from metronn.plan.kernels.spec import (
+    Delay,
+    Elementwise,
+    Gather,
+    KernelSpec,
+    MatvecAdders,
+    ReduceTree,
+    Table,
+    Wiring,
+)
+from metronn.plan.layout import Layout
+from metronn.plan.timing import Timing
+from metronn.verify.kernel_bench import Case
 
 Draw = st.DrawFn
 
@@ -136,3 +167,165 @@ def elementwise_op(
             return Multiply(x=x, y=y)
         case _:
             return Extremum(x=x, y=y, kind=draw(st.sampled_from(list(ExtremumKind))))
+
+
+def timings() -> st.SearchStrategy[Timing]:
+    """One to three adder levels per stage."""
+    return st.builds(Timing, levels_per_stage=st.integers(1, 3))
+
+
+@st.composite
+def layouts(draw: Draw, size: int, max_beats: int = 6) -> Layout:
+    """Draw a layout of `size` elements: one to `max_beats` beats, of different widths, elements in any order."""
+    order = draw(st.permutations(range(size))) if draw(st.booleans()) else list(range(size))
+    beats = draw(st.integers(1, min(size, max_beats)))
+    cuts = sorted(draw(st.permutations(range(1, size)))[: beats - 1])
+    edges = [0, *cuts, size]
+    return Layout(tuple(tuple(order[a:b]) for a, b in zip(edges, edges[1:], strict=False)))
+
+
+@st.composite
+def linear_graphs(draw: Draw, max_in: int = 9, max_out: int = 6, *, epilogue: bool = True) -> Chain:
+    """Draw one Linear, dense or sparse, with ranges per element or not, and up to three ops behind it.
+
+    The chain's first node is the Linear.
+    """
+    graph = GraphBuilder()
+    n_in, n_out = draw(st.integers(1, max_in)), draw(st.integers(1, max_out))
+    shape = draw(st.sampled_from([(n_in,), (n_in,), (2, n_in)]))
+    size = n_in * (2 if len(shape) == 2 else 1)
+    kind = draw(ranges(size, 8, frac=draw(st.integers(0, 5)) if draw(st.booleans()) else None))
+    x = graph.add(Input(shape=shape, range=kind), "x")
+    bits, zeros = draw(st.integers(1, 8)), draw(st.sampled_from([0, 5, 9]))
+    weight = [
+        0 if draw(st.integers(0, 9)) < zeros else draw(st.integers(-(1 << (bits - 1)), (1 << (bits - 1)) - 1))
+        for _ in range(n_in * n_out)
+    ]
+    bias = [draw(st.integers(-300, 300)) if draw(st.booleans()) else 0 for _ in range(n_out)]
+    values = IntArray.of(object_array(weight, (n_in, n_out)))
+    op = Linear(x=x, weight=values, bias=IntArray.of(bias), weight_frac=draw(st.integers(0, 3)))
+    nodes = [graph.add(op, "dense", "jet_dense")]
+    for k in range(draw(st.integers(0, 3)) if epilogue else 0):
+        nodes.append(graph.add(draw(epilogue_op(graph, nodes, n_out)), f"e{k}", f"layer{k}"))
+    graph.output("y", nodes[-1])
+    return Chain(graph.build(), tuple(nodes))
+
+
+@st.composite
+def epilogue_op(draw: Draw, graph: GraphBuilder, nodes: list[str], n_out: int) -> Add | Multiply | Extremum | Requantize:
+    """Draw an op on the latest node and a constant, or an earlier node."""
+    kind = draw(st.sampled_from(["requantize", "requantize", "relu", "multiply", "add", "earlier"]))
+    x = nodes[-1]
+    if kind == "requantize":
+        return draw(requantize(graph, x))
+    if kind == "earlier":
+        return Extremum(x=x, y=draw(st.sampled_from(nodes)), kind=draw(st.sampled_from(list(ExtremumKind))))
+    if kind == "relu":
+        return Extremum(x=x, y=graph.add(Constant(values=IntArray.of([0])), "zero"))
+    count = n_out if draw(st.booleans()) else 1
+    codes = draw(st.lists(st.integers(-20, 20), min_size=count, max_size=count))
+    y = graph.add(Constant(values=IntArray.of(codes), frac=draw(st.integers(0, 4))), "c")
+    return Multiply(x=x, y=y) if kind == "multiply" else Add(x=x, y=y, subtract=draw(st.booleans()))
+
+
+@st.composite
+def reduce_graphs(draw: Draw) -> Chain:
+    """Draw one Reduce over any axes of a tensor of one to three axes."""
+    graph = GraphBuilder()
+    shape = tuple(draw(st.lists(st.integers(1, 5), min_size=1, max_size=3)))
+    x = graph.add(Input(shape=shape, range=draw(ranges(math.prod(shape), 9))), "x")
+    axes = draw(st.lists(st.sampled_from(range(len(shape))), min_size=1, unique=True))
+    op = Reduce(x=x, axes=tuple(sorted(axes)), kind=draw(st.sampled_from(list(ReduceKind))))
+    graph.output("y", graph.add(op, "r", "pool"))
+    return Chain(graph.build(), ("r",))
+
+
+@st.composite
+def lookup_graphs(draw: Draw, max_bits: int = 7) -> Chain:
+    """Draw one Lookup with a random table."""
+    graph = GraphBuilder()
+    size = draw(st.integers(1, 4))
+    kind = draw(ranges(size, max_bits, frac=draw(st.integers(0, 4))))
+    x = graph.add(Input(shape=(size,), range=kind), "x")
+    lo, hi = draw(bounds(9))
+    seed = random.Random(draw(st.integers(0, 1 << 20)))
+    table = [seed.randint(lo, hi) for _ in range(kind.highest - kind.lowest + 1)]
+    graph.output("y", graph.add(Lookup(x=x, table=IntArray.of(table), frac=3), "sigmoid", "act"))
+    return Chain(graph.build(), ("sigmoid",))
+
+
+@st.composite
+def rewire_graphs(draw: Draw) -> Chain:
+    """Draw one Rewire of one or two values and a constant, with zeros and repeats."""
+    graph = GraphBuilder()
+    sizes = draw(st.lists(st.integers(1, 6), min_size=1, max_size=2))
+    frac = draw(st.integers(0, 3))
+    xs = [graph.add(Input(shape=(n,), range=draw(ranges(n, 7, frac=frac))), f"x{k}") for k, n in enumerate(sizes)]
+    if draw(st.booleans()):
+        xs.append(graph.add(Constant(values=IntArray.of([5, -3]), frac=frac), "c"))
+        sizes.append(2)
+    total = sum(sizes)
+    count = draw(st.integers(1, 10))
+    index = draw(st.lists(st.integers(-1, total - 1), min_size=count, max_size=count))
+    if draw(st.booleans()):
+        index = list(range(total))
+    op = Rewire(xs=tuple(xs), index=IntArray.of(index), shape=(len(index),))
+    graph.output("y", graph.add(op, "moved", "concat"))
+    return Chain(graph.build(), ("moved",))
+
+
+@st.composite
+def inputs_only(draw: Draw) -> Chain:
+    """Draw a graph of one input, shown as output: what Gather and Delay carry."""
+    graph = GraphBuilder()
+    size = draw(st.integers(1, 9))
+    x = graph.add(Input(shape=(size,), range=draw(ranges(size, 8))), "x")
+    graph.output("y", x)
+    return Chain(graph.build(), ())
+
+
+@st.composite
+def kernel_cases(draw: Draw, name: str, kind: str) -> Case:
+    """Draw a kernel of a kind, its timing and an II it can keep."""
+    timing = draw(timings())
+    spec: KernelSpec
+    match kind:
+        case "adders":
+            chain = draw(linear_graphs())
+            spec = MatvecAdders(linear=chain.nodes[0], epilogue=chain.nodes[1:])
+        case "elementwise":
+            chain = draw(chains())
+            spec = Elementwise(nodes=chain.nodes)
+        case "table":
+            chain = draw(lookup_graphs())
+            spec = Table(lookup=chain.nodes[0])
+        case "reduce":
+            chain = draw(reduce_graphs())
+            spec = ReduceTree(reduce=chain.nodes[0])
+        case "wiring":
+            chain = draw(rewire_graphs())
+            spec = Wiring(rewire=chain.nodes[0])
+        case "gather":
+            chain = draw(inputs_only())
+            spec = Gather(value="x", layout=draw(layouts(chain.graph.type_of("x").size)))
+        case "delay":
+            chain = draw(inputs_only())
+            spec = Delay(value="x", layout=draw(layouts(chain.graph.type_of("x").size)), cycles=draw(st.integers(0, 40)))
+        case _:
+            raise ValueError(f"unknown kind {kind}")
+    return Case(
+        name=name,
+        spec=spec,
+        graph=chain.graph,
+        timing=timing,
+        ii_cycles=cycles_per_event(spec) + draw(st.sampled_from([0, 0, 1, 5])),
+    )
+
+
+KINDS = ("adders", "elementwise", "table", "reduce", "wiring", "gather", "delay")
+
+
+@st.composite
+def batches(draw: Draw, count: int, kinds: tuple[str, ...] = KINDS) -> list[Case]:
+    """Draw `count` kernels of each kind."""
+    return [draw(kernel_cases(f"mnn_{kind}_{k}", kind)) for kind in kinds for k in range(count)]

@@ -28,6 +28,7 @@ from metronn.ir.ops import (
 )
 from metronn.ir.types import Range
 from metronn.plan.kernels.uniform import function_inputs, is_uniform, node_element
+from metronn.plan.kernels.uniform import function_inputs, is_uniform, node_element
 
 needs_icarus = pytest.mark.skipif(
     shutil.which("iverilog") is None or shutil.which("vvp") is None, reason="Icarus Verilog is not installed"
@@ -167,16 +168,12 @@ def test_a_readable_function() -> None:
         "    logic signed [10:0] r_act_exact;\n"
         "    logic signed [10:0] r_act_biased;\n"
         "    logic signed [8:0] r_act_rounded;\n"
-        "    logic signed [8:0] r_act_wide;\n"
-        "    logic signed [6:0] r_act;\n"
         "    begin\n"
         "      r_act_exact = 11'(v_acc);\n"
         "      r_act_biased = r_act_exact + 11'sd2;\n"
         "      r_act_rounded = 9'(r_act_biased >>> 2);\n"
-        "      r_act_wide = (r_act_rounded > 9'sd63) ? 9'sd63 : (r_act_rounded < 9'sd0) ? 9'sd0 : r_act_rounded;"
+        "      jet_dense1_act = 6'((r_act_rounded > 9'sd63) ? 9'sd63 : (r_act_rounded < 9'sd0) ? 9'sd0 : r_act_rounded);"
         "  // jet_dense1\n"
-        "      r_act = 7'(r_act_wide);\n"
-        "      jet_dense1_act = 6'(r_act);\n"
         "    end\n"
         "  endfunction\n"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from metronn.emit.rtl.scalar import ScalarFunction, scalar_function
-from metronn.emit.rtl.slots import Vector, packed, port_vector
+from metronn.emit.rtl.slots import Vector, packed, part, port_vector
 from metronn.emit.rtl.text import identifier, module_text
 from metronn.ir.graph import Graph
 from metronn.plan.kernels.elementwise import Pipeline, pipeline
@@ -17,12 +17,16 @@ from metronn.plan.timing import Timing
 
 @dataclass(slots=True)
 class _Writer:
-    """What has been written of the module so far; `bounds` holds the code bounds of every value, element by element."""
+    """What has been written of the module so far.
+
+    `bounds` holds the code bounds of every value, element by element; `idle` the vectors that a constant result ignores.
+    """
 
     plan: Pipeline
     bounds: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     functions: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+    idle: list[str] = field(default_factory=list)
 
 
 def emit_elementwise(spec: Elementwise, module_name: str, graph: Graph, timing: Timing) -> str:
@@ -40,7 +44,8 @@ def emit_elementwise(spec: Elementwise, module_name: str, graph: Graph, timing: 
             after[name] = _result(writer, number, name, cone, {x: vectors[x] for x in reads})
         vectors = after
     body = ["\n".join(writer.functions), *writer.lines] if writer.functions else list(writer.lines)
-    body += _output(vectors[plan.nodes[-1]], out)
+    copy, idle = _output(vectors[plan.nodes[-1]], out)
+    body += copy
     cycles = len(plan.stages)
     return module_text(
         name=module_name,
@@ -51,7 +56,7 @@ def emit_elementwise(spec: Elementwise, module_name: str, graph: Graph, timing: 
         ports=[(port.name, port.width) for port in ports],
         output=("y_o", out.width),
         body=body,
-        unused=["rst_i", "start_i"],
+        unused=["rst_i", "start_i", *writer.idle, *idle],
     )
 
 
@@ -99,6 +104,8 @@ def _result(writer: _Writer, number: int, name: str, cone: tuple[str, ...], read
         for k, function in enumerate(functions):
             calls = ", ".join(reads[x].read(node_element(graph, cone, k, x)) for x in reads)
             statements.append(f"    {vector.target(k)} <= {function.name}({calls});")
+    if any(lo == hi for lo, hi in writer.bounds[name]):
+        writer.idle += [vector.name for vector in reads.values()]
     writer.lines += [
         f"  logic [{vector.width - 1}:0] {register};",
         "  always_ff @(posedge clk_i) begin",
@@ -130,10 +137,13 @@ def _element_functions(
     return functions
 
 
-def _output(result: Vector, out: Vector) -> list[str]:
-    """Assign the output port from the last register; a result wider than its exact range loses its sign copies."""
+def _output(result: Vector, out: Vector) -> tuple[list[str], list[str]]:
+    """Assign the output port from the last register; return the lines and the sign copies the port does not need."""
     if [(e.offset, e.width) for e in result.elements] == [(e.offset, e.width) for e in out.elements]:
-        return [f"  assign y_o = {result.name};"]
-    return [
-        f"  assign {out.target(k)} = {out.elements[k].width}'({result.read(k)});" for k in range(len(out.elements))
-    ]
+        return [f"  assign y_o = {result.name};"], []
+    lines, idle = [], []
+    for k, (have, want) in enumerate(zip(result.elements, out.elements, strict=True)):
+        lines.append(f"  assign {out.target(k)} = {part(result.name, result.width, have.offset, want.width)};")
+        if have.width > want.width:
+            idle.append(part(result.name, result.width, have.offset + want.width, have.width - want.width))
+    return lines, idle

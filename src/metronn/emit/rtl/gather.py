@@ -17,22 +17,31 @@ def emit_gather(spec: Gather, module_name: str, graph: Graph, timing: Timing) ->
     wires, out = wire_format(tensor, spec.layout), port_vector("y_o", tensor)
     kept = kept_bits(spec, graph)
     body = _phase(len(beats))
-    for beat, width in enumerate(kept):
+    held: dict[int, str] = {}
+    needed = [0] * len(wires.slots)
+    for beat, row in enumerate(beats):
+        arriving = []
+        offset = 0
+        for slot, element in zip(wires.slots, row, strict=False):
+            width = out.elements[element].width
+            needed[wires.slots.index(slot)] = max(needed[wires.slots.index(slot)], width)
+            arriving.append(part("x0_i", wires.width, slot.offset, width))
+            held[element] = part(f"beat{beat}_q", kept[beat], offset, width) if beat < len(kept) else arriving[-1]
+            offset += width
+        if beat == len(kept):
+            continue
         enable = "start_i" if beat == 0 else "phase_q" if len(beats) == 3 else f"phase_q[{beat - 1}]"
+        beat_bits = arriving[0] if len(arriving) == 1 else f"{{{', '.join(reversed(arriving))}}}"
         body += [
-            f"  logic [{width - 1}:0] beat{beat}_q;",
-            f"  always_ff @(posedge clk_i) if ({enable}) beat{beat}_q <= {part('x0_i', wires.width, 0, width)};",
+            f"  logic [{kept[beat] - 1}:0] beat{beat}_q;",
+            f"  always_ff @(posedge clk_i) if ({enable}) beat{beat}_q <= {beat_bits};",
         ]
     body.append("")
-    where = {element: (beat, slot) for beat, row in enumerate(beats) for slot, element in enumerate(row)}
-    for element in range(tensor.size):
-        beat, number = where[element]
-        slot, target = wires.slots[number], out.elements[element]
-        source = "x0_i" if beat == len(beats) - 1 else f"beat{beat}_q"
-        bits = part(source, wires.width if source == "x0_i" else kept[beat], slot.offset, slot.width)
-        value = bits if slot.width == target.width else f"{target.width}'({bits})"
-        body.append(f"  assign {out.target(element)} = {value};")
+    body += [f"  assign {out.target(element)} = {held[element]};" for element in range(tensor.size)]
     idle = ["clk_i", "rst_i", "start_i"] if len(beats) == 1 else ["rst_i"] if len(beats) == 2 else []
+    for slot, width in zip(wires.slots, needed, strict=True):
+        if width < slot.width:
+            idle.append(part("x0_i", wires.width, slot.offset + width, slot.width - width))
     return module_text(
         name=module_name,
         contract=[

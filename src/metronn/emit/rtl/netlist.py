@@ -45,6 +45,9 @@ def emit_netlist(
     if not any(delays):
         idle.insert(0, "clk_i")
     used = {(c.op.port, c.op.element) for c in netlist.cells if isinstance(c.op, Source)}
+    for cell in netlist.cells:
+        if isinstance(cell.op, Call) and cell.lo == cell.hi:
+            idle += [_read(netlist, read, cell.stage) for read in cell_reads(cell.op)]
     for number, port in enumerate(ports):
         idle += [port.target(k) for k in range(len(port.elements)) if (number, k) not in used]
     return module_text(

@@ -130,16 +130,24 @@ def scalar_function(
                 terms[operand] = _Term(signed_literal(code, width), code, code, made_by.frac, width)
             read.add(operand)
         out_element = node_element(graph, nodes, element, node_name)
-        terms[node_name] = _node(body, node, op, [terms[x] for x in operands(op)], out_element)
+        made = _node(body, node, op, [terms[x] for x in operands(op)], out_element)
+        if node_name == last:
+            terms[node_name] = made
+        else:
+            variable = f"r_{identifier(node_name)}"
+            final = signed_width(made.lo, made.hi)
+            body.let(variable, _cut(made, final), final, node.source)
+            terms[node_name] = _Term(variable, made.lo, made.hi, made.frac, final)
     if not nodes:
         read.add(last)
     result = terms[last]
-    body.statements.append(f"      {name} = {width_bits(result.lo, result.hi)}'({result.text});")
+    source = f"  // {graph.by_name[last].source}" if nodes else ""
+    body.statements.append(f"      {name} = {_cut(result, width_bits(result.lo, result.hi))};{source}")
     entered = tuple(Argument(value=value, lo=lo, hi=hi) for value, (lo, hi) in arguments.items())
     idle = [f"v_{identifier(argument.value)}" for argument in entered if argument.value not in read]
     if idle:
         body.declarations.append("    logic unused;")
-        body.statements.insert(0, f"      unused = ^{{{', '.join(idle)}}};")
+        body.statements.append(f"      unused = ^{{{', '.join(idle)}}};")
     return ScalarFunction(
         text=_function_text(name, entered, result, body),
         name=name,
@@ -157,7 +165,7 @@ def _function_text(name: str, arguments: Sequence[Argument], result: _Term, body
 
 
 def _node(body: _Body, node: Node, op: ElementwiseOp, inputs: list[_Term], element: int) -> _Term:
-    """Write one node and return its result as a variable."""
+    """Write what one node needs and return its result as an expression, which may be wider than its bounds ask."""
     scalar_op = replace(op, out=op.out.element(element)) if isinstance(op, Requantize) else op
     types = [TensorType((), Range(term.lo, term.hi, term.frac)) for term in inputs]
     out = infer(scalar_op, types).range
@@ -181,13 +189,26 @@ def _node(body: _Body, node: Node, op: ElementwiseOp, inputs: list[_Term], eleme
             text = f"({first} {sign} {second}) ? {first} : {second}"
         case _:
             assert_never(scalar_op)
-    final = signed_width(lo, hi)
-    if width == final:
-        body.let(name, text, width, node.source)
-    else:
-        body.let(f"{name}_wide", text, width, node.source)
-        body.let(name, f"{final}'({name}_wide)", final)
-    return _Term(name, lo, hi, frac, final)
+    return _Term(text, lo, hi, frac, width)
+
+
+def _cut(term: _Term, width: int) -> str:
+    """Return the term sized to `width` bits: its sign copied, or bits dropped that the caller does not need."""
+    if term.width == width:
+        return term.text
+    return f"{width}'{term.text}" if _bracketed(term.text) else f"{width}'({term.text})"
+
+
+def _bracketed(text: str) -> bool:
+    """Whether one pair of brackets encloses the whole expression."""
+    if not (text.startswith("(") and text.endswith(")")):
+        return False
+    depth = 0
+    for position, character in enumerate(text):
+        depth += (character == "(") - (character == ")")
+        if depth == 0 and position < len(text) - 1:
+            return False
+    return True
 
 
 def _extended(term: _Term, width: int) -> str:
@@ -211,12 +232,16 @@ def _requantized(body: _Body, name: str, x: _Term, op: Requantize) -> tuple[str,
     rounded = _shifted_up(x, out_frac) if shift <= 0 else _rounded(body, name, x, shift, op.rounding)
     if out_lo <= rounded.lo and rounded.hi <= out_hi:
         return rounded.text, rounded.width
+    if shift > 0 and op.overflow is not Overflow.WRAP:
+        final = signed_width(rounded.lo, rounded.hi)
+        body.let(f"{name}_rounded", _cut(rounded, final), final)
+        rounded = _Term(f"{name}_rounded", rounded.lo, rounded.hi, out_frac, final)
     if op.overflow is Overflow.WRAP:
         bits = width_bits(out_lo, out_hi)
-        kept = f"{bits}'({rounded.text})" if rounded.width >= bits else _extended(rounded, bits)
+        kept = _cut(rounded, bits)
         return (kept, bits) if out_lo < 0 else (f"$signed({{1'b0, {kept}}})", bits + 1)
     width = max(rounded.width, signed_width(out_lo, out_hi))
-    if not rounded.text.startswith("r_"):
+    if not rounded.text.isidentifier():
         body.let(f"{name}_scaled", _extended(rounded, width), width)
         value = f"{name}_scaled"
     else:
@@ -233,7 +258,7 @@ def _requantized(body: _Body, name: str, x: _Term, op: Requantize) -> tuple[str,
 
 
 def _rounded(body: _Body, name: str, x: _Term, shift: int, rounding: Rounding) -> _Term:
-    """Write x * 2**-shift, shift > 0, rounded, as a variable `<name>_rounded`.
+    """Write x * 2**-shift, shift > 0, rounded; return it as an expression in brackets, wider than its bounds ask.
 
     Every mode is (x + addend) >> shift; the addend depends at most on the sign of x or on the bit that becomes the
     lowest, as in `ir.infer.round_shift`.
@@ -274,6 +299,4 @@ def _rounded(body: _Body, name: str, x: _Term, shift: int, rounding: Rounding) -
     if addend:
         body.let(f"{name}_biased", f"{wide} + {addend}", width)
         total = f"{name}_biased"
-    final = signed_width(lo, hi)
-    body.let(f"{name}_rounded", f"{final}'({total} >>> {shift})", final)
-    return _Term(f"{name}_rounded", lo, hi, x.frac - shift, final)
+    return _Term(f"({total} >>> {shift})", lo, hi, x.frac - shift, width)

@@ -58,8 +58,13 @@ def _epilogue_inputs(spec: MatvecAdders, graph: Graph) -> tuple[str, ...]:
     return function_inputs(graph, spec.epilogue) if spec.epilogue else ()
 
 
-def row_matrix(spec: MatvecAdders, graph: Graph, row: int) -> tuple[Array, tuple[tuple[int, int], ...]]:
-    """Integer matrix that acts on the input codes of one row (all leading axes), and those codes' bounds."""
+def row_matrix(
+    spec: MatvecAdders, graph: Graph, row: int
+) -> tuple[Array, tuple[tuple[int, int], ...], tuple[int, ...]]:
+    """What one row (all leading axes) computes: a matrix on its input codes, those codes' bounds, and a bias.
+
+    An input that has one code only is part of the bias; its weights are 0.
+    """
     op = linear_op(spec, graph)
     x = graph.type_of(op.x)
     count = op.weight.shape[0]
@@ -68,14 +73,19 @@ def row_matrix(spec: MatvecAdders, graph: Graph, row: int) -> tuple[Array, tuple
     scale = [1 << (x.range.max_frac - frac) for frac in fracs]
     weight = np.array([[int(w) * s for w in line] for line, s in zip(op.weight.array, scale, strict=True)], dtype=object)
     bounds = tuple(zip(x.range.los(x.size)[part], x.range.his(x.size)[part], strict=True))
-    return weight.reshape(op.weight.shape), bounds
+    bias = op.bias.ints()
+    for k, (lo, hi) in enumerate(bounds):
+        if lo == hi:
+            bias = [b + lo * int(w) for b, w in zip(bias, weight[k], strict=True)]
+            weight[k] = 0
+    return weight, bounds, tuple(bias)
 
 
 def adder_graphs(spec: MatvecAdders, graph: Graph) -> tuple[AdderGraph, ...]:
     """Return the solved adder graph of each row. Raises ToolError when the solver is missing."""
     op = linear_op(spec, graph)
     rows = graph.type_of(op.x).size // op.weight.shape[0]
-    return tuple(solve(*row_matrix(spec, graph, row)) for row in range(rows))
+    return tuple(solve(*row_matrix(spec, graph, row)[:2]) for row in range(rows))
 
 
 @lru_cache(maxsize=64)
@@ -102,16 +112,15 @@ def matvec_netlist(spec: MatvecAdders, graph: Graph, timing: Timing) -> tuple[Ne
 
 
 def _plan(spec: MatvecAdders, graph: Graph, timing: Timing) -> tuple[Netlist, Graph]:
-    op = linear_op(spec, graph)
     if any(name != spec.linear for name in _epilogue_inputs(spec, graph)):
         raise ValueError(f"{spec.linear}: the epilogue reads {_epilogue_inputs(spec, graph)}, allowed is {spec.linear}")
     own, nodes = expanded(graph, spec.epilogue) if spec.epilogue else (graph, ())
     builder = NetlistBuilder(timing.levels_per_stage)
     results = []
     for row, adders in enumerate(adder_graphs(spec, graph)):
-        _, bounds = row_matrix(spec, graph, row)
+        _, bounds, biases = row_matrix(spec, graph, row)
         values = _adder_cells(builder, adders, bounds, row)
-        for column, bias in enumerate(op.bias.ints()):
+        for column, bias in enumerate(biases):
             element = row * len(adders.outputs) + column
             cell = _with_bias(builder, adders, values, column, bias, element)
             results.append(_epilogue(builder, own, nodes, spec.linear, element, cell, timing))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from metronn.ir.graph import Graph
 from metronn.plan.kernels.spec import Gather
-from metronn.plan.layout import Layout, wire_format
+from metronn.plan.layout import Layout
 from metronn.plan.resources import Resources
 from metronn.plan.timing import Timing
 
@@ -15,9 +15,9 @@ def latency_cycles(spec: Gather, graph: Graph, timing: Timing) -> int:
 
 
 def kept_bits(spec: Gather, graph: Graph) -> tuple[int, ...]:
-    """Bits kept of each beat but the last: its slots' widths on the wires."""
-    slots = wire_format(graph.type_of(spec.value), spec.layout).slots
-    return tuple(sum(slots[k].width for k in range(len(beat))) for beat in spec.layout.beats[:-1])
+    """Bits kept of each beat but the last: its elements' own widths."""
+    widths = graph.type_of(spec.value).element_widths()
+    return tuple(sum(widths[k] for k in beat) for beat in spec.layout.beats[:-1])
 
 
 def phase_bits(spec: Gather) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from metronn.ir.graph import Graph
-from metronn.ir.ops import Rewire
+from metronn.ir.ops import Constant, Rewire
 from metronn.plan.kernels.spec import Wiring
 from metronn.plan.layout import Layout
 from metronn.plan.resources import Resources
@@ -28,8 +28,9 @@ def resources(spec: Wiring, graph: Graph, timing: Timing) -> Resources:
 
 
 def input_layouts(spec: Wiring, graph: Graph) -> tuple[tuple[str, Layout], ...]:
-    """The operands, in parallel; one that appears twice has two ports."""
-    return tuple((x, Layout.parallel(graph.type_of(x).size)) for x in rewire_op(spec, graph).xs)
+    """The operands but constants, in parallel; one that appears twice has one port."""
+    names = [x for x in dict.fromkeys(rewire_op(spec, graph).xs) if not isinstance(graph.by_name[x].op, Constant)]
+    return tuple((x, Layout.parallel(graph.type_of(x).size)) for x in names)
 
 
 def output_layout(spec: Wiring, graph: Graph) -> Layout:
