@@ -270,7 +270,7 @@ def contest(graph: Graph, arguments: argparse.Namespace) -> list[Figure]:
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        native = NativeEmulator.build(graph, directory=Path(folder) / "native")
+        native = NativeEmulator.build(graph, cache=Path(folder))
         build_s = time.perf_counter() - start
         some = {name: array[: arguments.numpy_events] for name, array in codes.items()}
         expected = emulate(graph, some)[output]

@@ -214,9 +214,11 @@ def test_build_finds_the_cache_of_the_user(tmp_path: Path, monkeypatch: pytest.M
     emulator = NativeEmulator.build(small_network())
     assert emulator.library.is_relative_to(tmp_path / "metronn" / "native")
     assert_equal(emulator, 10, 0)
-    there = NativeEmulator.build(small_network(), directory=tmp_path / "sources", name="small", flags=QUICK)
-    assert there.library == tmp_path / "sources" / "libsmall.so"
+    there = NativeEmulator.build(small_network(), directory=tmp_path / "sources", flags=QUICK)
     assert_equal(there, 10, 0)
+    assert_equal(NativeEmulator.load(small_network(), tmp_path / "sources" / "libnetwork.so"), 10, 0)
+    other = NativeEmulator.build(table_with_wide_results(), directory=tmp_path / "sources", flags=QUICK)
+    assert_equal(other, 10, 0)
 
 
 def test_same_graph_same_bytes() -> None:
@@ -284,6 +286,16 @@ def test_program_refuses_bad_events(tmp_path: Path) -> None:
 def test_graphs_made_by_hand(built: list[NativeEmulator]) -> None:
     for emulator in built:
         assert_equal(emulator, 130, 0)
+
+
+@needs_compiler
+def test_library_of_another_graph_is_a_tool_error(built: list[NativeEmulator], tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match=r"is of graph [0-9a-f]{16}, wanted is [0-9a-f]{16}; build it again"):
+        NativeEmulator.load(built[1].graph, built[0].library, "g0")
+    with pytest.raises(ToolError, match=r"cannot be used: .*metronn_other_run_v1"):
+        NativeEmulator.load(built[0].graph, built[0].library, "other")
+    with pytest.raises(ToolError, match=r"nowhere\.so cannot be used"):
+        NativeEmulator.load(built[0].graph, tmp_path / "nowhere.so")
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from metronn.emulate.native.compiler import FLAGS, cache_directory, cached_library, compile_library
-from metronn.emulate.native.generate import generate, run_symbol, write_files
+from metronn.emulate.native.compiler import FLAGS, cache_directory, cached_library
+from metronn.emulate.native.generate import generate, graph_symbol, run_symbol, write_files
 from metronn.emulate.native.ports import Port, input_ports, output_ports
 from metronn.emulate.numpy import checked_input
 from metronn.errors import ModelError, ToolError
 from metronn.ir.arrays import Array, as_dtype_for, object_array
 from metronn.ir.graph import Graph, Node
 from metronn.ir.ops import Input, operands
+from metronn.ir.text import graph_hash
 
 _BAD_CODE = 1
 
@@ -41,26 +43,33 @@ class NativeEmulator:
     ) -> NativeEmulator:
         """Compile a graph, or take the library from the cache when the same one was compiled before.
 
-        With `directory` the sources and `lib<name>.so` are written there and the cache is not used; else the cache
-        is `cache`, by default the user's. Raises ToolError when the compiler is missing or fails.
+        The cache is `cache`, by default the user's. With `directory` the sources and `lib<name>.so` are written there
+        too. Raises ToolError when the compiler is missing or fails.
         """
         library = f"lib{name}.so"
-        sources = (f"{name}_emulator.cpp",)
         files = generate(graph, name)
-        if directory is None:
-            path = cached_library(files, sources, library, cache or cache_directory(), flags)
-        else:
+        path = cached_library(files, (f"{name}_emulator.cpp",), library, cache or cache_directory(), flags)
+        if directory is not None:
             write_files(files, directory)
-            path = compile_library(directory, sources, library, flags)
+            shutil.copyfile(path, directory / library)
         return NativeEmulator.load(graph, path, name)
 
     @staticmethod
     def load(graph: Graph, library: Path, name: str = "network") -> NativeEmulator:
-        """Open a library compiled from the sources that `generate(graph, name)` gives. Raises ToolError."""
+        """Open a library compiled from the sources that `generate(graph, name)` gives.
+
+        Raises ToolError when it cannot be opened or comes from another graph. The system opens a path once in a
+        process: a library replaced at the same path is not seen, which shows as another graph.
+        """
         try:
-            function = getattr(ctypes.CDLL(str(library)), run_symbol(name))
+            opened = ctypes.CDLL(str(library))
+            function, about = opened[run_symbol(name)], opened[graph_symbol(name)]
         except (OSError, AttributeError) as error:
             raise ToolError(f"compiled emulator: {library} cannot be used: {error}") from error
+        about.restype = ctypes.c_char_p
+        found, wanted = about().decode(), graph_hash(graph)
+        if found != wanted:
+            raise ToolError(f"compiled emulator: {library} is of graph {found}, wanted is {wanted}; build it again")
         function.restype = ctypes.c_int
         function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_void_p]
         return NativeEmulator(graph, library, function, _constant_outputs(graph))

@@ -36,6 +36,11 @@ def run_symbol(name: str) -> str:
     return f"metronn_{name}_run_v{ABI_VERSION}"
 
 
+def graph_symbol(name: str) -> str:
+    """Return the name of the C function that tells which graph a library was compiled from, by its hash."""
+    return f"metronn_{name}_graph"
+
+
 def generate(graph: Graph, name: str) -> dict[str, str]:
     """Return the sources by relative path.
 
@@ -174,6 +179,9 @@ extern "C" __attribute__((visibility("default"))) int {run_symbol(name)}(
     const std::int64_t* const* inputs, std::int64_t* const* outputs, std::size_t events, unsigned threads,
     std::uint64_t* bad);
 
+// Hash of the graph that the library was generated from.
+extern "C" __attribute__((visibility("default"))) const char* {graph_symbol(name)}();
+
 #endif  // {guard}
 """
 
@@ -236,6 +244,8 @@ extern "C" int {run_symbol(name)}(const std::int64_t* const* inputs, std::int64_
     return 2;
   }}
 }}
+
+extern "C" const char* {graph_symbol(name)}() {{ return "{graph_hash(graph)}"; }}
 """
 
 

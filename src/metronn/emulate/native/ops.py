@@ -67,7 +67,7 @@ class Emission:
     def table(self, node: Node, what: str, values: Sequence[int], kind: IntType, cpp: str = "") -> str:
         """Add a table of integers and return its name."""
         name = f"{self.identifiers[node.name]}_{what}"
-        body = wrapped([kind.literal(value) for value in values])
+        body = wrapped(kind.literals(values))
         self.tables.append(f"const {cpp or kind.cpp} {name}[{len(values)}] = {{\n{body}\n}};")
         return name
 

@@ -32,6 +32,12 @@ class IntType:
         """Size of one value in memory."""
         return self.bits // 8
 
+    def literals(self, values: Sequence[int]) -> list[str]:
+        """Return each integer as `literal` does, quickly for long tables of small ones."""
+        if self.bits < LIMB_BITS // 2:
+            return [str(value) for value in values]
+        return [self.literal(value) for value in values]
+
     def literal(self, value: int) -> str:
         """Return the integer as a C++ constant expression of this type, or as an initialiser for a wide one."""
         if self.bits < LIMB_BITS:
@@ -67,14 +73,7 @@ def port_type(lo: int, hi: int) -> IntType:
 
 
 def wrapped(words: Sequence[str], indent: str = "    ") -> str:
-    """Comma-separated words in lines of bounded length."""
-    lines: list[str] = []
-    line = indent
-    for word in words:
-        piece = f"{word}, "
-        if len(line) + len(piece) > LINE_LENGTH and line.strip():
-            lines.append(line.rstrip())
-            line = indent
-        line += piece
-    lines.append(line.rstrip())
-    return "\n".join(lines)
+    """Comma-separated words, as many to a line as the longest allows."""
+    per_line = max(1, (LINE_LENGTH - len(indent)) // (max(map(len, words), default=0) + 2))
+    lines = (", ".join(words[start : start + per_line]) for start in range(0, len(words), per_line))
+    return ",\n".join(indent + line for line in lines) + ","
