@@ -211,6 +211,6 @@ def random_model(seed: int) -> Any:
     return randomized(keras.Model(inputs, [values[-1], *values[-2:-1]]), seed)
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", range(12))
 def test_random_models_agree(seed: int, tmp_path: Path, assert_close: Close) -> None:
     check(random_model(seed), tmp_path, assert_close)
