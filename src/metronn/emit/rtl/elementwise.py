@@ -46,6 +46,8 @@ def emit_elementwise(spec: Elementwise, module_name: str, graph: Graph, timing: 
     body = ["\n".join(writer.functions), *writer.lines] if writer.functions else list(writer.lines)
     copy, idle = _output(vectors[plan.nodes[-1]], out)
     body += copy
+    seen = {name for stage in plan.stages for _, _, reads in stage.results for name in reads}
+    idle += [vector.name for name, vector in zip(plan.inputs, ports, strict=True) if name not in seen]
     cycles = len(plan.stages)
     return module_text(
         name=module_name,

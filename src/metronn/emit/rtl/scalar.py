@@ -85,6 +85,7 @@ class _Term:
     hi: int
     frac: int
     width: int
+    constant: bool = False
 
 
 @dataclass(slots=True)
@@ -127,7 +128,7 @@ def scalar_function(
             if operand not in terms and isinstance(made_by, Constant):
                 code = int(made_by.values.array.ravel()[node_element(graph, nodes, element, operand)])
                 width = signed_width(code, code)
-                terms[operand] = _Term(signed_literal(code, width), code, code, made_by.frac, width)
+                terms[operand] = _Term(signed_literal(code, width), code, code, made_by.frac, width, constant=True)
             read.add(operand)
         out_element = node_element(graph, nodes, element, node_name)
         made = _node(body, node, op, [terms[x] for x in operands(op)], out_element)
@@ -213,6 +214,8 @@ def _bracketed(text: str) -> bool:
 
 def _extended(term: _Term, width: int) -> str:
     """Return the term with at least its own width, sign-extended to `width` bits."""
+    if term.constant:
+        return signed_literal(term.lo, width)
     return term.text if term.width == width else f"{width}'({term.text})"
 
 
@@ -221,8 +224,9 @@ def _shifted_up(term: _Term, frac: int) -> _Term:
     shift = frac - term.frac
     if shift == 0:
         return term
-    text = f"$signed({{{term.text}, {shift}'d0}})"
-    return _Term(text, term.lo << shift, term.hi << shift, frac, term.width + shift)
+    lo, hi, width = term.lo << shift, term.hi << shift, term.width + shift
+    text = signed_literal(lo, width) if term.constant else f"$signed({{{term.text}, {shift}'d0}})"
+    return _Term(text, lo, hi, frac, width, term.constant)
 
 
 def _requantized(body: _Body, name: str, x: _Term, op: Requantize) -> tuple[str, int]:

@@ -176,6 +176,7 @@ def place_nodes(
 def pipeline(spec: Elementwise, graph: Graph, timing: Timing) -> Pipeline:
     """Return the pipeline of the kernel: at least one stage, a register at the end of each."""
     own, nodes = expanded(graph, spec.nodes)
+    nodes = _live(own, nodes)
     inputs = function_inputs(graph, spec.nodes)
     if not inputs:
         raise ValueError(f"{spec.nodes[-1]}: all operands are constants; fold them before planning")
@@ -197,6 +198,15 @@ def pipeline(spec: Elementwise, graph: Graph, timing: Timing) -> Pipeline:
                 results.append((name, cone, function_inputs(own, cone) if cone else (name,)))
         stages.append(Stage(results=tuple(results)))
     return Pipeline(graph=own, nodes=nodes, inputs=inputs, stages=tuple(stages))
+
+
+def _live(graph: Graph, nodes: Sequence[str]) -> tuple[str, ...]:
+    """Nodes the last one depends on, in order, itself last."""
+    wanted = {nodes[-1]}
+    for name in reversed(nodes):
+        if name in wanted:
+            wanted |= set(operands(graph.by_name[name].op))
+    return tuple(name for name in nodes if name in wanted)
 
 
 def _cone(graph: Graph, name: str, places: Mapping[str, Place], stage: int) -> tuple[str, ...]:
