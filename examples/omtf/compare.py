@@ -8,7 +8,6 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-
 from fit import load_sample
 from generate import Spectrum, generate
 from layers import BEND_LAYERS, BEND_ZERO, LAYER_NAMES, STATIONS

@@ -14,12 +14,12 @@ import argparse
 import json
 import sys
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib as mpl
-import numpy as np
-
 import network
+import numpy as np
 import physics
 from generate import Spectrum, generate, network_input
 
@@ -95,7 +95,7 @@ def draw(answers: dict[str, Answers], momentum: np.ndarray, path: Path) -> None:
         curve = physics.turn_on(a.estimate >= physics.THRESHOLD_GEV, momentum)
         left.errorbar(centres, curve.efficiency, yerr=curve.error, capsize=2, **style)
         widths = []
-        for low, high in zip(edges[:-1], edges[1:], strict=True):
+        for low, high in pairwise(edges):
             chosen = answered & (momentum >= low) & (momentum < high)
             enough = chosen.sum() >= 25
             widths.append(physics.resolution(a.estimate[chosen], momentum[chosen])[1] if enough else np.nan)

@@ -36,7 +36,6 @@ from enum import Enum
 from pathlib import Path
 
 import numpy as np
-
 from layers import (
     AZIMUTH_BIN,
     AZIMUTH_PRIOR_BIN,

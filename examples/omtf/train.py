@@ -16,7 +16,6 @@ from pathlib import Path
 
 import keras
 import numpy as np
-
 from generate import Spectrum, generate, network_input
 from layers import BEND_LAYERS, BEND_ZERO, STATIONS
 from physics import N_BINS, THRESHOLD_GEV, metric, pt_bin, pt_estimate, resolution
@@ -69,8 +68,9 @@ def build(*, activation_bits: int | None) -> keras.Model:
     """The network before training; input `hits`, output `pt_bins`.
 
     For training, the kernels of the first two layers are rounded to 8 bits and the output of the first to
-    `activation_bits`, as firmware will. There a sum of large azimuths must cancel to a unit, so these weights have to be
-    exact on a coarse grid; the layers after them need no such care. The saved network is built with None: no rounding.
+    `activation_bits`, as firmware will. There a sum of large azimuths must cancel to a unit, so these weights have to
+    be exact on a coarse grid; the layers after them need no such care. The saved network is built with None: no
+    rounding.
     """
     inputs = keras.Input((INPUTS,), name="hits")
     x = inputs

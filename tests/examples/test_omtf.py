@@ -248,7 +248,9 @@ def test_evaluation_draws_and_returns_numbers(omtf: dict[str, ModuleType], tmp_p
 
 
 @pytest.mark.parametrize("generated", [True, False])
-def test_command_line(omtf: dict[str, ModuleType], tmp_path: Path, generated: bool, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_line(
+    omtf: dict[str, ModuleType], tmp_path: Path, generated: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Generated muons work with no outside file; a missing CMS sample is exit 2 and says what to do."""
     pytest.importorskip("matplotlib")
     import evaluate
