@@ -1,0 +1,156 @@
+"""The folded kernels on the ladder: RTL gives the emulator's bits in the promised cycles; multipliers are as few as can be."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from harness import check_cases, check_lint
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from strategies import layouts, linear_graphs, timings
+
+from metronn.emit.rtl.fold_inputs import signed_digits
+from metronn.ir.arrays import IntArray
+from metronn.ir.graph import Graph, GraphBuilder
+from metronn.ir.ops import Constant, Extremum, Input, Linear, Overflow, Requantize, Rounding
+from metronn.ir.types import Range
+from metronn.plan.kernels.fold import (
+    fold_outputs_spec,
+    inputs_multipliers,
+    outputs_latency,
+    outputs_layout,
+    outputs_multipliers,
+    packing,
+)
+from metronn.plan.kernels.model import cycles_per_event, latency_cycles
+from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
+from metronn.plan.kernels.uniform import is_uniform
+from metronn.plan.layout import Layout
+from metronn.plan.timing import Timing
+from metronn.verify.kernel_bench import Case
+
+GENERATED = settings(
+    derandomize=True, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+)
+
+
+@st.composite
+def fold_cases(draw: st.DrawFn, name: str, kind: str) -> Case:
+    """Draw a folded kernel: any shape, range, sparsity, epilogue, fold length and pipelining."""
+    chain = draw(linear_graphs(max_in=24, max_out=20).filter(lambda c: len(c.graph.type_of("x").shape) == 1))
+    timing = draw(timings())
+    linear, epilogue = chain.nodes[0], chain.nodes[1:]
+    if kind == "outputs":
+        if not is_uniform(chain.graph, epilogue):
+            chain = draw(linear_graphs(max_in=24, max_out=20, epilogue=False).filter(lambda c: len(c.graph.type_of("x").shape) == 1))
+            linear, epilogue = chain.nodes[0], ()
+        spec: FoldOutputs | FoldInputs = fold_outputs_spec(
+            chain.graph, linear, epilogue, draw(st.integers(1, 9)), timing
+        )
+    else:
+        layout = draw(layouts(chain.graph.type_of("x").size, max_beats=9))
+        spec = FoldInputs(linear=linear, epilogue=epilogue, layout=layout)
+    gap = draw(st.sampled_from([0, 0, 1, 5]))
+    return Case(name=name, spec=spec, graph=chain.graph, timing=timing, ii_cycles=cycles_per_event(spec) + gap)
+
+
+@st.composite
+def fold_batches(draw: st.DrawFn, count: int) -> list[Case]:
+    """Draw `count` kernels of each kind."""
+    return [draw(fold_cases(f"fold_{kind}_{k}", kind)) for kind in ("outputs", "inputs") for k in range(count)]
+
+
+@settings(GENERATED, max_examples=2)
+@given(cases=fold_batches(5))
+def test_folds_in_icarus(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> None:
+    assert check_cases(cases, "icarus", tmp_path_factory.mktemp("icarus")) > 100
+
+
+@pytest.mark.slow
+@settings(GENERATED, max_examples=4)
+@given(cases=fold_batches(15))
+def test_folds_in_icarus_widely(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> None:
+    assert check_cases(cases, "icarus", tmp_path_factory.mktemp("icarus"), seed=3) > 1000
+
+
+@pytest.mark.slow
+@settings(GENERATED, max_examples=2)
+@given(cases=fold_batches(15))
+def test_folds_in_verilator(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> None:
+    assert check_cases(cases, "verilator", tmp_path_factory.mktemp("verilator")) > 1000
+
+
+@pytest.mark.slow
+@settings(GENERATED, max_examples=3)
+@given(cases=fold_batches(6))
+def test_folds_are_lint_clean(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> None:
+    check_lint(cases, tmp_path_factory.mktemp("lint"))
+
+
+def dense(n_in: int, n_out: int, *, weight_bits: int = 8, x: Range | None = None, seed: int = 1) -> tuple[Graph, str]:
+    """Return a random layer with ReLU and a saturating requantization, and the name of its Linear."""
+    generator = np.random.Generator(np.random.PCG64(seed))
+    span = 1 << (weight_bits - 1)
+    builder = GraphBuilder()
+    value = builder.add(Input(shape=(n_in,), range=x or Range(0, 255)), "x")
+    linear = builder.add(
+        Linear(
+            x=value,
+            weight=IntArray.of(generator.integers(-span, span, (n_in, n_out))),
+            bias=IntArray.of(generator.integers(-999, 999, n_out)),
+        ),
+        "dense",
+    )
+    zero = builder.add(Constant(values=IntArray.of(0)), "zero")
+    relu = builder.add(Extremum(x=linear, y=zero), "relu")
+    out = Range(0, 255, -6)
+    builder.output("y", builder.add(Requantize(x=relu, out=out, rounding=Rounding.RND, overflow=Overflow.SAT), "q"))
+    return builder.build(), linear
+
+
+@pytest.mark.parametrize(
+    ("n_in", "n_out", "ii"), [(128, 128, 9), (36, 128, 9), (128, 43, 9), (64, 32, 4), (100, 100, 7), (128, 6, 9)]
+)
+def test_multipliers_do_not_idle(n_in: int, n_out: int, ii: int) -> None:
+    graph, linear = dense(n_in, n_out)
+    timing = Timing(levels_per_stage=2)
+    assert packing(graph, linear, timing).ways == 2
+    ideal = math.ceil(n_in * n_out / (ii * 2))
+    spec = fold_outputs_spec(graph, linear, ("relu", "q"), ii, timing)
+    assert outputs_multipliers(spec, graph, timing) <= 1.05 * ideal
+    layout = outputs_layout(fold_outputs_spec(dense(8, n_in)[0], "dense", (), ii, timing))
+    fed = FoldInputs(linear=linear, epilogue=("relu", "q"), layout=layout)
+    if layout.beat_count == ii:
+        assert inputs_multipliers(fed, graph, timing) <= 1.05 * ideal
+
+
+def test_a_folded_pair_costs_about_one_fold_of_latency() -> None:
+    timing = Timing(levels_per_stage=2)
+    graph, linear = dense(128, 128)
+    first = fold_outputs_spec(graph, linear, ("relu", "q"), 9, timing)
+    second = FoldInputs(linear=linear, epilogue=("relu", "q"), layout=outputs_layout(first))
+    assert outputs_latency(first, graph, timing) == 7
+    assert latency_cycles(second, graph, timing) == 14
+
+
+def test_wide_products_are_not_packed() -> None:
+    graph, linear = dense(16, 16, weight_bits=14)
+    assert packing(graph, linear, Timing(levels_per_stage=2)).ways == 1
+
+
+def test_more_outputs_than_a_fold_has_lanes_for_go_to_the_remainder() -> None:
+    graph, linear = dense(20, 5)
+    spec = fold_outputs_spec(graph, linear, (), 9, Timing(levels_per_stage=2))
+    assert (spec.lanes, spec.remainder) == (0, 5)
+    assert outputs_layout(spec) == Layout.parallel(5)
+
+
+@given(st.integers(1, 1 << 40))
+@settings(derandomize=True, database=None)
+def test_signed_digits_give_the_number_and_no_two_neighbours(value: int) -> None:
+    digits = signed_digits(value)
+    assert sum(sign << shift for sign, shift in digits) == value
+    shifts = [shift for _, shift in digits]
+    assert all(b - a >= 2 for a, b in zip(shifts, shifts[1:], strict=False))
