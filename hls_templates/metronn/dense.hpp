@@ -9,7 +9,9 @@
 // A configuration has
 //   rows, n_in, n_out     the shape: x is [rows][n_in], y is [rows][n_out], both flat
 //   parallel, beats       outputs (or inputs) per cycle, and the cycles that makes
-//   latency_cycles        the longest that the whole call may take; this and the line above only in the folded forms
+//   remainder             outputs, the last ones, that dense_fold_outputs sums in slices of the inputs over all beats,
+//                         so that no multiplier idles when the beats do not divide the outputs
+//   latency_cycles        the longest that the whole call may take; only the folded forms read this and the above
 //   weight_t, acc_t       hold every weight; hold every partial sum, in any order of summation, so nothing wraps
 // All inputs have the same number of fraction bits; align (rewire.hpp) makes it so where they do not.
 #ifndef METRONN_DENSE_HPP
@@ -49,14 +51,17 @@ void dense_fold_outputs(const in_t x[cfg::rows * cfg::n_in], const weight_t weig
                         const bias_t bias[cfg::n_out], out_t y[cfg::rows * cfg::n_out]) {
 #pragma HLS LATENCY max = cfg::latency_cycles
   static_assert(cfg::rows > 0 && cfg::n_in > 0 && cfg::n_out > 0, "dense_fold_outputs: empty shape");
-  static_assert(cfg::parallel > 0 && cfg::beats * cfg::parallel >= cfg::rows * cfg::n_out &&
-                    (cfg::beats - 1) * cfg::parallel < cfg::rows * cfg::n_out,
+  const int whole = cfg::rows * cfg::n_out - cfg::remainder;
+  static_assert(cfg::parallel > 0 && cfg::beats * cfg::parallel >= whole && (cfg::beats - 1) * cfg::parallel < whole,
                 "dense_fold_outputs: beats is not the number of cycles that all outputs take");
-  const int multipliers = cfg::parallel * cfg::n_in;
+  const int slice = (cfg::n_in + cfg::beats - 1) / cfg::beats;
+  const int multipliers = cfg::parallel * cfg::n_in + cfg::remainder * slice;
   static_assert(multipliers > 0, "dense_fold_outputs: no multiplier");
 #pragma HLS ALLOCATION operation instances = mul limit = multipliers
 #pragma HLS ARRAY_RESHAPE variable = weight type = cyclic factor = cfg::parallel dim = 1
 #pragma HLS ARRAY_RESHAPE variable = weight type = complete dim = 2
+  typename cfg::acc_t rest[cfg::remainder > 0 ? cfg::remainder : 1];
+#pragma HLS ARRAY_PARTITION variable = rest type = complete
 Beats:
   for (int beat = 0; beat < cfg::beats; beat++) {
 #pragma HLS PIPELINE II = 1 rewind
@@ -64,9 +69,9 @@ Beats:
     for (int lane = 0; lane < cfg::parallel; lane++) {
 #pragma HLS UNROLL
       const int place = beat * cfg::parallel + lane;
-      if (place < cfg::rows * cfg::n_out) {
-        const int row = place / cfg::n_out;
-        const int o = place % cfg::n_out;
+      if (place < whole) {
+        const int row = cfg::rows == 1 ? 0 : place / cfg::n_out;  // one row must not cost a divider
+        const int o = place - row * cfg::n_out;
         typename cfg::acc_t acc = constant<typename cfg::acc_t>(bias[o]);
       Inputs:
         for (int i = 0; i < cfg::n_in; i++) {
@@ -77,6 +82,26 @@ Beats:
         }
         y[place] = out_t(acc);
       }
+    }
+  Remainder:
+    for (int r = 0; r < cfg::remainder; r++) {
+#pragma HLS UNROLL
+      const int place = whole + r;
+      const int row = place / cfg::n_out;
+      const int o = place % cfg::n_out;
+      typename cfg::acc_t sum = beat == 0 ? constant<typename cfg::acc_t>(bias[o]) : rest[r];
+    Slice:
+      for (int lane = 0; lane < slice; lane++) {
+#pragma HLS UNROLL
+        const int i = beat * slice + lane;
+        if (i < cfg::n_in) {
+          const auto product = x[row * cfg::n_in + i] * constant<typename cfg::weight_t>(weight[o][i]);
+#pragma HLS BIND_OP variable = product op = mul impl = dsp
+          sum += product;
+        }
+      }
+      rest[r] = sum;
+      if (beat == cfg::beats - 1) y[place] = out_t(sum);
     }
   }
 }
@@ -104,8 +129,7 @@ Beats:
 #pragma HLS UNROLL
       const int row = place / cfg::n_out;
       const int o = place % cfg::n_out;
-      typename cfg::acc_t sum = acc[place];
-      if (beat == 0) sum = constant<typename cfg::acc_t>(bias[o]);
+      typename cfg::acc_t sum = beat == 0 ? constant<typename cfg::acc_t>(bias[o]) : acc[place];
     Inputs:
       for (int lane = 0; lane < cfg::parallel; lane++) {
 #pragma HLS UNROLL

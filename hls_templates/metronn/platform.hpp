@@ -1,8 +1,8 @@
 // Chooses the vendor's integer types. Every other header of the library names integers through this one.
 //
-// Kernels that combine elements (elementwise, activation, reduce, requantize, table, rewire) are inlined into the
-// function that calls them and take its pipeline; matrix products, copies and stored constants are functions of their
-// own, so that a dataflow region can run them side by side.
+// Kernels that combine elements (elementwise, activation, reduce, requantize, table, rewire, load) are inlined into
+// the function that calls them and take its pipeline; matrix products and copies are functions of their own, so that
+// a dataflow region can run them side by side.
 //
 // METRONN_PLATFORM is the header of the vendor, platform_vitis.hpp unless the compiler is told otherwise.
 #ifndef METRONN_PLATFORM_HPP

@@ -73,7 +73,7 @@ Elements:
 
 template <int n, typename stored_t, typename out_t>
 void load(const stored_t stored[n], out_t y[n]) {
-#pragma HLS PIPELINE II = 1
+#pragma HLS INLINE
 Elements:
   for (int k = 0; k < n; k++) {
 #pragma HLS UNROLL

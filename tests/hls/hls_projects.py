@@ -19,7 +19,9 @@ from metronn.verify.hls import HlsSimulation, compile_flags, run_compiler, write
 LIBRARY = ("activation", "bridge", "constant", "dense", "elementwise", "reduce", "requantize", "rewire", "table")
 
 
-def project_of(graph: Graph, name: str, directives: dict[str, HlsDirective] | None = None) -> HlsProject:
+def project_of(
+    graph: Graph, name: str, directives: dict[str, HlsDirective] | None = None, ii_cycles: int = 9
+) -> HlsProject:
     """Return a project for one of two FPGAs."""
     return HlsProject(
         name=name,
@@ -27,7 +29,7 @@ def project_of(graph: Graph, name: str, directives: dict[str, HlsDirective] | No
         fpga_count=2,
         part="xcvu13p-flga2577-2-e",
         clock_period_ns=1000 / 360,
-        ii_cycles=9,
+        ii_cycles=ii_cycles,
         latency_cycles=60,
         graph_hash=graph_hash(graph),
         tool_version="0.0.0",
@@ -43,7 +45,8 @@ def random_directives(graph: Graph, seed: int) -> dict[str, HlsDirective]:
         if isinstance(node.op, Linear) and rng.random() < 0.8:
             kernel = rng.choice(("matvec_fold_outputs", "matvec_fold_inputs", "matvec_adders"))
             found[node.name] = HlsDirective(
-                kernel=kernel, start_cycle=3, latency_cycles=9, parallel=rng.randint(1, 5)
+                kernel=kernel, start_cycle=3, latency_cycles=9, parallel=rng.randint(1, 5),
+                remainder=rng.choice((0, 0, 1, 3)),
             )
     return found
 
@@ -90,15 +93,18 @@ def build_together(graphs: list[Graph], folder: Path, optimize: str = "-O0") -> 
     unit = "".join(f'#include "metronn/{stem}.hpp"\n' for stem in LIBRARY)
     for number, graph in enumerate(graphs):
         name = f"g{number}"
-        write_files(emit_hls(graph, project_of(graph, name, random_directives(graph, number))), folder / name)
+        write_files(emit_hls(graph, project_of(graph, name, random_directives(graph, number), 999)), folder / name)
         unit += f'namespace space_{name} {{\n#include "{name}/{name}.cpp"\n#include "{name}/bridge.cpp"\n}}\n'
     write_files({"all.cpp": unit}, folder)
     library = folder / "liball.so"
     headers = Path(__file__).resolve().parents[2] / "hls_templates"
     run_compiler(
-        [*compile_flags(folder, headers), optimize, "-shared", "-fPIC", str(folder / "all.cpp"), "-o", str(library)],
+        [
+            *compile_flags(folder, headers, strict=True), optimize, "-shared", "-fPIC",
+            str(folder / "all.cpp"), "-o", str(library),
+        ],
         f"{len(graphs)} graphs together",
-    )
+    )  # fmt: skip
     return [HlsSimulation.load(folder / f"g{number}", library) for number in range(len(graphs))]
 
 

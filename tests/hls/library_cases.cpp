@@ -24,13 +24,14 @@ constexpr std::int8_t weights[5][7] = {{1, -2, 3, -4, 5, -6, 7},
                                        {-1, 2, -3, 4, -5, 6, -7}};
 constexpr std::int16_t biases[5] = {100, -200, 0, 1, -1};
 
-template <int lanes, int total>
+template <int lanes, int total, int rest = 0>
 struct dense_cfg {
   static const int rows = 2;
   static const int n_in = 7;
   static const int n_out = 5;
   static const int parallel = lanes;
-  static const int beats = (total + lanes - 1) / lanes;
+  static const int remainder = rest;
+  static const int beats = (total - rest + lanes - 1) / lanes;
   typedef sint<8> weight_t;
   typedef sint<20> acc_t;
 };
@@ -39,6 +40,8 @@ template <int lanes>
 int check_dense(const sint<8> x[14], const sint<20> expected[10]) {
   sint<20> y[10];
   metronn::dense_fold_outputs<dense_cfg<lanes, 10> >(x, weights, biases, y);
+  for (int k = 0; k < 10; k++) CHECK(y[k] == expected[k]);
+  metronn::dense_fold_outputs<dense_cfg<lanes, 10, 3> >(x, weights, biases, y);
   for (int k = 0; k < 10; k++) CHECK(y[k] == expected[k]);
   metronn::dense_fold_inputs<dense_cfg<(lanes < 7 ? lanes : 7), 7> >(x, weights, biases, y);
   for (int k = 0; k < 10; k++) CHECK(y[k] == expected[k]);

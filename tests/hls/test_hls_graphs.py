@@ -23,7 +23,7 @@ def test_network_equals_numpy(tmp_path: Path) -> None:
     """A small folded network, with events spread over threads."""
     graph, directives = two_layers()
     project = emit_hls(graph, project_of(graph, "muon_fpga0", directives))
-    simulation = HlsSimulation.build(project, tmp_path, optimize="-O0")
+    simulation = HlsSimulation.build(project, tmp_path, optimize="-O0", strict=True)
     codes = random_codes(graph, 700, 1)
     assert_equal(simulation, graph, codes)
     alone, spread = simulation.run(codes, threads=1), simulation.run(codes, threads=3)
@@ -125,6 +125,13 @@ def test_unknown_directive() -> None:
     graph, directives = two_layers()
     with pytest.raises(ModelError, match="directives for nowhere"):
         emit_hls(graph, project_of(graph, "muon", {"nowhere": next(iter(directives.values()))}))
+
+
+def test_folded_beyond_the_interval() -> None:
+    """A layer that takes more cycles than there are between events is an error."""
+    graph, directives = two_layers()
+    with pytest.raises(ModelError, match="folded over 2 cycles, an event comes every 1"):
+        emit_hls(graph, project_of(graph, "muon", directives, 1))
 
 
 @pytest.mark.parametrize("name", ["", "a b", "1st", "a__b", "../x"])

@@ -23,7 +23,7 @@ def test_header_compiles_alone(tmp_path: Path, header: str) -> None:
     """Each header includes all it needs, twice does no harm, and nothing warns."""
     unit = tmp_path / "alone.cpp"
     unit.write_text(f'#include "metronn/{header}"\n#include "metronn/{header}"\n')
-    run_compiler([*compile_flags(template_directory()), "-fsyntax-only", str(unit)], header)
+    run_compiler([*compile_flags(template_directory(), strict=True), "-fsyntax-only", str(unit)], header)
 
 
 @pytest.mark.slow
@@ -31,7 +31,8 @@ def test_header_compiles_alone(tmp_path: Path, header: str) -> None:
 @pytest.mark.parametrize("standard", ["c++17", "c++20"])
 def test_newer_standards(standard: str) -> None:
     """The library and its cases compile without warnings under later standards too."""
-    run_compiler([*compile_flags(template_directory()), f"-std={standard}", "-fsyntax-only", str(CASES)], standard)
+    flags = [*compile_flags(template_directory(), strict=True), f"-std={standard}", "-fsyntax-only"]
+    run_compiler([*flags, str(CASES)], standard)
 
 
 @pytest.mark.parametrize("header", HEADERS)
@@ -52,9 +53,8 @@ def test_header_form(header: str) -> None:
 def library_cases(hls_compiler: None, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     """Compile the cases of library_cases.cpp once."""
     library = tmp_path_factory.mktemp("library") / "cases.so"
-    run_compiler(
-        [*compile_flags(template_directory()), "-O0", "-shared", "-fPIC", str(CASES), "-o", str(library)], CASES.name
-    )
+    flags = [*compile_flags(template_directory(), strict=True), "-O0", "-shared", "-fPIC"]
+    run_compiler([*flags, str(CASES), "-o", str(library)], CASES.name)
     return ctypes.CDLL(str(library))
 
 

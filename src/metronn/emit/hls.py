@@ -90,6 +90,12 @@ def emit_hls(graph: Graph, project: HlsProject) -> dict[str, str | bytes]:
         raise ModelError(f"HLS project {project.name}: the graph has no output; declare one")
     reserved = [project.name, f"{project.name}_run"]
     layout = lay_out(graph, reserved, project.directives)
+    for value, kernel in layout.kernels.items():
+        if kernel.cycles_per_event > project.ii_cycles:
+            raise ModelError(
+                f"HLS project {project.name}: {value} is folded over {kernel.cycles_per_event} cycles, an event comes "
+                f"every {project.ii_cycles}; raise the directive's parallel or remainder"
+            )
     header = "".join(f"// {line}\n" for line in project.header)
     files: dict[str, str | bytes] = {
         f"{project.name}.hpp": header + _top_header(project, layout),

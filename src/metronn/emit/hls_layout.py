@@ -9,7 +9,7 @@ from metronn.emit.hls_files import Port
 from metronn.emit.hls_names import Names, identifier
 from metronn.emit.hls_ops import FOLDED, HlsDirective, Kernel, kernel_of
 from metronn.ir.graph import Graph
-from metronn.ir.ops import Constant, Input, Linear
+from metronn.ir.ops import Input, Linear
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,6 @@ def _steps(
             continue
         members = tuple(member for member in kernels if root[member] == value)
         outside = dict.fromkeys(s for member in members for s in kernels[member].sources if s not in members)
-        alone = value not in small or (members == (value,) and isinstance(graph.by_name[value].op, Constant))
-        function = "" if alone else names.claim(f"step:{value}", f"{names[value]}_step")
+        function = names.claim(f"step:{value}", f"{names[value]}_step") if value in small else ""
         steps.append(Step(members, tuple(outside), function))
     return tuple(steps)

@@ -34,13 +34,15 @@ class HlsDirective:
     """What the plan says of one node: the kernel, its start cycle and latency, and what it does per cycle.
 
     `kernel` is the kernel's name in the plan: `matvec_fold_outputs` computes `parallel` outputs per cycle,
-    `matvec_fold_inputs` takes in `parallel` inputs per cycle, any other is fully parallel.
+    `matvec_fold_inputs` takes in `parallel` inputs per cycle, any other is fully parallel. `remainder` outputs of
+    `matvec_fold_outputs`, the last ones, are summed in slices of the inputs over its cycles.
     """
 
     kernel: str
     start_cycle: int
     latency_cycles: int
     parallel: int
+    remainder: int = 0
 
 
 FOLDED = frozenset({"matvec_fold_outputs", "matvec_fold_inputs"})
@@ -64,6 +66,7 @@ class Kernel:
     stored: list[str] = field(default_factory=list)
     template: str = ""
     aligned_type: str = ""
+    cycles_per_event: int = 1
     result_first: bool = False
 
 
@@ -138,28 +141,29 @@ def _hull(*arrays: Array) -> tuple[int, int]:
     return min(int(a.min()) for a in arrays), max(int(a.max()) for a in arrays)
 
 
-def _folding(directive: HlsDirective | None, outputs: int, inputs: int) -> tuple[str, list[str]]:
-    """Return the library function of a matrix product and the members that say how it is folded."""
+def _folding(directive: HlsDirective | None, outputs: int, inputs: int) -> tuple[str, list[str], int]:
+    """Return the library function of a matrix product, the members that say how it is folded, and its beats."""
     if directive is None or directive.kernel not in FOLDED:
-        return "dense", []
+        return "dense", [], 1
     outwards = directive.kernel == "matvec_fold_outputs"
-    total = outputs if outwards else inputs
+    remainder = min(max(0, directive.remainder), outputs - 1)
+    total = outputs - remainder if outwards else inputs
     parallel = min(max(1, directive.parallel), total)
     beats = -(-total // parallel)
     # the plan counts cycles to the first beat of the result, a call lasts until its last
     latency_cycles = directive.latency_cycles + (beats - 1 if outwards else 0)
-    return "dense_fold_outputs" if outwards else "dense_fold_inputs", [
-        f"static const int parallel = {parallel};",
-        f"static const int beats = {beats};",
-        f"static const int latency_cycles = {latency_cycles};",
-    ]
+    members = [f"static const int parallel = {parallel};", f"static const int beats = {beats};"]
+    if outwards:
+        members.append(f"static const int remainder = {remainder};")
+    members.append(f"static const int latency_cycles = {latency_cycles};")
+    return "dense_fold_outputs" if outwards else "dense_fold_inputs", members, beats
 
 
 def _linear(graph: Graph, op: Linear, node: Node, name: str, directive: HlsDirective | None) -> Kernel:
     x = graph.type_of(op.x)
     n_in, n_out = op.weight.shape
     rows = math.prod(x.shape[:-1])
-    function, folding = _folding(directive, rows * n_out, n_in)
+    function, folding, beats = _folding(directive, rows * n_out, n_in)
     lo, hi = aligned_bounds(x, x.range.max_frac)
     weight = op.weight.array.astype(object)
     bias = op.bias.array.astype(object)
@@ -167,7 +171,8 @@ def _linear(graph: Graph, op: Linear, node: Node, name: str, directive: HlsDirec
     # the sum of all positive (all negative) terms bounds every partial sum, whatever the order
     most = np.maximum(hi, 0) @ grow + np.maximum(-lo, 0) @ shrink + np.maximum(bias, 0)
     least = np.minimum(lo, 0) @ grow + np.minimum(-hi, 0) @ shrink + np.minimum(bias, 0)
-    kernel = Kernel(function, "dense", sources=(op.x,), constants=(f"{name}_weight", f"{name}_bias"))
+    constants = (f"{name}_weight", f"{name}_bias")
+    kernel = Kernel(function, "dense", sources=(op.x,), constants=constants, cycles_per_event=beats)
     kernel.members += [
         f"static const int rows = {rows};",
         f"static const int n_in = {n_in};",

@@ -17,6 +17,7 @@ struct dense_1_acc_cfg {
   static const int n_out = 4;
   static const int parallel = 2;
   static const int beats = 2;
+  static const int remainder = 0;
   static const int latency_cycles = 7;
   typedef metronn::sint<4> weight_t;
   typedef metronn::sint<13> acc_t;
