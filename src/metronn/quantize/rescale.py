@@ -1,8 +1,8 @@
-"""Scaling layers so that weights and activations fill their integers.
+"""Scaling channels so that weights and activations fill their integers.
 
-Steps are powers of two, so a tensor whose reach is just above one wastes a bit. Between two matrices with nothing or
-a ReLU between them all values may be multiplied by any positive number that the second matrix divides out again:
-the network stays the same and both tensors can be made to fit.
+One step serves a whole tensor, and it is a power of two: channels of small reach waste bits, and so does a tensor
+whose reach is just above a power of two. Between two matrices with nothing or a ReLU between them every channel may be
+multiplied by any positive number that the second matrix divides out again: the network stays the same.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ import numpy as np
 
 from metronn.ir.ops import ExtremumKind, Overflow
 from metronn.model.graph import FloatArray, Floats, RealConstant, RealExtremum, RealGraph, RealLinear, RealNode
-from metronn.quantize.fixed import CLIPPED_BITS, choose_range, covering_frac, rounded_codes, squared_error
+from metronn.quantize.fixed import CLIPPED_BITS, choose_range, covering_frac, rounded_codes
 from metronn.quantize.options import Calibration, QuantizeOptions
 
-FACTORS = tuple(2.0 ** (step / 16) for step in range(16))
-"""What is tried; a power of two more changes nothing but an exponent."""
+FACTORS = tuple(2.0 ** (step / 8) for step in range(8))
+"""Common factors that are tried; a power of two more changes nothing but an exponent."""
+POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Channels are divided by their reach to one of these powers: 0 leaves them alone, 1 makes all reach equally far."""
+MAX_RATIO = 64.0
+"""A channel that reaches less far than the farthest by more than this is treated as if by this."""
 SEARCH_VALUES = 1 << 15
-"""Activations looked at in the search for a factor."""
+"""Activations looked at in the search for factors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,82 +37,87 @@ class _Pair:
 
 
 def rescale(graph: RealGraph, values: Mapping[str, Floats], options: QuantizeOptions) -> RealGraph:
-    """Scale the values between neighbouring matrices so that rounding costs least; the function stays the same.
+    """Scale the channels between neighbouring matrices so that rounding costs least; the function stays the same.
 
-    Layer by layer, the factor with the least noise is taken: of the first matrix' weights, of the values between, and
-    of the second matrix where that has no factor of its own. `values` are the floats of every node on the calibration
-    events.
+    Layer by layer, the factors with the least noise in the second matrix' result are taken: noise of the first matrix'
+    weights, of the values between, and of the second matrix' weights. `values` are the floats of every node on the
+    calibration events. Scaling channels is after M. Nagel et al., Data-free quantization through weight equalization,
+    arXiv:1906.04721, with reaches from calibration and the strength from the noise it leaves.
     """
-    pairs = {pair.first: pair for pair in _pairs(graph)}
     search = _Search(
         values=values,
         options=options,
         sources={node.name: node.source for node in graph.nodes},
         ops={node.name: node.op for node in graph.nodes if isinstance(node.op, RealLinear)},
     )
-    for pair in pairs.values():
-        factor = min(FACTORS, key=lambda f: search.noise(pair, f, last=pair.second not in pairs))
-        search.apply(pair, factor)
+    for pair in _pairs(graph):
+        search.apply(pair, search.best(pair))
     nodes = tuple(replace(node, op=search.ops.get(node.name, node.op)) for node in graph.nodes)
     return RealGraph(nodes=nodes, outputs=graph.outputs)
 
 
 @dataclass(slots=True, kw_only=True)
 class _Search:
-    """Matrices scaled so far. `scaled` is the factor of the values that a matrix reads, `powers` the variances of
-    its unscaled inputs and the sum of those of its results.
-    """
+    """Matrices scaled so far; `scaled` holds the factors of the channels that a matrix reads."""
 
     values: Mapping[str, Floats]
     options: QuantizeOptions
     sources: Mapping[str, str]
     ops: dict[str, RealLinear]
-    scaled: dict[str, float] = field(default_factory=dict)
-    powers: dict[str, tuple[Floats, float]] = field(default_factory=dict)
+    scaled: dict[str, Floats] = field(default_factory=dict)
 
-    def apply(self, pair: _Pair, factor: float) -> None:
-        """Multiply the values between by the factor."""
+    def apply(self, pair: _Pair, factors: Floats) -> None:
+        """Multiply the channels between by their factors."""
         first, second = self.ops[pair.first], self.ops[pair.second]
-        weight, bias = first.weight.array * factor, first.bias.array * factor
+        weight, bias = first.weight.array * factors, first.bias.array * factors
         self.ops[pair.first] = replace(first, weight=FloatArray.of(weight), bias=FloatArray.of(bias))
-        self.ops[pair.second] = replace(second, weight=FloatArray.of(second.weight.array / factor))
-        self.scaled[pair.second] = factor
+        weight = second.weight.array / factors[:, np.newaxis]
+        self.ops[pair.second] = replace(second, weight=FloatArray.of(weight))
+        self.scaled[pair.second] = factors
 
-    def noise(self, pair: _Pair, factor: float, *, last: bool) -> float:
-        """Noise over signal, of weights and activations together, when the values between are scaled."""
-        noise = self._weight_noise(pair.first, factor, self.scaled.get(pair.first, 1.0), factor)
-        noise += self._activation_noise(pair, factor)
-        return noise + self._weight_noise(pair.second, 1 / factor, factor, 1.0) if last else noise
+    def best(self, pair: _Pair) -> Floats:
+        """Return the factors of the candidates that leave the least noise; the mildest of equals."""
+        rows = self.values[pair.between]
+        rows = rows.reshape(-1, rows.shape[-1])
+        reach = np.abs(rows).max(axis=0)
+        largest = float(reach.max())
+        reach = np.maximum(reach, largest / MAX_RATIO) / largest if largest > 0 else np.ones_like(reach)
+        sample = rows[:: -(-rows.size // SEARCH_VALUES)]
+        inputs = self.values[self.ops[pair.first].x].reshape(-1, self.ops[pair.first].weight.shape[0])
+        input_power = inputs.var(axis=0) * np.square(self.scaled.get(pair.first, np.ones(inputs.shape[1])))
+        power = rows.var(axis=0)
+        candidates = [factor * reach**-strength for strength in POWERS for factor in FACTORS]
+        return min(candidates, key=lambda factors: self._noise(pair, factors, sample, input_power, power))
 
-    def _weight_noise(self, name: str, factor: float, input_factor: float, output_factor: float) -> float:
-        """Noise of rounding a matrix times `factor`, with the inputs' errors taken as independent."""
-        op = self.ops[name]
-        if name not in self.powers:
-            rows = self.values[op.x].reshape(-1, op.weight.shape[0])
-            result = self.values[name].reshape(-1, op.weight.shape[1])
-            self.powers[name] = (rows.var(axis=0), float(result.var(axis=0).sum()))
-        power, signal = self.powers[name]
-        weight = op.weight.array * factor
+    def _noise(self, pair: _Pair, factors: Floats, sample: Floats, input_power: Floats, power: Floats) -> float:
+        """Noise in the second matrix' result, errors taken as independent."""
+        first, second = self.ops[pair.first].weight.array * factors, self.ops[pair.second].weight.array
+        second = second / factors[:, np.newaxis]
+        gain = np.square(second).sum(axis=1)
+        between = self._activation_error(pair, sample * factors, gain)
+        between += self._weight_error(pair.first, first, input_power, gain)
+        return between + self._weight_error(pair.second, second, power * np.square(factors), np.ones(second.shape[1]))
+
+    def _weight_error(self, name: str, weight: Floats, power: Floats, gain: Floats) -> float:
+        """Mean squared error that rounding a matrix causes in its results, each weighed by its gain."""
         bits = self.options.layer(self.sources[name]).weight_bits
         first = covering_frac(float(weight.min()), float(weight.max()), bits, signed=True)
         errors = []
         for frac in range(first, first + CLIPPED_BITS):
             difference = np.ldexp(rounded_codes(weight, frac, bits)[0].astype(np.float64), -frac) - weight
-            errors.append(float((np.square(difference).sum(axis=1) * power).sum()))
-        return min(errors) * (input_factor / output_factor) ** 2 / signal if signal > 0 else 0.0
+            errors.append(float(power @ np.square(difference) @ gain))
+        return min(errors)
 
-    def _activation_noise(self, pair: _Pair, factor: float) -> float:
+    def _activation_error(self, pair: _Pair, values: Floats, gain: Floats) -> float:
+        """Mean squared error that rounding the channels between causes, each weighed by its gain."""
         settings = self.options.layer(self.sources[pair.first], self.sources[pair.between])
-        values = self.values[pair.between].ravel()
-        values = values[:: -(-values.size // SEARCH_VALUES)] * factor
         signed = bool(values.min() < 0)
+        bits, percentile = settings.activation_bits, self.options.percentile
         method = Calibration.MAX if settings.overflow is Overflow.WRAP else settings.calibration
-        chosen = choose_range(
-            values, settings.activation_bits, signed=signed, method=method, percentile=self.options.percentile
-        )
-        signal = float(np.square(values).mean())
-        error = squared_error(values, chosen.max_frac, settings.activation_bits, signed=signed)
-        return error / signal if signal > 0 else 0.0
+        frac = choose_range(values, bits, signed=signed, method=method, percentile=percentile).max_frac
+        codes, _ = rounded_codes(values, frac, bits, signed=signed)
+        error = np.square(np.ldexp(codes.astype(np.float64), -frac) - values).mean(axis=0)
+        return float(error @ gain)
 
 
 def _pairs(graph: RealGraph) -> Iterator[_Pair]:
