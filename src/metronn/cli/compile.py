@@ -1,0 +1,91 @@
+"""`metronn compile`: from a trained network to a verified build."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metronn.cli import options
+from metronn.cli.config import Overrides, find_request
+from metronn.cli.console import Log, handled, say, say_json
+from metronn.cli.folders import check_target, replacing, write_files
+from metronn.cli.stages import REPORT, compile_files, failed, run_rungs, write_results
+from metronn.errors import MismatchError
+from metronn.report.text import summary_text
+
+
+@handled
+def compile_network(
+    target: options.Target = None,
+    calibrate: options.Calibrate = None,
+    system: options.SystemName = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder to make.")] = None,
+    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Run the rungs of the verification.")] = True,
+    force: options.Force = False,
+    json: options.Json = False,
+    ii: options.Ii = None,
+    clock_mhz: options.ClockMhz = None,
+    fold: options.FoldOption = None,
+    fpgas: options.Fpgas = None,
+    outputs: options.Outputs = None,
+    max_latency_ns: options.MaxLatency = None,
+    weight_bits: options.WeightBits = None,
+    activation_bits: options.ActivationBits = None,
+    label: options.Label = None,
+    verify_data: Annotated[
+        str | None, typer.Option("--verify-data", metavar="FILE", help="Real events to verify with.")
+    ] = None,
+    events: Annotated[
+        int | None, typer.Option("--events", metavar="N", help="Real events at rungs 1 to 3, at most.")
+    ] = None,
+    rtl_events: Annotated[
+        int | None, typer.Option("--rtl-events", metavar="N", help="Real events at rungs 4 and 5, at most.")
+    ] = None,
+    picture: options.Pictures = None,
+) -> None:
+    """Compile a network: import, quantize, plan, emit, verify, report.
+
+    Without MODEL the options are those of ./metronn.toml. The folder appears complete or not at all.
+    """
+    log = Log()
+    request = find_request(
+        target,
+        Overrides(
+            calibrate=calibrate,
+            label=label,
+            system=system,
+            output=output,
+            ii=ii,
+            clock_mhz=clock_mhz,
+            fold=fold,
+            fpgas=fpgas,
+            outputs=outputs,
+            max_latency_ns=max_latency_ns,
+            weight_bits=weight_bits,
+            activation_bits=activation_bits,
+            verify_data=verify_data,
+            events=events,
+            rtl_events=rtl_events,
+            pictures=tuple(picture or ()),
+        ),
+    )
+    if request.source is not None:
+        log(f"options: {request.source}")
+    folder = request.directory
+    check_target(folder.absolute(), force=force)
+    with replacing(folder, force=force) as partial:
+        compiled = compile_files(request, log)
+        write_files(partial, compiled.files)
+        manifest = compiled.manifest
+        if verify:
+            manifest = {**manifest, "verdicts": run_rungs(partial, None, log)}
+        summary = write_results(partial, manifest, compiled.pictures)
+    log(f"written: {folder}")
+    if json:
+        say_json(manifest)
+    else:
+        say(summary_text(summary, folder / REPORT))
+    if failed(manifest["verdicts"]):
+        raise MismatchError(f"{folder}: the verification failed, see the verdicts above and {folder / REPORT}")

@@ -1,0 +1,231 @@
+"""metronn.toml: the options of a compilation beside its model. `docs/configuration.md` lists every key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from metronn.errors import ModelError
+from metronn.plan.boards import list_systems
+from metronn.plan.options import Fold, OutputForm, PlanOptions
+from metronn.plan.system import MAX_FPGAS, MAX_II
+from metronn.plan.tables import FrequencyMhz, Table, Text, collect, number, parse, read_toml, whole
+from metronn.quantize.options import QuantizeOptions, parse_options
+
+FILE_NAME = "metronn.toml"
+LARGEST_EVENTS = 100_000_000
+DATA_SUFFIXES = (".npz", ".npy", ".h5", ".hdf5", ".root")
+
+
+class _Model(Table):
+    file: Text | None = None
+    name: Text | None = None
+
+
+class _Data(Table):
+    calibrate: Text | None = None
+    label: Text = "label"
+    columns: dict[str, tuple[Text, ...]] = Field(default_factory=dict)
+
+
+class _Plan(Table):
+    system: Text | None = None
+    ii: Annotated[int, whole(1, MAX_II)] | None = None
+    clock_mhz: FrequencyMhz | None = None
+    fold: Fold = Fold.FULL
+    fpgas: Annotated[int, whole(1, MAX_FPGAS)] | None = None
+    outputs: OutputForm = OutputForm.PARALLEL
+    max_latency_ns: Annotated[float, number(0.001, 1e12)] | None = None
+
+
+class _Verify(Table):
+    data: Text | None = None
+    events: Annotated[int, whole(1, LARGEST_EVENTS)] = 1000
+    rtl_events: Annotated[int, whole(1, LARGEST_EVENTS)] = 200
+
+
+class _Build(Table):
+    directory: Text = "build"
+
+
+class _Report(Table):
+    pictures: tuple[Text, ...] = ()
+
+
+class _File(Table):
+    model: _Model = _Model()
+    data: _Data = _Data()
+    quantize: dict[str, Any] = Field(default_factory=dict)
+    plan: _Plan = _Plan()
+    verify: _Verify = _Verify()
+    build: _Build = _Build()
+    report: _Report = _Report()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overrides:
+    """What the command line says; None leaves what the file, or else the default, says."""
+
+    model: Path | None = None
+    calibrate: str | None = None
+    label: str | None = None
+    system: str | None = None
+    output: Path | None = None
+    ii: int | None = None
+    clock_mhz: float | None = None
+    fold: Fold | None = None
+    fpgas: int | None = None
+    outputs: OutputForm | None = None
+    max_latency_ns: float | None = None
+    weight_bits: int | None = None
+    activation_bits: int | None = None
+    verify_data: str | None = None
+    events: int | None = None
+    rtl_events: int | None = None
+    pictures: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Everything a compilation needs; paths are absolute or relative to the working folder.
+
+    `calibrate` and `verify_data` may be `file.root:tree`. `base` is the folder of metronn.toml, in which a metric
+    `file.py:function` is looked for.
+    """
+
+    model: Path
+    name: str
+    base: Path
+    calibrate: str | None = None
+    verify_data: str | None = None
+    label: str = "label"
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    quantize: QuantizeOptions
+    system: str | Path | None = None
+    ii: int | None = None
+    clock_mhz: float | None = None
+    plan: PlanOptions
+    events: int
+    rtl_events: int
+    directory: Path
+    pictures: tuple[Path, ...] = ()
+    source: Path | None = None
+
+    def needed_calibration(self) -> str:
+        """Return the calibration data. Raises ModelError when there are none."""
+        if self.calibrate is None:
+            raise ModelError(
+                "no calibration data: quantization needs events.\n"
+                f"  Give --calibrate FILE ({', '.join(DATA_SUFFIXES)}) or data.calibrate in {FILE_NAME}."
+            )
+        return self.calibrate
+
+    def needed_system(self) -> str | Path:
+        """Return the system. Raises ModelError when there is none."""
+        if self.system is None:
+            raise ModelError(
+                f"no system: which FPGAs, how fast?\n  Give --system NAME or plan.system in {FILE_NAME}; "
+                f"known systems: {', '.join(list_systems())}."
+            )
+        return self.system
+
+
+def find_request(target: Path | None, overrides: Overrides) -> Request:
+    """Read what to compile: a network file, a metronn.toml, a folder with one, or that of the working folder.
+
+    For a network file, the metronn.toml beside it is read when it is about that network. Raises ModelError listing
+    every wrong key and value.
+    """
+    if target is not None and target.suffix != ".toml" and not target.is_dir():
+        beside = target.parent / FILE_NAME
+        overrides = replace(overrides, model=target)
+        return read_request(beside if _is_about(beside, target) else None, overrides)
+    path = Path(FILE_NAME) if target is None else target / FILE_NAME if target.is_dir() else target
+    if not path.is_file():
+        if target is None:
+            what = f"no {FILE_NAME} in this folder, and no model named"
+        elif target.is_dir():
+            what = f"{target}: no {FILE_NAME} in this folder"
+        else:
+            what = f"{path}: no such file"
+        raise ModelError(f"{what}.\n  Name a network (metronn compile MODEL --calibrate FILE --system NAME -o DIR).")
+    return read_request(path, overrides)
+
+
+def _is_about(path: Path, model: Path) -> bool:
+    if not path.is_file():
+        return False
+    table = read_toml(path).get("model", {})
+    named = table.get("file") if isinstance(table, dict) else None
+    return not isinstance(named, str) or (path.parent / named).resolve() == model.resolve()
+
+
+def read_request(path: Path | None, overrides: Overrides) -> Request:
+    """Read a metronn.toml (None: all defaults) with what the command line changes."""
+    raw = {} if path is None else read_toml(path)
+    where = FILE_NAME if path is None else str(path)
+    base = Path() if path is None else path.parent
+    problems: list[str] = []
+    file = collect(problems, lambda: parse(_File, raw, where))
+    table = raw.get("quantize", {})
+    quantize = None
+    try:
+        quantize = parse_options(table, f"{where}: [quantize]") if isinstance(table, dict) else None
+        bits = {"weight_bits": overrides.weight_bits, "activation_bits": overrides.activation_bits}
+        given = {key: value for key, value in bits.items() if value is not None}
+        if quantize is not None and given:
+            quantize = parse_options({**table, **given}, "--weight-bits, --activation-bits:")
+    except ModelError as error:
+        problems.extend(error.message.splitlines())
+    changes = {
+        key: value
+        for key in ("system", "ii", "clock_mhz", "fold", "fpgas", "outputs", "max_latency_ns")
+        if (value := getattr(overrides, key)) is not None
+    }
+    plan = collect(problems, lambda: parse(_Plan, changes, "command line"))
+    counts = {key: getattr(overrides, key) for key in ("events", "rtl_events") if getattr(overrides, key) is not None}
+    verify = collect(problems, lambda: parse(_Verify, counts, "command line"))
+    model = overrides.model
+    if file is not None and model is None:
+        if file.model.file is None:
+            problems.append(f"{where}: missing key 'model.file': which network?")
+        else:
+            model = base / file.model.file
+    if problems or file is None or quantize is None or plan is None or verify is None or model is None:
+        raise ModelError("\n".join(problems))
+    settings = file.plan.model_copy(update=changes)
+    counts_settings = file.verify.model_copy(update=counts)
+    return Request(
+        model=model,
+        name=file.model.name or model.stem,
+        base=base,
+        calibrate=overrides.calibrate or _beside(base, file.data.calibrate),
+        verify_data=overrides.verify_data or _beside(base, file.verify.data),
+        label=overrides.label or file.data.label,
+        columns=file.data.columns,
+        quantize=quantize,
+        system=_system(base, settings.system, given=overrides.system is not None),
+        ii=settings.ii,
+        clock_mhz=settings.clock_mhz,
+        plan=PlanOptions(**{key: getattr(settings, key) for key in PlanOptions.model_fields}),
+        events=counts_settings.events,
+        rtl_events=counts_settings.rtl_events,
+        directory=overrides.output or base / file.build.directory,
+        pictures=(*(base / picture for picture in file.report.pictures), *overrides.pictures),
+        source=path,
+    )
+
+
+def _beside(base: Path, name: str | None) -> str | None:
+    return None if name is None else str(base / name)
+
+
+def _system(base: Path, name: str | None, *, given: bool) -> str | Path | None:
+    """Return a system's name, or its path, which a file means relative to itself."""
+    if name is None or given or not (name.endswith(".toml") or "/" in name):
+        return name
+    return base / name

@@ -1,0 +1,90 @@
+"""What the command line says: results on stdout, log and progress on stderr, errors as one message and a status."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import ParamSpec
+
+import typer
+from rich.console import Console
+
+from metronn.errors import MetronnError
+
+INTERRUPTED = 130
+P = ParamSpec("P")
+
+
+def handled(verb: Callable[P, None]) -> Callable[P, None]:
+    """Turn the errors a user can meet into `error: ...` on stderr and the exit code of their class.
+
+    Other exceptions are bugs of metronn and keep their traceback.
+    """
+
+    @functools.wraps(verb)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            verb(*args, **kwargs)
+        except MetronnError as error:
+            sys.stdout.flush()
+            sys.stderr.write(f"{error_text(error.message)}\n")
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            sys.stderr.write("interrupted\n")
+            raise typer.Exit(INTERRUPTED) from None
+
+    return run
+
+
+def error_text(message: str) -> str:
+    """Return the message with `error: ` before every line that starts a problem of its own."""
+    return "\n".join(line if line.startswith((" ", "\t")) else f"error: {line}" for line in message.splitlines())
+
+
+def say(text: str) -> None:
+    """Print a result on stdout."""
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    sys.stdout.flush()
+
+
+def say_json(data: object) -> None:
+    """Print a machine-readable result on stdout."""
+    say(json.dumps(data, indent=2))
+
+
+class Log:
+    """Log and progress on stderr: a line per stage with its seconds, and a moving line where stderr is a terminal."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False, markup=False)
+        self._start = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        """Write a line."""
+        if self._console.is_terminal:
+            self._console.print(f"[{self._elapsed():7.1f} s] {text}", soft_wrap=True)
+        else:
+            sys.stderr.write(f"[{self._elapsed():7.1f} s] {text}\n")
+            sys.stderr.flush()
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._start
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Show that a stage runs, on terminals only."""
+        if self._console.is_terminal and not os.environ.get("CI"):
+            with self._console.status(name):
+                yield
+        else:
+            yield
+
+
+def plain_json(data: Mapping[str, object]) -> str:
+    """Return JSON text as written to files: indented, keys in the given order, a newline at the end."""
+    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"

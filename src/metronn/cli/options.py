@@ -1,0 +1,43 @@
+"""The arguments that several verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metronn.plan.options import Fold, OutputForm
+
+Target = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[MODEL | metronn.toml | FOLDER]",
+        help="A network (.onnx, .keras, .h5, .json), a metronn.toml, or a folder with one; by default ./metronn.toml.",
+        show_default=False,
+    ),
+]
+BuildFolder = Annotated[Path, typer.Argument(metavar="BUILD", help="A folder that `metronn compile` made.")]
+Calibrate = Annotated[
+    str | None,
+    typer.Option("--calibrate", metavar="FILE", help="Calibration events: .npz, .npy, .h5 or .root (file.root:tree)."),
+]
+Label = Annotated[str | None, typer.Option("--label", metavar="NAME", help="Array that holds the labels.")]
+SystemName = Annotated[
+    str | None, typer.Option("--system", metavar="NAME", help="A known system (see `metronn boards`) or a TOML file.")
+]
+Ii = Annotated[int | None, typer.Option("--ii", metavar="N", help="Clock cycles between events.")]
+ClockMhz = Annotated[float | None, typer.Option("--clock-mhz", metavar="F", help="Clock frequency.")]
+FoldOption = Annotated[Fold | None, typer.Option("--fold", help="How products are folded over the cycles of an event.")]
+Fpgas = Annotated[int | None, typer.Option("--fpgas", metavar="N", help="FPGAs to use, in chain order.")]
+Outputs = Annotated[OutputForm | None, typer.Option("--outputs", help="Results in one cycle, or in beats.")]
+MaxLatency = Annotated[
+    float | None, typer.Option("--max-latency-ns", metavar="F", help="The promised latency must not exceed this.")
+]
+WeightBits = Annotated[int | None, typer.Option("--weight-bits", metavar="N", help="Bits of weights.")]
+ActivationBits = Annotated[int | None, typer.Option("--activation-bits", metavar="N", help="Bits of activations.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing result.")]
+Pictures = Annotated[
+    list[Path] | None, typer.Option("--picture", metavar="FILE", help="A PNG, JPEG or SVG for the report; repeatable.")
+]

@@ -1,0 +1,56 @@
+"""`metronn plan`: from an integer graph to kernels, cycles, FPGAs and links."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metronn.cli import options
+from metronn.cli.config import FILE_NAME, Overrides, read_request
+from metronn.cli.console import Log, handled, say, say_json
+from metronn.cli.folders import write_file
+from metronn.cli.stages import chosen_system, planned, read_graph
+from metronn.emit.manifest import promises
+from metronn.plan.serialize import design_to_json
+from metronn.report.summary import summarize
+from metronn.report.text import plan_text
+
+
+@handled
+def plan_graph(
+    graph: Annotated[Path, typer.Argument(metavar="GRAPH", help="A graph.txt of `metronn quantize`.")],
+    system: options.SystemName = None,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Plan to write.")] = Path("plan.json"),
+    ii: options.Ii = None,
+    clock_mhz: options.ClockMhz = None,
+    fold: options.FoldOption = None,
+    fpgas: options.Fpgas = None,
+    outputs: options.Outputs = None,
+    max_latency_ns: options.MaxLatency = None,
+    json: options.Json = False,
+) -> None:
+    """Plan a graph on a system. Options that are not given are those of the metronn.toml beside the graph, if any."""
+    log = Log()
+    beside = graph.parent / FILE_NAME
+    request = read_request(
+        beside if beside.is_file() else None,
+        Overrides(
+            model=graph,
+            system=system,
+            ii=ii,
+            clock_mhz=clock_mhz,
+            fold=fold,
+            fpgas=fpgas,
+            outputs=outputs,
+            max_latency_ns=max_latency_ns,
+        ),
+    )
+    design = planned(request, read_graph(graph), chosen_system(request), log)
+    write_file(output, design_to_json(design).encode())
+    log(f"written: {output}")
+    if json:
+        say_json({"plan": str(output), "promises": promises(design)})
+        return
+    say(plan_text(summarize(design, {"name": graph.stem, "promises": promises(design)})))

@@ -1,0 +1,219 @@
+"""The stages of a compilation, in order: import, quantize, plan, emit, verify."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metronn.cli.config import Request
+from metronn.cli.console import Log
+from metronn.cli.folders import MANIFEST, is_build, write_file
+from metronn.emit.build import emit_build
+from metronn.emit.manifest import build_manifest, manifest_text
+from metronn.errors import ModelError
+from metronn.frontends import load_model
+from metronn.ir.graph import Graph
+from metronn.ir.text import TextError, from_text
+from metronn.model.graph import RealGraph, real_op_arrays
+from metronn.passes.pipeline import prepare, quantize_model
+from metronn.plan.design import Design
+from metronn.plan.planner import plan
+from metronn.plan.serialize import PlanFormatError, design_from_json
+from metronn.plan.system import System, load_system
+from metronn.quantize.codes import encode_inputs
+from metronn.quantize.data import Events, load_events
+from metronn.quantize.quantize import Quantized
+from metronn.report.html import report_html
+from metronn.report.picture import Picture, read_pictures
+from metronn.report.summary import Summary, summarize
+from metronn.verify.reference import RUNG as REFERENCE_RUNG
+from metronn.verify.reference import reference_files, reference_result
+from metronn.verify.run import verify_build
+from metronn.verify.verdict import Status
+
+RUNGS = {
+    1: "trained network",
+    2: "compiled emulator",
+    3: "HLS C++",
+    4: "RTL of each FPGA",
+    5: "RTL of the system",
+}
+"""The rungs a compilation runs, by number."""
+NOT_ASKED = "not asked for"
+REPORT = "report.html"
+
+
+def import_model(path: Path, log: Log) -> RealGraph:
+    """Read a network."""
+    with log.stage("reading the network"):
+        model = load_model(path)
+    weights = sum(array.array.size for array in _constants(model))
+    layers = len(dict.fromkeys(node.source for node in model.nodes))
+    log(f"import: {path.name}: {layers} layers, {weights:,} constants")
+    return model
+
+
+def _constants(model: RealGraph) -> list[Any]:
+    return [array for node in model.nodes for array in real_op_arrays(node.op)]
+
+
+def calibration_events(request: Request, model: RealGraph, log: Log) -> Events:
+    """Read the events to calibrate with."""
+    return _events(request.needed_calibration(), request, model, "calibration data", log)
+
+
+def verification_data(request: Request, model: RealGraph, calibration: Events, log: Log) -> Events:
+    """Read the real events to verify with: those of verify.data, else the calibration events."""
+    if request.verify_data is None:
+        return calibration
+    return _events(request.verify_data, request, model, "verification data", log)
+
+
+def _events(path: str, request: Request, model: RealGraph, what: str, log: Log) -> Events:
+    shapes = {node.name: node.shape for node in model.inputs}
+    with log.stage(f"reading the {what}"):
+        events = load_events(path, shapes, label=request.label, columns=request.columns)
+    labels = "" if events.labels is None else ", with labels"
+    log(f"{what}: {Path(path).name}: {events.count:,} events{labels}")
+    return events
+
+
+def quantized_graph(request: Request, model: RealGraph, events: Events, log: Log) -> Quantized:
+    """Quantize a network."""
+    with log.stage("quantizing"):
+        quantized = quantize_model(model, events, request.quantize, base=request.base)
+    log(quantized.report.summary())
+    return quantized
+
+
+def chosen_system(request: Request) -> System:
+    """Read the system and give it the II and clock that were asked for."""
+    system = load_system(request.needed_system())
+    if request.ii is None and request.clock_mhz is None:
+        return system
+    return system.with_overrides(ii=request.ii, clock_mhz=request.clock_mhz)
+
+
+def planned(request: Request, graph: Graph, system: System, log: Log) -> Design:
+    """Plan a graph."""
+    with log.stage("planning"):
+        design = plan(graph, system, request.plan)
+    count = len(design.fpgas)
+    log(
+        f"plan: {count} FPGA{'s' if count > 1 else ''} of {system.name}, latency {design.latency_cycles} cycles = "
+        f"{design.latency_ns:.1f} ns, II {design.ii_cycles} at {system.clock_mhz:g} MHz"
+    )
+    return design
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled:
+    """The files of a build but manifest and report, the design, and the manifest without verdicts."""
+
+    files: Mapping[str, bytes]
+    manifest: dict[str, Any]
+    pictures: tuple[Picture, ...]
+
+
+def compile_files(request: Request, log: Log) -> Compiled:
+    """Run every stage up to emission. Nothing is written."""
+    pictures = read_pictures(request.pictures)
+    system = chosen_system(request)
+    model = import_model(request.model, log)
+    calibration = calibration_events(request, model, log)
+    real = verification_data(request, model, calibration, log)
+    quantized = quantized_graph(request, model, calibration, log)
+    design = planned(request, quantized.graph, system, log)
+    with log.stage("writing firmware"):
+        codes = encode_inputs(design.graph, {name: array[: request.events] for name, array in real.inputs.items()})
+        files = emit_build(design, codes, events=request.events, rtl_events=request.rtl_events)
+        reference = reference_files(prepare(model), design.graph, real, request.quantize, request.base, request.events)
+        files = {**files, **{f"vectors/{name}": content for name, content in reference.items()}}
+        files.update({f"report/{picture.file}": picture.content for picture in pictures})
+    log(f"emit: {len(files)} files, {sum(len(content) for content in files.values()) / 1e6:.1f} MB")
+    manifest = build_manifest(
+        design, name=request.name, report=quantized.report, verdicts=not_run(tuple(RUNGS), NOT_ASKED), files=files
+    )
+    return Compiled(files=dict(sorted(files.items())), manifest=manifest, pictures=pictures)
+
+
+def not_run(rungs: Sequence[int], reason: str) -> list[dict[str, object]]:
+    """Return verdicts of rungs that were not run, and why."""
+    return [
+        {
+            "rung": rung,
+            "name": RUNGS[rung],
+            "status": Status.NOT_RUN.value,
+            "events": 0,
+            "bits": 0,
+            "mismatches": 0,
+            "first": reason,
+        }
+        for rung in rungs
+    ]
+
+
+def read_graph(path: Path) -> Graph:
+    """Read graph.txt. Raises ModelError when it is missing or damaged."""
+    try:
+        return from_text(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such file; metronn quantize writes one") from None
+    except (OSError, UnicodeDecodeError, TextError) as error:
+        raise ModelError(f"{path}: is no graph of metronn: {error}") from None
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read the manifest of a build. Raises ModelError when the folder is none."""
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such folder; metronn compile makes one")
+    if not is_build(folder):
+        raise ModelError(f"{folder}: is no build of metronn: {MANIFEST} is missing or damaged; compile it again")
+    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    return manifest
+
+
+def read_design(folder: Path) -> Design:
+    """Read graph and plan of a build. Raises ModelError when they are missing or damaged."""
+    graph = read_graph(folder / "graph.txt")
+    try:
+        return design_from_json((folder / "plan.json").read_text(encoding="utf-8"), graph)
+    except (OSError, UnicodeDecodeError, PlanFormatError) as error:
+        raise ModelError(f"{folder / 'plan.json'}: cannot be read: {error}; compile it again") from None
+
+
+def run_rungs(folder: Path, rungs: Sequence[int] | None, log: Log) -> list[dict[str, object]]:
+    """Run the rungs asked for (None: all) on a build and return their verdicts in order."""
+    wanted = tuple(RUNGS) if rungs is None else tuple(sorted(set(rungs)))
+    verdicts: list[dict[str, object]] = []
+    with log.stage("verifying"):
+        if REFERENCE_RUNG in wanted:
+            log("rung 1: trained network against the integer graph")
+            verdicts.append(reference_result(folder / "vectors", read_graph(folder / "graph.txt")).as_dict())
+        others = [rung for rung in wanted if rung != REFERENCE_RUNG]
+        if others:
+            verdicts += [verdict.as_dict() for verdict in verify_build(folder, rungs=others, log=log)]
+    return verdicts
+
+
+def merged(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return verdicts in order of their rungs, the new ones instead of old ones of the same rung."""
+    fresh = {verdict["rung"] for verdict in new}
+    kept = [dict(verdict) for verdict in old if verdict["rung"] not in fresh]
+    return sorted([*kept, *(dict(verdict) for verdict in new)], key=lambda verdict: int(verdict["rung"]))
+
+
+def write_results(folder: Path, manifest: Mapping[str, Any], pictures: Sequence[Picture]) -> Summary:
+    """Write manifest.json and report.html of a build whose other files are there; returns what both say."""
+    summary = summarize(read_design(folder), manifest)
+    write_file(folder / REPORT, report_html(summary, pictures).encode())
+    write_file(folder / MANIFEST, manifest_text(manifest).encode())
+    return summary
+
+
+def failed(verdicts: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether any rung failed."""
+    return any(verdict["status"] == Status.FAIL.value for verdict in verdicts)

@@ -1,0 +1,43 @@
+"""`metronn vectors`: integer inputs and expected outputs of given events, for test stands and simulations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metronn.cli import options
+from metronn.cli.console import Log, handled, say, say_json
+from metronn.cli.emulate import EventsFile, NumpyOption, input_codes
+from metronn.cli.folders import write_file
+from metronn.cli.stages import read_graph, read_manifest
+from metronn.emit.build import npz
+from metronn.emulate.native import NativeEmulator
+from metronn.emulate.numpy import emulate
+from metronn.errors import ModelError
+
+
+@handled
+def write_vectors(
+    build: options.BuildFolder,
+    events: EventsFile,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The .npz to write.")],
+    numpy: NumpyOption = False,
+    json: options.Json = False,
+) -> None:
+    """Write the integer codes of events and of the answers to them: arrays `in.NAME` and `out.NAME`."""
+    log = Log()
+    read_manifest(build)
+    graph = read_graph(build / "graph.txt")
+    if output.suffix != ".npz":
+        raise ModelError(f"{output}: the suffix is {output.suffix or 'missing'}, allowed is .npz")
+    codes, count = input_codes(graph, events, log)
+    found = emulate(graph, codes) if numpy else NativeEmulator.build(graph).run(codes)
+    arrays = {f"in.{name}": array for name, array in codes.items()}
+    arrays |= {f"out.{name}": array for name, array in found.items()}
+    write_file(output, npz(arrays))
+    if json:
+        say_json({"output": str(output), "events": count, "arrays": list(arrays)})
+    else:
+        say(f"{output}: {count:,} events, arrays {', '.join(arrays)}")

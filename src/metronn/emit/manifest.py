@@ -1,0 +1,91 @@
+"""manifest.json: what a build is, what it promises, and what the verification found. Other tools rely on its keys."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from metronn import __version__
+from metronn.ir.graph import Graph
+from metronn.ir.text import graph_hash
+from metronn.ir.types import TensorType
+from metronn.plan.design import Design
+from metronn.plan.resources import RESOURCE_NAMES
+from metronn.quantize.report import QuantizationReport
+
+FORMAT = 1
+"""Version of the file's form: raised when a key changes its meaning."""
+
+
+def promises(design: Design) -> dict[str, Any]:
+    """Return what the design promises: latency, distance of events, clock, and the resources of each FPGA."""
+    resources = {}
+    for fpga in design.fpgas:
+        budget = design.system.fpgas[fpga.index].budget
+        used, ratios = fpga.resources, fpga.resources.utilisation(budget)
+        resources[fpga.name] = {
+            **used.as_dict(),
+            "utilisation": {name: round(ratios[name], 6) for name in RESOURCE_NAMES},
+            "budget": budget.as_dict(),
+            "board": design.system.fpgas[fpga.index].board.name,
+            "part": design.system.fpgas[fpga.index].part,
+        }
+    return {
+        "latency_cycles": design.latency_cycles,
+        "latency_ns": round(design.latency_ns, 6),
+        "ii_cycles": design.ii_cycles,
+        "clock_mhz": design.system.clock_mhz,
+        "resources": resources,
+    }
+
+
+def port(name: str, kind: TensorType) -> dict[str, Any]:
+    """Describe an input or output: value = code * 2**-frac; `frac` is a list where elements differ in it."""
+    frac = kind.range.frac
+    return {
+        "name": name,
+        "shape": list(kind.shape),
+        "width": kind.range.width_bits,
+        "frac": frac if isinstance(frac, int) else list(frac),
+        "signed": kind.range.signed,
+    }
+
+
+def ports(graph: Graph) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the descriptions of all inputs and of all outputs."""
+    inputs = [port(node.name, node.type) for node in graph.inputs]
+    return inputs, [port(output.name, graph.type_of(output.value)) for output in graph.outputs]
+
+
+def build_manifest(
+    design: Design,
+    *,
+    name: str,
+    report: QuantizationReport | None,
+    verdicts: Sequence[Mapping[str, object]],
+    files: Mapping[str, bytes],
+) -> dict[str, Any]:
+    """Return the manifest of a build. `files` are those of the build but manifest.json and report.html themselves."""
+    inputs, outputs = ports(design.graph)
+    quantization = None if report is None else report.to_json()
+    return {
+        "format": FORMAT,
+        "name": name,
+        "tool_version": __version__,
+        "graph_hash": graph_hash(design.graph),
+        "system": design.system.name,
+        "promises": promises(design),
+        "verdicts": [dict(verdict) for verdict in verdicts],
+        "inputs": inputs,
+        "outputs": outputs,
+        "metric": None if quantization is None else quantization["metric"],
+        "quantization": quantization,
+        "files": {path: hashlib.sha256(content).hexdigest() for path, content in sorted(files.items())},
+    }
+
+
+def manifest_text(manifest: Mapping[str, Any]) -> str:
+    """Return the manifest as written to the file. Raises ValueError for NaN or infinite numbers."""
+    return json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

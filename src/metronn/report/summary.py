@@ -1,0 +1,166 @@
+"""What reports say of a build, gathered from its design and manifest into plain rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from metronn.plan.design import Design, FpgaDesign, KernelInstance
+from metronn.plan.kernels.spec import covered_nodes, result_value
+from metronn.plan.resources import RESOURCE_NAMES
+from metronn.plan.schedule import kernel_kind
+from metronn.report.path import Share, critical_path
+
+RESOURCE_TITLES = {"lut": "LUT", "ff": "FF", "dsp": "DSP", "bram36": "BRAM36", "uram": "URAM"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelRow:
+    """One kernel: the layers it serves, its place, its system cycles, and what it puts out and costs."""
+
+    name: str
+    layer: str
+    kind: str
+    fpga: str
+    start_cycle: int
+    latency_cycles: int
+    beats: str
+    beat_count: int
+    resources: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkRow:
+    """One link's frame: `bits` of payload in `words` words on `lanes` lanes, sent at a system cycle."""
+
+    name: str
+    lanes: int
+    lanes_there: int
+    words: int
+    bits: int
+    capacity_bits: int
+    send_cycle: int
+    latency_cycles: int
+    raw_ns: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FpgaRow:
+    """One FPGA: what it uses and may use, by resource."""
+
+    name: str
+    board: str
+    part: str
+    used: Mapping[str, float]
+    budget: Mapping[str, float]
+
+    def ratio(self, resource: str) -> float:
+        """Return the used share of the budget; 0 where nothing is used."""
+        return self.used[resource] / self.budget[resource] if self.used[resource] else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """A build as reports show it. `manifest` may be a part: the name and the promises are enough for a plan."""
+
+    name: str
+    system: str
+    manifest: Mapping[str, Any]
+    latency_cycles: int
+    latency_ns: float
+    ii_cycles: int
+    clock_mhz: float
+    kernels: tuple[KernelRow, ...]
+    links: tuple[LinkRow, ...]
+    fpgas: tuple[FpgaRow, ...]
+    path: tuple[Share, ...]
+
+    @property
+    def verdicts(self) -> tuple[Mapping[str, Any], ...]:
+        """The verdicts, in order of their rungs."""
+        return tuple(self.manifest.get("verdicts", ()))
+
+    @property
+    def quantization(self) -> Mapping[str, Any] | None:
+        """The quantization report, or None for a plan alone."""
+        return self.manifest.get("quantization")
+
+    def nanoseconds(self, cycles: int) -> float:
+        """Convert cycles to nanoseconds."""
+        return cycles * 1000 / self.clock_mhz
+
+
+def summarize(design: Design, manifest: Mapping[str, Any]) -> Summary:
+    """Gather what reports say."""
+    return Summary(
+        name=str(manifest["name"]),
+        system=design.system.name,
+        manifest=manifest,
+        latency_cycles=design.latency_cycles,
+        latency_ns=design.latency_ns,
+        ii_cycles=design.ii_cycles,
+        clock_mhz=design.system.clock_mhz,
+        kernels=tuple(_kernel(design, fpga, kernel) for fpga in design.fpgas for kernel in fpga.kernels),
+        links=tuple(_links(design)),
+        fpgas=tuple(
+            FpgaRow(
+                name=fpga.name,
+                board=design.system.fpgas[fpga.index].board.name,
+                part=design.system.fpgas[fpga.index].part,
+                used=fpga.resources.as_dict(),
+                budget=design.system.fpgas[fpga.index].budget.as_dict(),
+            )
+            for fpga in design.fpgas
+        ),
+        path=critical_path(design),
+    )
+
+
+def _kernel(design: Design, fpga: FpgaDesign, kernel: KernelInstance) -> KernelRow:
+    layout = fpga.signal[kernel.output].layout
+    nodes = covered_nodes(kernel.spec) or (result_value(kernel.spec),)
+    return KernelRow(
+        name=kernel.name,
+        layer=" + ".join(dict.fromkeys(design.graph.by_name[node].source for node in nodes)),
+        kind=kernel_kind(kernel.spec),
+        fpga=fpga.name,
+        start_cycle=fpga.offset_cycles + kernel.start_cycle,
+        latency_cycles=kernel.latency_cycles,
+        beats=layout.describe(),
+        beat_count=layout.beat_count,
+        resources=kernel.resources.as_dict(),
+    )
+
+
+def _links(design: Design) -> list[LinkRow]:
+    rows = []
+    for fpga, receiver in zip(design.fpgas, design.fpgas[1:], strict=False):
+        frame = fpga.sends
+        if frame is None:
+            continue
+        link = design.system.links[frame.link]
+        rows.append(
+            LinkRow(
+                name=f"{fpga.name} to {receiver.name}",
+                lanes=frame.lanes,
+                lanes_there=link.lanes,
+                words=frame.words,
+                bits=frame.payload_bits,
+                capacity_bits=frame.lanes * frame.words * link.word_width_bits,
+                send_cycle=fpga.offset_cycles + frame.send_cycle,
+                latency_cycles=frame.latency_cycles,
+                raw_ns=f"{link.latency_min_ns:g} to {link.latency_max_ns:g}",
+            )
+        )
+    return rows
+
+
+def count_text(value: float) -> str:
+    """Write a count of resources: halves as they are, all else whole."""
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
+
+
+def used_resources(summary: Summary) -> tuple[str, ...]:
+    """Return the resources that any FPGA of the system has."""
+    return tuple(name for name in RESOURCE_NAMES if any(fpga.budget[name] for fpga in summary.fpgas))

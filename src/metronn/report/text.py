@@ -1,0 +1,197 @@
+"""The terminal report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from metronn.report.summary import RESOURCE_TITLES, Summary, count_text, used_resources
+from metronn.report.tables import table_text
+
+PLAN_COLUMNS = ("layer", "kernel", "FPGA", "start", "latency", "puts out", "LUT", "DSP")
+BAR = 40
+"""Characters of the longest bar."""
+
+
+def summary_text(summary: Summary, report: Path) -> str:
+    """Return the whole summary of a build."""
+    parts = [plan_text(summary), quantization_text(summary), verdicts_text(summary), promise_text(summary)]
+    return "\n".join(part for part in parts if part) + f"\nreport: {report}\n"
+
+
+def plan_text(summary: Summary) -> str:
+    """Return the plan: kernels, where the cycles go, resources, links."""
+    count = len(summary.fpgas)
+    parts = [
+        f"{summary.name} on {summary.system}: {count} FPGA{'s' if count > 1 else ''}, II {summary.ii_cycles} cycles at "
+        f"{summary.clock_mhz:g} MHz\n"
+    ]
+    rows = [
+        (
+            kernel.layer,
+            kernel.kind,
+            kernel.fpga,
+            str(kernel.start_cycle),
+            str(kernel.latency_cycles),
+            kernel.beats,
+            count_text(kernel.resources["lut"]),
+            count_text(kernel.resources["dsp"]),
+        )
+        for kernel in summary.kernels
+    ]
+    parts.append(table_text(PLAN_COLUMNS, rows, right=(3, 4, 6, 7)))
+    parts.append(waterfall_text(summary))
+    parts.append(resources_text(summary))
+    if summary.links:
+        parts.append(links_text(summary))
+    return "\n".join(parts)
+
+
+def waterfall_text(summary: Summary) -> str:
+    """Return where each cycle goes, as bars."""
+    total = max(1, summary.latency_cycles)
+    rows = []
+    for share in summary.path:
+        left = round(BAR * share.start_cycle / total)
+        width = max(1, round(BAR * (share.start_cycle + share.cycles) / total) - left)
+        rows.append((share.what, share.fpga, str(share.start_cycle), str(share.cycles), " " * left + "#" * width))
+    rows.append(("all", "", "", str(sum(share.cycles for share in summary.path)), ""))
+    return table_text(("where the cycles go", "FPGA", "from", "cycles", ""), rows, right=(2, 3))
+
+
+def resources_text(summary: Summary) -> str:
+    """Return estimated resources of every FPGA against its budget."""
+    names = used_resources(summary)
+    rows = []
+    for fpga in summary.fpgas:
+        cells = []
+        for name in names:
+            used = count_text(fpga.used[name])
+            cells.append(f"{used} = {100 * fpga.ratio(name):.1f} %" if fpga.budget[name] else "none there")
+        rows.append((fpga.name, fpga.board, fpga.part, *cells))
+    columns = ("FPGA", "board", "part", *(f"{RESOURCE_TITLES[name]} of budget" for name in names))
+    return table_text(columns, rows, right=range(3, 3 + len(names)))
+
+
+def links_text(summary: Summary) -> str:
+    """Return what the links carry and when."""
+    rows = [
+        (
+            link.name,
+            f"{link.lanes} of {link.lanes_there}",
+            str(link.words),
+            f"{link.bits:,} of {link.capacity_bits:,}",
+            str(link.send_cycle),
+            str(link.latency_cycles),
+            link.raw_ns,
+        )
+        for link in summary.links
+    ]
+    columns = ("link", "lanes", "words", "payload bits", "sent at", "latency", "raw latency [ns]")
+    return table_text(columns, rows, right=(2, 3, 4, 5))
+
+
+def quantization_rows(quantization: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return a row per layer: widths, signal-to-quantization-noise ratio, saturations."""
+    rows: list[tuple[str, ...]] = []
+    for layer in quantization["layers"]:
+        sign = "s" if layer["signed"] else "u"
+        rows.append(
+            (
+                layer["layer"],
+                layer["kind"],
+                "" if layer["weight_bits"] is None else f"s{layer['weight_bits']}.{layer['weight_frac']}",
+                "" if layer["accumulator_bits"] is None else str(layer["accumulator_bits"]),
+                f"{sign}{layer['bits']}.{layer['frac']}",
+                "exact" if layer["sqnr_db"] is None else f"{layer['sqnr_db']:.1f}",
+                f"{layer['saturated']:,} of {layer['values']:,}" if layer["values"] else "",
+                "" if layer["table_entries"] is None else str(layer["table_entries"]),
+            )
+        )
+    return rows
+
+
+QUANTIZATION_COLUMNS = ("layer", "kind", "weights", "sum bits", "result", "SQNR [dB]", "saturated", "table")
+
+
+def quantization_text(summary: Summary) -> str:
+    """Return what quantization cost, layer by layer and in the metric; empty for a plan alone."""
+    quantization = summary.quantization
+    if quantization is None:
+        return ""
+    table = table_text(QUANTIZATION_COLUMNS, quantization_rows(quantization), right=(3, 5, 6, 7))
+    return table + metric_line(summary) + "\n"
+
+
+def metric_line(summary: Summary) -> str:
+    """Return one line on the effect of quantization on the user's metric, or else on the outputs."""
+    quantization = summary.quantization
+    metric = summary.manifest.get("metric")
+    if metric is not None:
+        verdict = "within" if metric["accepted"] else "beyond"
+        return (
+            f"{metric['name']}: {metric['float_value']:.4f} float, {metric['fixed_value']:.4f} fixed point on "
+            f"{metric['events']:,} events: loss {100 * metric['loss']:.2f} %, {verdict} {100 * metric['tolerance']:g} %"
+        )
+    outputs = [] if quantization is None else quantization["outputs"]
+    return "no metric; outputs: " + ", ".join(
+        f"{output['name']} " + ("exact" if output["sqnr_db"] is None else f"{output['sqnr_db']:.1f} dB")
+        for output in outputs
+    )
+
+
+VERDICT_COLUMNS = ("rung", "compared", "verdict", "events", "bits", "wrong bits", "cycle promised", "observed")
+
+
+def verdict_rows(summary: Summary) -> list[tuple[str, ...]]:
+    """Return a row per verdict, in the order of VERDICT_COLUMNS."""
+    rows: list[tuple[str, ...]] = []
+    for verdict in summary.verdicts:
+        ran = verdict["status"] != "not_run"
+        promised, observed = verdict.get("cycles_promised"), ""
+        if promised is not None:
+            low, high = verdict["cycles_observed_min"], verdict["cycles_observed_max"]
+            observed = str(low) if low == high else f"{low} to {high}"
+        exact = verdict["rung"] > 1
+        rows.append(
+            (
+                str(verdict["rung"]),
+                verdict["name"],
+                verdict["status"].replace("_", " "),
+                f"{verdict['events']:,}" if ran else "",
+                f"{verdict['bits']:,}" if ran else "",
+                (f"{verdict['mismatches']:,}" if exact else "measured") if ran else "",
+                "" if promised is None else str(promised),
+                observed,
+            )
+        )
+    return rows
+
+
+def verdicts_text(summary: Summary) -> str:
+    """Return the verdict of every rung, and why a rung failed or was not run."""
+    if not summary.verdicts:
+        return ""
+    text = table_text(VERDICT_COLUMNS, verdict_rows(summary), right=range(3, 8))
+    return text + "".join(f"{note}\n" for note in verdict_notes(summary))
+
+
+def verdict_notes(summary: Summary) -> list[str]:
+    """Return why rungs failed or were not run, one line for each reason."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for verdict in summary.verdicts:
+        if verdict.get("first"):
+            reasons.setdefault((verdict["status"].replace("_", " "), verdict["first"]), []).append(str(verdict["rung"]))
+    return [
+        f"rung{'s' if len(rungs) > 1 else ''} {', '.join(dict.fromkeys(rungs))} {status}: {reason}"
+        for (status, reason), rungs in reasons.items()
+    ]
+
+
+def promise_text(summary: Summary) -> str:
+    """Return the promise in one line."""
+    return (
+        f"promise: the answer {summary.latency_cycles} cycles = {summary.latency_ns:.1f} ns after the event, an event "
+        f"every {summary.ii_cycles} cycles = {summary.nanoseconds(summary.ii_cycles):.1f} ns\n"
+    )
