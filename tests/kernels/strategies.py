@@ -212,7 +212,9 @@ def linear_graphs(draw: Draw, max_in: int = 9, max_out: int = 6, *, epilogue: bo
 
 
 @st.composite
-def epilogue_op(draw: Draw, graph: GraphBuilder, nodes: list[str], n_out: int) -> Add | Multiply | Extremum | Requantize:
+def epilogue_op(
+    draw: Draw, graph: GraphBuilder, nodes: list[str], n_out: int
+) -> Add | Multiply | Extremum | Requantize:
     """Draw an op on the latest node and a constant, or an earlier node."""
     kind = draw(st.sampled_from(["requantize", "requantize", "relu", "multiply", "add", "earlier"]))
     x = nodes[-1]
@@ -310,7 +312,8 @@ def kernel_cases(draw: Draw, name: str, kind: str) -> Case:
             spec = Gather(value="x", layout=draw(layouts(chain.graph.type_of("x").size)))
         case "delay":
             chain = draw(inputs_only())
-            spec = Delay(value="x", layout=draw(layouts(chain.graph.type_of("x").size)), cycles=draw(st.integers(0, 40)))
+            layout = draw(layouts(chain.graph.type_of("x").size))
+            spec = Delay(value="x", layout=layout, cycles=draw(st.integers(0, 40)))
         case _:
             raise ValueError(f"unknown kind {kind}")
     return Case(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
-
 from harness import check_cases, check_lint
-from metronn.verify.kernel_bench import Case
+from hypothesis import HealthCheck, Phase, given, settings
 from strategies import batches
+
+from metronn.verify.kernel_bench import Case
 
 GENERATED = settings(
     derandomize=True,

@@ -28,7 +28,6 @@ from metronn.ir.ops import (
 )
 from metronn.ir.types import Range
 from metronn.plan.kernels.uniform import function_inputs, is_uniform, node_element
-from metronn.plan.kernels.uniform import function_inputs, is_uniform, node_element
 
 needs_icarus = pytest.mark.skipif(
     shutil.which("iverilog") is None or shutil.which("vvp") is None, reason="Icarus Verilog is not installed"
@@ -159,7 +158,9 @@ def test_a_readable_function() -> None:
     graph = GraphBuilder()
     acc = graph.add(Input(shape=(2,), range=Range.fixed(10, 6)), "acc")
     half = graph.add(
-        Requantize(x=acc, out=Range.fixed(6, 4, signed=False), rounding=Rounding.RND, overflow=Overflow.SAT), "act", "jet_dense1"
+        Requantize(x=acc, out=Range.fixed(6, 4, signed=False), rounding=Rounding.RND, overflow=Overflow.SAT),
+        "act",
+        "jet_dense1",
     )
     graph.output("y", half)
     function = scalar_function("jet_dense1_act", graph.build(), (half,), 0, {"acc": (-512, 511)})
@@ -172,7 +173,8 @@ def test_a_readable_function() -> None:
         "      r_act_exact = 11'(v_acc);\n"
         "      r_act_biased = r_act_exact + 11'sd2;\n"
         "      r_act_rounded = 9'(r_act_biased >>> 2);\n"
-        "      jet_dense1_act = 6'((r_act_rounded > 9'sd63) ? 9'sd63 : (r_act_rounded < 9'sd0) ? 9'sd0 : r_act_rounded);"
+        "      jet_dense1_act = 6'((r_act_rounded > 9'sd63) ? 9'sd63 : "
+        "(r_act_rounded < 9'sd0) ? 9'sd0 : r_act_rounded);"
         "  // jet_dense1\n"
         "    end\n"
         "  endfunction\n"

@@ -156,7 +156,7 @@ def _commands(
         timescale.write_text("+timescale+1ns/1ps\n")
         verilog = [source for source in sources if not source.endswith(".vlt")]
         return [["iverilog", "-g2012", "-o", "sim.vvp", "-s", top, "-f", str(timescale), *given, *verilog]]
-    from cocotb_tools import config
+    from cocotb_tools import config  # noqa: PLC0415 - optional dependency
 
     visible = work / "visible.vlt"
     visible.write_text(f'`verilator_config\npublic_flat_rw -module "{top}" -var "*"\n')
@@ -199,7 +199,7 @@ def run(
     `directory` receives results.xml and the log simulation.log. `environment` reaches the tests. Raises ToolError when
     the simulation ended without results, or without a test.
     """
-    from cocotb_tools.runner import get_runner
+    from cocotb_tools.runner import get_runner  # noqa: PLC0415 - optional dependency
 
     directory.mkdir(parents=True, exist_ok=True)
     results, log = directory / "results.xml", directory / "simulation.log"

@@ -15,7 +15,11 @@ def emit_delay(spec: Delay, module_name: str, graph: Graph, timing: Timing) -> s
     if cycles == 0:
         body = ["  assign y_o = x0_i;"]
     elif cycles == 1:
-        body = [f"  logic [{width - 1}:0] data_q;", "  always_ff @(posedge clk_i) data_q <= x0_i;", "  assign y_o = data_q;"]
+        body = [
+            f"  logic [{width - 1}:0] data_q;",
+            "  always_ff @(posedge clk_i) data_q <= x0_i;",
+            "  assign y_o = data_q;",
+        ]
     else:
         total = width * cycles
         body = [

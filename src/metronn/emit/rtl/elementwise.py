@@ -11,7 +11,6 @@ from metronn.ir.graph import Graph
 from metronn.plan.kernels.elementwise import Pipeline, pipeline
 from metronn.plan.kernels.spec import Elementwise
 from metronn.plan.kernels.uniform import function_key, is_uniform, node_element
-from metronn.plan.kernels.uniform import function_key, is_uniform, node_element
 from metronn.plan.timing import Timing
 
 
@@ -19,7 +18,7 @@ from metronn.plan.timing import Timing
 class _Writer:
     """What has been written of the module so far.
 
-    `bounds` holds the code bounds of every value, element by element; `idle` the vectors that a constant result ignores.
+    `bounds` holds the code bounds of every value, element by element; `idle` vectors that constant results ignore.
     """
 
     plan: Pipeline
@@ -30,7 +29,7 @@ class _Writer:
 
 
 def emit_elementwise(spec: Elementwise, module_name: str, graph: Graph, timing: Timing) -> str:
-    """Return the module of the kernel: ports clk_i, rst_i, start_i, x0_i, ..., y_o; a new event every cycle if need be."""
+    """Return the module of the kernel: ports clk_i, rst_i, start_i, x0_i, ..., y_o; an event every cycle if need be."""
     plan = pipeline(spec, graph, timing)
     out = port_vector("y_o", graph.type_of(spec.nodes[-1]))
     ports = [port_vector(f"x{k}_i", graph.type_of(name)) for k, name in enumerate(plan.inputs)]

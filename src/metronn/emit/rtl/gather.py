@@ -46,7 +46,7 @@ def emit_gather(spec: Gather, module_name: str, graph: Graph, timing: Timing) ->
         name=module_name,
         contract=[
             f"{spec.value}: {spec.layout.describe()} into one.",
-            f"Latency {latency_cycles(spec, graph, timing)} cycles; y_o holds the event in the cycle of its last beat only.",
+            f"Latency {latency_cycles(spec, graph, timing)} cycles; y_o holds the event with its last beat only.",
         ],
         ports=[("x0_i", wires.width)],
         output=("y_o", out.width),

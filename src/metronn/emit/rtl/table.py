@@ -56,8 +56,9 @@ def emit_table(spec: Table, module_name: str, graph: Graph, timing: Timing) -> s
 
 def _function(values: list[int], low: int, address: int, width: int) -> str:
     """Write the table as a case over the bits of the code; codes that cannot occur give 0."""
+    result, argument = logic_type(width, signed=False), logic_type(address, signed=False)
     lines = [
-        f"  function automatic {logic_type(width, signed=False)} entry(input {logic_type(address, signed=False)} code);",
+        f"  function automatic {result} entry(input {argument} code);",
         "    case (code)",
     ]
     lines += [

@@ -43,7 +43,10 @@ def emit_wiring(spec: Wiring, module_name: str, graph: Graph, timing: Timing) ->
         idle += _unread(port, {k for k in range(len(port.elements)) if (name, k) in used})
     return module_text(
         name=module_name,
-        contract=[f"{spec.rewire} ({graph.by_name[spec.rewire].source}): elements in another order.", "Latency 0 cycles."],
+        contract=[
+            f"{spec.rewire} ({graph.by_name[spec.rewire].source}): elements in another order.",
+            "Latency 0 cycles.",
+        ],
         ports=[(port.name, port.width) for port in ports.values()],
         output=("y_o", out.width),
         body=body,

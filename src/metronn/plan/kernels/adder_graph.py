@@ -161,7 +161,7 @@ def _keep(path: Path, graph: AdderGraph) -> None:
 
 def _solve(weight: Array, bounds: Sequence[tuple[int, int]]) -> AdderGraph:
     try:
-        from alkaid.cmvm import cmvm_solve
+        from alkaid.cmvm import cmvm_solve  # noqa: PLC0415 - optional dependency
     except ImportError:
         raise ToolError("alkaid is not installed: adder graphs need it (pip install alkaid==0.8.2)") from None
     if weight.size == 0 or not weight.any():
@@ -200,7 +200,7 @@ def _converted(stages: Sequence[Any], inputs: int) -> AdderGraph:
                 moved = _Scaled(right.value, right.frac - int(op.data[0]), right.negative != (op.opcode == 1))
                 values.append(_added(adders, inputs, values[op.addr[0]], moved))
             else:
-                raise ToolError(f"alkaid: the solver used operation {op.opcode}, known are -2 to 1; install alkaid 0.8.2")
+                raise ToolError(f"alkaid: operation {op.opcode} is not known, -2 to 1 are; install alkaid 0.8.2")
         following = []
         for index, shift, negative in zip(program.out_idxs, program.out_shifts, program.out_negs, strict=True):
             source = values[index] if index >= 0 else _Scaled(-1, 0)

@@ -71,7 +71,8 @@ def row_matrix(
     part = slice(row * count, (row + 1) * count)
     fracs = x.range.fracs(x.size)[part]
     scale = [1 << (x.range.max_frac - frac) for frac in fracs]
-    weight = np.array([[int(w) * s for w in line] for line, s in zip(op.weight.array, scale, strict=True)], dtype=object)
+    rows = [[int(w) * s for w in line] for line, s in zip(op.weight.array, scale, strict=True)]
+    weight = np.array(rows, dtype=object)
     bounds = tuple(zip(x.range.los(x.size)[part], x.range.his(x.size)[part], strict=True))
     bias = op.bias.ints()
     for k, (lo, hi) in enumerate(bounds):

@@ -1,0 +1,133 @@
+"""Adder graphs: equal to their matrices by their linear form (rung 6), cached, refused when too large."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metronn.ir.arrays import IntArray, object_array
+from metronn.ir.graph import Graph, GraphBuilder
+from metronn.ir.ops import Constant, Extremum, Input, Linear, Overflow, Requantize, Rounding
+from metronn.ir.types import Range
+from metronn.plan.kernels import adder_graph
+from metronn.plan.kernels.adder_graph import (
+    Adder,
+    AdderGraph,
+    AdderOutput,
+    adder_graph_matrix,
+    nonzero_digits,
+    solve,
+)
+from metronn.plan.kernels.adders import is_candidate, latency_cycles, matvec_netlist, resources
+from metronn.plan.kernels.netlist import Source, Sum
+from metronn.plan.kernels.spec import MatvecAdders
+from metronn.plan.timing import Timing
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache directory, and nothing kept in memory."""
+    pytest.importorskip("alkaid", reason="alkaid is not installed")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    adder_graph._solved.cache_clear()
+    return tmp_path / "metronn" / "adders"
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    n_in, n_out, bits = draw(st.integers(1, 8)), draw(st.integers(1, 8)), draw(st.integers(1, 16))
+    codes = st.integers(-(1 << (bits - 1)), 1 << (bits - 1))
+    values = draw(st.lists(codes | st.just(0), min_size=n_in * n_out, max_size=n_in * n_out))
+    lows = draw(st.lists(st.integers(-40, 40), min_size=n_in, max_size=n_in))
+    return object_array(values, (n_in, n_out)), [(lo, lo + draw(st.integers(1, 99))) for lo in lows]
+
+
+@settings(derandomize=True, deadline=None, max_examples=60, database=None)
+@given(problem=problems())
+def test_the_graph_is_the_matrix(problem: tuple[np.ndarray, list[tuple[int, int]]]) -> None:
+    weight, bounds = problem
+    assert (adder_graph_matrix(solve(weight, bounds)) == weight).all()
+
+
+def test_the_check_sees_a_wrong_adder() -> None:
+    graph = AdderGraph(2, (Adder(0, 1, 0, 1, subtract=False),), (AdderOutput(2, 0, negative=False),))
+    assert adder_graph_matrix(graph).ravel().tolist() == [1, 2]
+    wrong = AdderGraph(2, (Adder(0, 1, 0, 1, subtract=True),), (AdderOutput(2, 0, negative=False),))
+    assert adder_graph_matrix(wrong).ravel().tolist() == [1, -2]
+    dropped = AdderGraph(2, (), (AdderOutput(0, -1, negative=False),))
+    with pytest.raises(ValueError, match="output 0 drops bits of input 0"):
+        adder_graph_matrix(dropped)
+
+
+def test_a_cached_graph_is_used_and_a_damaged_one_is_not(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weight, bounds = object_array([3, -7, 5, 11], (2, 2)), [(0, 63), (-8, 7)]
+    first = solve(weight, bounds)
+    (path,) = own_cache.iterdir()
+    adder_graph._solved.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(adder_graph, "_solve", lambda *_: pytest.fail("solved again"))
+        assert solve(weight, bounds) == first
+    data = json.loads(path.read_text())
+    data["outputs"][0][1] += 1  # a graph, but not of this matrix
+    for text in (json.dumps(data), "{", "[]"):
+        path.write_text(text)
+        adder_graph._solved.cache_clear()
+        assert solve(weight, bounds) == first
+        assert json.loads(path.read_text())["inputs"] == 2
+
+
+def layer(weight: np.ndarray, bias: list[int], x: Range, *, act: bool = True) -> tuple[Graph, MatvecAdders]:
+    """One Linear with rounding, saturation and ReLU behind it."""
+    graph = GraphBuilder()
+    source = graph.add(Input(shape=(weight.shape[0],), range=x), "x")
+    dense = graph.add(Linear(x=source, weight=IntArray.of(weight), bias=IntArray.of(bias), weight_frac=4), "dense")
+    nodes = [dense]
+    if act:
+        zero = graph.add(Constant(values=IntArray.of([0])), "zero")
+        nodes.append(graph.add(Extremum(x=dense, y=zero), "relu"))
+        out = Range.fixed(6, 2, signed=False)
+        quantize = Requantize(x=nodes[-1], out=out, rounding=Rounding.RND_CONV, overflow=Overflow.SAT)
+        nodes.append(graph.add(quantize, "q"))
+    graph.output("y", nodes[-1])
+    return graph.build(), MatvecAdders(linear=dense, epilogue=tuple(nodes[1:]))
+
+
+def test_dead_inputs_and_zero_weights_cost_nothing() -> None:
+    weight = np.array([[4, 0], [0, 0], [0, -1]])
+    graph, spec = layer(weight, [0, 0], Range.fixed(6, 0), act=False)
+    netlist, _ = matvec_netlist(spec, graph, Timing(levels_per_stage=2))
+    assert [c.op.element for c in netlist.cells if isinstance(c.op, Source)] == [0, 2]
+    assert not any(isinstance(c.op, Sum) for c in netlist.cells)
+    assert latency_cycles(spec, graph, Timing(levels_per_stage=2)) == 1
+
+
+def test_latency_is_the_levels_over_the_levels_per_stage() -> None:
+    graph, spec = layer(np.ones((16, 1), dtype=np.int64), [7], Range.fixed(6, 0))
+    # four levels of sums, bias, ReLU, rounding, saturation: eight levels
+    assert [latency_cycles(spec, graph, Timing(levels_per_stage=n)) for n in (1, 2, 3, 4, 8)] == [8, 4, 3, 2, 1]
+
+
+def test_fewer_registers_when_stages_are_deeper() -> None:
+    rng = np.random.default_rng(3)
+    graph, spec = layer(rng.integers(-31, 32, (12, 8)), [1] * 8, Range.fixed(7, 3, signed=False))
+    shallow, deep = (resources(spec, graph, Timing(levels_per_stage=n)) for n in (1, 3))
+    assert shallow.lut == deep.lut
+    assert shallow.ff > deep.ff > 0
+
+
+def test_large_matrices_are_no_candidates() -> None:
+    rng = np.random.default_rng(4)
+    small = layer(rng.integers(-127, 128, (16, 16)), [0] * 16, Range.fixed(8, 0))
+    large = layer(rng.integers(-127, 128, (128, 128)), [0] * 128, Range.fixed(8, 0))
+    wide = layer(np.array([[1 << 24]]), [0], Range.fixed(8, 0))
+    assert [is_candidate(spec, graph) for graph, spec in (small, large, wide)] == [True, False, False]
+
+
+@pytest.mark.parametrize(("value", "digits"), [(0, 0), (1, 1), (-8, 1), (7, 2), (127, 2), (85, 4), (-11, 3)])
+def test_signed_digits(value: int, digits: int) -> None:
+    assert nonzero_digits(np.array([value])) == digits
