@@ -11,9 +11,23 @@ DERIVED = (
 )  # fmt: skip
 """What the emitter may append to a value's name."""
 
-TAKEN = frozenset(
-    ["alignas", "alignof", "and", "and_eq", "asm", "auto", "bitand", "bitor", "bool", "break", "case", "catch", "char", "char16_t", "char32_t", "class", "compl", "const", "const_cast", "constexpr", "continue", "decltype", "default", "delete", "do", "double", "dynamic_cast", "else", "enum", "explicit", "export", "extern", "false", "float", "for", "friend", "goto", "if", "inline", "int", "long", "mutable", "namespace", "new", "noexcept", "not", "not_eq", "nullptr", "operator", "or", "or_eq", "private", "protected", "public", "register", "reinterpret_cast", "return", "short", "signed", "sizeof", "static", "static_assert", "static_cast", "struct", "switch", "template", "this", "thread_local", "throw", "true", "try", "typedef", "typeid", "typename", "union", "unsigned", "using", "virtual", "void", "volatile", "wchar_t", "while", "xor", "xor_eq", "NULL", "EOF", "INLINE", "BUFSIZ", "RAND_MAX", "assert", "errno", "stdin", "stdout", "stderr", "linux", "unix", "major", "minor", "main", "std", "metronn", "size_t", "ssize_t", "ptrdiff_t", "max_align_t", "nullptr_t", "time_t", "clock_t", "timer_t", "clockid_t", "off_t", "pid_t", "uid_t", "gid_t", "id_t", "key_t", "mode_t", "dev_t", "ino_t", "nlink_t", "fpos_t", "div_t", "ldiv_t", "lldiv_t", "wint_t", "wctype_t", "mbstate_t", "locale_t", "float_t", "double_t", "caddr_t", "daddr_t", "register_t", "loff_t", "quad_t", "u_quad_t", "fsid_t", "sigset_t", "fd_set_t", "suseconds_t", "useconds_t", "blksize_t", "blkcnt_t", "fsblkcnt_t", "fsfilcnt_t", "pthread_t", "int8_t", "int16_t", "int32_t", "int64_t", "uint8_t", "uint16_t", "uint32_t", "uint64_t", "intmax_t", "uintmax_t", "intptr_t", "uintptr_t", "u_int8_t", "u_int16_t", "u_int32_t", "u_int64_t", "int_fast8_t", "int_fast16_t", "int_fast32_t", "int_fast64_t", "int_least8_t", "int_least16_t", "int_least32_t", "int_least64_t", "uint_fast8_t", "uint_fast16_t", "uint_fast32_t", "uint_fast64_t", "uint_least8_t", "uint_least16_t", "uint_least32_t", "uint_least64_t"]
-)
+WORDS = """
+alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t class compl const
+const_cast constexpr continue decltype default delete do double dynamic_cast else enum explicit export extern
+false float for friend goto if inline int long mutable namespace new noexcept not not_eq nullptr operator or or_eq
+private protected public register reinterpret_cast return short signed sizeof static static_assert static_cast
+struct switch template this thread_local throw true try typedef typeid typename union unsigned using virtual void
+volatile wchar_t while xor xor_eq NULL EOF INLINE BUFSIZ RAND_MAX assert errno stdin stdout stderr linux unix
+major minor main std metronn size_t ssize_t ptrdiff_t max_align_t nullptr_t time_t clock_t timer_t clockid_t off_t
+pid_t uid_t gid_t id_t key_t mode_t dev_t ino_t nlink_t fpos_t div_t ldiv_t lldiv_t wint_t wctype_t mbstate_t
+locale_t float_t double_t caddr_t daddr_t register_t loff_t quad_t u_quad_t fsid_t sigset_t fd_set_t suseconds_t
+useconds_t blksize_t blkcnt_t fsblkcnt_t fsfilcnt_t pthread_t int8_t int16_t int32_t int64_t uint8_t uint16_t
+uint32_t uint64_t intmax_t uintmax_t intptr_t uintptr_t u_int8_t u_int16_t u_int32_t u_int64_t int_fast8_t
+int_fast16_t int_fast32_t int_fast64_t int_least8_t int_least16_t int_least32_t int_least64_t uint_fast8_t
+uint_fast16_t uint_fast32_t uint_fast64_t uint_least8_t uint_least16_t uint_least32_t uint_least64_t
+"""
+TAKEN = frozenset(WORDS.split())
+"""Words of the language, macros, and types of the C library, which a derived name could meet."""
 
 
 class Names:
