@@ -200,7 +200,9 @@ def _check_outputs(
     valid = int(dut.valid_o.value)
     due = valid_at.get(cycle)
     if valid != int(due is not None):
-        score.fault(f"cycle {cycle}: valid_o is {valid}, {'event ' + str(due) if due is not None else 'nothing'} is due")
+        score.fault(
+            f"cycle {cycle}: valid_o is {valid}, {'event ' + str(due) if due is not None else 'nothing'} is due"
+        )
     if due is not None and valid:
         score.observed.append(cycle - starts[due] + record["promised_cycle"] - record["valid_cycle"])
         marked = int(dut.error_o.value)
@@ -374,7 +376,9 @@ class SystemBench:
             if not valid or error:
                 marked.add(event)
             else:
-                score.observed.append(cycle - starts[event] + self.record["promised_cycle"] - self.record["valid_cycle"])
+                score.observed.append(
+                    cycle - starts[event] + self.record["promised_cycle"] - self.record["valid_cycle"]
+                )
         for port, mask, value, event in expected.get(cycle, ()):
             if event not in marked:
                 found = int(getattr(self.dut, port).value) & mask

@@ -1,4 +1,4 @@
-"""The folded kernels on the ladder: RTL gives the emulator's bits in the promised cycles; multipliers are as few as can be."""
+"""The folded kernels on the ladder: the emulator's bits in the promised cycles, with few multipliers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from harness import check_cases, check_lint
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from strategies import layouts, linear_graphs, timings
+from strategies import Chain, layouts, linear_graphs, timings
 
 from metronn.emit.rtl.fold_inputs import signed_digits
 from metronn.ir.arrays import IntArray
@@ -36,15 +36,20 @@ GENERATED = settings(
 )
 
 
+def one_axis(chain: Chain) -> bool:
+    """Whether the input is a plain vector, which is what folds take."""
+    return len(chain.graph.type_of("x").shape) == 1
+
+
 @st.composite
 def fold_cases(draw: st.DrawFn, name: str, kind: str) -> Case:
     """Draw a folded kernel: any shape, range, sparsity, epilogue, fold length and pipelining."""
-    chain = draw(linear_graphs(max_in=24, max_out=20).filter(lambda c: len(c.graph.type_of("x").shape) == 1))
+    chain = draw(linear_graphs(max_in=24, max_out=20).filter(one_axis))
     timing = draw(timings())
     linear, epilogue = chain.nodes[0], chain.nodes[1:]
     if kind == "outputs":
         if not is_uniform(chain.graph, epilogue):
-            chain = draw(linear_graphs(max_in=24, max_out=20, epilogue=False).filter(lambda c: len(c.graph.type_of("x").shape) == 1))
+            chain = draw(linear_graphs(max_in=24, max_out=20, epilogue=False).filter(one_axis))
             linear, epilogue = chain.nodes[0], ()
         spec: FoldOutputs | FoldInputs = fold_outputs_spec(
             chain.graph, linear, epilogue, draw(st.integers(1, 9)), timing

@@ -72,16 +72,12 @@ def random_codes(graph: Graph, events: int) -> dict[str, Array]:
     return found
 
 
-def verification_events(
-    graph: Graph, real: Mapping[str, Array], events: int
-) -> tuple[dict[str, Array], EventCounts]:
+def verification_events(graph: Graph, real: Mapping[str, Array], events: int) -> tuple[dict[str, Array], EventCounts]:
     """Return `events` real events (fewer when there are fewer) behind corner events and a tenth as many random ones."""
     corners = corner_codes(graph)
     names = [node.name for node in graph.inputs]
     available = min((len(real[name]) for name in names), default=0) if real else 0
-    counts = EventCounts(
-        corner=len(corners[names[0]]), random=max(16, events // 10), real=min(events, available)
-    )
+    counts = EventCounts(corner=len(corners[names[0]]), random=max(16, events // 10), real=min(events, available))
     chance = random_codes(graph, counts.random)
     joined = {}
     for node in graph.inputs:

@@ -24,6 +24,7 @@ from metronn.ir.types import TensorType
 
 __all__ = ["HlsDirective", "HlsProject", "emit_hls", "template_directory"]
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HlsProject:
     """What the project files of one FPGA say besides the graph.
@@ -99,9 +100,8 @@ def emit_hls(graph: Graph, project: HlsProject) -> dict[str, str | bytes]:
     header = "".join(f"// {line}\n" for line in project.header)
     files: dict[str, str | bytes] = {
         f"{project.name}.hpp": header + _top_header(project, layout),
-        f"{project.name}.cpp": header + top_source(
-            graph, project.name, layout, project.directives, project.ii_cycles, project.latency_cycles
-        ),
+        f"{project.name}.cpp": header
+        + top_source(graph, project.name, layout, project.directives, project.ii_cycles, project.latency_cycles),
         "types.hpp": header + _types(graph, project, layout),
         "config.hpp": header + _configs(graph, project, layout),
         "bridge.cpp": header + bridge(project.name, layout.inputs, layout.outputs),
@@ -181,5 +181,3 @@ def _configs(graph: Graph, project: HlsProject, layout: Layout) -> str:
 def _weights(project: HlsProject, node: Node, name: str, kernel: Kernel) -> str:
     body = '#include <cstdint>\n\n#include "metronn/constant.hpp"\n\n'
     return f"// Constants of {node.source}.\n" + _guard(project, f"weights_{name}", body + "\n".join(kernel.stored))
-
-

@@ -81,9 +81,7 @@ def lay_out(graph: Graph, reserved: Iterable[str], directives: Mapping[str, HlsD
     )
 
 
-def _steps(
-    graph: Graph, kernels: dict[str, Kernel], names: Names, shown: set[str], dataflow: bool
-) -> tuple[Step, ...]:
+def _steps(graph: Graph, kernels: dict[str, Kernel], names: Names, shown: set[str], dataflow: bool) -> tuple[Step, ...]:
     """Without dataflow one step per kernel. With it, a chain of element-by-element kernels is one process.
 
     A value joins the process of its reader when that is its only one; so nothing but a process's result leaves it.

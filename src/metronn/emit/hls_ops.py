@@ -305,5 +305,3 @@ def _lookup(graph: Graph, op: Lookup, node: Node, name: str) -> Kernel:
     ]
     kernel.stored.append(stored_array(f"{name}_table", op.table.ints()))
     return kernel
-
-

@@ -21,7 +21,7 @@ SIMULATED_ORBIT_CYCLES = 1536
 
 
 def simulated_orbit(design: Design) -> int:
-    """Orbit length of the simulation: short, but longer than every elastic buffer and never longer than the real one."""
+    """Orbit length of the simulation: short, longer than every elastic buffer, never longer than the real one."""
     longest = max((2 * link.latency_max_cycles for link in design.system.links), default=0)
     return min(orbit_cycles(design.system.clock_mhz), max(SIMULATED_ORBIT_CYCLES, 2 * longest))
 
@@ -150,9 +150,7 @@ def _fpga(design: Design, fpga: FpgaDesign) -> dict[str, object]:
 def _makefile(design: Design) -> str:
     tops = [identifier(fpga.name) for fpga in design.fpgas]
     sources = " ".join(f"$(RTL)/{name}/*.sv" for name in tops)
-    targets = "\n".join(
-        f"{top}:\n\t$(MAKE) -f Makefile run TOP={top} TEST=test_{top}\n" for top in [*tops, "system"]
-    )
+    targets = "\n".join(f"{top}:\n\t$(MAKE) -f Makefile run TOP={top} TEST=test_{top}\n" for top in [*tops, "system"])
     return f"""# Runs the tests of every FPGA and of the system. Needs cocotb 2 and Verilator or Icarus (SIM=icarus).
 SIM ?= verilator
 RTL := ../rtl

@@ -147,9 +147,7 @@ def _shifted_to(array: Array, t: TensorType, frac: Array | int, bounds: tuple[in
     return wide * as_dtype_for(np.frompyfunc(lambda bits: 1 << int(bits), 1, 1)(shift), 0, 1 << int(shift.max()))
 
 
-def _aligned_pair(
-    graph: Graph, x: str, y: str, values: Mapping[str, Array], out: TensorType
-) -> tuple[Array, Array]:
+def _aligned_pair(graph: Graph, x: str, y: str, values: Mapping[str, Array], out: TensorType) -> tuple[Array, Array]:
     """Both operands in the codes of the result, batched and of equal rank."""
     pair = []
     for name in (x, y):

@@ -174,7 +174,9 @@ def _infer_extremum(op: Extremum, x: TensorType, y: TensorType) -> TensorType:
 
 def _infer_reduce(op: Reduce, x: TensorType) -> TensorType:
     if not op.axes or len(set(op.axes)) != len(op.axes) or any(not 0 <= a < len(x.shape) for a in op.axes):
-        raise TypeRuleError(f"reduce: axes {op.axes} are not distinct axes of shape {x.shape} (0 to {len(x.shape) - 1})")
+        raise TypeRuleError(
+            f"reduce: axes {op.axes} are not distinct axes of shape {x.shape} (0 to {len(x.shape) - 1})"
+        )
     frac = x.range.max_frac
     lo, hi = aligned_bounds(x, frac)
     match op.kind:
@@ -287,5 +289,3 @@ def _infer_lookup(op: Lookup, x: TensorType) -> TensorType:
         raise TypeRuleError(f"lookup: table has shape {op.table.shape}, codes {low}..{high} need ({high - low + 1},)")
     lo, hi = op.table.bounds()
     return TensorType(x.shape, Range(lo, hi, op.frac))
-
-

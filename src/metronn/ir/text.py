@@ -69,7 +69,8 @@ def _node_line(node: Node, arrays: dict[str, IntArray]) -> str:
             parts.append(f"{item.name}=@{node.name}:{item.name}")
         else:
             parts.append(f"{item.name}={_field_text(item.name, value)}")
-    return f"%{node.name} = {op_name(node.op)}({', '.join(parts)}) from {json.dumps(node.source)}  # {node.type.describe()}"
+    call = f"{op_name(node.op)}({', '.join(parts)})"
+    return f"%{node.name} = {call} from {json.dumps(node.source)}  # {node.type.describe()}"
 
 
 def _field_text(name: str, value: object) -> str:
@@ -129,7 +130,9 @@ def from_text(text: str) -> Graph:
     for number, line in enumerate(lines[1:], start=2):
         try:
             if match := _NODE.match(line):
-                name = builder.add(_read_op(match["op"], match["fields"], arrays), match["name"], json.loads(match["source"]))
+                name = builder.add(
+                    _read_op(match["op"], match["fields"], arrays), match["name"], json.loads(match["source"])
+                )
                 if name != match["name"]:
                     raise TextError(f"the name {match['name']} is used twice")
             elif match := _OUTPUT.match(line):

@@ -115,6 +115,7 @@ class Range:
 
     def element(self, index: int) -> Range:
         """Range of one element (flat index)."""
+
         def pick(value: Ints) -> int:
             return value[index] if isinstance(value, tuple) else value
 

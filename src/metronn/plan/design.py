@@ -121,7 +121,9 @@ class FpgaDesign:
         total = Resources()
         for frame in (self.receives, self.sends):
             if frame is not None:
-                total += Resources(lut=420 * frame.lanes + 2 * frame.payload_bits, ff=330 * frame.lanes + frame.payload_bits)
+                total += Resources(
+                    lut=420 * frame.lanes + 2 * frame.payload_bits, ff=330 * frame.lanes + frame.payload_bits
+                )
         return total
 
 

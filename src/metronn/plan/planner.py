@@ -90,7 +90,9 @@ def _binding(problem: Problem) -> list[str]:
         relaxed = _with(problem, max_latency_ns=None)
         choices = solve(relaxed)
         if choices is not None:
-            design = Scheduler(problem.graph, system, problem.timing, problem.options.outputs).run(problem.steps, choices)
+            design = Scheduler(problem.graph, system, problem.timing, problem.options.outputs).run(
+                problem.steps, choices
+            )
             return [
                 f"the least latency is {design.latency_cycles} cycles = {design.latency_ns:.1f} ns, "
                 f"plan.max_latency_ns is {problem.options.max_latency_ns:g}."
@@ -129,6 +131,7 @@ def _remedies(problem: Problem) -> list[str]:
 
 def _smallest_ii(problem: Problem) -> int | None:
     """Return the smallest larger II with a plan, found by doubling and bisection, or None up to 64 times the II."""
+
     def feasible(ii: int) -> bool:
         return solve(problem_of(problem.graph, problem.system.with_overrides(ii=ii), problem.options)) is not None
 

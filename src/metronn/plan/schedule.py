@@ -213,7 +213,7 @@ class Scheduler:
         )
 
     def _young_enough(self, place: _Place, signal: Signal, plan: FramePlan) -> Signal:
-        """Delay a signal whose beats would be sent more than one II after they were there: the next event is then due."""
+        """Delay a signal whose beats would wait more than one II to be sent: the next event is due by then."""
         waits = [
             plan.send_cycle + s.word - signal.first_cycle - s.beat for s in plan.segments if s.value == signal.value
         ]
@@ -222,9 +222,7 @@ class Scheduler:
             return signal
         return place.signals[self._delayed(place, signal.name, signal.first_cycle + late)]
 
-    def _cross(
-        self, place: _Place, values: Sequence[str], link: Link, received: Frame | None
-    ) -> tuple[Frame, _Place]:
+    def _cross(self, place: _Place, values: Sequence[str], link: Link, received: Frame | None) -> tuple[Frame, _Place]:
         """Send values over the next link; returns the frame and the next FPGA with the received signals."""
         signals = [place.signals[place.of_value[value][0]] for value in values]
         flag_cycle = 0 if received is None else received.words + 1

@@ -67,7 +67,7 @@ def design_from_json(text: str, graph: Graph) -> Design:
         raise PlanFormatError(f"the plan cannot be read: {error}") from error
 
 
-def _decode(value: Any, hint: Any) -> Any:
+def _decode(value: Any, hint: Any) -> Any:  # noqa: ANN401 - the shape of JSON and of type hints
     if hint == KernelSpec:
         kind = KERNELS[value["kernel"]]
         return _decode({k: v for k, v in value.items() if k != "kernel"}, kind)
@@ -79,7 +79,7 @@ def _decode(value: Any, hint: Any) -> Any:
     if origin is tuple:
         inner = typing.get_args(hint)[0]
         return tuple(_decode(item, inner) for item in value)
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         module = spec_module if hint.__name__ in KERNELS else design_module
         names = typing.get_type_hints(hint, vars(module))
         fields = {item.name for item in dataclasses.fields(hint)}

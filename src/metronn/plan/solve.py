@@ -6,8 +6,8 @@ them in `schedule`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ortools.sat.python import cp_model
 
@@ -17,12 +17,15 @@ from metronn.plan.frames import TAIL_BITS, WORD_BITS, link_latency_cycles, plan_
 from metronn.plan.kernels.model import input_layouts, latency_cycles, output_layout, resources
 from metronn.plan.kernels.spec import KernelSpec
 from metronn.plan.layout import Layout
-from metronn.plan.options import OutputForm, PlanOptions
+from metronn.plan.options import PlanOptions
 from metronn.plan.resources import Resources
 from metronn.plan.schedule import Choice
 from metronn.plan.steps import Step
 from metronn.plan.system import System
 from metronn.plan.timing import Timing
+
+Linear = Any
+"""A linear expression of the model: the solver's own type is a union that its operators do not accept."""
 
 HORIZON_CYCLES = 200_000
 LATENCY_WEIGHT, FPGA_WEIGHT = 100_000, 2_000
@@ -99,7 +102,7 @@ class _Model:
             places = [(k, v) for (value, _, k), v in self.at.items() if value == step.value]
             self.model.add(self.fpga[step.value] == sum(k * v for k, v in places))
 
-    def _chosen(self, value: str, candidate: int) -> cp_model.LinearExprT:
+    def _chosen(self, value: str, candidate: int) -> Linear:
         return sum(self.at[value, candidate, k] for k in range(self.fpga_count))
 
     def _hop_cycles(self, value: str, layout: Layout) -> int | None:
@@ -126,7 +129,7 @@ class _Model:
                     whole = Layout.parallel(self.problem.graph.type_of(value).size)
                     self._from_input(step, value, whole)
 
-    def _after(self, step: Step, value: str, producer: _Candidate, chosen: cp_model.LinearExprT) -> None:
+    def _after(self, step: Step, value: str, producer: _Candidate, chosen: Linear) -> None:
         """Order a step behind one of the kernels that could make its input."""
         self.model.add(self.fpga[step.value] >= self.fpga[value])
         hop = self._hop_cycles(value, producer.output)
@@ -144,7 +147,7 @@ class _Model:
             else:
                 self.model.add(chosen + mine <= 1)
                 continue
-            ready = self.start[value] + producer.latency + gathered + (hop or 0) * hops
+            ready: Linear = self.start[value] + producer.latency + gathered + (hop or 0) * hops
             self.model.add(self.start[step.value] + slack >= ready)
 
     def _from_input(self, step: Step, value: str, layout: Layout) -> None:
@@ -168,7 +171,7 @@ class _Model:
         self.last = self.model.new_int_var(0, self.fpga_count - 1, "last FPGA")
         self.model.add_max_equality(self.last, list(self.fpga.values()))
         for k, link in enumerate(system.links):
-            load: list[cp_model.LinearExprT] = []
+            load: list[Linear] = []
             for value in dict.fromkeys([*readers, *shown]):
                 crosses = self.model.new_bool_var(f"{value} crosses {k}")
                 before = self._at_most(value, k)
@@ -183,7 +186,7 @@ class _Model:
             room = link.lanes * (WORD_BITS * system.ii - TAIL_BITS)
             self.model.add(sum(load) <= room)
 
-    def _at_most(self, value: str, k: int) -> cp_model.LinearExprT:
+    def _at_most(self, value: str, k: int) -> Linear:
         """1 when the value is made on FPGA k or before it."""
         if value not in self.candidates:
             return 1
@@ -213,11 +216,9 @@ class _Model:
         for output in graph.outputs:
             for c, candidate in enumerate(self.candidates.get(output.value, [])):
                 hop = self._hop_cycles(output.value, candidate.output) or 0
-                ready = self.start[output.value] + candidate.latency + candidate.output.beat_count - 1
+                ready: Linear = self.start[output.value] + candidate.latency + candidate.output.beat_count - 1
                 ready += hop * (self.last - self.fpga[output.value])
                 self.model.add(end + HORIZON_CYCLES * (1 - self._chosen(output.value, c)) >= ready)
-        if options.outputs is OutputForm.STREAM or options.fpgas is None:
-            pass
         if options.fpgas is not None:
             self.model.add(self.last == options.fpgas - 1)
             for k in range(options.fpgas):
@@ -241,8 +242,3 @@ class _Model:
             if solver.boolean_value(literal):
                 choices[value] = Choice(self.candidates[value][c].spec, k)
         return choices
-
-
-def total_cost(problem: Problem, specs: Sequence[KernelSpec]) -> Resources:
-    """Sum of the estimates of some kernels."""
-    return sum((resources(spec, problem.graph, problem.timing) for spec in specs), Resources())

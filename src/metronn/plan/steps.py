@@ -83,7 +83,10 @@ def _step(
 
 def _plain(graph: Graph, node: Node, spec: KernelSpec) -> Step:
     return Step(
-        value=result_value(spec), source=node.source, inputs=external_inputs(graph, covered_nodes(spec)), candidates=(spec,)
+        value=result_value(spec),
+        source=node.source,
+        inputs=external_inputs(graph, covered_nodes(spec)),
+        candidates=(spec,),
     )
 
 
@@ -100,7 +103,7 @@ def external_inputs(graph: Graph, nodes: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def grow(graph: Graph, first: str, kinds: tuple[type, ...]) -> tuple[str, ...]:
-    """Follow a value through elementwise ops of one shape; the longest group of which only the last value is seen outside.
+    """Follow a value through elementwise ops of one shape: the longest group that shows only its last value outside.
 
     An op joins when it works element by element (is one of `kinds`) and reads only constants and the group's values.
     """

@@ -28,7 +28,10 @@ def subgraph(design: Design, fpga: FpgaDesign) -> Graph:
     made = {node for kernel in fpga.kernels for node in covered_nodes(kernel.spec)}
     needed = made | {value for _, value in leaving_values(design, fpga)}
     constants = {
-        name for node in needed for name in operands(graph.by_name[node].op) if isinstance(graph.by_name[name].op, Constant)
+        name
+        for node in needed
+        for name in operands(graph.by_name[node].op)
+        if isinstance(graph.by_name[name].op, Constant)
     }
     constants |= {name for name in needed if isinstance(graph.by_name[name].op, Constant)}
     entering = entering_values(design, fpga)

@@ -47,20 +47,21 @@ def _coverage(design: Design) -> Iterator[str]:
             for hidden in nodes[:-1]:
                 outside = [user for user in graph.uses[hidden] if user not in nodes]
                 if outside or any(output.value == hidden for output in graph.outputs):
-                    yield f"{fpga.name}.{kernel.name}: {hidden} is hidden inside but read by {', '.join(outside) or 'an output'}"
+                    readers = ', '.join(outside) or 'an output'
+                    yield f"{fpga.name}.{kernel.name}: {hidden} is hidden inside but read by {readers}"
             reads = {value for value, _ in input_layouts(kernel.spec, graph)}
             for node in nodes:
                 for name in operands(graph.by_name[node].op):
                     if name not in nodes and name not in reads and not isinstance(graph.by_name[name].op, Constant):
                         yield f"{fpga.name}.{kernel.name}: {node} reads {name}, which is no input of the kernel"
     needed = _needed(graph)
-    for node in graph.nodes:
-        count = len(makers.get(node.name, []))
-        if isinstance(node.op, Input | Constant):
-            if count:
-                yield f"{node.name}: an input or constant is made by {makers[node.name]}"
-        elif node.name in needed and count != 1:
-            yield f"{node.name}: made by {count} kernels {makers.get(node.name, [])}, exactly 1 is needed"
+    for entry in graph.nodes:
+        who = makers.get(entry.name, [])
+        if isinstance(entry.op, Input | Constant):
+            if who:
+                yield f"{entry.name}: an input or constant is made by {who}"
+        elif entry.name in needed and len(who) != 1:
+            yield f"{entry.name}: made by {len(who)} kernels {who}, exactly 1 is needed"
 
 
 def _needed(graph: Graph) -> set[str]:
@@ -96,7 +97,7 @@ def _drivers(design: Design, fpga: FpgaDesign) -> Iterator[str]:
 
 
 def _kernels(design: Design, fpga: FpgaDesign) -> Iterator[str]:
-    """Every kernel gets each input in the layout it wants, in the cycle it starts, and is busy no longer than the II."""
+    """Every kernel gets its inputs in the layout it wants, in the cycle it starts, and is busy at most one II."""
     graph = design.graph
     for kernel in fpga.kernels:
         wanted = input_layouts(kernel.spec, graph)
@@ -109,9 +110,11 @@ def _kernels(design: Design, fpga: FpgaDesign) -> Iterator[str]:
                 yield f"{kernel.name}: reads signal {name}, which is not on this FPGA"
                 continue
             if signal.value != value or signal.layout != layout:
-                yield f"{kernel.name}: {name} carries {signal.value} in {signal.layout.describe()}, wanted is {value} in {layout.describe()}"
+                carried = f"{signal.value} in {signal.layout.describe()}"
+                yield f"{kernel.name}: {name} carries {carried}, wanted is {value} in {layout.describe()}"
             if signal.first_cycle != kernel.start_cycle:
-                yield f"{kernel.name}: starts in cycle {kernel.start_cycle}, {name} is there in cycle {signal.first_cycle}"
+                there = signal.first_cycle
+                yield f"{kernel.name}: starts in cycle {kernel.start_cycle}, {name} is there in cycle {there}"
         out = fpga.signal.get(kernel.output)
         latency = latency_cycles(kernel.spec, graph, design.timing)
         if kernel.latency_cycles != latency:
@@ -120,7 +123,8 @@ def _kernels(design: Design, fpga: FpgaDesign) -> Iterator[str]:
             if out.value != result_value(kernel.spec) or out.layout != output_layout(kernel.spec, graph):
                 yield f"{kernel.name}: makes {result_value(kernel.spec)}, signal {out.name} is declared for {out.value}"
             if out.first_cycle != kernel.start_cycle + latency:
-                yield f"{kernel.name}: output in cycle {kernel.start_cycle + latency}, signal {out.name} says {out.first_cycle}"
+                made = kernel.start_cycle + latency
+                yield f"{kernel.name}: output in cycle {made}, signal {out.name} says {out.first_cycle}"
         if cycles_per_event(kernel.spec) > design.ii_cycles:
             yield f"{kernel.name}: busy {cycles_per_event(kernel.spec)} cycles an event, the II is {design.ii_cycles}"
 
@@ -161,7 +165,9 @@ def _frame(design: Design, sender: FpgaDesign, receiver: FpgaDesign, frame: Fram
     fields = {field.value: field for field in frame.fields}
     for segment in frame.segments:
         room = LANE_WORD_BITS - (RESERVED_BITS if segment.word == frame.words - 1 else 0)
-        inside = 0 <= segment.word < frame.words and 0 <= segment.lane < frame.lanes and segment.bit + segment.width <= room
+        inside = (
+            0 <= segment.word < frame.words and 0 <= segment.lane < frame.lanes and segment.bit + segment.width <= room
+        )
         if not inside:
             yield f"segment {segment} lies outside the frame"
         for k in range(segment.width):
@@ -179,17 +185,19 @@ def _frame(design: Design, sender: FpgaDesign, receiver: FpgaDesign, frame: Fram
             continue
         there = sender.signal[field.source].first_cycle + segment.beat
         if there > frame.send_cycle + segment.word:
-            yield f"{segment.value} beat {segment.beat} is sent in cycle {frame.send_cycle + segment.word}, it is there in {there}"
+            sending = frame.send_cycle + segment.word
+            yield f"{segment.value} beat {segment.beat} is sent in cycle {sending}, it is there in {there}"
         if frame.send_cycle + segment.word - there > design.ii_cycles:
             yield f"{segment.value} beat {segment.beat} waits longer than one II and meets the next event"
         used = field.target_first_cycle + segment.beat
         if used - segment.word > design.ii_cycles:
-            yield f"{segment.value} beat {segment.beat} is used in cycle {used}, word {segment.word} is overwritten by then"
+            yield f"{segment.value} beat {segment.beat} is used in cycle {used}, word {segment.word} is gone by then"
         if used < segment.word:
             yield f"{segment.value} beat {segment.beat} is used before word {segment.word} arrives"
     flagged = sender.receives.words + 1 if sender.receives else 0
     if frame.send_cycle + frame.words - 1 < flagged:
-        yield f"the last word leaves in cycle {frame.send_cycle + frame.words - 1}, before the error flag is known ({flagged})"
+        leaves = frame.send_cycle + frame.words - 1
+        yield f"the last word leaves in cycle {leaves}, before the error flag is known ({flagged})"
     for field in frame.fields:
         wires = wire_format(design.graph.type_of(field.value), field.layout)
         if sender.signal[field.source].layout != field.layout or receiver.signal[field.target].layout != field.layout:
@@ -198,7 +206,9 @@ def _frame(design: Design, sender: FpgaDesign, receiver: FpgaDesign, frame: Fram
             yield f"{field.value}: signal {field.target} does not start when the frame says"
         for beat, elements in enumerate(field.layout.beats):
             for slot in wires.slots[: len(elements)]:
-                missing = [k for k in range(slot.offset, slot.offset + slot.width) if (field.value, beat, k) not in sent]
+                missing = [
+                    k for k in range(slot.offset, slot.offset + slot.width) if (field.value, beat, k) not in sent
+                ]
                 if missing:
                     yield f"{field.value} beat {beat}: bits {missing} are not sent"
 

@@ -90,9 +90,7 @@ def _attempt(rung: int, name: str, action: Callable[[], Verdict]) -> Verdict:
         return Verdict(rung=rung, name=name, status=Status.NOT_RUN, first=error.message)
 
 
-def compare(
-    rung: int, name: str, graph: Graph, found: Mapping[str, Array], expected: Mapping[str, Array]
-) -> Verdict:
+def compare(rung: int, name: str, graph: Graph, found: Mapping[str, Array], expected: Mapping[str, Array]) -> Verdict:
     """Compare integer codes of all outputs; the verdict names the first op, layer, event and element that differ."""
     events = bits = mismatches = 0
     first = ""

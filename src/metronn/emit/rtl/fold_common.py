@@ -71,8 +71,10 @@ class Operand:
 
     def multiplicand(self, vector: str, index: str) -> str:
         """Return the element as a signed expression."""
-        return f"$signed({part(vector, index, self.bits)})" if self.signed else (
-            f"$signed({{1'b0, {part(vector, index, self.bits)}}})"
+        return (
+            f"$signed({part(vector, index, self.bits)})"
+            if self.signed
+            else (f"$signed({{1'b0, {part(vector, index, self.bits)}}})")
         )
 
 
@@ -89,7 +91,9 @@ def uniform_input(module: ModuleText, wires: WireFormat, pack: Packing) -> Opera
         top = f"x0_i[{slot.offset + slot.width - 1}]" if slot.signed else "1'b0"
         bits = f"x0_i[{slot.offset} +: {slot.width}]"
         parts.append(f"{{{fill}{{{top}}}}}, {bits}" if fill else bits)
-    module.add(f"wire [{count * pack.x_bits - 1}:0] x_in = {{", *(f"  {p}," for p in parts[:-1]), f"  {parts[-1]}", "};", "")
+    module.add(
+        f"wire [{count * pack.x_bits - 1}:0] x_in = {{", *(f"  {p}," for p in parts[:-1]), f"  {parts[-1]}", "};", ""
+    )
     return Operand(pack.x_bits, signed=True)
 
 
@@ -139,9 +143,7 @@ def weight_rom(module: ModuleText, name: str, phases: list[list[int]], bits: int
         module.add(f"assign {name} = {literal(phases[0], bits)};", "")
         return
     cases = [f"  {selector}'d{k}: {name} <= {literal(words, bits)};" for k, words in enumerate(phases[:-1])]
-    module.clocked(
-        "unique case (phase)", *cases, f"  default: {name} <= {literal(phases[-1], bits)};", "endcase"
-    )
+    module.clocked("unique case (phase)", *cases, f"  default: {name} <= {literal(phases[-1], bits)};", "endcase")
 
 
 def sum_of(vector: str, base: str, indices: Sequence[int], bits: int, width: int) -> str:
@@ -169,7 +171,9 @@ def sum_stage(
     return left
 
 
-def products(module: ModuleText, name: str, pairs: int, inputs: int, pack: Packing, x: Operand, xs: str, ws: str) -> None:
+def products(
+    module: ModuleText, name: str, pairs: int, inputs: int, pack: Packing, x: Operand, xs: str, ws: str
+) -> None:
     """Register `name`: every packed weight times its input."""
     module.add(f"logic [{pairs * inputs * pack.product_bits - 1}:0] {name};")
     index = f"k*{inputs}+i"
@@ -208,8 +212,6 @@ def split_terms(module: ModuleText, source: str, prefix: str, pairs: int, terms:
         "",
     )
     return width
-
-
 
 
 def join_slots(wires: WireFormat, sources: Sequence[str]) -> list[str]:

@@ -126,9 +126,7 @@ class _Writer:
         products(text, "product", self.pairs, len(slots), pack, x, "x_q", "weight")
         terms, source, bits = len(slots), "product", pack.product_bits
         if pack.group > 1:
-            terms = sum_stage(
-                text, source, "group", self.pairs, terms, pack.group, pack.product_bits, pack.sum_bits
-            )
+            terms = sum_stage(text, source, "group", self.pairs, terms, pack.group, pack.product_bits, pack.sum_bits)
             source, bits = "group", pack.sum_bits
         return split_terms(text, source, "multiplied", self.pairs, terms, pack, bits)
 
@@ -146,7 +144,8 @@ class _Writer:
             text.add(
                 f"// Slot {slot} carries input {element} in beat {beat} only: its weights are constants.",
                 f"wire {active} = phase_1_q == {phase_width}'d{beat};" if self.beats > 1 else f"wire {active} = 1'b1;",
-                f"wire signed [{bits - 1}:0] in_{position} = {active} ? {bits}'({x.multiplicand('x_q', str(slot))}) : {bits}'sd0;",
+                f"wire signed [{bits - 1}:0] in_{position} = "
+                f"{active} ? {bits}'({x.multiplicand('x_q', str(slot))}) : {bits}'sd0;",
             )
             self._multiples(position, bits, [int(w) for w in self.weight[element]])
             for output in range(self.lanes):
@@ -186,7 +185,11 @@ class _Writer:
         width = max(bits for _, _, bits in parts)
         terms = sum(count for _, count, _ in parts)
         source = "term"
-        text.add(f"logic [{self.lanes * terms * width - 1}:0] term;", "always_comb", f"  for (int l = 0; l < {self.lanes}; l++) begin")
+        text.add(
+            f"logic [{self.lanes * terms * width - 1}:0] term;",
+            "always_comb",
+            f"  for (int l = 0; l < {self.lanes}; l++) begin",
+        )
         offset = 0
         for vector, count, bits in parts:
             for k in range(count):
@@ -231,7 +234,9 @@ class _Writer:
         """Apply each output's epilogue when the last beat is in, and join the output slots."""
         text, acc, spec = self.text, self.acc_bits, self.spec
         if not spec.epilogue:
-            text.add(*join_slots(self.y_wires, [f"acc[{o * acc} +: {s.width}]" for o, s in enumerate(self.y_wires.slots)]))
+            text.add(
+                *join_slots(self.y_wires, [f"acc[{o * acc} +: {s.width}]" for o, s in enumerate(self.y_wires.slots)])
+            )
             return
         bounds = self.graph.type_of(spec.linear).range
         argument_bounds = {spec.linear: (bounds.lowest, bounds.highest)}
@@ -250,9 +255,10 @@ class _Writer:
             sources.append(f"y_q[{offset} +: {self.y_wires.slots[output].width}]")
             offset += bits
         if len(functions) == 1:
-            bits, taken = function.result_width, function.arguments[0].width
+            (same,) = functions.values()
+            bits, taken = same.result_width, same.arguments[0].width
             loop = f"for (int l = 0; l < {self.outputs}; l++)"
-            statements = [loop, f"  {part('y_q', 'l', bits)} <= {function.name}(acc[l*{acc} +: {taken}]);"]
+            statements = [loop, f"  {part('y_q', 'l', bits)} <= {same.name}(acc[l*{acc} +: {taken}]);"]
         text.add(f"logic [{offset - 1}:0] y_q;")
         text.clocked(f"if ({last}) begin", *(f"  {s}" for s in statements), "end")
         text.add(*join_slots(self.y_wires, sources))

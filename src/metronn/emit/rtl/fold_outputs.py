@@ -115,9 +115,7 @@ class _Writer:
         """All inputs into `lanes` outputs a cycle."""
         spec, text, pack = self.spec, self.text, self.pack
         pairs = spec.lanes // pack.ways
-        rows = [
-            packed_weights(self.weight.T[b * spec.lanes : (b + 1) * spec.lanes], pack) for b in range(spec.beats)
-        ]
+        rows = [packed_weights(self.weight.T[b * spec.lanes : (b + 1) * spec.lanes], pack) for b in range(spec.beats)]
         text.add(f"// Main lanes: {pairs} multipliers per input, {pack.ways} outputs each.")
         weight_rom(text, "main_weight", rows, pack.weight_bits)
         products(text, "main_product", pairs, self.inputs, pack, x, "x_q", "main_weight")
@@ -206,7 +204,9 @@ class _Writer:
         text.add(f"// Remaining outputs: {count} inputs a cycle, summed over the fold.")
         weight_rom(text, "rest_weight", phases, pack.weight_bits)
         selector, bits = phase_bits(spec.beats), count * x.bits
-        text.add(f"wire  [{self.inputs * x.bits - 1}:0] x_now = start_i ? x_in : x_q;", f"logic [{bits - 1}:0] slice_q;")
+        text.add(
+            f"wire  [{self.inputs * x.bits - 1}:0] x_now = start_i ? x_in : x_q;", f"logic [{bits - 1}:0] slice_q;"
+        )
         arms = []
         for b in range(spec.beats):
             width = min(bits, (self.inputs - b * count) * x.bits)
@@ -269,9 +269,7 @@ class _Writer:
             held = f"rest_wait_{k}"
         text.add(f"wire [{acc_bits - 1}:0] rest_acc = {held}[{acc_bits - 1}:0];", "")
 
-    def _finish(
-        self, prefix: str, lanes: int, stages: int, function: ScalarFunction | None, slots: range
-    ) -> list[str]:
+    def _finish(self, prefix: str, lanes: int, stages: int, function: ScalarFunction | None, slots: range) -> list[str]:
         """Apply the epilogue to every lane and return one expression per slot."""
         del stages
         text, acc, vector = self.text, self.acc_bits, f"{prefix}_acc"

@@ -132,7 +132,9 @@ def _top(design: Design, fpga: FpgaDesign) -> str:
     body += _links_out(design, fpga)
     body += _outputs(design, fpga)
     declared = [f"  wire [{signal_width(design, fpga, s.name) - 1}:0] s_{s.name};" for s in fpga.signals]
-    parameter = f" #(\n  parameter int OrbitCycles = {orbit_cycles(design.system.clock_mhz)}\n)" if _linked(fpga) else ""
+    parameter = (
+        f" #(\n  parameter int OrbitCycles = {orbit_cycles(design.system.clock_mhz)}\n)" if _linked(fpga) else ""
+    )
     text = [
         f"module {name}{parameter} (",
         *port_lines(ports(design, fpga)),
@@ -155,7 +157,10 @@ def _linked(fpga: FpgaDesign) -> bool:
 def _promises(design: Design, fpga: FpgaDesign) -> list[str]:
     lines = []
     if fpga.sends is not None:
-        lines.append(f"Sends {fpga.sends.words} words on {fpga.sends.lanes} lanes, word 0 in local cycle {fpga.sends.send_cycle}.")
+        lines.append(
+            f"Sends {fpga.sends.words} words on {fpga.sends.lanes} lanes, "
+            f"word 0 in local cycle {fpga.sends.send_cycle}."
+        )
     if fpga is design.fpgas[-1]:
         for output in design.outputs:
             signal = fpga.signal[output.signal]

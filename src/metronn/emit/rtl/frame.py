@@ -82,7 +82,9 @@ def emit_frame_out(design: Design, fpga: FpgaDesign, frame: Frame) -> str:
     body += [f"      default: word_o = {words[-1]};", "    endcase", "  end"]
     unused = [f"s_{field.source}_i" for field in frame.fields]
     name = f"{identifier(fpga.name)}_frame_out"
-    contract = [f"Words of the frame {fpga.name} sends: {frame.words} words on {frame.lanes} lanes, word 0 with at_i[0]."]
+    contract = [
+        f"Words of the frame {fpga.name} sends: {frame.words} words on {frame.lanes} lanes, word 0 with at_i[0]."
+    ]
     return _module(name, contract, lines, body, ["at_i", *unused])
 
 

@@ -30,9 +30,9 @@ def emit_system(design: Design) -> str:
         ]
     body: list[str] = []
     for fpga in design.fpgas:
-        for port in ports(design, fpga):
-            if port[1] not in own and port not in found:
-                found.append(port)
+        for declared in ports(design, fpga):
+            if declared[1] not in own and declared not in found:
+                found.append(declared)
     for frame in links:
         body += [f"  wire [{frame.lanes * 68 - 1}:0] sent_{frame.link}, arrived_{frame.link};"]
     body.append("")
@@ -72,6 +72,7 @@ def _net(index: int, port: str) -> str:
 
 def _lanes(design: Design, link: int, lanes: int) -> list[str]:
     bits, most = latency_bits(design, link), design.system.links[link].latency_max_cycles
+    one = "[lane]" if lanes > 1 else ""  # a port of one bit has no index
     return [
         f"  for (genvar lane = 0; lane < {lanes}; lane++) begin : gen_link_{link}",
         "    mnn_link_model #(",
@@ -80,9 +81,9 @@ def _lanes(design: Design, link: int, lanes: int) -> list[str]:
         "      .clk_i,",
         "      .rst_i,",
         f"      .raw_latency_i(raw_latency_{link}_i[lane*{bits} +: {bits}]),",
-        f"      .slip_i(slip_{link}_i[lane]),",
+        f"      .slip_i(slip_{link}_i{one}),",
         f"      .flip_i(flip_{link}_i[lane*68 +: 68]),",
-        f"      .dead_i(dead_{link}_i[lane]),",
+        f"      .dead_i(dead_{link}_i{one}),",
         f"      .lane_i(sent_{link}[lane*68 +: 68]),",
         f"      .lane_o(arrived_{link}[lane*68 +: 68])",
         "    );",

@@ -1,4 +1,4 @@
-"""Folded matrix-vector kernels: how multipliers are shared over the cycles of an event, how long it takes, what it costs.
+"""Folded matrix-vector kernels: how multipliers are shared over an event's cycles, how long it takes, what it costs.
 
 `FoldOutputs` makes `lanes` outputs a cycle from all inputs, held in a register; `FoldInputs` adds one beat of inputs a
 cycle into all accumulators. Two narrow products share one DSP where the ranges allow it: the multiplier takes
@@ -132,16 +132,12 @@ def sum_stages(terms: int, extra: int, timing: Timing) -> tuple[int, ...]:
     return (*left, 1)
 
 
-def fold_outputs_spec(
-    graph: Graph, name: str, epilogue: tuple[str, ...], beats: int, timing: Timing
-) -> FoldOutputs:
+def fold_outputs_spec(graph: Graph, name: str, epilogue: tuple[str, ...], beats: int, timing: Timing) -> FoldOutputs:
     """Divide a layer's outputs over `beats` cycles so that no multiplier idles."""
     pack = packing(graph, name, timing)
     outputs = linear_of(graph, name).weight.shape[1]
     lanes = pack.ways * (outputs // (pack.ways * beats))
-    return FoldOutputs(
-        linear=name, epilogue=epilogue, lanes=lanes, beats=beats, remainder=outputs - lanes * beats
-    )
+    return FoldOutputs(linear=name, epilogue=epilogue, lanes=lanes, beats=beats, remainder=outputs - lanes * beats)
 
 
 def slice_inputs(spec: FoldOutputs, graph: Graph) -> int:
@@ -256,9 +252,15 @@ def outputs_resources(spec: FoldOutputs, graph: Graph, timing: Timing) -> Resour
         lanes = pairs * pack.ways
         total += _array(pack, pairs, count, spec.beats, pack.group)
         total += _tree(pack, lanes, -(-count // pack.group), remainder_tree(spec, graph, timing), acc, timing)
-        waits = max(0, len(outputs_tree(spec, graph, timing)) - len(remainder_tree(spec, graph, timing))) if spec.lanes else 0
+        waits = (
+            max(0, len(outputs_tree(spec, graph, timing)) - len(remainder_tree(spec, graph, timing)))
+            if spec.lanes
+            else 0
+        )
         muxes = -(-spec.beats // 4) if spec.beats > 1 else 0
-        total += Resources(lut=x_bits // max(1, spec.beats) * muxes + lanes * acc, ff=count * pack.x_bits + waits * lanes * acc)
+        total += Resources(
+            lut=x_bits // max(1, spec.beats) * muxes + lanes * acc, ff=count * pack.x_bits + waits * lanes * acc
+        )
     return total + _epilogue(spec.linear, spec.epilogue, spec.lanes + spec.remainder, graph)
 
 
@@ -277,7 +279,9 @@ def inputs_resources(spec: FoldInputs, graph: Graph, timing: Timing) -> Resource
         bits = pack.sum_bits - pack.shift if pack.ways == 2 else pack.product_bits
         multiples = min(64, outputs) * bits
         extra = (len(slots.constant) - 1) * lanes * bits
-        total += Resources(lut=len(slots.constant) * multiples + extra, ff=(len(slots.constant) + (pack.group > 1)) * lanes * bits)
+        total += Resources(
+            lut=len(slots.constant) * multiples + extra, ff=(len(slots.constant) + (pack.group > 1)) * lanes * bits
+        )
     terms = sum(inputs_terms(spec, graph, timing))
     total += _tree(pack, lanes, terms, inputs_tree(spec, graph, timing), acc, timing)
     total += Resources(lut=2 * lanes * acc, ff=lanes * acc)

@@ -14,7 +14,7 @@ from metronn.plan.layout import Layout
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatvecAdders:
-    """One Linear and its epilogue as an unrolled, pipelined adder graph. Parallel in, parallel out, any II."""
+    """One Linear and its epilogue as an unrolled, pipelined adder graph. Parallel in and out, any II."""
 
     linear: str
     epilogue: tuple[str, ...] = ()
@@ -77,7 +77,7 @@ class Wiring:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gather:
-    """Serial to parallel: beats are kept until the last one is there; all elements leave with it. (`reorder`)"""
+    """Serial to parallel (`reorder`): beats are kept until the last one is there; all elements leave with it."""
 
     value: str
     layout: Layout

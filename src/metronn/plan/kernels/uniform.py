@@ -1,4 +1,4 @@
-"""What the function of one element depends on: when two elements of an elementwise chain share one piece of hardware."""
+"""What the function of one element depends on: when two elements of a chain share one piece of hardware."""
 
 from __future__ import annotations
 
