@@ -80,6 +80,11 @@ def metric(answers: np.ndarray, momentum: np.ndarray) -> float:
     return roc_area(probability_above(answers), momentum >= THRESHOLD_GEV)
 
 
+def roc_area_20_gev(results: dict[str, np.ndarray], arrays: dict[str, np.ndarray]) -> float:
+    """`metric` in the form that metronn.toml names: outputs by name, arrays of the events by name."""
+    return metric(results["pt_bins"], arrays["pt"])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnOn:
     """Efficiency in bins of true pT.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -125,6 +126,7 @@ def _load_function(spec: str, base: Path) -> Metric:
     if found is None or found.loader is None:
         raise ModelError(f"metric {spec}: {place} is not a Python file")
     module = importlib.util.module_from_spec(found)
+    sys.modules[found.name] = module  # dataclasses look their module up there
     try:
         found.loader.exec_module(module)
     except (SyntaxError, ImportError, NameError, AttributeError, TypeError, ValueError, OSError) as error:
