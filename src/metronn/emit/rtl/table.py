@@ -19,9 +19,10 @@ def emit_table(spec: Table, module_name: str, graph: Graph, timing: Timing) -> s
     low, high = code_bounds(spec, graph)
     block, size = in_block_ram(spec, graph, timing), len(out.elements)
     width, address = out.elements[0].width, width_bits(low, high)
-    body = [_function(op.table.ints(), low, address, width)]
-    style = "block" if block else "distributed"
-    body.append(f'  (* rom_style = "{style}" *) logic [{out.width - 1}:0] data_q;')
+    entries = _memory(op.table.ints(), low, address, width) if block else _logic(op.table.ints(), low, address, width)
+    body = [entries]
+    style = '(* rom_style = "block" *) ' if block else ""
+    body.append(f"  {style}logic [{out.width - 1}:0] data_q;")
     body.append("  always_ff @(posedge clk_i) begin")
     if x.uniform and x.elements[0].width == address:
         body += [
@@ -54,8 +55,38 @@ def emit_table(spec: Table, module_name: str, graph: Graph, timing: Timing) -> s
     )
 
 
-def _function(values: list[int], low: int, address: int, width: int) -> str:
-    """Write the table as a case over the bits of the code; codes that cannot occur give 0."""
+ROW = 8
+"""Entries of a table vector on one line."""
+
+
+def _logic(values: list[int], low: int, address: int, width: int) -> str:
+    """Write the table as a constant vector and the function that picks from it; codes that cannot occur give 0.
+
+    An entry takes a power of two of bits, so that its place is the code with zeros behind it.
+    """
+    step = (width - 1).bit_length()
+    at = {(low + k) % (1 << address): value % (1 << width) for k, value in enumerate(values)}
+    words = [bits_literal(at.get(code, 0), 1 << step) for code in reversed(range(1 << address))]
+    rows = [", ".join(words[k : k + ROW]) for k in range(0, len(words), ROW)]
+    index = f"{{code, {step}'d0}}" if step else "code"
+    result, argument = logic_type(width, signed=False), logic_type(address, signed=False)
+    return "\n".join(
+        [
+            f"  // The entry of code c, modulo {1 << address}, is in bits [{1 << step}*c +: {width}].",
+            f"  localparam logic [{(1 << address + step) - 1}:0] Entries = {{",
+            ",\n".join(f"    {row}" for row in rows),
+            "  };",
+            "",
+            f"  function automatic {result} entry(input {argument} code);",
+            f"    entry = Entries[{index} +: {width}];",
+            "  endfunction",
+            "",
+        ]
+    )
+
+
+def _memory(values: list[int], low: int, address: int, width: int) -> str:
+    """Write the table as a case over the bits of the code, which tools map to memory; other codes give 0."""
     result, argument = logic_type(width, signed=False), logic_type(address, signed=False)
     lines = [
         f"  function automatic {result} entry(input {argument} code);",

@@ -226,15 +226,16 @@ def latency_cycles(spec: Elementwise, graph: Graph, timing: Timing) -> int:
 
 
 def node_luts(graph: Graph, name: str) -> int:
-    """LUTs of a node over all its elements: one per bit of an adder or multiplexer, half a one per compared bit."""
+    """LUTs of a node over all its elements: per bit of an adder 1, of a selection 2 (compared and chosen)."""
     node = graph.by_name[name]
     widths = node.type.element_widths()
     match node.op:
         case Add():
-            return sum(widths)
+            return max(1, sum(widths) - len(widths) * (1 + _idle_bits(graph, node.op)))
         case Extremum():
+            # With a constant, the selection merges with the logic behind it.
             constant = any(isinstance(graph.by_name[x].op, Constant) for x in operands(node.op))
-            return sum(widths) if constant else math.ceil(1.5 * sum(widths))
+            return math.ceil(sum(widths) / 2) if constant else 2 * sum(widths)
         case Multiply():
             return sum(_product_luts(graph, node.op)) if is_product(graph, name) else 0
         case Requantize():
@@ -243,6 +244,12 @@ def node_luts(graph: Graph, name: str) -> int:
             return 0
         case _:
             raise ValueError(f"{name}: {type(node.op).__name__} is not an elementwise op")
+
+
+def _idle_bits(graph: Graph, op: Add) -> int:
+    """Lowest bits of a sum that are the first operand's alone: the second has fewer fraction bits."""
+    x, y = graph.type_of(op.x).range, graph.type_of(op.y).range
+    return max(0, x.max_frac - y.max_frac) if op.subtract else abs(x.max_frac - y.max_frac)
 
 
 def _operand_widths(graph: Graph, op: Multiply) -> list[tuple[int, int]]:

@@ -6,7 +6,6 @@ through one register per stage between; results pass through the register at the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -151,11 +150,11 @@ def _cell_luts(cells: Sequence[Cell], cell: Cell) -> int:
             free = cell.op.right_shift if not cell.op.subtract or cell.op.right_shift else 0
             if cell.op.left_shift and not cell.op.subtract:
                 free = max(free, cell.op.left_shift)
-            return max(1, cell.width - free)
+            return max(1, cell.width - free - 1)  # the carry out is the highest bit
         case Affine():
             return cell.width if cell.op.offset or cell.op.negative else 0
         case Pick():
-            return math.ceil(1.5 * cell.width)
+            return 2 * cell.width
         case Source() | Fixed() | Call():
             return 0
 

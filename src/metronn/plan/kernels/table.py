@@ -46,19 +46,9 @@ def latency_cycles(spec: Table, graph: Graph, timing: Timing) -> int:
 
 
 def _logic_luts(spec: Table, graph: Graph) -> int:
-    """LUTs of one ROM: per output bit, the different 64-entry pieces that are no constant, and what selects them."""
-    op = lookup_op(spec, graph)
-    low, high = code_bounds(spec, graph)
-    address, piece = width_bits(low, high), 1 << LUT_ADDRESS_BITS
-    values = op.table.ints()
-    at = {code % (1 << address): value for code, value in zip(range(low, high + 1), values, strict=True)}
-    total = 0
-    for bit in range(width_bits(*op.table.bounds())):
-        column = [at.get(k, 0) >> bit & 1 for k in range(max(piece, 1 << address))]
-        pieces = {tuple(column[k : k + piece]) for k in range(0, len(column), piece)}
-        varied = [p for p in pieces if any(p) and not all(p)]
-        total += len(varied) + (len(pieces) > 8)
-    return total
+    """LUTs of one ROM: 64 entries of one output bit each. Regular tables come out smaller, multiplexers add some."""
+    address = width_bits(*code_bounds(spec, graph))
+    return width_bits(*lookup_op(spec, graph).table.bounds()) << max(0, address - LUT_ADDRESS_BITS)
 
 
 def resources(spec: Table, graph: Graph, timing: Timing) -> Resources:
@@ -69,7 +59,7 @@ def resources(spec: Table, graph: Graph, timing: Timing) -> Resources:
         return Resources(lut=size * _logic_luts(spec, graph), ff=size * width)
     entries = 1 << width_bits(*code_bounds(spec, graph))
     halves = max(-(-(entries * width) // (BLOCK_KBIT * 1024)), -(-width // 36))
-    return Resources(bram36=size * halves / 2)
+    return Resources(bram36=size * halves / 2, ff=size * width)
 
 
 def input_layouts(spec: Table, graph: Graph) -> tuple[tuple[str, Layout], ...]:
