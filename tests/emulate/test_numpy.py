@@ -57,9 +57,8 @@ def ranges(draw: st.DrawFn, size: int, *, max_bits: int = 70, fracs: tuple[int, 
     bounds = [one() for _ in range(size)]
     mixed = draw(st.booleans())
     first = draw(frac)
-    return Range(
-        tuple(lo for lo, _ in bounds), tuple(hi for _, hi in bounds), tuple(draw(frac) if mixed else first for _ in bounds)
-    )
+    fracs_drawn = tuple(draw(frac) if mixed else first for _ in bounds)
+    return Range(tuple(lo for lo, _ in bounds), tuple(hi for _, hi in bounds), fracs_drawn)
 
 
 def draw_codes(draw: st.DrawFn, kind: TensorType) -> Array:
@@ -90,11 +89,11 @@ def oracle(op: Op, operands: list[Array], types: list[TensorType], out: TensorTy
         fields = (source.fracs(out.size), op.out.fracs(out.size), op.out.los(out.size), op.out.his(out.size))
         return [
             overflowed(round_shift(int(code), x_frac - frac, op.rounding), lo, hi, op.overflow)
-            for code, x_frac, frac, lo, hi in zip(operands[0].ravel(), *fields, strict=True)
+            for code, x_frac, frac, lo, hi in zip(np.asarray(operands[0]).ravel(), *fields, strict=True)
         ]
     if isinstance(op, Lookup):
         table = op.table.ints()
-        return [table[int(code) - types[0].range.lowest] for code in operands[0].ravel()]
+        return [table[int(code) - types[0].range.lowest] for code in np.asarray(operands[0]).ravel()]
     values = [reals(codes, kind) for codes, kind in zip(operands, types, strict=True)]
     result = np.empty(out.shape, dtype=object)
     for place in itertools.product(*(range(n) for n in out.shape)):
@@ -123,7 +122,8 @@ def element(op: Op, values: list[Array], place: tuple[int, ...]) -> Fraction:
             row = values[0][place[:-1]]
             scale = Fraction(2) ** -op.weight_frac
             # The bias has the result's exponent, which is known to the caller through the type.
-            return sum((v * int(w) * scale for v, w in zip(row, op.weight.array[:, place[-1]], strict=True)), Fraction(0))
+            column = op.weight.array[:, place[-1]]
+            return sum((v * int(w) * scale for v, w in zip(row, column, strict=True)), Fraction(0))
         case Add():
             x, y = at(values[0], place), at(values[1], place)
             return x - y if op.subtract else x + y
@@ -169,7 +169,10 @@ def typed(draw: st.DrawFn, shape: tuple[int, ...], **limits: Any) -> TensorType:
 
 
 shapes = st.sampled_from([(), (1,), (3,), (2, 2), (2, 1, 3)])
-BROADCASTS = [((3,), (3,)), ((2, 3), (3,)), ((3,), (2, 1)), ((), (2, 2)), ((2, 3), ()), ((1,), (4,)), ((2, 1, 2), (3, 1))]
+BROADCASTS = [
+    *(((3,), (3,)), ((2, 3), (3,)), ((3,), (2, 1)), ((), (2, 2))),
+    *(((2, 3), ()), ((1,), (4,)), ((2, 1, 2), (3, 1))),
+]
 
 
 @STEADY

@@ -46,8 +46,8 @@ def test_every_pass_keeps_every_bit(steps: list[tuple[int, int, bool, Overflow, 
         found = emulate(after, {"x": codes})
         for name, values in expected.items():
             assert found[name].tolist() == values.tolist()
-            before_type, after_type = (g.type_of(next(o.value for o in g.outputs if o.name == name)) for g in (graph, after))
-            assert before_type.range.fracs(2) == after_type.range.fracs(2)
+            shown_by = [g.type_of(next(o.value for o in g.outputs if o.name == name)) for g in (graph, after)]
+            assert shown_by[0].range.fracs(2) == shown_by[1].range.fracs(2)
 
 
 def kinds(graph: Graph) -> list[str]:

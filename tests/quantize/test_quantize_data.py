@@ -182,7 +182,7 @@ def test_pickles_are_refused(tmp_path: Path) -> None:
 def test_missing_file_and_unknown_kind(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="x.npz: no such file"):
         load_events(tmp_path / "x.npz", INPUTS)
-    with pytest.raises(ModelError, match="unknown kind of event file '.csv', allowed are .npz, .npy, .h5, .hdf5, .root"):
+    with pytest.raises(ModelError, match="unknown kind of event file '.csv', allowed are .npz, .npy, .h5, .hdf5, .roo"):
         load_events(tmp_path / "x.csv", INPUTS)
 
 

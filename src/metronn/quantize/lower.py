@@ -68,6 +68,8 @@ MAX_EXACT_BITS = 40
 """A wider value is requantized even where its readers could take it exact."""
 EVENTS_FOR_BIAS = 32
 """Fewer calibration events say too little about a mean to correct a bias by."""
+REGRESSION_DAMPING = 0.01
+"""Weights are changed to make up for noisy inputs, held back by this part of the inputs' mean variance."""
 GUARD_BITS = 4
 """Inexact constants beside a value get this many fraction bits more than the value."""
 FINEST_TABLE_ERROR = 2.0**-10
@@ -291,12 +293,13 @@ class Lowering:
         corrected = settings.bias_correction and len(rows) >= EVENTS_FOR_BIAS
         spread = rows - rows.mean(axis=0) if corrected else rows
         gram = spread.T @ spread / len(rows)
-        weight = round_weights(
-            op.weight.array, gram, settings.weight_bits, settings.weight_frac, settings.calibration
-        )
+        target = self.reference[node.name].reshape(-1, op.weight.shape[1])
+        aim = op.weight.array
+        if corrected:
+            aim = aim + _regression(spread, target - rows @ aim, gram)
+        weight = round_weights(aim, gram, settings.weight_bits, settings.weight_frac, settings.calibration)
         bias = op.bias.array
         if corrected:
-            target = self.reference[node.name].reshape(-1, op.weight.shape[1])
             bias = bias + (target.mean(axis=0) - rows.mean(axis=0) @ weight.values - bias)
         rounded = round_at(bias, kind.range.max_frac + weight.frac, keep_frac=True)
         linear = Linear(
@@ -373,3 +376,16 @@ def _widened(values: Floats, low: float, high: float) -> tuple[float, float]:
     wide_lo = max(lo - margin, lo / 2) if lo > 0 else lo - margin
     wide_hi = min(hi + margin, hi / 2) if hi < 0 else hi + margin
     return max(low, wide_lo), min(high, wide_hi)
+
+
+def _regression(spread: Floats, missing: Floats, gram: Floats) -> Floats:
+    """Return the change of weights that makes up best for what is missing in a matrix' result.
+
+    What is missing is the effect of rounding in the layers before; inputs are noisy now, and the weights of least
+    mean squared error are not those of the float network. Ridge regression around the float weights, so that few
+    events change little.
+    """
+    count, inputs = spread.shape
+    damping = (REGRESSION_DAMPING + inputs / count) * float(np.diag(gram).mean()) or 1.0
+    moments = spread.T @ (missing - missing.mean(axis=0)) / count
+    return np.asarray(np.linalg.solve(gram + damping * np.eye(inputs), moments), dtype=np.float64)

@@ -63,6 +63,9 @@ class QuantizeOptions(_Table):
     table relative to its largest value; None means half a step of the result, but not less than 1/1024. `metric` is
     "auto" (accuracy where the events have whole-number labels), "accuracy", "auc", "none" or "file.py:function";
     `tolerance` is the loss of metric that is accepted, relative to the float network.
+
+    `bias_correction` refits biases and weights to what rounding in the layers before did on the calibration events;
+    `rescale` scales the channels between matrices so that they fill their integers.
     """
 
     weight_bits: Bits = 8

@@ -109,7 +109,8 @@ def _read_root(file: Path, tree: str | None) -> dict[str, Array]:
                 hint = f"; found {', '.join(trees)}: name one as {file.name}:{trees[0]}" if trees else "; found none"
                 raise ModelError(f"{file}: {found}{hint}")
             branches = opened[tree]
-            return {name: _rectangular(branches[name].array(library="np")) for name in branches.keys()}
+            names = list(branches.keys())  # not a mapping: iterating over a tree gives something else
+            return {name: _rectangular(branches[name].array(library="np")) for name in names}
     except (OSError, ValueError, KeyError, uproot.DeserializationError, NotImplementedError) as error:
         raise ModelError(f"{file}: cannot be read as ROOT: {error}") from error
 
