@@ -1,0 +1,137 @@
+"""Whole designs up the ladder: emulators, HLS, RTL of every FPGA, RTL of the system; and rungs that must fail."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from plan_networks import everything, stack
+
+from metronn.emit.build import emit_build
+from metronn.errors import ModelError
+from metronn.ir.graph import Graph
+from metronn.plan.options import OutputForm, PlanOptions
+from metronn.plan.planner import plan
+from metronn.plan.system import load_system
+from metronn.verify import simulator
+from metronn.verify.run import read_build, verify_build
+from metronn.verify.verdict import Status, Verdict
+
+
+def build(
+    graph: Graph, folder: Path, system: str, ii: int, options: PlanOptions, *, events: int = 60, rtl_events: int = 60
+) -> Path:
+    """Write a build of a graph and return its folder."""
+    design = plan(graph, load_system(system).with_overrides(ii=ii), options)
+    generator = np.random.Generator(np.random.PCG64(5))
+    real = {
+        node.name: generator.integers(node.type.range.lowest, node.type.range.highest + 1, (events, *node.type.shape))
+        for node in graph.inputs
+    }
+    for name, content in emit_build(design, real, events=events, rtl_events=rtl_events).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def check_all(verdicts: Sequence[Verdict], rungs: set[int]) -> None:
+    """Every rung passed, compared something, and answered in the promised cycle."""
+    assert {verdict.rung for verdict in verdicts} == rungs
+    for verdict in verdicts:
+        assert verdict.status is Status.PASS, verdict
+        assert verdict.events > 60
+        assert verdict.bits > verdict.events
+        if verdict.rung >= 4:
+            assert verdict.cycles_promised == verdict.cycles_observed_min == verdict.cycles_observed_max
+
+
+def need_verilator() -> None:
+    reason = simulator.missing("verilator")
+    if reason:
+        pytest.skip(reason)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "system", "ii", "options"),
+    [
+        ("branches on three FPGAs", "four-serenity", 5, PlanOptions(fpgas=3)),
+        ("branches on two FPGAs, every cycle", "two-serenity", 1, PlanOptions(fpgas=2)),
+        ("branches on one FPGA, streamed", "one-serenity", 9, PlanOptions(outputs=OutputForm.STREAM)),
+    ],
+)
+def test_a_network_with_everything(name: str, system: str, ii: int, options: PlanOptions, tmp_path: Path) -> None:
+    need_verilator()
+    pytest.importorskip("hls4ml")
+    folder = build(everything(), tmp_path / name.replace(" ", "_"), system, ii, options)
+    check_all(verify_build(folder), {2, 3, 4, 5})
+
+
+@pytest.mark.slow
+def test_a_stack_on_two_fpgas(tmp_path: Path) -> None:
+    need_verilator()
+    folder = build(stack((20, 60, 60, 48, 9)), tmp_path, "two-serenity", 9, PlanOptions(fpgas=2))
+    check_all(verify_build(folder, rungs=(2, 4, 5)), {2, 4, 5})
+
+
+@pytest.mark.slow
+def test_a_wrong_bit_in_the_rtl_is_found(tmp_path: Path) -> None:
+    need_verilator()
+    folder = build(stack((8, 12, 12, 4)), tmp_path, "one-serenity", 3, PlanOptions())
+    top = folder / "rtl" / "fpga0" / "fpga0.sv"
+    text = top.read_text()
+    changed = re.sub(r"assign scores_o = (\w+);", r"assign scores_o = \1 ^ 1'b1;", text)
+    assert changed != text
+    top.write_text(changed)
+    (verdict,) = verify_build(folder, rungs=(4,))
+    assert verdict.status is Status.FAIL
+    assert verdict.mismatches == verdict.events
+    assert "event 0, scores_o" in verdict.first
+
+
+@pytest.mark.slow
+def test_an_answer_one_cycle_late_is_found(tmp_path: Path) -> None:
+    need_verilator()
+    folder = build(stack((8, 12, 12, 4)), tmp_path, "one-serenity", 3, PlanOptions())
+    top = folder / "rtl" / "fpga0" / "fpga0.sv"
+    cycle = read_build(folder).design.latency_cycles
+    text = top.read_text()
+    line = f"assign valid_o = event_at[{cycle}];"
+    assert line in text
+    top.write_text(
+        text.replace(
+            line, f"logic late_q; always_ff @(posedge clk_i) late_q <= event_at[{cycle}]; assign valid_o = late_q;"
+        )
+    )
+    (verdict,) = verify_build(folder, rungs=(4,))
+    assert verdict.status is Status.FAIL
+    assert "valid_o" in verdict.first
+
+
+def test_same_design_same_bytes() -> None:
+    design = plan(everything(), load_system("two-serenity").with_overrides(ii=5), PlanOptions(fpgas=2))
+    real = {node.name: np.zeros((3, *node.type.shape), dtype=np.int64) for node in design.graph.inputs}
+    assert emit_build(design, real, events=3, rtl_events=3) == emit_build(design, real, events=3, rtl_events=3)
+
+
+def test_builds_name_no_folder(tmp_path: Path) -> None:
+    design = plan(stack((8, 12, 4)), load_system("one-serenity"), PlanOptions())
+    files = emit_build(design, {}, events=1, rtl_events=1)
+    for name, content in files.items():
+        if not name.endswith(".npz"):
+            assert str(Path.home()).encode() not in content, name
+            assert str(tmp_path).encode() not in content, name
+
+
+@pytest.mark.parametrize("name", ["graph.txt", "plan.json", "vectors/events.npz"])
+def test_damaged_builds_are_refused(name: str, tmp_path: Path) -> None:
+    folder = build(stack((8, 12, 4)), tmp_path, "one-serenity", 3, PlanOptions(), events=2, rtl_events=2)
+    (folder / name).write_bytes(b"nonsense")
+    with pytest.raises(ModelError, match=r"the build is damaged|breaks the rules"):
+        verify_build(folder, rungs=(2,))
+    (folder / name).unlink()
+    with pytest.raises(ModelError, match="no build of metronn"):
+        verify_build(folder, rungs=(2,))
