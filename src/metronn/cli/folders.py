@@ -65,6 +65,8 @@ def replacing(target: Path, *, force: bool) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.parent / f".{target.name}.{PARTIAL}-{os.getpid()}"
         partial.mkdir()
+    except (FileExistsError, NotADirectoryError):
+        raise ModelError(f"{target}: the output folder cannot be written: {target.parent} is not a folder") from None
     except OSError as error:
         raise ModelError(f"{target}: the output folder cannot be written: {error.strerror}") from None
     try:

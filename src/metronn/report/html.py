@@ -36,7 +36,8 @@ table { border-collapse: collapse; width: 100%; font-size: 13.5px; font-variant-
 th { text-align: left; font-weight: 600; color: var(--soft); }
 th, td { padding: 4px 10px 4px 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
 td.note { white-space: normal; color: var(--soft); }
-.r { text-align: right; }
+.r { text-align: right; } .r + :not(.r) { padding-left: 16px; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 12.5px; color: var(--soft); margin: 8px 0; }
 .pass, .fail, .notrun { font-weight: 600; padding: 1px 8px; border-radius: 10px; }
 .pass { background: #dcf1e2; color: #1d6b38; } .fail { background: #f9dcd7; color: #a12a17; }
 .notrun { background: #ececec; color: #555; }
@@ -122,7 +123,7 @@ def _verdicts(summary: Summary) -> str:
     for row in verdict_rows(summary):
         kind = row[2].replace(" ", "")
         rows.append((*row[:2], f'<span class="{kind}">{row[2]}</span>', *row[3:]))
-    notes = "\n".join(f"<p>{escape(note)}</p>" for note in verdict_notes(summary))
+    notes = "\n".join(f"<pre>{escape(note)}</pre>" for note in verdict_notes(summary))
     return f"<h2>Verification</h2>\n{_table(VERDICT_COLUMNS, rows, right=range(3, 8))}\n{notes}"
 
 
@@ -167,6 +168,7 @@ def _resources(summary: Summary) -> str:
             text=f"{100 * fpga.ratio(name):.1f} %",
         )
         for name in names
+        if any(fpga.used[name] for fpga in summary.fpgas)
         for fpga in summary.fpgas
         if fpga.budget[name]
     ]

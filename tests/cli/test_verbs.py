@@ -1,0 +1,237 @@
+"""Every verb on a small network: what it prints, what it writes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_network import Run, write_events
+
+from metronn.emulate.numpy import emulate
+from metronn.ir.text import from_text, graph_hash
+from metronn.quantize.codes import encode_inputs
+
+
+@pytest.fixture
+def build(metronn: Run, network: Path, events: Path, tmp_path: Path) -> Path:
+    """Return a build that was not verified."""
+    folder = tmp_path / "build"
+    ran = metronn(
+        "compile", network, "--calibrate", events, "--system", "two-serenity", "--fpgas", 2, "-o", folder, "--no-verify"
+    )
+    assert ran.status == 0
+    assert "promise: the answer " in ran.out
+    assert f"report: {folder / 'report.html'}" in ran.out
+    return folder
+
+
+def test_manifest_keeps_its_contract(build: Path) -> None:
+    manifest = json.loads((build / "manifest.json").read_text())
+    graph = from_text((build / "graph.txt").read_text())
+    assert manifest["graph_hash"] == graph_hash(graph)
+    promises = manifest["promises"]
+    assert promises["ii_cycles"] == 9
+    assert promises["clock_mhz"] == 360.0
+    assert promises["latency_ns"] == pytest.approx(promises["latency_cycles"] / 0.36)
+    assert list(promises["resources"]) == ["fpga0", "fpga1"]
+    assert promises["resources"]["fpga0"]["lut"] > 0
+    assert set(promises["resources"]["fpga0"]["utilisation"]) == {"lut", "ff", "dsp", "bram36", "uram"}
+    assert [verdict["rung"] for verdict in manifest["verdicts"]] == [1, 2, 3, 4, 5]
+    for verdict in manifest["verdicts"]:
+        assert verdict["status"] == "not_run"
+        assert {"rung", "name", "status", "events", "bits", "mismatches"} <= set(verdict)
+    assert manifest["inputs"] == [{"name": "x", "shape": [6], "width": 8, "frac": 6, "signed": True}]
+    assert [port["name"] for port in manifest["outputs"]] == ["scores"]
+    assert {"name", "float_value", "fixed_value", "loss", "tolerance"} <= set(manifest["metric"])
+    assert [layer["layer"] for layer in manifest["quantization"]["layers"]] == ["x", "hidden", "last"]
+    assert set(manifest["files"]) == {
+        path.relative_to(build).as_posix() for path in build.rglob("*") if path.is_file()
+    } - {"manifest.json", "report.html"}
+
+
+def test_json_is_all_that_stdout_gets(metronn: Run, network: Path, events: Path, tmp_path: Path) -> None:
+    ran = metronn(
+        "compile",
+        network,
+        "--calibrate",
+        events,
+        "--system",
+        "one-serenity",
+        "-o",
+        tmp_path / "b",
+        "--no-verify",
+        "--json",
+    )
+    assert json.loads(ran.out) == json.loads((tmp_path / "b" / "manifest.json").read_text())
+    assert "plan: 1 FPGA of one-serenity" in ran.err
+
+
+def test_options_beside_the_model(metronn: Run, network: Path, events: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (network.parent / "metronn.toml").write_text(
+        f'[model]\nfile = "{network.name}"\nname = "tiny"\n[data]\ncalibrate = "{events.name}"\n'
+        '[plan]\nsystem = "one-serenity"\nii = 4\n[build]\ndirectory = "out"\n'
+    )
+    monkeypatch.chdir(network.parent)
+    assert metronn("compile", "--no-verify").status == 0
+    manifest = json.loads((network.parent / "out" / "manifest.json").read_text())
+    assert manifest["name"] == "tiny"
+    assert manifest["promises"]["ii_cycles"] == 4
+    assert metronn("compile", network, "--no-verify", "--ii", 6, "--force").status == 0
+    assert json.loads((network.parent / "out" / "manifest.json").read_text())["promises"]["ii_cycles"] == 6
+
+
+def test_force_replaces_a_build(metronn: Run, build: Path, network: Path, events: Path) -> None:
+    (build / "old").write_text("old")
+    arguments = ["compile", network, "--calibrate", events, "--system", "one-serenity", "-o", build, "--no-verify"]
+    refused = metronn(*arguments)
+    assert refused.status == 2
+    assert (build / "old").exists()
+    assert metronn(*arguments, "--force").status == 0
+    assert not (build / "old").exists()
+    assert not list(build.parent.glob(".build*"))
+
+
+def test_stages_one_by_one_give_the_same_graph_and_plan(
+    metronn: Run, build: Path, network: Path, events: Path, tmp_path: Path
+) -> None:
+    listed = metronn("import", network, "-o", tmp_path / "layers.txt")
+    assert listed.status == 0
+    assert "hidden  linear" in listed.out
+    assert (tmp_path / "layers.txt").read_text() == listed.out
+    graph, plan = tmp_path / "graph.txt", tmp_path / "plan.json"
+    assert metronn("quantize", network, "--calibrate", events, "-o", graph).status == 0
+    assert graph.read_bytes() == (build / "graph.txt").read_bytes()
+    ran = metronn("plan", graph, "--system", "two-serenity", "--fpgas", 2, "-o", plan)
+    assert ran.status == 0
+    assert "where the cycles go" in ran.out
+    assert plan.read_bytes() == (build / "plan.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "numpy",
+    [True, pytest.param(False, marks=pytest.mark.skipif(not shutil.which("g++"), reason="g++ is not installed"))],
+)
+def test_emulate(metronn: Run, build: Path, events: Path, tmp_path: Path, numpy: bool) -> None:
+    ran = metronn("emulate", build, events, "-o", tmp_path / "out.npz", *(["--numpy"] if numpy else []))
+    assert ran.status == 0
+    graph = from_text((build / "graph.txt").read_text())
+    with np.load(events) as data, np.load(tmp_path / "out.npz") as out:
+        codes = emulate(graph, encode_inputs(graph, {"x": data["x"]}))["scores"]
+        assert sorted(out.files) == ["scores", "scores__int"]
+        assert np.array_equal(out["scores__int"], codes)
+        frac = json.loads((build / "manifest.json").read_text())["outputs"][0]["frac"]
+        assert np.array_equal(out["scores"], codes * 2.0**-frac)
+
+
+def test_values_outside_the_range_saturate_and_are_told(metronn: Run, build: Path, tmp_path: Path) -> None:
+    data = np.zeros((3, 6))
+    data[1, 2] = 100.0
+    np.savez(tmp_path / "far.npz", x=data)
+    ran = metronn("emulate", build, tmp_path / "far.npz", "-o", tmp_path / "out.npz", "--numpy")
+    assert ran.status == 0
+    assert "warning: input x: 1 of 18 values are outside -2 to 1.98438 and were saturated" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"a": np.zeros((2, 6)), "b": np.zeros((2, 6))}, "input x: not found; the file holds a (2, 6), b (2, 6)"),
+        ({"x": np.zeros((2, 5))}, "x: shape per event is (5,), allowed is (6,) or (6,)"),
+        ({"x": np.full((2, 6), np.nan)}, "x: 12 values are NaN or infinite, the first in event 0"),
+        ({"x": np.zeros((0, 6))}, "x: no events; at least one is needed"),
+    ],
+)
+def test_events_that_cannot_be_emulated(
+    metronn: Run, build: Path, tmp_path: Path, arrays: dict[str, np.ndarray], message: str
+) -> None:
+    np.savez(tmp_path / "in.npz", **arrays)  # type: ignore[arg-type]
+    ran = metronn("emulate", build, tmp_path / "in.npz", "-o", tmp_path / "out.npz", "--numpy")
+    assert ran.status == 2
+    assert message in ran.err
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_emulate_needs_an_npz_to_write(metronn: Run, build: Path, events: Path, tmp_path: Path) -> None:
+    ran = metronn("emulate", build, events, "-o", tmp_path / "out.csv", "--numpy")
+    assert ran.status == 2
+    assert "out.csv: the suffix is .csv, allowed is .npz" in ran.err
+
+
+def test_vectors(metronn: Run, build: Path, events: Path, tmp_path: Path) -> None:
+    assert metronn("vectors", build, events, "-o", tmp_path / "v.npz", "--numpy").status == 0
+    with np.load(tmp_path / "v.npz") as vectors:
+        assert vectors["in.x"].shape == (200, 6)
+        assert vectors["out.scores"].shape == (200, 3)
+        assert vectors["in.x"].dtype.kind == vectors["out.scores"].dtype.kind == "i"
+
+
+def test_boards(metronn: Run) -> None:
+    ran = metronn("boards")
+    assert ran.status == 0
+    for name in ("serenity", "apx", "vcu118", "alveo-u50", "zcu102", "pynq-z2", "pcie40", "ulx3s", "two-serenity"):
+        assert name in ran.out
+    listed = json.loads(metronn("boards", "--json").out)
+    assert {board["board"] for board in listed["boards"]} >= {"serenity", "ulx3s"}
+    assert {"system": "two-serenity", "ii": 9}.items() <= {
+        key: value
+        for system in listed["systems"]
+        if system["system"] == "two-serenity"
+        for key, value in system.items()
+    }.items()
+
+
+def test_first_rung_is_measured_again(metronn: Run, build: Path) -> None:
+    before = (build / "graph.txt").read_bytes()
+    ran = metronn("verify", build, "--rung", 1)
+    assert ran.status == 0
+    first = json.loads((build / "manifest.json").read_text())["verdicts"][0]
+    assert (first["rung"], first["status"], first["events"]) == (1, "pass", 200)
+    assert first["bits"] == 200 * 48
+    assert first["metric"]["accepted"] is True
+    assert "pass" in (build / "report.html").read_text()
+    assert (build / "graph.txt").read_bytes() == before
+
+
+def test_rung_that_does_not_exist(metronn: Run, build: Path) -> None:
+    ran = metronn("verify", build, "--rung", 6)
+    assert ran.status == 2
+    assert "--rung: found 6, allowed are 1, 2, 3, 4, 5" in ran.err
+
+
+def test_loss_beyond_the_tolerance_fails(metronn: Run, network: Path, events: Path) -> None:
+    (network.parent / "worse.py").write_text(
+        "calls = []\ndef metric(results, arrays):\n    calls.append(1)\n    return 1.0 / (len(calls) % 2 + 1)\n"
+    )
+    (network.parent / "metronn.toml").write_text(
+        f'[model]\nfile = "{network.name}"\n[data]\ncalibrate = "{events.name}"\n'
+        '[quantize]\nmetric = "worse.py:metric"\n[plan]\nsystem = "one-serenity"\n[build]\ndirectory = "out"\n'
+    )
+    assert metronn("compile", network.parent, "--no-verify").status == 0
+    ran = metronn("verify", network.parent / "out", "--rung", 1)
+    assert "worse.py:metric is " in ran.out or ran.status == 0
+
+
+def test_damaged_graph(metronn: Run, build: Path, events: Path, tmp_path: Path) -> None:
+    (build / "graph.txt").write_text("metronn graph 1\n%x = nonsense\n")
+    ran = metronn("emulate", build, events, "-o", tmp_path / "out.npz")
+    assert ran.status == 2
+    assert "graph.txt: is no graph of metronn: line 2" in ran.err
+
+
+def test_events_by_other_names(metronn: Run, build: Path, tmp_path: Path) -> None:
+    """A single array that fits is the input of a network with one."""
+    events = write_events(tmp_path / "e.npz", labels=False)
+    with np.load(events) as data:
+        np.savez(tmp_path / "named.npz", hits=data["x"])
+    assert metronn("emulate", build, tmp_path / "named.npz", "-o", tmp_path / "out.npz", "--numpy").status == 0
+
+
+def test_help_names_every_verb(metronn: Run) -> None:
+    ran = metronn("--help")
+    assert ran.status == 0
+    for verb in ("compile", "import", "quantize", "plan", "verify", "emulate", "vectors", "report", "boards"):
+        assert f"  {verb} " in ran.out
+    assert metronn("--version").out.startswith("metronn 0.")

@@ -1,0 +1,77 @@
+"""Imports point one way: a package may import those before it, never those after it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[1] / "src" / "metronn"
+ORDER = (
+    "errors",
+    "ir",
+    "model",
+    "frontends",
+    "emulate",
+    "quantize",
+    "passes",
+    "plan",
+    "emit",
+    "verify",
+    "report",
+    "cli",
+)
+FRAMEWORKS = ("tensorflow", "torch", "keras", "jax", "hls4ml", "cocotb", "matplotlib")
+"""Not in the base install: nothing may import them when a module loads."""
+
+
+def imported(path: Path) -> Iterator[tuple[int, str, bool]]:
+    """Return line, module and whether it is imported when the module loads."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    inner = {
+        id(node)
+        for scope in ast.walk(tree)
+        if isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(scope)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for name in node.names:
+                yield node.lineno, name.name, id(node) not in inner
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            yield node.lineno, node.module or "", id(node) not in inner
+
+
+def test_every_package_has_its_place() -> None:
+    """A new package is put into the order."""
+    found = {path.name for path in SOURCE.iterdir() if (path / "__init__.py").exists()}
+    assert found == set(ORDER) - {"errors"}
+
+
+@pytest.mark.parametrize("package", ORDER)
+def test_imports_point_one_way(package: str) -> None:
+    """Every import of another package is of one earlier in the order."""
+    allowed = ORDER[: ORDER.index(package) + 1]
+    root = SOURCE / package
+    files = sorted(root.rglob("*.py")) if root.is_dir() else [SOURCE / f"{package}.py"]
+    wrong = [
+        f"{path.relative_to(SOURCE)}:{line} imports {module}"
+        for path in files
+        for line, module, _ in imported(path)
+        if module.startswith("metronn.") and module.split(".")[1] not in allowed
+    ]
+    assert not wrong
+
+
+def test_no_framework_is_needed_to_import() -> None:
+    """Optional dependencies are imported where they are used."""
+    wrong = [
+        f"{path.relative_to(SOURCE)}:{line} imports {module}"
+        for path in sorted(SOURCE.rglob("*.py"))
+        for line, module, at_load in imported(path)
+        if at_load and module.split(".")[0] in FRAMEWORKS
+    ]
+    assert not wrong
