@@ -13,6 +13,7 @@ from metronn.report.svg import COLOURS, LINK_COLOUR, Bar, bar_plot
 from metronn.report.text import (
     QUANTIZATION_COLUMNS,
     VERDICT_COLUMNS,
+    measured_lines,
     metric_line,
     quantization_rows,
     verdict_notes,
@@ -123,7 +124,7 @@ def _verdicts(summary: Summary) -> str:
     for row in verdict_rows(summary):
         kind = row[2].replace(" ", "")
         rows.append((*row[:2], f'<span class="{kind}">{row[2]}</span>', *row[3:]))
-    notes = "\n".join(f"<pre>{escape(note)}</pre>" for note in verdict_notes(summary))
+    notes = "\n".join(f"<pre>{escape(note)}</pre>" for note in (*measured_lines(summary), *verdict_notes(summary)))
     return f"<h2>Verification</h2>\n{_table(VERDICT_COLUMNS, rows, right=range(3, 8))}\n{notes}"
 
 

@@ -129,11 +129,7 @@ def metric_line(summary: Summary) -> str:
     quantization = summary.quantization
     metric = summary.manifest.get("metric")
     if metric is not None:
-        verdict = "within" if metric["accepted"] else "beyond"
-        return (
-            f"{metric['name']}: {metric['float_value']:.4f} float, {metric['fixed_value']:.4f} fixed point on "
-            f"{metric['events']:,} events: loss {100 * metric['loss']:.2f} %, {verdict} {100 * metric['tolerance']:g} %"
-        )
+        return _metric_words(metric)
     outputs = [] if quantization is None else quantization["outputs"]
     return "no metric; outputs: " + ", ".join(
         f"{output['name']} " + ("exact" if output["sqnr_db"] is None else f"{output['sqnr_db']:.1f} dB")
@@ -174,7 +170,24 @@ def verdicts_text(summary: Summary) -> str:
     if not summary.verdicts:
         return ""
     text = table_text(VERDICT_COLUMNS, verdict_rows(summary), right=range(3, 8))
-    return text + "".join(f"{note}\n" for note in verdict_notes(summary))
+    return text + "".join(f"{note}\n" for note in (*measured_lines(summary), *verdict_notes(summary)))
+
+
+def measured_lines(summary: Summary) -> list[str]:
+    """Return what rung 1 measured on its events: a line, or none when it was not run or there is no metric."""
+    return [
+        f"rung {verdict['rung']} measured: {_metric_words(verdict['metric'])}"
+        for verdict in summary.verdicts
+        if verdict.get("metric")
+    ]
+
+
+def _metric_words(metric: Mapping[str, Any]) -> str:
+    verdict = "within" if metric["accepted"] else "beyond"
+    return (
+        f"{metric['name']}: {metric['float_value']:.4f} float, {metric['fixed_value']:.4f} fixed point on "
+        f"{metric['events']:,} events: loss {100 * metric['loss']:.2f} %, {verdict} {100 * metric['tolerance']:g} %"
+    )
 
 
 def verdict_notes(summary: Summary) -> list[str]:
