@@ -1,8 +1,8 @@
 """The kernel MatvecAdders: one Linear as pipelined adder graphs, then its bias and epilogue, output by output.
 
-Sums are placed as early as `timing.levels_per_stage` allows; the bias is one more level (fewer where the two halves of
-an output's last sum leave room), the epilogue follows at once as in an elementwise pipeline. Latency is the number of
-stages; every output leaves through the register at the end of the last one.
+Sums are placed as early as `timing.levels_per_stage` allows; a bias other than 0, or a negation, is one more level; the
+epilogue follows at once as in an elementwise pipeline. Latency is the number of stages; every output leaves through the
+register at the end of the last one.
 """
 
 from __future__ import annotations
