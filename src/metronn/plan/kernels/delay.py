@@ -21,11 +21,12 @@ def latency_cycles(spec: Delay, graph: Graph, timing: Timing) -> int:
 
 
 def resources(spec: Delay, graph: Graph, timing: Timing) -> Resources:
-    """Short delays: flip-flops; longer ones: a LUT per bit and 32 cycles, and the flip-flop behind it."""
+    """A LUT per bit and 32 cycles or part of them; what is left below 3 cycles are flip-flops, as Yosys maps it."""
     width = wire_format(graph.type_of(spec.value), spec.layout).width
-    if spec.cycles < SRL_FROM_CYCLES:
-        return Resources(ff=width * spec.cycles)
-    return Resources(lut=width * -(-(spec.cycles - 1) // SRL_CYCLES), ff=width)
+    full, rest = divmod(spec.cycles, SRL_CYCLES)
+    if rest < SRL_FROM_CYCLES:
+        return Resources(lut=width * full, ff=width * rest)
+    return Resources(lut=width * (full + 1))
 
 
 def input_layouts(spec: Delay, graph: Graph) -> tuple[tuple[str, Layout], ...]:
