@@ -181,6 +181,13 @@ def test_folder_that_cannot_be_made(metronn: Run, network: Path, events: Path, t
     assert f"file/build: the output folder cannot be written: {tmp_path / 'file'} is not a folder" in ran.err
 
 
+def test_folder_where_nothing_can_be_written(metronn: Run, network: Path, events: Path) -> None:
+    """Nobody, not even root, can make a folder there."""
+    ran = metronn(*compile_arguments(network, events, Path("/proc/build")))
+    assert (ran.status, ran.out) == (2, "")
+    assert "error: /proc/build: the output folder cannot be written: " in ran.err
+
+
 def test_folder_that_is_a_file(metronn: Run, network: Path, events: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
     ran = metronn(*compile_arguments(network, events, tmp_path / "file"), "--force")
