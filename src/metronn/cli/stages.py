@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,7 +197,15 @@ def run_rungs(folder: Path, rungs: Sequence[int] | None, log: Log) -> list[dict[
         others = [rung for rung in wanted if rung != REFERENCE_RUNG]
         if others:
             verdicts += [verdict.as_dict() for verdict in verify_build(folder, rungs=others, log=log)]
-    return verdicts
+    return [_without_folder(verdict, folder) for verdict in verdicts]
+
+
+def _without_folder(verdict: Mapping[str, object], folder: Path) -> dict[str, object]:
+    """Return a verdict whose words do not say where the build lies."""
+    words = str(verdict.get("first", ""))
+    for place in (folder.resolve(), folder.absolute(), folder):
+        words = words.replace(f"{place}{os.sep}", "")
+    return {**verdict, "first": words} if "first" in verdict else dict(verdict)
 
 
 def merged(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
