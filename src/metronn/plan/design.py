@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from metronn.ir.graph import Graph
 from metronn.plan.kernels.spec import KernelSpec
@@ -17,6 +18,9 @@ from metronn.plan.layout import Layout
 from metronn.plan.resources import Resources
 from metronn.plan.system import System
 from metronn.plan.timing import Timing
+
+LANE_TAIL_FROM_BIT = 24
+"""Bits from here on hold a lane's check sum, event number and error flag in the last word (docs/links.md)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,14 +121,55 @@ class FpgaDesign:
 
     @property
     def link_resources(self) -> Resources:
-        """Estimate of the link transmitters and receivers."""
+        """Estimate of the link transmitter and receiver, their frames, and the orbit counter."""
         total = Resources()
-        for frame in (self.receives, self.sends):
-            if frame is not None:
-                total += Resources(
-                    lut=420 * frame.lanes + 2 * frame.payload_bits, ff=330 * frame.lanes + frame.payload_bits
-                )
+        if self.receives is not None:
+            total += _receiver(self.receives)
+        if self.sends is not None:
+            total += _sender(self.sends, {field.value: self.signal[field.source] for field in self.sends.fields})
         return total
+
+
+def _sender(frame: Frame, sources: Mapping[str, Signal]) -> Resources:
+    """Frame and transmitter: per lane the check sum and the tail, per used bit two registers and its part of the sum.
+
+    Bits that are always 0 cost nothing; one that is chosen among n sources takes (n - 1) / 2 LUTs, one sent later than
+    it is there a register. Coefficients from `benchmarks/resources.py --kind link_tx`.
+    """
+    taken: dict[tuple[int, int], set[tuple[str, int, int]]] = {}
+    kept = 0
+    for s in frame.segments:
+        late = sources[s.value].first_cycle + s.beat < frame.send_cycle + s.word
+        kept += s.width * late
+        for k in range(s.width):
+            taken.setdefault((s.lane, s.bit + k), set()).add((s.value, s.beat if late else -1, s.offset + k))
+    below_tail = sum(bit < LANE_TAIL_FROM_BIT for _, bit in taken)
+    return Resources(
+        lut=30 + 104 * frame.lanes + 15 * len(taken) // 4 + _choices(taken),
+        ff=45 + 72 * frame.lanes + len(taken) + below_tail + kept,
+    )
+
+
+def _receiver(frame: Frame) -> Resources:
+    """Receiver and frame: per lane the elastic buffer of 32 words, the check sum and the word that leaves.
+
+    A bit that waits for later ones takes a register, one chosen among n places in the frame (n - 1) / 2 LUTs.
+    Coefficients from `benchmarks/resources.py --kind link_rx`.
+    """
+    first = {field.value: field.target_first_cycle for field in frame.fields}
+    found: dict[tuple[str, int], set[tuple[int, int, int]]] = {}
+    kept = 0
+    for s in frame.segments:
+        early = s.word < first[s.value] + s.beat
+        kept += s.width * early
+        for k in range(s.width):
+            found.setdefault((s.value, s.offset + k), set()).add((s.lane, s.bit + k, s.word if early else -1))
+    return Resources(lut=70 + 400 * frame.lanes + _choices(found), ff=110 + 155 * frame.lanes + kept)
+
+
+def _choices(sources: Mapping[tuple[Any, int], set[Any]]) -> int:
+    """LUTs that choose each bit among its sources: each takes two more."""
+    return -(-sum(len(some) - 1 for some in sources.values()) // 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
