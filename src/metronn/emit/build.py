@@ -11,6 +11,7 @@ from metronn import __version__
 from metronn.emit.data import data_directory
 from metronn.emit.events import EventCounts, verification_events
 from metronn.emit.hls import HlsDirective, HlsProject, emit_hls
+from metronn.emit.hls_files import Port
 from metronn.emit.rtl.fpga import LIBRARY, emit_fpga
 from metronn.emit.rtl.system import emit_system
 from metronn.emit.rtl.text import identifier
@@ -20,6 +21,7 @@ from metronn.emulate.numpy import emulate
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph, Node
 from metronn.ir.text import graph_hash, to_text
+from metronn.ir.types import TensorType
 from metronn.plan.design import Design, FpgaDesign
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, covered_nodes
 from metronn.plan.schedule import kernel_kind
@@ -28,6 +30,9 @@ from metronn.plan.subgraph import subgraph
 
 DEFAULT_EVENTS = 10_000
 DEFAULT_RTL_EVENTS = 2_000
+HLS_EVENTS = 200
+"""Events in the vectors of an HLS project: co-simulation takes seconds for each."""
+
 EMULATOR_NAME = "network"
 
 
@@ -58,7 +63,11 @@ def emit_build(
             files[f"hls/{identifier(fpga.name)}/{name}"] = content
     files.update({f"sim/{name}": text for name, text in emit_sim(design).items()})
     files.update({f"emulator/{name}": text for name, text in generate(design.graph, EMULATOR_NAME).items()})
-    files.update({f"vectors/{name}": data for name, data in emit_vectors(design, real, events, rtl_events).items()})
+    chosen, rtl_counts = verification_events(design.graph, real, rtl_events)
+    values = all_values(design.graph, chosen)
+    files.update({f"hls/{name}": text for name, text in emit_hls_vectors(design, values).items()})
+    files.update({f"vectors/{name}": text for name, text in emit_rtl_vectors(design, values).items()})
+    files.update({f"vectors/{name}": data for name, data in emit_events(design, real, events, rtl_counts).items()})
     return {name: text.encode() if isinstance(text, str) else text for name, text in sorted(files.items())}
 
 
@@ -109,17 +118,42 @@ def hls_project(design: Design, fpga: FpgaDesign) -> HlsProject:
     )
 
 
-def emit_vectors(design: Design, real: Mapping[str, Array], events: int, rtl_events: int) -> dict[str, str | bytes]:
-    """Return the vectors: codes of all events and answers as .npz, stimulus and expectation of every FPGA as text."""
+def emit_events(design: Design, real: Mapping[str, Array], events: int, rtl: EventCounts) -> dict[str, str | bytes]:
+    """Return codes of the events of rungs 2 and 3 and their answers as .npz, and a note that counts all vectors."""
     codes, counts = verification_events(design.graph, real, events)
-    files: dict[str, str | bytes] = {
+    return {
         "events.npz": npz(codes),
         "expected.npz": npz(emulate(design.graph, codes)),
+        "README.txt": _vector_notes(counts, rtl),
     }
-    chosen, rtl_counts = verification_events(design.graph, real, rtl_events)
-    files.update(emit_rtl_vectors(design, all_values(design.graph, chosen)))
-    files["README.txt"] = _vector_notes(counts, rtl_counts)
+
+
+def emit_hls_vectors(design: Design, values: Mapping[str, Array]) -> dict[str, str]:
+    """Return what `make run` and co-simulation of each HLS project read: one event a line, decimal words."""
+    files = {}
+    for fpga in design.fpgas:
+        part = subgraph(design, fpga)
+        folder = f"{identifier(fpga.name)}/vectors"
+        entering = [(node.name, node.name) for node in part.inputs]
+        leaving = [(output.name, output.value) for output in part.outputs]
+        for name, ports in (("inputs", entering), ("expected", leaving)):
+            columns = [_words(values[value], part.type_of(value)) for _, value in ports]
+            lines = (" ".join(map(str, row)) for row in np.concatenate(columns, axis=1))
+            files[f"{folder}/{name}.txt"] = "".join(f"{line}\n" for line in lines)
     return files
+
+
+def _words(codes: Array, tensor: TensorType) -> Array:
+    """Return codes [events, ...] as 64-bit words [events, elements * words], the lowest word of an element first."""
+    flat = codes.reshape(len(codes), -1)[:HLS_EVENTS]
+    limbs = Port(name="", key="", type=tensor).limbs
+    if limbs == 1:
+        return flat
+    words = np.empty((*flat.shape, limbs), dtype=object)
+    for k in range(limbs):
+        words[..., k] = (flat.astype(object) >> (64 * k)) & ((1 << 64) - 1)
+    words = np.where(words >= 1 << 63, words - (1 << 64), words)
+    return words.reshape(len(flat), -1)
 
 
 def all_values(graph: Graph, codes: Mapping[str, Array]) -> dict[str, Array]:
