@@ -104,7 +104,7 @@ def _head(summary: Summary) -> str:
         key=lambda item: item[0],
     )
     cards = [
-        (f"{summary.latency_cycles} cycles", f"promised latency: {summary.latency_ns:.1f} ns"),
+        (f"{summary.latency_cycles} cycles", f"promised, {summary.latency_ns:.1f} ns"),
         (f"II {summary.ii_cycles}", f"an event every {summary.nanoseconds(summary.ii_cycles):.1f} ns"),
         (f"{summary.clock_mhz:g} MHz", f"{len(summary.fpgas)} FPGA{'s' if len(summary.fpgas) > 1 else ''}"),
         (f"{100 * worst[0]:.1f} %", f"highest use of a budget: {worst[1]} of {worst[2]}"),
