@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -109,6 +112,21 @@ def test_an_answer_one_cycle_late_is_found(tmp_path: Path) -> None:
     (verdict,) = verify_build(folder, rungs=(4,))
     assert verdict.status is Status.FAIL
     assert "valid_o" in verdict.first
+
+
+@pytest.mark.slow
+def test_the_emitted_makefile_runs_all_tests_in_icarus(tmp_path: Path) -> None:
+    reason = simulator.missing("icarus")
+    if reason:
+        pytest.skip(reason)
+    options = PlanOptions(fpgas=2)
+    folder = build(stack((8, 12, 12, 4)), tmp_path, "two-serenity", 3, options, events=8, rtl_events=8)
+    scripts = str(Path(sys.executable).parent)
+    environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "SIM": "icarus"}
+    done = subprocess.run(["make"], cwd=folder / "sim", env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    assert done.stdout.count("FAIL=0") == 3
+    assert "test_system.damage_is_marked" in done.stdout
 
 
 def test_same_design_same_bytes() -> None:
