@@ -96,6 +96,25 @@ def test_a_wrong_bit_in_the_rtl_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_rtl_that_the_simulator_rejects_has_failed(tmp_path: Path) -> None:
+    need_verilator()
+    folder = build(stack((8, 12, 4)), tmp_path, "one-serenity", 3, PlanOptions(), events=2, rtl_events=2)
+    (folder / "rtl" / "fpga0" / "fpga0.sv").write_text("module fpga0 (nonsense;\n")
+    (verdict,) = verify_build(folder, rungs=(4,))
+    assert verdict.status is Status.FAIL
+    assert "fpga0 cannot be built" in verdict.first
+
+
+def test_a_missing_tool_is_not_run_and_never_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = build(stack((8, 12, 4)), tmp_path, "one-serenity", 3, PlanOptions(), events=2, rtl_events=2)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    for verdict in verify_build(folder):
+        assert verdict.status is Status.NOT_RUN
+        assert "not" in verdict.first or "missing" in verdict.first
+
+
+@pytest.mark.slow
 def test_an_answer_one_cycle_late_is_found(tmp_path: Path) -> None:
     need_verilator()
     folder = build(stack((8, 12, 12, 4)), tmp_path, "one-serenity", 3, PlanOptions())

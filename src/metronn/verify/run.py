@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from metronn.emit.rtl.text import identifier
+from metronn.emulate.native.compiler import compiler as native_compiler
 from metronn.emulate.native.emulator import NativeEmulator
 from metronn.emulate.numpy import emulate
 from metronn.errors import ModelError, ToolError
@@ -24,7 +25,8 @@ from metronn.plan.serialize import PlanFormatError, design_from_json
 from metronn.plan.subgraph import entering_values, leaving_values, subgraph
 from metronn.plan.verify import violations
 from metronn.verify import simulator
-from metronn.verify.hls import HlsSimulation
+from metronn.verify.hls import HlsSimulation, ap_types_directory
+from metronn.verify.hls import compiler as hls_compiler
 from metronn.verify.verdict import Status, Verdict
 
 RUNGS = (2, 3, 4, 5)
@@ -74,20 +76,37 @@ def verify_build(folder: Path, *, rungs: Sequence[int] | None = None, log: Log =
         expected = emulate(build.graph, build.events) if {2, 3} & set(wanted) else {}
         if 2 in wanted:
             log("rung 2: compiled emulator")
-            verdicts.append(_attempt(2, "compiled emulator", lambda: _emulator(build, expected)))
+            verdicts.append(_attempt(2, "compiled emulator", native_compiler, lambda: _emulator(build, expected)))
         if 3 in wanted:
             log("rung 3: HLS C++ with g++ and the ap_types headers")
-            verdicts.append(_attempt(3, "HLS C++", lambda: _hls(build, expected, scratch)))
+            verdicts.append(_attempt(3, "HLS C++", _hls_tools, lambda: _hls(build, expected, scratch)))
         verdicts += _rtl(build, wanted, scratch, log)
     return tuple(verdicts)
 
 
-def _attempt(rung: int, name: str, action: Callable[[], Verdict]) -> Verdict:
-    """Run a rung; a missing or broken tool makes it `not_run`, and says why."""
+def _attempt(rung: int, name: str, need: Callable[[], object], action: Callable[[], Verdict]) -> Verdict:
+    """Run a rung. Where `need` raises ToolError a tool is missing: not run. A tool that rejects the design: failed."""
+    try:
+        need()
+    except ToolError as error:
+        return Verdict(rung=rung, name=name, status=Status.NOT_RUN, first=error.message)
     try:
         return action()
     except ToolError as error:
-        return Verdict(rung=rung, name=name, status=Status.NOT_RUN, first=error.message)
+        return Verdict(rung=rung, name=name, status=Status.FAIL, first=error.message)
+
+
+def _hls_tools() -> None:
+    """Raise ToolError when g++ or the ap_types headers are missing."""
+    hls_compiler()
+    ap_types_directory()
+
+
+def _rtl_tools() -> None:
+    """Raise ToolError when cocotb, Verilator or what it needs is missing."""
+    reason = simulator.missing("verilator")
+    if reason:
+        raise ToolError(reason)
 
 
 def compare(rung: int, name: str, graph: Graph, found: Mapping[str, Array], expected: Mapping[str, Array]) -> Verdict:
@@ -173,14 +192,11 @@ def _rtl(build: Build, wanted: Sequence[int], scratch: Path, log: Log) -> list[V
         tasks.append((5, "RTL of the system", "system"))
     if not tasks:
         return []
-    reason = simulator.missing("verilator")
-    if reason:
-        return [Verdict(rung=rung, name=name, status=Status.NOT_RUN, first=reason) for rung, name, _ in tasks]
     log("rungs 4 and 5: RTL of each FPGA and of the system under cocotb and Verilator")
 
     def run(task: tuple[int, str, str]) -> Verdict:
         rung, name, top = task
-        verdict = _attempt(rung, name, lambda: _simulate(build, rung, name, top, scratch / top))
+        verdict = _attempt(rung, name, _rtl_tools, lambda: _simulate(build, rung, name, top, scratch / top))
         log(f"rung {rung}: {name}: {verdict.status.value}")
         return verdict
 
