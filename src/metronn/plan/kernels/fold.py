@@ -106,7 +106,7 @@ def packing(graph: Graph, name: str, timing: Timing) -> Packing:
                 weight_bits=packed,
                 x_bits=x_bits,
                 product_bits=signed_bits(least, most),
-                sum_bits=signed_bits(group * least, group * most),
+                sum_bits=max(shift + 1, signed_bits(group * least, group * most)),
             )
         group //= 2
     group = timing.radix
@@ -343,15 +343,14 @@ def _offsets(spec: FoldOutputs, graph: Graph, pack: Packing, acc: int, stages: i
 def _multiples(weight: Array, x: Range) -> Resources:
     """Products of a few inputs with all their (constant) weights: equal ones once, each bit that is not sign or zero.
 
-    Sums of the signed digits of every odd factor; a negation where others read the sum too; a register each.
+    An odd factor takes an addition per signed digit beyond its first, of as many bits as the input has: that is how
+    far the shifted input and the sum so far overlap. A negation where others read the sum too; a register each.
     """
     lut = ff = 0
     for row in weight:
         products = {int(w) for w in row if w}
         readers = Counter(abs(w) // (w & -w) for w in products)
-        for odd in readers:
-            low, high = sorted((odd * x.lowest, odd * x.highest))
-            lut += ((3 * odd ^ odd).bit_count() - 1) * signed_bits(low, high)
+        lut += sum((3 * odd ^ odd).bit_count() - 1 for odd in readers) * x.width_bits
         for w in products:
             low, high = sorted((w * x.lowest, w * x.highest))
             bits = signed_bits(low, high) - (w & -w).bit_length() + 1
