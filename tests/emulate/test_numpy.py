@@ -156,7 +156,8 @@ def verify(op: Op, xs: dict[str, TensorType], codes: dict[str, Array], reads: tu
         if isinstance(op, Linear):
             bias = np.broadcast_to(op.bias.array.astype(object), out.shape).ravel()
             expected = [code + int(b) for code, b in zip(expected, bias, strict=True)]
-        found = [int(v) for v in np.broadcast_to(result, (EVENTS, *out.shape))[event].ravel()]
+        codes_found = np.asarray(np.broadcast_to(result, (EVENTS, *out.shape))[event])
+        found = [int(v) for v in codes_found.ravel()]
         assert found == expected
         for code, lo, hi in zip(found, out.range.los(out.size), out.range.his(out.size), strict=True):
             assert lo <= code <= hi
