@@ -239,7 +239,9 @@ def node_luts(graph: Graph, name: str) -> int:
         case Multiply():
             return sum(_product_luts(graph, node.op)) if is_product(graph, name) else 0
         case Requantize():
-            return sum(widths) * (int(_rounds(graph, node.op)) + int(_clips(graph, node.op)))
+            # Rounding is carries only; behind a sum it makes that a sum of three.
+            adds = _rounds(graph, node.op) and isinstance(graph.by_name[node.op.x].op, Add)
+            return sum(widths) * (int(adds) + int(_clips(graph, node.op)))
         case Input() | Constant():
             return 0
         case _:
