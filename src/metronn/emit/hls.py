@@ -174,7 +174,7 @@ def _configs(graph: Graph, project: HlsProject, layout: Layout) -> str:
         if kernel.members:
             members = "".join(f"  {member}\n" for member in kernel.members)
             structs.append(f"// {graph.by_name[value].source}\nstruct {name}_cfg {{\n{members}}};\n")
-    library = "".join(f'#include "metronn/{stem}.hpp"\n' for stem in sorted(headers))
+    library = "".join(f'#include "metronn/{stem}.hpp"\n' for stem in sorted({*headers, "rewire"}))
     return _guard(project, "config", "\n".join([library + "".join(sorted(includes)), *structs]))
 
 

@@ -7,6 +7,7 @@
 #include "metronn/constant.hpp"
 #include "metronn/dense.hpp"
 #include "metronn/requantize.hpp"
+#include "metronn/rewire.hpp"
 #include "weights/dense_1_acc.hpp"
 #include "weights/dense_2_acc.hpp"
 

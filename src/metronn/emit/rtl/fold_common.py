@@ -16,13 +16,17 @@ from metronn.plan.layout import WireFormat
 
 @dataclass(slots=True)
 class ModuleText:
-    """Collects the body of a kernel module with one input; `text` frames it."""
+    """Collects the body of a kernel module with one input; `text` frames it.
+
+    `unused` names nets of which some bits may have no reader: the linter is told so.
+    """
 
     name: str
     comment: tuple[str, ...]
     x_bits: int
     y_bits: int
     lines: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=lambda: ["rst_i", "start_i"])
 
     def add(self, *lines: str) -> None:
         """Append body lines, indented by two."""
@@ -40,6 +44,7 @@ class ModuleText:
             ports=(("x0_i", self.x_bits),),
             output=("y_o", self.y_bits),
             body=[line.rstrip() for line in self.lines],
+            unused=list(dict.fromkeys(self.unused)),
         )
 
 
@@ -113,6 +118,7 @@ def phase_counter(module: ModuleText, beats: int, depth: int, starts: int) -> No
     for k in range(1, depth + 1):
         module.add(f"logic [{bits - 1}:0] phase_{k}_q;")
     module.add(f"logic [{starts}:1] start_q;")
+    module.unused += ["phase", "start_q", *(f"phase_{k}_q" for k in range(1, depth + 1))]
     last = f"{bits}'d{beats - 1}"
     shift = "start_i" if starts == 1 else f"{{start_q[{starts - 1}:1], start_i}}"
     copies = [f"phase_{k}_q <= {'phase' if k == 1 else f'phase_{k - 1}_q'};" for k in range(1, depth + 1)]

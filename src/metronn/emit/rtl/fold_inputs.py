@@ -147,6 +147,7 @@ class _Writer:
                 f"wire signed [{bits - 1}:0] in_{position} = "
                 f"{active} ? {bits}'({x.multiplicand('x_q', str(slot))}) : {bits}'sd0;",
             )
+            text.unused.append(f"in_{position}")
             self._multiples(position, bits, [int(w) for w in self.weight[element]])
             for output in range(self.lanes):
                 weight = int(self.weight[element, output]) if output < self.outputs else 0
@@ -200,6 +201,7 @@ class _Writer:
         borrows = inputs_terms(self.spec, self.graph, self.timing)[0] if pack.ways == 2 else 0
         counted = ""
         if borrows:
+            text.unused.append("multiplied_borrow")
             counted = " + ".join(f"{acc}'(multiplied_borrow[(l/2)*{borrows}+{t}])" for t in range(borrows))
         for stage in range(1, len(self.tree)):
             grown = min(acc, width + self.timing.levels_per_stage)
@@ -233,6 +235,7 @@ class _Writer:
     def _finish(self, last: str) -> None:
         """Apply each output's epilogue when the last beat is in, and join the output slots."""
         text, acc, spec = self.text, self.acc_bits, self.spec
+        text.unused += ["acc", "x_q"]
         if not spec.epilogue:
             text.add(
                 *join_slots(self.y_wires, [f"acc[{o * acc} +: {s.width}]" for o, s in enumerate(self.y_wires.slots)])
@@ -260,5 +263,6 @@ class _Writer:
             loop = f"for (int l = 0; l < {self.outputs}; l++)"
             statements = [loop, f"  {part('y_q', 'l', bits)} <= {same.name}(acc[l*{acc} +: {taken}]);"]
         text.add(f"logic [{offset - 1}:0] y_q;")
+        text.unused.append("y_q")
         text.clocked(f"if ({last}) begin", *(f"  {s}" for s in statements), "end")
         text.add(*join_slots(self.y_wires, sources))

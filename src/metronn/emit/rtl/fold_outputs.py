@@ -170,6 +170,7 @@ class _Writer:
         if pack.ways == 2:
             count_bits = terms.bit_length()
             text.add(f"logic [{pairs * count_bits - 1}:0] main_count;")
+            text.unused += ["main_borrow", "main_count"]
             target, count = "main_count", "main_count"
             text.add("// Borrows of the upper sums, counted.", "always_comb begin", f"  {target} = '0;")
             text.add(
@@ -268,6 +269,9 @@ class _Writer:
             text.clocked(f"rest_wait_{k} <= {held};")
             held = f"rest_wait_{k}"
         text.add(f"wire [{acc_bits - 1}:0] rest_acc = {held}[{acc_bits - 1}:0];", "")
+        text.unused += ["rest_sum", held, "x_now"]
+        if pack.ways == 2:
+            text.unused.append("rest_borrow")
 
     def _finish(self, prefix: str, lanes: int, stages: int, function: ScalarFunction | None, slots: range) -> list[str]:
         """Apply the epilogue to every lane and return one expression per slot."""
@@ -283,6 +287,7 @@ class _Writer:
                 f"  {part(f'{prefix}_y', 'l', bits)} <= epilogue({vector}[l*{acc} +: {argument.width}]);",
             )
             vector = f"{prefix}_y"
+        text.unused += dict.fromkeys([f"{prefix}_acc", vector])
         sources = []
         for lane, slot in enumerate(slots):
             width = self.y_wires.slots[slot].width
