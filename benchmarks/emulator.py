@@ -174,6 +174,11 @@ def quiet() -> Iterator[None]:
         os.close(kept)
 
 
+def plain(name: str) -> str:
+    """Return a name that hls4ml can use as a C++ identifier."""
+    return name.replace(".", "_")
+
+
 def build_hls4ml(graph: Graph, folder: Path, strategy: str) -> Any:  # noqa: ANN401 (hls4ml has no types)
     """Convert the network through Keras with exact types for every layer, and compile its C simulation."""
     os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -186,10 +191,11 @@ def build_hls4ml(graph: Graph, folder: Path, strategy: str) -> Any:  # noqa: ANN
     x = entry = keras.Input(source.type.shape, name=source.name)
     layers = []
     for stage in chain:
+        name = plain(stage.name)
         if stage.linear is not None:
-            layer = keras.layers.Dense(stage.linear.weight.shape[1], name=stage.name)
+            layer = keras.layers.Dense(stage.linear.weight.shape[1], name=name)
         else:
-            layer = keras.layers.Activation("relu" if stage.relu else "linear", name=stage.name)
+            layer = keras.layers.Activation("relu" if stage.relu else "linear", name=name)
         x = layer(x)
         layers.append(layer)
     for stage, layer in zip(chain, layers, strict=True):
@@ -203,10 +209,11 @@ def build_hls4ml(graph: Graph, folder: Path, strategy: str) -> Any:  # noqa: ANN
     entry_type = fixed_type(inputs.lowest, inputs.highest, inputs.max_frac)
     config["LayerName"][source.name]["Precision"] = {"result": entry_type}
     for stage in chain:
-        config["LayerName"][stage.name]["Precision"] = dict(stage.precision)
-        config["LayerName"][stage.name]["Strategy"] = strategy
-        config["LayerName"][stage.name].pop("Trace", None)
-        following = f"{stage.name}_linear"
+        settings = config["LayerName"][plain(stage.name)]
+        settings["Precision"] = dict(stage.precision)
+        settings["Strategy"] = strategy
+        settings.pop("Trace", None)
+        following = f"{plain(stage.name)}_linear"
         if stage.linear is not None and following in config["LayerName"]:
             config["LayerName"][following]["Precision"] = {"result": stage.precision["result"]}
     converted = hls4ml.converters.convert_from_keras_model(
