@@ -94,11 +94,11 @@ class _Writer:
         sources: list[str] = []
         if spec.lanes:
             self._main(x)
-            sources += self._finish("main", spec.lanes, len(self.main_tree), function, range(spec.lanes))
+            sources += self._finish("main", spec.lanes, function, range(spec.lanes))
         if spec.remainder:
             self._rest(x)
             slots = range(spec.lanes, spec.lanes + spec.remainder)
-            sources += self._finish("rest", spec.remainder, trees, function, slots)
+            sources += self._finish("rest", spec.remainder, function, slots)
         text.add(*join_slots(self.y_wires, sources))
         return text.text()
 
@@ -273,9 +273,8 @@ class _Writer:
         if pack.ways == 2:
             text.unused.append("rest_borrow")
 
-    def _finish(self, prefix: str, lanes: int, stages: int, function: ScalarFunction | None, slots: range) -> list[str]:
+    def _finish(self, prefix: str, lanes: int, function: ScalarFunction | None, slots: range) -> list[str]:
         """Apply the epilogue to every lane and return one expression per slot."""
-        del stages
         text, acc, vector = self.text, self.acc_bits, f"{prefix}_acc"
         bits = acc
         if function is not None:
