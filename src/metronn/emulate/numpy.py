@@ -27,13 +27,16 @@ from metronn.ir.ops import (
     Lookup,
     Multiply,
     Overflow,
+    Padding,
     Reduce,
     ReduceKind,
     Requantize,
     Rewire,
     Rounding,
+    Window,
 )
 from metronn.ir.types import TensorType
+from metronn.ir.windows import window_index
 
 FLOAT32_EXACT = 2**24
 FLOAT64_EXACT = 2**53
@@ -101,6 +104,8 @@ def evaluate(graph: Graph, node: Node, values: Mapping[str, Array], inputs: Mapp
             return op.values.array[np.newaxis]
         case Rewire():
             return _rewire(op, [values[x] for x in op.xs], node.type)
+        case Window():
+            return _window(op, values[op.x], graph.type_of(op.x))
         case Linear():
             return _linear(op, values[op.x], graph.type_of(op.x), node.type)
         case Add():
@@ -183,6 +188,13 @@ def linear_reach(op: Linear, x: TensorType) -> int:
     biggest = max(1, abs(int(lo.min())), abs(int(hi.max())))
     columns = np.abs(op.weight.array.astype(object)).sum(axis=0)
     return biggest * int(max(1, *columns)) + max(abs(v) for v in op.bias.bounds())
+
+
+def _window(op: Window, x: Array, kind: TensorType) -> Array:
+    fill = kind.range.lowest if op.padding is Padding.LOWEST else 0
+    flat = x.reshape(x.shape[0], -1)
+    padded = np.concatenate([flat, np.full((flat.shape[0], 1), fill, dtype=flat.dtype)], axis=1)
+    return np.asarray(padded[:, window_index(op, kind.shape)])
 
 
 def _linear(op: Linear, x: Array, x_type: TensorType, out: TensorType) -> Array:

@@ -20,13 +20,16 @@ from metronn.ir.ops import (
     Multiply,
     Op,
     Overflow,
+    Padding,
     Reduce,
     ReduceKind,
     Requantize,
     Rewire,
     Rounding,
+    Window,
 )
 from metronn.ir.types import Range, TensorType
+from metronn.ir.windows import window_index, window_shape
 
 
 class TypeRuleError(ValueError):
@@ -46,6 +49,8 @@ def infer(op: Op, types: Sequence[TensorType]) -> TensorType:
             return TensorType(op.values.shape, Range(values, values, op.frac))
         case Rewire():
             return _infer_rewire(op, types)
+        case Window():
+            return _infer_window(op, types[0])
         case Linear():
             return _infer_linear(op, types[0])
         case Add():
@@ -86,6 +91,29 @@ def _infer_rewire(op: Rewire, types: Sequence[TensorType]) -> TensorType:
     frac.append(zero_frac)
     picked = Range(tuple(lo[k] for k in index), tuple(hi[k] for k in index), tuple(frac[k] for k in index))
     return TensorType(op.shape, picked)
+
+
+def _infer_window(op: Window, x: TensorType) -> TensorType:
+    try:
+        shape = window_shape(op, x.shape)
+    except ValueError as error:
+        raise TypeRuleError(str(error)) from None
+    lowest = op.padding is Padding.LOWEST
+    if lowest and not isinstance(x.range.frac, int):
+        raise TypeRuleError("window: padding with the lowest code needs one frac for all elements")
+    if isinstance(x.range.lo, int) and isinstance(x.range.hi, int) and isinstance(x.range.frac, int):
+        padded = any(op.before) or any(op.after)
+        lo, hi = x.range.lo, x.range.hi
+        if not padded or lowest or lo <= 0 <= hi:
+            return TensorType(shape, x.range)
+    index = window_index(op, x.shape).ravel()
+    fill = x.range.lowest if lowest else 0
+    los, his = (
+        object_array((*x.range.los(x.size), fill), (x.size + 1,)),
+        object_array((*x.range.his(x.size), fill), (x.size + 1,)),
+    )
+    fracs = object_array((*x.range.fracs(x.size), x.range.max_frac), (x.size + 1,))
+    return TensorType(shape, _range_of(los[index], his[index], fracs[index]))
 
 
 def aligned_bounds(t: TensorType, frac: int) -> tuple[Array, Array]:

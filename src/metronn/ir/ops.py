@@ -78,6 +78,32 @@ class Rewire:
     shape: tuple[int, ...]
 
 
+class Padding(enum.Enum):
+    """What a window holds where it reaches over the edge."""
+
+    ZERO = "zero"
+    LOWEST = "lowest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Sliding windows over the axes before the last one.
+
+    x has shape (*lead, *spatial, C) with as many spatial axes as `kernel` has entries; y has shape
+    (*lead, *out, prod(kernel) * C), its last axis in the order (kernel position, channel). Along a spatial axis,
+    out = (n + before + after - dilation * (kernel - 1) - 1) // stride + 1. Positions beyond the edge hold 0 or, with
+    `Padding.LOWEST`, the lowest code any element of x can take (x then needs one frac): neutral for a maximum.
+    """
+
+    x: str
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    padding: Padding = Padding.ZERO
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Linear:
     """y[..., o] = sum_i x[..., i] * weight[i, o] + bias[o], exact.
@@ -153,7 +179,7 @@ class Lookup:
     frac: int = 0
 
 
-Op = Input | Constant | Rewire | Linear | Add | Multiply | Extremum | Reduce | Requantize | Lookup
+Op = Input | Constant | Rewire | Window | Linear | Add | Multiply | Extremum | Reduce | Requantize | Lookup
 
 
 def operands(op: Op) -> tuple[str, ...]:
@@ -163,7 +189,7 @@ def operands(op: Op) -> tuple[str, ...]:
             return ()
         case Rewire():
             return op.xs
-        case Linear() | Reduce() | Requantize() | Lookup():
+        case Window() | Linear() | Reduce() | Requantize() | Lookup():
             return (op.x,)
         case Add() | Multiply() | Extremum():
             return (op.x, op.y)

@@ -26,13 +26,14 @@ from metronn.ir.ops import (
     Reduce,
     Requantize,
     Rewire,
+    Window,
     op_name,
 )
 from metronn.ir.types import Ints, Range
 
 OPS: dict[str, type[Any]] = {
     cls.__name__.lower(): cls
-    for cls in (Input, Constant, Rewire, Linear, Add, Multiply, Extremum, Reduce, Requantize, Lookup)
+    for cls in (Input, Constant, Rewire, Window, Linear, Add, Multiply, Extremum, Reduce, Requantize, Lookup)
 }
 HEADER = "metronn graph 1"
 

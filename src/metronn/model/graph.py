@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import sanitized
-from metronn.ir.ops import ExtremumKind, ReduceKind
+from metronn.ir.ops import ExtremumKind, Padding, ReduceKind
+from metronn.ir.windows import window_shape
 
 Floats = npt.NDArray[np.float64]
 
@@ -82,6 +83,19 @@ class RealRewire:
     xs: tuple[str, ...]
     index: IntArray
     shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealWindow:
+    """Sliding windows, as `ir.ops.Window`; `Padding.LOWEST` stands for minus infinity (a maximum follows)."""
+
+    x: str
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    padding: Padding = Padding.ZERO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +162,7 @@ RealOp = (
     RealInput
     | RealConstant
     | RealRewire
+    | RealWindow
     | RealLinear
     | RealAdd
     | RealMultiply
@@ -165,7 +180,7 @@ def real_operands(op: RealOp) -> tuple[str, ...]:
             return ()
         case RealRewire():
             return op.xs
-        case RealLinear() | RealReduce() | RealFunction() | RealSoftmax():
+        case RealWindow() | RealLinear() | RealReduce() | RealFunction() | RealSoftmax():
             return (op.x,)
         case RealAdd() | RealMultiply() | RealExtremum():
             return (op.x, op.y)
@@ -186,6 +201,8 @@ def real_shape(op: RealOp, shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
             if math.prod(op.shape) != len(op.index.ints()) or low < -1 or high >= total:
                 raise ValueError(f"rewire of {total} elements to shape {op.shape}: index {low}..{high} does not fit")
             return op.shape
+        case RealWindow():
+            return window_shape(op, shapes[0])
         case RealLinear():
             if not shapes[0] or op.weight.shape[:1] != shapes[0][-1:] or op.bias.shape != op.weight.shape[1:]:
                 raise ValueError(f"weight {op.weight.shape} and bias {op.bias.shape} do not fit an input {shapes[0]}")

@@ -8,7 +8,8 @@ from typing import assert_never
 import numpy as np
 
 from metronn.errors import ModelError
-from metronn.ir.ops import ExtremumKind, ReduceKind
+from metronn.ir.ops import ExtremumKind, Padding, ReduceKind
+from metronn.ir.windows import window_index
 from metronn.model.graph import (
     Floats,
     FunctionKind,
@@ -24,6 +25,7 @@ from metronn.model.graph import (
     RealReduce,
     RealRewire,
     RealSoftmax,
+    RealWindow,
 )
 
 
@@ -72,6 +74,8 @@ def _evaluate(node: RealNode, values: Mapping[str, Floats], inputs: Mapping[str,
             return op.values.array[np.newaxis]
         case RealRewire():
             return _rewire(op, [values[x] for x in op.xs])
+        case RealWindow():
+            return _window(op, values[op.x])
         case RealLinear():
             return np.asarray(values[op.x] @ op.weight.array + op.bias.array)
         case RealAdd():
@@ -94,6 +98,13 @@ def _evaluate(node: RealNode, values: Mapping[str, Floats], inputs: Mapping[str,
             return np.asarray(shifted / shifted.sum(axis=op.axis + 1, keepdims=True))
         case _:
             assert_never(op)
+
+
+def _window(op: RealWindow, x: Floats) -> Floats:
+    """Gather the windows. Beyond the edge, LOWEST gives the lowest value of all events: the same behind a maximum."""
+    fill = float(x.min()) if op.padding is Padding.LOWEST else 0.0
+    padded = np.concatenate([x.reshape(x.shape[0], -1), np.full((x.shape[0], 1), fill)], axis=1)
+    return np.asarray(padded[:, window_index(op, x.shape[1:])])
 
 
 def _reduce(kind: ReduceKind, x: Floats, axes: tuple[int, ...]) -> Floats:

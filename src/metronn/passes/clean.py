@@ -21,6 +21,7 @@ from metronn.ir.ops import (
     Reduce,
     Requantize,
     Rewire,
+    Window,
     operands,
 )
 from metronn.ir.types import TensorType
@@ -37,7 +38,7 @@ def with_operands(op: Op, names: Mapping[str, str]) -> Op:
             return op
         case Rewire():
             return replace(op, xs=tuple(new(x) for x in op.xs))
-        case Linear() | Reduce() | Requantize() | Lookup():
+        case Window() | Linear() | Reduce() | Requantize() | Lookup():
             return replace(op, x=new(op.x))
         case Add() | Multiply() | Extremum():
             return replace(op, x=new(op.x), y=new(op.y))

@@ -22,9 +22,7 @@ def _evaluate(graph: RealGraph) -> RealGraph:
     for node in graph.nodes:
         if not isinstance(node.op, RealInput) and all(x in constant for x in real_operands(node.op)):
             constant.add(node.name)
-    targets = [
-        node for node in graph.nodes if node.name in constant and not isinstance(node.op, RealConstant)
-    ]
+    targets = [node for node in graph.nodes if node.name in constant and not isinstance(node.op, RealConstant)]
     if not targets:
         return graph
     part = RealGraph(

@@ -24,6 +24,7 @@ from metronn.model.graph import (
     RealReduce,
     RealRewire,
     RealSoftmax,
+    RealWindow,
 )
 
 
@@ -38,7 +39,7 @@ def with_operands(op: RealOp, names: Mapping[str, str]) -> RealOp:
             return op
         case RealRewire():
             return replace(op, xs=tuple(new(x) for x in op.xs))
-        case RealLinear() | RealReduce() | RealFunction() | RealSoftmax():
+        case RealWindow() | RealLinear() | RealReduce() | RealFunction() | RealSoftmax():
             return replace(op, x=new(op.x))
         case RealAdd() | RealMultiply() | RealExtremum():
             return replace(op, x=new(op.x), y=new(op.y))

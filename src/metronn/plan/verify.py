@@ -47,7 +47,7 @@ def _coverage(design: Design) -> Iterator[str]:
             for hidden in nodes[:-1]:
                 outside = [user for user in graph.uses[hidden] if user not in nodes]
                 if outside or any(output.value == hidden for output in graph.outputs):
-                    readers = ', '.join(outside) or 'an output'
+                    readers = ", ".join(outside) or "an output"
                     yield f"{fpga.name}.{kernel.name}: {hidden} is hidden inside but read by {readers}"
             reads = {value for value, _ in input_layouts(kernel.spec, graph)}
             for node in nodes:

@@ -83,9 +83,7 @@ def load_events(
     if problems:
         raise ModelError("\n".join(f"{path}: {problem}" for problem in problems))
     count = next(iter(counts.values()))
-    extra = {
-        name: array for name, array in arrays.items() if name not in used and array.ndim and len(array) == count
-    }
+    extra = {name: array for name, array in arrays.items() if name not in used and array.ndim and len(array) == count}
     return Events(inputs=found, labels=labels, extra=extra)
 
 

@@ -28,6 +28,7 @@ from metronn.ir.ops import (
     Requantize,
     Rewire,
     Rounding,
+    Window,
 )
 from metronn.ir.types import Range, width_bits
 from metronn.model.graph import (
@@ -44,6 +45,7 @@ from metronn.model.graph import (
     RealReduce,
     RealRewire,
     RealSoftmax,
+    RealWindow,
     real_operands,
 )
 from metronn.quantize.emitter import Emitter
@@ -128,6 +130,17 @@ class Lowering:
             case RealRewire():
                 xs = tuple(self._read(x, node) for x in op.xs)
                 self._keep(node, emit(Rewire(xs=xs, index=op.index, shape=op.shape), node.name, node.source))
+            case RealWindow():
+                window = Window(
+                    x=self._read(op.x, node),
+                    kernel=op.kernel,
+                    strides=op.strides,
+                    dilations=op.dilations,
+                    before=op.before,
+                    after=op.after,
+                    padding=op.padding,
+                )
+                self._keep(node, emit(window, node.name, node.source))
             case RealLinear():
                 self._linear(node, op)
             case RealAdd():
@@ -302,9 +315,7 @@ class Lowering:
         if corrected:
             bias = bias + (target.mean(axis=0) - rows.mean(axis=0) @ weight.values - bias)
         rounded = round_at(bias, kind.range.max_frac + weight.frac, keep_frac=True)
-        linear = Linear(
-            x=x, weight=IntArray.of(weight.codes), bias=IntArray.of(rounded.codes), weight_frac=weight.frac
-        )
+        linear = Linear(x=x, weight=IntArray.of(weight.codes), bias=IntArray.of(rounded.codes), weight_frac=weight.frac)
         value = self.emitter.add(linear, node.name, node.source)
         self._settle(node, value, "linear")
         record = self.record_of[node.name]

@@ -52,9 +52,7 @@ def defers(graph: RealGraph, constants: Mapping[str, Floats], user: RealNode, na
             return False
 
 
-def _is_own_multiple(
-    graph: RealGraph, constants: Mapping[str, Floats], user: RealNode, whole: str, part: str
-) -> bool:
+def _is_own_multiple(graph: RealGraph, constants: Mapping[str, Floats], user: RealNode, whole: str, part: str) -> bool:
     op = graph.by_name[part].op
     if not isinstance(op, RealMultiply) or graph.uses[part] != (user.name,):
         return False

@@ -79,6 +79,4 @@ def packed(name: str, bounds: Sequence[tuple[int, int]]) -> Vector:
 def port_vector(name: str, tensor: TensorType) -> Vector:
     """Return the vector of a parallel port."""
     slots = wire_format(tensor, Layout.parallel(tensor.size)).slots
-    return Vector(
-        name=name, elements=tuple(Element(offset=s.offset, width=s.width, lo=s.lo, hi=s.hi) for s in slots)
-    )
+    return Vector(name=name, elements=tuple(Element(offset=s.offset, width=s.width, lo=s.lo, hi=s.hi) for s in slots))

@@ -83,13 +83,9 @@ def run(inputs, threads=0):
 '''
 
 
-def binding_source(
-    name: str, banner: str, symbol: str, inputs: Sequence[Port], outputs: Sequence[Port]
-) -> str:
+def binding_source(name: str, banner: str, symbol: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> str:
     """Source of `<name>.py`."""
-    return _TEMPLATE.format(
-        banner=banner, name=name, symbol=symbol, inputs=_entries(inputs), outputs=_entries(outputs)
-    )
+    return _TEMPLATE.format(banner=banner, name=name, symbol=symbol, inputs=_entries(inputs), outputs=_entries(outputs))
 
 
 def _entries(ports: Sequence[Port]) -> str:
@@ -98,4 +94,3 @@ def _entries(ports: Sequence[Port]) -> str:
         f"{port.type.range.hi!r}, {port.type.range.frac!r}),\n"
         for port in ports
     )
-

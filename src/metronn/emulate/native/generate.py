@@ -317,4 +317,3 @@ def write_files(files: Mapping[str, str], folder: Path) -> None:
         path = folder / relative
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8", newline="\n")
-

@@ -148,6 +148,17 @@ inline void rewire(const X* x, const element_map& source, const element_map& tar
   }
 }
 
+template <typename X, typename Y>
+inline void window(const X* x, const std::int32_t* source, Y fill, std::size_t count, Y* __restrict__ y) {
+  for (std::size_t j = 0; j < count; ++j) {
+    const X* from = x + static_cast<std::ptrdiff_t>(source[j]) * static_cast<std::ptrdiff_t>(block_events);
+    Y* to = y + j * block_events;
+    for (std::size_t e = 0; e < block_events; ++e) {
+      to[e] = source[j] < 0 ? fill : cast<Y>(from[e]);
+    }
+  }
+}
+
 template <typename Y>
 inline void rewire_zero(const element_map& target, std::size_t count,
                    Y* __restrict__ y) {

@@ -24,12 +24,15 @@ from metronn.ir.ops import (
     Lookup,
     Multiply,
     Overflow,
+    Padding,
     Reduce,
     ReduceKind,
     Requantize,
     Rewire,
+    Window,
 )
 from metronn.ir.types import TensorType
+from metronn.ir.windows import window_index
 
 SHIFT = IntType(32)
 
@@ -103,6 +106,8 @@ def emit_node(emission: Emission, node: Node) -> str:
             return storage(node.type).cpp
         case Rewire():
             return _rewire(emission, node, op)
+        case Window():
+            return _window(emission, node, op)
         case Linear():
             return _linear(emission, node, op)
         case Add():
@@ -139,6 +144,18 @@ def _rewire(emission: Emission, node: Node, op: Rewire) -> str:
         target = emission.element_map(node, "zero", [int(k) for k in zeros])
         emission.call("rewire_zero", (), (target, str(zeros.size), emission.pointer(node.name)))
     return storage(node.type).cpp
+
+
+def _window(emission: Emission, node: Node, op: Window) -> str:
+    x = emission.graph.type_of(op.x)
+    index = window_index(op, x.shape).ravel()
+    fill = x.range.lowest if op.padding is Padding.LOWEST else 0
+    kind = storage(node.type)
+    source = emission.table(node, "source", [int(k) for k in index], IntType(32))
+    emission.call(
+        "window", (), (emission.pointer(op.x), source, kind.literal(fill), str(index.size), emission.pointer(node.name))
+    )
+    return kind.cpp
 
 
 def _shifted_reach(t: TensorType, shifts: Sequence[int]) -> list[int]:
@@ -211,9 +228,7 @@ def _binary(emission: Emission, node: Node, x: str, y: str, kernel: str) -> str:
         source = _broadcast_map(t, out)
         fracs, los, his = t.range.fracs(t.size), t.range.los(t.size), t.range.his(t.size)
         aligned = kernel != "multiply"
-        shifts = [
-            frac - fracs[k] if aligned else 0 for frac, k in zip(out.range.fracs(out.size), source, strict=True)
-        ]
+        shifts = [frac - fracs[k] if aligned else 0 for frac, k in zip(out.range.fracs(out.size), source, strict=True)]
         for limits in (los, his):
             moved = [limits[k] << shift for k, shift in zip(source, shifts, strict=True)]
             bounds += [min(moved), max(moved)]
@@ -298,7 +313,5 @@ def _lookup(emission: Emission, node: Node, op: Lookup) -> str:
     table = emission.table(node, "table", op.table.ints(), storage(node.type))
     lowest = f"{emission.identifiers[node.name]}_lowest"
     emission.tables.append(f"const {kind.cpp} {lowest} = {kind.literal(x.range.lowest)};")
-    emission.call(
-        "lookup", (), (emission.pointer(op.x), lowest, table, str(x.size), emission.pointer(node.name))
-    )
+    emission.call("lookup", (), (emission.pointer(op.x), lowest, table, str(x.size), emission.pointer(node.name)))
     return storage(node.type).cpp

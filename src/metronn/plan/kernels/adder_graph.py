@@ -218,9 +218,7 @@ def _added(adders: list[Adder], inputs: int, left: _Scaled, right: _Scaled) -> _
     if left.negative and not right.negative:
         left, right = right, left
     frac = max(left.frac, right.frac)
-    adders.append(
-        Adder(left.value, right.value, frac - left.frac, frac - right.frac, left.negative != right.negative)
-    )
+    adders.append(Adder(left.value, right.value, frac - left.frac, frac - right.frac, left.negative != right.negative))
     return _Scaled(inputs + len(adders) - 1, frac, negative)
 
 

@@ -128,18 +128,14 @@ def _plan(spec: MatvecAdders, graph: Graph, timing: Timing) -> tuple[Netlist, Gr
     return builder.build(results), own
 
 
-def _adder_cells(
-    builder: NetlistBuilder, adders: AdderGraph, bounds: Sequence[tuple[int, int]], row: int
-) -> list[int]:
+def _adder_cells(builder: NetlistBuilder, adders: AdderGraph, bounds: Sequence[tuple[int, int]], row: int) -> list[int]:
     """Add the live inputs and all sums; return the cell of every value, -1 where an input is dead.
 
     Bounds are exact: those of the sum's linear form over independent inputs.
     """
     live = {k for adder in adders.adders for k in (adder.left, adder.right)} | {o.value for o in adders.outputs}
     forms = adders.forms()
-    cells = [
-        builder.source(0, row * adders.inputs + k, bounds[k]) if k in live else -1 for k in range(adders.inputs)
-    ]
+    cells = [builder.source(0, row * adders.inputs + k, bounds[k]) if k in live else -1 for k in range(adders.inputs)]
     for index, adder in enumerate(adders.adders):
         form = forms[adders.inputs + index]
         ends = [sorted((c * bounds[k][0], c * bounds[k][1])) for k, c in form.items()]

@@ -103,9 +103,7 @@ def _rounded(graph: Graph, node: Node, op: Requantize) -> Node:
     for lo, hi, frac, kept in zip(x.range.los(x.size), x.range.his(x.size), x.range.fracs(x.size), fracs, strict=True):
         lows.append(round_shift(lo, frac - kept, op.rounding))
         highs.append(round_shift(hi, frac - kept, op.rounding))
-    exact = Requantize(
-        x=op.x, out=Range(tuple(lows), tuple(highs), fracs), rounding=op.rounding, overflow=Overflow.SAT
-    )
+    exact = Requantize(x=op.x, out=Range(tuple(lows), tuple(highs), fracs), rounding=op.rounding, overflow=Overflow.SAT)
     return Node(name=f"{node.name}.rounded", op=exact, type=infer(exact, [x]), source=node.source)
 
 
@@ -154,9 +152,7 @@ def node_levels(graph: Graph, name: str) -> int:
             raise ValueError(f"{name}: {type(op).__name__} is not an elementwise op")
 
 
-def place_nodes(
-    graph: Graph, nodes: Sequence[str], timing: Timing, given: Mapping[str, Place]
-) -> dict[str, Place]:
+def place_nodes(graph: Graph, nodes: Sequence[str], timing: Timing, given: Mapping[str, Place]) -> dict[str, Place]:
     """Place every node of an expanded graph as early as its operands (at the places `given`) and the rules allow."""
     places = dict(given)
     for name in nodes:

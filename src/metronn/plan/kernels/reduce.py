@@ -55,9 +55,7 @@ def reduce_netlist(spec: ReduceTree, graph: Graph, timing: Timing) -> Netlist:
     return builder.build(results)
 
 
-def _join(
-    builder: NetlistBuilder, kind: ReduceKind, name: str, left: tuple[int, int], right: tuple[int, int]
-) -> int:
+def _join(builder: NetlistBuilder, kind: ReduceKind, name: str, left: tuple[int, int], right: tuple[int, int]) -> int:
     """Add the cell that sums or picks two terms, each a cell and the bits it is shifted up."""
     (a, a_shift), (b, b_shift) = left, right
     a_lo, a_hi = builder.cells[a].lo << a_shift, builder.cells[a].hi << a_shift
