@@ -92,11 +92,70 @@ class Delay:
     cycles: int
 
 
-KernelSpec = MatvecAdders | FoldOutputs | FoldInputs | Elementwise | Table | ReduceTree | Wiring | Gather | Delay
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streamed:
+    """Another kernel, run once for every group of beats: `layouts` in, one for each port, what it makes out.
+
+    `inner` is a kernel of the slice: the same ops on the elements of one group (`metronn.plan.kernels.stream`). A group
+    is one beat, or as many beats as the layout of an inner FoldInputs has. Of a beat that carries several rows, each is
+    given to one of `copies` equal instances, in order.
+    """
+
+    inner: MatvecAdders | FoldOutputs | FoldInputs | Elementwise | Table | ReduceTree
+    layouts: tuple[Layout, ...]
+    copies: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowBuffer:
+    """One Window or Rewire in time: each element waits until its beat of `output` leaves, `offset` cycles after start.
+
+    Where an element is chosen among several, or replaced by the padding, a register follows: the latency is one more.
+    """
+
+    node: str
+    layouts: tuple[Layout, ...]
+    output: Layout
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reorder:
+    """The same value in another layout, whose first beat leaves `offset` cycles after start."""
+
+    value: str
+    layout: Layout
+    output: Layout
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReduceSerial:
+    """One Reduce over elements that arrive in different beats; all results leave together after the last one."""
+
+    reduce: str
+    layout: Layout
+
+
+KernelSpec = (
+    MatvecAdders
+    | FoldOutputs
+    | FoldInputs
+    | Elementwise
+    | Table
+    | ReduceTree
+    | Wiring
+    | Gather
+    | Delay
+    | Streamed
+    | WindowBuffer
+    | Reorder
+    | ReduceSerial
+)
 
 
 def covered_nodes(spec: KernelSpec) -> tuple[str, ...]:
-    """Return the graph nodes the kernel implements; the last one is its result. Empty for Gather and Delay."""
+    """Return the graph nodes the kernel implements; the last one is its result. Empty for Gather, Delay and Reorder."""
     match spec:
         case MatvecAdders() | FoldOutputs() | FoldInputs():
             return (spec.linear, *spec.epilogue)
@@ -108,14 +167,20 @@ def covered_nodes(spec: KernelSpec) -> tuple[str, ...]:
             return (spec.reduce,)
         case Wiring():
             return (spec.rewire,)
-        case Gather() | Delay():
+        case ReduceSerial():
+            return (spec.reduce,)
+        case WindowBuffer():
+            return (spec.node,)
+        case Streamed():
+            return covered_nodes(spec.inner)
+        case Gather() | Delay() | Reorder():
             return ()
 
 
 def result_value(spec: KernelSpec) -> str:
     """Return the name of the value the kernel makes."""
     match spec:
-        case Gather() | Delay():
+        case Gather() | Delay() | Reorder():
             return spec.value
         case _:
             return covered_nodes(spec)[-1]
