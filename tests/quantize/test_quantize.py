@@ -20,6 +20,7 @@ from metronn.ir.graph import Graph
 from metronn.ir.ops import Constant, Extremum, Linear, Lookup, Overflow, Requantize, Rounding, op_name
 from metronn.ir.text import from_text, to_text
 from metronn.model.graph import (
+    PARAMETERS,
     FloatArray,
     FunctionKind,
     RealAdd,
@@ -41,6 +42,7 @@ from metronn.quantize.measure import run_fixed
 from metronn.quantize.options import InputOptions, LayerOptions, QuantizeOptions, parse_options
 from metronn.quantize.quantize import Quantized, quantize
 from metronn.quantize.report import sqnr_db
+from metronn.quantize.tables import JUMPING
 
 
 def run(model: RealGraph, x: np.ndarray, options: QuantizeOptions | None = None) -> tuple[Quantized, float]:
@@ -184,23 +186,65 @@ def test_clipped_relu_keeps_exact_bounds() -> None:
     assert ratio > 30
 
 
-@pytest.mark.parametrize("kind", list(FunctionKind))
+DOMAINS = {
+    FunctionKind.RECIPROCAL: (0.5, 4.0),
+    FunctionKind.RSQRT: (0.25, 4.0),
+    FunctionKind.SQRT: (0.25, 9.0),
+    FunctionKind.LOG: (0.25, 8.0),
+    FunctionKind.POWER: (0.25, 4.0),
+    FunctionKind.TAN: (-1.1, 1.1),
+    FunctionKind.ASIN: (-0.9, 0.9),
+    FunctionKind.ACOS: (-0.9, 0.9),
+    FunctionKind.ATANH: (-0.9, 0.9),
+    FunctionKind.ACOSH: (1.25, 8.0),
+}
+ALWAYS_ONE = (FunctionKind.SIGMOID, FunctionKind.TANH, FunctionKind.ERF)
+
+
+def parameters(kind: FunctionKind) -> tuple[float, ...]:
+    return (0.75, 0.5)[: len(PARAMETERS.get(kind, ()))]
+
+
+def table_network(kind: FunctionKind) -> tuple[RealGraph, np.ndarray]:
+    builder, x = unary()
+    builder.output("y", builder.add(RealFunction(x=x, kind=kind, parameters=parameters(kind)), "table"))
+    return builder.build(), np.random.default_rng(5).uniform(*DOMAINS.get(kind, (-2.0, 2.0)), size=(2000, 3))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FunctionKind if kind not in JUMPING])
 @pytest.mark.parametrize("bound", [2.0**-4, 2.0**-7, 2.0**-10])
 def test_tables_keep_their_error(kind: FunctionKind, bound: float) -> None:
-    builder, x = unary()
-    builder.output("y", builder.add(RealFunction(x=x, kind=kind), "table"))
-    x_values = np.random.default_rng(5).uniform(0.5, 4, size=(2000, 3))
-    if kind is not FunctionKind.RECIPROCAL:
-        x_values -= 2
-    model = builder.build()
+    model, x_values = table_network(kind)
     quantized = quantize(model, Events(inputs={"x": x_values}), QuantizeOptions(table_max_error=bound))
     reference, fixed = run_reference(model, {"x": x_values})["y"], run_fixed(quantized.graph, {"x": x_values})["y"]
-    largest = 1.0 if kind in (FunctionKind.SIGMOID, FunctionKind.TANH) else float(np.abs(reference).max()) * 2
+    largest = 1.0 if kind in ALWAYS_ONE else float(np.abs(reference).max()) * 2
     assert np.abs(reference - fixed).max() <= bound * largest + 2.0**-13
     entries = len(next(node.op.table.ints() for node in quantized.graph.nodes if isinstance(node.op, Lookup)))
     assert entries <= 4096
     layer = quantized.report.layers[-1]
     assert (layer.kind, layer.table_entries) == (kind.value, entries)
+
+
+@pytest.mark.parametrize("kind", sorted(JUMPING, key=lambda kind: kind.value))
+def test_tables_with_jumps_are_wrong_beside_the_jumps_only(kind: FunctionKind) -> None:
+    model, x_values = table_network(kind)
+    quantized = quantize(model, Events(inputs={"x": x_values}))
+    reference, fixed = run_reference(model, {"x": x_values})["y"], run_fixed(quantized.graph, {"x": x_values})["y"]
+    assert (np.abs(reference - fixed) > 2.0**-8).mean() < 0.01
+
+
+@pytest.mark.parametrize("kind", [FunctionKind.RECIPROCAL, FunctionKind.TAN])
+def test_tables_across_a_pole_are_bounded_by_calibration(kind: FunctionKind) -> None:
+    model, _ = table_network(kind)
+    rng = np.random.default_rng(7)
+    x_values = rng.uniform(0.5, 1.2, size=(2000, 3)) * rng.choice([-1.0, 1.0], size=(2000, 3))
+    if kind is FunctionKind.TAN:
+        x_values += np.pi / 2
+    quantized = quantize(model, Events(inputs={"x": x_values}))
+    reference, fixed = run_reference(model, {"x": x_values})["y"], run_fixed(quantized.graph, {"x": x_values})["y"]
+    assert np.abs(reference - fixed).max() < 0.01
+    everywhere = run_fixed(quantized.graph, {"x": rng.uniform(-4, 4, size=(2000, 3))})["y"]
+    assert np.abs(everywhere).max() <= 4.1 * np.abs(reference).max()
 
 
 def test_a_looser_bound_gives_a_smaller_table() -> None:

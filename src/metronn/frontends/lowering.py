@@ -197,9 +197,9 @@ class Lowering:
 
     # Activations.
 
-    def function(self, x: str, kind: FunctionKind) -> str:
-        """Return a smooth function of every element."""
-        return self.add(RealFunction(x=x, kind=kind), kind.value)
+    def function(self, x: str, kind: FunctionKind, *parameters: float) -> str:
+        """Return a function of every element; parameters in the order of `metronn.model.graph.PARAMETERS`."""
+        return self.add(RealFunction(x=x, kind=kind, parameters=tuple(map(float, parameters))), kind.value)
 
     def softmax(self, x: str, axis: int) -> str:
         """Softmax along one axis."""

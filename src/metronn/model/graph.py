@@ -54,12 +54,57 @@ class FloatArray:
 
 
 class FunctionKind(enum.Enum):
-    """Smooth functions of one variable; each becomes a table."""
+    """Functions of one variable; each becomes a table. `metronn.model.functions` evaluates them.
+
+    Parameters, in order: ELU and CELU have alpha, POWER its exponent; THRESHOLDED (x if x > theta else 0) has theta;
+    SHRINK (x + bias if x < -lambd, x - bias if x > lambd, else 0) has lambd and bias. ROUND goes half to even.
+    """
 
     SIGMOID = "sigmoid"
     TANH = "tanh"
     EXP = "exp"
     RECIPROCAL = "reciprocal"
+    SQRT = "sqrt"
+    RSQRT = "rsqrt"
+    LOG = "log"
+    POWER = "power"
+    ERF = "erf"
+    ELU = "elu"
+    SELU = "selu"
+    CELU = "celu"
+    GELU = "gelu"
+    GELU_TANH = "gelu_tanh"
+    SILU = "silu"
+    SOFTPLUS = "softplus"
+    SOFTSIGN = "softsign"
+    MISH = "mish"
+    SIN = "sin"
+    COS = "cos"
+    TAN = "tan"
+    ASIN = "asin"
+    ACOS = "acos"
+    ATAN = "atan"
+    SINH = "sinh"
+    COSH = "cosh"
+    ASINH = "asinh"
+    ACOSH = "acosh"
+    ATANH = "atanh"
+    FLOOR = "floor"
+    CEIL = "ceil"
+    ROUND = "round"
+    SIGN = "sign"
+    THRESHOLDED = "thresholded"
+    SHRINK = "shrink"
+
+
+PARAMETERS: Mapping[FunctionKind, tuple[str, ...]] = {
+    FunctionKind.ELU: ("alpha",),
+    FunctionKind.CELU: ("alpha",),
+    FunctionKind.POWER: ("exponent",),
+    FunctionKind.THRESHOLDED: ("theta",),
+    FunctionKind.SHRINK: ("lambd", "bias"),
+}
+"""Names of the parameters of the functions that have any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,10 +189,11 @@ class RealReduce:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RealFunction:
-    """A smooth function, element by element."""
+    """A function of one variable, element by element; `parameters` in the order of `PARAMETERS`."""
 
     x: str
     kind: FunctionKind
+    parameters: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,6 +263,10 @@ def real_shape(op: RealOp, shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
                 raise ValueError(f"axes {op.axes} are not axes of shape {shapes[0]}")
             return tuple(n for a, n in enumerate(shapes[0]) if a not in op.axes)
         case RealFunction():
+            names = PARAMETERS.get(op.kind, ())
+            if len(names) != len(op.parameters) or not all(math.isfinite(value) for value in op.parameters):
+                needed = ", ".join(names) or "none"
+                raise ValueError(f"{op.kind.value} has parameters {op.parameters}, finite ones needed: {needed}")
             return shapes[0]
         case RealSoftmax():
             if not 0 <= op.axis < len(shapes[0]):

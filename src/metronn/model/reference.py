@@ -10,9 +10,9 @@ import numpy as np
 from metronn.errors import ModelError
 from metronn.ir.ops import ExtremumKind, Padding, ReduceKind
 from metronn.ir.windows import window_index
+from metronn.model.functions import apply_function
 from metronn.model.graph import (
     Floats,
-    FunctionKind,
     RealAdd,
     RealConstant,
     RealExtremum,
@@ -27,21 +27,6 @@ from metronn.model.graph import (
     RealSoftmax,
     RealWindow,
 )
-
-
-def apply_function(kind: FunctionKind, x: Floats) -> Floats:
-    """Evaluate a smooth function in float64."""
-    match kind:
-        case FunctionKind.SIGMOID:
-            return np.where(x >= 0, 1 / (1 + np.exp(-np.abs(x))), 1 - 1 / (1 + np.exp(-np.abs(x))))
-        case FunctionKind.TANH:
-            return np.tanh(x)
-        case FunctionKind.EXP:
-            return np.exp(x)
-        case FunctionKind.RECIPROCAL:
-            return 1 / x
-        case _:
-            assert_never(kind)
 
 
 def run_reference(
@@ -91,7 +76,7 @@ def _evaluate(node: RealNode, values: Mapping[str, Floats], inputs: Mapping[str,
             axes = tuple(axis + 1 for axis in op.axes)
             return _reduce(op.kind, values[op.x], axes)
         case RealFunction():
-            return apply_function(op.kind, values[op.x])
+            return apply_function(op.kind, values[op.x], op.parameters)
         case RealSoftmax():
             x = values[op.x]
             shifted = np.exp(x - x.max(axis=op.axis + 1, keepdims=True))

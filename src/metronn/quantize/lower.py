@@ -60,7 +60,7 @@ from metronn.quantize.fixed import (
 from metronn.quantize.options import Calibration, InputOptions, QuantizeOptions, Settings
 from metronn.quantize.softmax import lower_softmax
 from metronn.quantize.structure import constants_of, defers
-from metronn.quantize.tables import SATURATING, choose_table, result_range, table_entries, table_function
+from metronn.quantize.tables import choose_table, result_bounds, result_range, table_domain, table_entries
 
 INPUT_BITS = 16
 """Widest automatic input."""
@@ -340,23 +340,23 @@ class Lowering:
         settings = self._settings(node.source)
         x = self._read(op.x, node)
         codes = self.emitter.type_of(x).range
-        lo, hi = (float(bound) for bound in codes.value_bounds())
-        if op.kind not in SATURATING:
-            lo, hi = _widened(self.emitter.real(x), lo, hi)
+        values = self.emitter.real(x)
+        lo, hi = table_domain(op, values, *(float(bound) for bound in codes.value_bounds()))
         bits = self.options.output_bits if self._only_output(node) else settings.activation_bits
-        out = result_range(op.kind, lo, hi, bits)
-        largest = float(np.abs(table_function(op.kind, np.array([lo, hi]))).max())
+        bounds = result_bounds(op, lo, hi, values)
+        out = result_range(op, bounds, bits)
+        largest = max(map(abs, bounds)) or 1.0
         allowed = settings.table_max_error
         if allowed is None:
             allowed = max(2.0 ** -(out.max_frac + 1) / largest, FINEST_TABLE_ERROR)
-        choice = choose_table(op.kind, lo, hi, allowed * largest, self.options.table_bits)
+        choice = choose_table(op, lo, hi, bounds, allowed * largest, self.options.table_bits)
         record = LayerRecord(source=node.source, kind=op.kind.value, real=node.name)
         grid = choice.range
         if codes.frac != grid.frac or codes.lowest < grid.lowest or codes.highest > grid.highest:
             quantizer = Requantize(x=x, out=grid, rounding=Rounding.RND, overflow=Overflow.SAT)
             x = self.emitter.add(quantizer, f"{node.name}.in", node.source)
             record.requantize.append(x)
-        table = table_entries(op.kind, self.emitter.type_of(x), out)
+        table = table_entries(op, self.emitter.type_of(x), lo, hi, bounds, out)
         value = self.emitter.add(Lookup(x=x, table=table, frac=out.max_frac), node.name, node.source)
         record.value, record.table_entries, record.table_max_error = value, len(table.ints()), choice.max_error
         self.records.append(record)
@@ -378,15 +378,6 @@ class Lowering:
         record = self.record_of[node.name]
         record.requantize.extend(result.requantize)
         record.table_entries = result.table_entries
-
-
-def _widened(values: Floats, low: float, high: float) -> tuple[float, float]:
-    """Return the bounds of the values with a quarter of their span on both sides, within [low, high], sign kept."""
-    lo, hi = float(values.min()), float(values.max())
-    margin = (hi - lo) / 4 or abs(hi) / 4
-    wide_lo = max(lo - margin, lo / 2) if lo > 0 else lo - margin
-    wide_hi = min(hi + margin, hi / 2) if hi < 0 else hi + margin
-    return max(low, wide_lo), min(high, wide_hi)
 
 
 def _regression(spread: Floats, missing: Floats, gram: Floats) -> Floats:
