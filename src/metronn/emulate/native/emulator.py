@@ -14,11 +14,10 @@ import numpy as np
 from metronn.emulate.native.compiler import FLAGS, cache_directory, cached_library
 from metronn.emulate.native.generate import generate, graph_symbol, run_symbol, write_files
 from metronn.emulate.native.ports import Port, input_ports, output_ports
-from metronn.emulate.numpy import checked_input
+from metronn.emulate.numpy import checked_input, constant_values
 from metronn.errors import ModelError, ToolError
 from metronn.ir.arrays import Array, as_dtype_for, object_array
 from metronn.ir.graph import Graph, Node
-from metronn.ir.ops import Input, operands
 from metronn.ir.text import graph_hash
 
 _BAD_CODE = 1
@@ -72,7 +71,9 @@ class NativeEmulator:
             raise ToolError(f"compiled emulator: {library} is of graph {found}, wanted is {wanted}; build it again")
         function.restype = ctypes.c_int
         function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_void_p]
-        return NativeEmulator(graph, library, function, _constant_outputs(graph))
+        constant = constant_values(graph)
+        outputs = frozenset(output.name for output in graph.outputs if output.value in constant)
+        return NativeEmulator(graph, library, function, outputs)
 
     def run(self, inputs: Mapping[str, Array], threads: int | None = None) -> dict[str, Array]:
         """Run integer codes of shape (events, *shape), by input name; returns the codes of each output by name.
@@ -108,15 +109,6 @@ class NativeEmulator:
         if codes.dtype.kind not in "iu" or codes.dtype == np.uint64 or codes.shape[1:] != node.type.shape:
             return checked_input(node, codes)
         return codes
-
-
-def _constant_outputs(graph: Graph) -> frozenset[str]:
-    """Return the outputs that no input reaches: the NumPy emulator gives one event for them, whatever the inputs."""
-    reached: set[str] = set()
-    for node in graph.nodes:
-        if isinstance(node.op, Input) or any(name in reached for name in operands(node.op)):
-            reached.add(node.name)
-    return frozenset(output.name for output in graph.outputs if output.value not in reached)
 
 
 def _pointers(arrays: Sequence[Array]) -> ctypes.Array[ctypes.c_void_p]:
