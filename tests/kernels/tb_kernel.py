@@ -46,7 +46,7 @@ async def every_beat_at_its_cycle(dut: object) -> None:
             if difference >> offset & ones and name not in wrong:
                 event = max(k for k, start in enumerate(starts) if start + latency <= cycle)
                 wrong[name] = (
-                    f"{name}: event {event}, beat {cycle - starts[event] - latency}: found {found >> offset & ones:x}, "
+                    f"{name}: event {event}, cycle {cycle - starts[event] - latency}: found {found >> offset & ones:x}, "
                     f"allowed {int(expected, 16) >> offset & ones:x}, difference {difference >> offset & ones:x}"
                 )
     assert not wrong, "\n".join(wrong.values())

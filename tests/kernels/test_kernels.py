@@ -88,7 +88,7 @@ def test_the_bench_sees_a_beat_one_cycle_late(tmp_path: Path, monkeypatch: pytes
     case = Case(name="mnn_late", spec=spec, graph=graph.build(), timing=Timing(), ii_cycles=2)
     late = emit_delay(replace(spec, cycles=3), "mnn_late", case.graph, case.timing)
     monkeypatch.setattr(kernel_bench, "emit_kernel", lambda *_: late)
-    with pytest.raises(AssertionError, match="mnn_late: event 0, beat 0: found"):
+    with pytest.raises(AssertionError, match="mnn_late: event 0, cycle 0: found"):
         check_cases([case], "icarus", tmp_path)
 
 

@@ -1,8 +1,8 @@
 """A bench for kernels: many of them side by side in one top module, each with its own events, checked cycle by cycle.
 
 The top module has one wide input and one wide output; each kernel owns a slice of both. A stimulus is, for every
-cycle, the input vector, and the output vector that must be there with a mask of the bits that are promised. Between
-its events a kernel's inputs are noise: a beat is on the wires for one cycle only.
+cycle, the input vector, and the output vector that must be there with a mask of the bits that are promised. Each beat
+is driven, and compared, in the cycle its layout says; between them a kernel's inputs are noise.
 """
 
 from __future__ import annotations
@@ -164,10 +164,12 @@ def _stimulate(
         layout = output_layout(case.spec, case.graph)
         latency = latency_cycles(case.spec, case.graph, case.timing)
         for event, start in enumerate(starts):
-            for beat in range(layout.beat_count):
+            for beat, cycle in enumerate(layout.cycles):
                 value, mask = packed_beat(tensor, layout, beat, codes[result_value(case.spec)][event])
-                have = wanted.get(start + latency + beat, (0, 0))
-                wanted[start + latency + beat] = (have[0] | value << place.output, have[1] | mask << place.output)
+                have = wanted.get(start + latency + cycle, (0, 0))
+                if have[1] & mask << place.output:
+                    raise ValueError(f"{case.name}: event {event} leaves while the one before still does")
+                wanted[start + latency + cycle] = (have[0] | value << place.output, have[1] | mask << place.output)
                 bits += mask.bit_count()
         owners.append([case.name, place.output, _output_width(case), latency, starts])
     cycles = max(wanted) + 2
@@ -207,10 +209,9 @@ def _driven(
     for event, start in enumerate(starts):
         drive[start] = _joined(drive.get(start), 1 << place.start, 1 << place.start)
         for value, layout, offset in place.inputs:
-            for beat in range(layout.beat_count):
+            for beat, cycle in enumerate(layout.cycles):
                 given, mask = packed_beat(case.graph.type_of(value), layout, beat, codes[value][event])
-                cycle = start + beat
-                drive[cycle] = _joined(drive.get(cycle), given << offset, mask << offset)
+                drive[start + cycle] = _joined(drive.get(start + cycle), given << offset, mask << offset)
     return drive
 
 
