@@ -321,7 +321,7 @@ def kernel_cases(draw: Draw, name: str, kind: str) -> Case:
         spec=spec,
         graph=chain.graph,
         timing=timing,
-        ii_cycles=cycles_per_event(spec) + draw(st.sampled_from([0, 0, 1, 5])),
+        ii_cycles=cycles_per_event(spec, chain.graph) + draw(st.sampled_from([0, 0, 1, 5])),
     )
 
 

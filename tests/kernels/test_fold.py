@@ -58,7 +58,9 @@ def fold_cases(draw: st.DrawFn, name: str, kind: str) -> Case:
         layout = draw(layouts(chain.graph.type_of("x").size, max_beats=9))
         spec = FoldInputs(linear=linear, epilogue=epilogue, layout=layout)
     gap = draw(st.sampled_from([0, 0, 1, 5]))
-    return Case(name=name, spec=spec, graph=chain.graph, timing=timing, ii_cycles=cycles_per_event(spec) + gap)
+    return Case(
+        name=name, spec=spec, graph=chain.graph, timing=timing, ii_cycles=cycles_per_event(spec, chain.graph) + gap
+    )
 
 
 @st.composite

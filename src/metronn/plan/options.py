@@ -14,6 +14,14 @@ class Fold(enum.Enum):
     LATENCY = "latency"
 
 
+class InputForm(enum.Enum):
+    """How inputs come: all elements together, images in raster order, or as suits each of them."""
+
+    AUTO = "auto"
+    PARALLEL = "parallel"
+    STREAM = "stream"
+
+
 class OutputForm(enum.Enum):
     """How results leave: all elements together, or in the beats in which they are made."""
 
@@ -26,6 +34,8 @@ class PlanOptions(BaseModel):
 
     `fold`: `full` uses every multiplier in each of the II cycles; `latency` may spend multipliers on shorter folds.
     `fpgas`: number of FPGAs to use, in chain order; none lets the planner take as few as give the least latency.
+    `inputs`: `stream` takes every input of two axes or more pixel by pixel over the II, `parallel` all elements in one
+    cycle, `auto` streams the inputs that sliding windows read when the II is 2 or more.
     `outputs`: `parallel` gathers all elements of a result into one cycle, `stream` keeps the beats.
     `max_latency_ns`: the promise must not exceed this.
     """
@@ -34,5 +44,6 @@ class PlanOptions(BaseModel):
 
     fold: Fold = Fold.FULL
     fpgas: int | None = Field(default=None, ge=1, le=16)
+    inputs: InputForm = InputForm.AUTO
     outputs: OutputForm = OutputForm.PARALLEL
     max_latency_ns: float | None = Field(default=None, gt=0)

@@ -155,8 +155,10 @@ def _stimulate(
     owners = []
     bits = 0
     for number, (case, place) in enumerate(zip(cases, places, strict=True)):
-        if case.ii_cycles < cycles_per_event(case.spec):
-            raise ValueError(f"{case.name}: II {case.ii_cycles}, at least {cycles_per_event(case.spec)} is needed")
+        if case.ii_cycles < cycles_per_event(case.spec, case.graph):
+            raise ValueError(
+                f"{case.name}: II {case.ii_cycles}, at least {cycles_per_event(case.spec, case.graph)} is needed"
+            )
         starts = event_starts(case.events, case.ii_cycles, seed * 1000 + number)
         codes = _codes(case, events_of(case.graph, case.events, seed * 1000 + number))
         driven.append(_driven(case, place, starts, codes))

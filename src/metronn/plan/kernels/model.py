@@ -12,6 +12,7 @@ from metronn.plan.kernels import (
     fold,
     gather,
     reduce,
+    stream,
     table,
     wiring,
 )
@@ -23,8 +24,12 @@ from metronn.plan.kernels.spec import (
     Gather,
     KernelSpec,
     MatvecAdders,
+    ReduceSerial,
     ReduceTree,
+    Reorder,
+    Streamed,
     Table,
+    WindowBuffer,
     Wiring,
 )
 from metronn.plan.layout import Layout
@@ -133,13 +138,19 @@ def output_layout(spec: KernelSpec, graph: Graph) -> Layout:
             assert_never(spec)
 
 
-def cycles_per_event(spec: KernelSpec) -> int:
+def cycles_per_event(spec: KernelSpec, graph: Graph) -> int:
     """Cycles the kernel is busy with one event: the smallest II it can keep."""
     match spec:
         case FoldOutputs():
             return spec.beats
-        case FoldInputs() | Gather() | Delay():
-            return spec.layout.beat_count
+        case FoldInputs() | Gather() | Delay() | ReduceSerial():
+            return spec.layout.span
+        case WindowBuffer():
+            return max(spec.output.span, *(layout.span for layout in spec.layouts))
+        case Reorder():
+            return max(spec.output.span, spec.layout.span)
+        case Streamed():
+            return max(stream.busy_cycles(spec, graph), *(layout.span for layout in spec.layouts))
         case MatvecAdders() | Elementwise() | Table() | ReduceTree() | Wiring():
             return 1
         case _:

@@ -49,8 +49,9 @@ class Taps:
 
     @property
     def chooses(self) -> bool:
-        """Whether any slot holds more than one tap or the padding: a register follows the choice."""
-        return bool((self.select == PADDING).any()) or any(len(taps) > 1 for taps in self.sources)
+        """Whether any slot holds different things in different beats: a register follows the choice."""
+        padded, held = (self.select == PADDING).any(axis=0), (self.select >= 0).any(axis=0)
+        return bool((padded & held).any()) or any(len(taps) > 1 for taps in self.sources)
 
 
 def element_map(spec: WindowBuffer | Reorder, graph: Graph) -> tuple[tuple[str, ...], Index]:
