@@ -125,8 +125,9 @@ def _kernels(design: Design, fpga: FpgaDesign) -> Iterator[str]:
             if out.first_cycle != kernel.start_cycle + latency:
                 made = kernel.start_cycle + latency
                 yield f"{kernel.name}: output in cycle {made}, signal {out.name} says {out.first_cycle}"
-        if cycles_per_event(kernel.spec, design.graph) > design.ii_cycles:
-            yield f"{kernel.name}: busy {cycles_per_event(kernel.spec, design.graph)} cycles an event, the II is {design.ii_cycles}"
+        busy = cycles_per_event(kernel.spec, graph)
+        if busy > design.ii_cycles:
+            yield f"{kernel.name}: busy {busy} cycles an event, the II is {design.ii_cycles}"
 
 
 def _budget(design: Design, fpga: FpgaDesign) -> Iterator[str]:
