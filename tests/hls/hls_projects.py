@@ -16,7 +16,18 @@ from metronn.ir.text import graph_hash, to_text
 from metronn.ir.types import Range
 from metronn.verify.hls import HlsSimulation, compile_flags, run_compiler, write_files
 
-LIBRARY = ("activation", "bridge", "constant", "dense", "elementwise", "reduce", "requantize", "rewire", "table")
+LIBRARY = (
+    "activation",
+    "bridge",
+    "constant",
+    "dense",
+    "elementwise",
+    "reduce",
+    "requantize",
+    "rewire",
+    "table",
+    "window",
+)
 
 
 def project_of(
@@ -45,7 +56,10 @@ def random_directives(graph: Graph, seed: int) -> dict[str, HlsDirective]:
         if isinstance(node.op, Linear) and rng.random() < 0.8:
             kernel = rng.choice(("matvec_fold_outputs", "matvec_fold_inputs", "matvec_adders"))
             found[node.name] = HlsDirective(
-                kernel=kernel, start_cycle=3, latency_cycles=9, parallel=rng.randint(1, 5),
+                kernel=kernel,
+                start_cycle=3,
+                latency_cycles=9,
+                parallel=rng.randint(1, 5),
                 remainder=rng.choice((0, 0, 1, 3)),
             )
     return found

@@ -22,10 +22,12 @@ from metronn.ir.ops import (
     Linear,
     Lookup,
     Multiply,
+    Padding,
     Reduce,
     ReduceKind,
     Requantize,
     Rewire,
+    Window,
 )
 
 
@@ -89,6 +91,8 @@ def kernel_of(graph: Graph, node: Node, name: str, directive: HlsDirective | Non
             )  # fmt: skip
             _index_function(kernel, name, "index", op.index.ints())
             return kernel
+        case Window():
+            return _window(graph, op, node)
         case Linear():
             return _linear(graph, op, node, name, directive)
         case Add():
@@ -134,6 +138,34 @@ def _index_function(
         text = f"metronn::constant<{result}>({text})"
     parameter = f"int {variable}" if reads else "int"
     kernel.members.append(f"static {result} {function}({parameter}) {{ return {text}; }}")
+
+
+def _window(graph: Graph, op: Window, node: Node) -> Kernel:
+    """Return the call that copies all windows at once; where an element comes from is computed, not stored."""
+    shape = graph.type_of(op.x).shape
+    rank, channels = len(op.kernel), shape[-1]
+    spatial, out = shape[-rank - 1 : -1], node.type.shape[-rank - 1 : -1]
+    positions = math.prod(op.kernel)
+    low = graph.type_of(op.x).range.lowest if op.padding is Padding.LOWEST else 0
+    kernel = Kernel("window", "window", sources=(op.x,), members=_count(node))
+    kernel.members += [
+        f"static const int n_in = {graph.type_of(op.x).size};",
+        _type_member("fill_t", low, low, node),
+        f"static fill_t fill() {{ return metronn::constant<fill_t>({literal(low)}); }}",
+        "static int index(int k) {",
+        f"  const int position = k / {channels} % {positions}, place = k / {channels * positions};",
+    ]
+    total = f"place / {math.prod(out)}"
+    for axis in range(rank):
+        along = f"place / {math.prod(out[axis + 1 :])} % {out[axis]} * {op.strides[axis]}"
+        inside = f"position / {math.prod(op.kernel[axis + 1 :])} % {op.kernel[axis]} * {op.dilations[axis]}"
+        kernel.members += [
+            f"  const int at_{axis} = {along} + {inside} - {op.before[axis]};",
+            f"  if (at_{axis} < 0 || at_{axis} >= {spatial[axis]}) return -1;",
+        ]
+        total = f"({total}) * {spatial[axis]} + at_{axis}"
+    kernel.members += [f"  return ({total}) * {channels} + k % {channels};", "}"]
+    return kernel
 
 
 def _hull(*arrays: Array) -> tuple[int, int]:

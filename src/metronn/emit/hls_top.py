@@ -8,7 +8,7 @@ from typing import assert_never
 from metronn.emit.hls_layout import Layout, Step
 from metronn.emit.hls_ops import HlsDirective
 from metronn.ir.graph import Graph, Node
-from metronn.ir.ops import Add, Constant, Extremum, Input, Linear, Lookup, Multiply, Reduce, Requantize, Rewire
+from metronn.ir.ops import Add, Constant, Extremum, Input, Linear, Lookup, Multiply, Reduce, Requantize, Rewire, Window
 
 LINE = 108
 
@@ -157,6 +157,8 @@ def _action(graph: Graph, node: Node, function: str) -> str:
             return f"{function}, {out}"
         case Rewire():
             return f"wires only, {out}"
+        case Window():
+            return f"windows of {_shape(op.kernel)}, stride {_shape(op.strides)}, {out}"
         case Constant():
             return f"constant, {out}"
         case Input():
