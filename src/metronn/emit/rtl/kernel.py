@@ -11,6 +11,7 @@ from metronn.emit.rtl.fold_inputs import emit_fold_inputs
 from metronn.emit.rtl.fold_outputs import emit_fold_outputs
 from metronn.emit.rtl.gather import emit_gather
 from metronn.emit.rtl.reduce import emit_reduce
+from metronn.emit.rtl.streamed import emit_streamed
 from metronn.emit.rtl.table import emit_table
 from metronn.emit.rtl.wiring import emit_wiring
 from metronn.ir.graph import Graph
@@ -23,6 +24,7 @@ from metronn.plan.kernels.spec import (
     KernelSpec,
     MatvecAdders,
     ReduceTree,
+    Streamed,
     Table,
     Wiring,
 )
@@ -50,5 +52,7 @@ def emit_kernel(spec: KernelSpec, name: str, graph: Graph, timing: Timing) -> st
             return emit_gather(spec, name, graph, timing)
         case Delay():
             return emit_delay(spec, name, graph, timing)
+        case Streamed():
+            return emit_streamed(spec, name, graph, timing, emit_kernel)
         case _:
             assert_never(spec)

@@ -13,6 +13,7 @@ from metronn.plan.kernels import (
     gather,
     reduce,
     stream,
+    streamed,
     table,
     wiring,
 )
@@ -58,6 +59,8 @@ def latency_cycles(spec: KernelSpec, graph: Graph, timing: Timing) -> int:
             return gather.latency_cycles(spec, graph, timing)
         case Delay():
             return delay.latency_cycles(spec, graph, timing)
+        case Streamed():
+            return latency_cycles(spec.inner, stream.slice_of(spec, graph).graph, timing)
         case _:
             assert_never(spec)
 
@@ -83,6 +86,9 @@ def resources(spec: KernelSpec, graph: Graph, timing: Timing) -> Resources:
             return gather.resources(spec, graph, timing)
         case Delay():
             return delay.resources(spec, graph, timing)
+        case Streamed():
+            inner = resources(spec.inner, stream.slice_of(spec, graph).graph, timing)
+            return inner.scaled(spec.copies) + streamed.wrapper_resources(spec, graph)
         case _:
             assert_never(spec)
 
@@ -109,6 +115,8 @@ def input_layouts(spec: KernelSpec, graph: Graph) -> tuple[tuple[str, Layout], .
             return gather.input_layouts(spec, graph)
         case Delay():
             return delay.input_layouts(spec, graph)
+        case Streamed():
+            return tuple(zip(stream.stream_inputs(spec, graph), spec.layouts, strict=True))
         case _:
             assert_never(spec)
 
@@ -134,6 +142,8 @@ def output_layout(spec: KernelSpec, graph: Graph) -> Layout:
             return gather.output_layout(spec, graph)
         case Delay():
             return delay.output_layout(spec, graph)
+        case Streamed():
+            return stream.slice_of(spec, graph).output
         case _:
             assert_never(spec)
 

@@ -145,6 +145,8 @@ def _row_slice(spec: Streamed, graph: Graph) -> Slice:
         if found is None or found.shape[1] != spec.copies:
             raise NotStreamableError(f"{nodes[0]}: {layout.describe()} does not carry complete rows")
         rows, starts = found, layout.cycles
+        if isinstance(inner, FoldOutputs) and 0 < layout.spacing < inner.beats:
+            raise NotStreamableError(f"{nodes[0]}: a row every {layout.spacing} cycles, one takes {inner.beats}")
     builder = GraphBuilder()
     x = graph.type_of(linear.x)
     builder.add(Input(shape=(n_in,), range=_hull(x, _row_index(rows.ravel(), n_in))), linear.x, linear.x)
