@@ -38,6 +38,8 @@ def _conversion(graph: Graph, value: str, source: Layout, wanted: Layout) -> Ker
         raise ValueError(f"{value}: is in the wanted layout")
     if wanted.is_parallel:
         return Gather(value=value, layout=source)
+    if source.is_parallel and len(graph.type_of(value).shape) == 1:
+        return None  # a vector that is there at once is read at once (FoldOutputs)
     offset = _offset(source, wanted)
     if source.beats == wanted.beats:
         return Reorder(value=value, layout=source, output=wanted, offset=offset + QUEUE_CYCLES)

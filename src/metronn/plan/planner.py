@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from metronn.errors import InfeasibleError, ModelError
 from metronn.ir.graph import Graph
 from metronn.plan.design import Design
 from metronn.plan.kernels.model import resources
 from metronn.plan.options import PlanOptions
-from metronn.plan.resources import RESOURCE_NAMES
-from metronn.plan.schedule import Scheduler
+from metronn.plan.resources import RESOURCE_NAMES, Resources
+from metronn.plan.schedule import Choice, Scheduler
 from metronn.plan.solve import Problem, solve
-from metronn.plan.steps import steps
+from metronn.plan.steps import input_layouts_of, steps
 from metronn.plan.system import System
 from metronn.plan.timing import Timing
 from metronn.plan.verify import violations
 
 LARGEST_II_FACTOR = 64
+
+RESERVE_ROUNDS = 4
+"""Attempts to find room for delays that did not fit."""
 
 
 def timing_of(system: System) -> Timing:
@@ -27,9 +33,42 @@ def timing_of(system: System) -> Timing:
 def problem_of(graph: Graph, system: System, options: PlanOptions) -> Problem:
     """Return the planning problem of a graph on a system."""
     timing = timing_of(system)
-    return Problem(
-        graph=graph, system=system, timing=timing, options=options, steps=steps(graph, system.ii, timing, options)
-    )
+    inputs = input_layouts_of(graph, system.ii, options.inputs)
+    found = steps(graph, system.ii, timing, options, inputs)
+    return Problem(graph=graph, system=system, timing=timing, options=options, steps=found, inputs=inputs)
+
+
+def scheduled(problem: Problem, choices: Mapping[str, Choice]) -> Design:
+    """Return the design of the choices."""
+    options = problem.options
+    scheduler = Scheduler(problem.graph, problem.system, problem.timing, options.outputs, problem.inputs)
+    return scheduler.run(problem.steps, choices)
+
+
+def _placed(problem: Problem) -> Design | None:
+    """Solve and schedule. Delays are known only then: where they do not fit, room is kept for them and solved again."""
+    for _ in range(RESERVE_ROUNDS):
+        choices = solve(problem)
+        if choices is None:
+            return None
+        design = scheduled(problem, choices)
+        over = [
+            _missing(fpga.resources, budget.budget)
+            for fpga, budget in zip(design.fpgas, problem.system.fpgas, strict=False)
+        ]
+        if all(need == Resources() for need in over):
+            return design
+        kept = list(problem.reserve) or [Resources()] * len(problem.system.fpgas)
+        for index, need in enumerate(over):
+            kept[index] += need
+        problem = replace(problem, reserve=tuple(kept))
+    return None
+
+
+def _missing(need: Resources, budget: Resources) -> Resources:
+    """What is needed beyond the budget."""
+    have = budget.as_dict()
+    return Resources(**{name: max(0, value - have[name]) for name, value in need.as_dict().items()})  # type: ignore[arg-type]
 
 
 def plan(graph: Graph, system: System, options: PlanOptions) -> Design:
@@ -43,10 +82,9 @@ def plan(graph: Graph, system: System, options: PlanOptions) -> Design:
             "  Ask for fewer FPGAs or name a larger system."
         )
     problem = problem_of(graph, system, options)
-    choices = solve(problem)
-    if choices is None:
+    design = _placed(problem)
+    if design is None:
         raise InfeasibleError(explain(problem))
-    design = Scheduler(graph, system, problem.timing, options.outputs).run(problem.steps, choices)
     found = violations(design)
     if found:
         raise AssertionError("the planner made an unsound design:\n  " + "\n  ".join(found))
@@ -90,9 +128,7 @@ def _binding(problem: Problem) -> list[str]:
         relaxed = _with(problem, max_latency_ns=None)
         choices = solve(relaxed)
         if choices is not None:
-            design = Scheduler(problem.graph, system, problem.timing, problem.options.outputs).run(
-                problem.steps, choices
-            )
+            design = scheduled(relaxed, choices)
             return [
                 f"the least latency is {design.latency_cycles} cycles = {design.latency_ns:.1f} ns, "
                 f"plan.max_latency_ns is {problem.options.max_latency_ns:g}."

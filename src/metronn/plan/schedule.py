@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from metronn.errors import InfeasibleError
 from metronn.ir.graph import Graph, sanitized
+from metronn.plan.convert import conversion
 from metronn.plan.design import Design, DesignOutput, FpgaDesign, Frame, FrameField, KernelInstance, Signal
 from metronn.plan.frames import TAIL_BITS, WORD_BITS, FramePlan, link_latency_cycles, plan_frame
 from metronn.plan.kernels.model import input_layouts, latency_cycles, output_layout, resources
@@ -21,8 +22,12 @@ from metronn.plan.kernels.spec import (
     Gather,
     KernelSpec,
     MatvecAdders,
+    ReduceSerial,
     ReduceTree,
+    Reorder,
+    Streamed,
     Table,
+    WindowBuffer,
     Wiring,
 )
 from metronn.plan.layout import Layout
@@ -74,6 +79,8 @@ class _Place:
 
 def kernel_kind(spec: KernelSpec) -> str:
     """Return the name of the kernel's kind, as in reports and module names."""
+    if isinstance(spec, Streamed):
+        return kernel_kind(spec.inner)
     kinds: dict[type, str] = {
         MatvecAdders: "matvec_adders",
         FoldOutputs: "matvec_fold_outputs",
@@ -84,6 +91,9 @@ def kernel_kind(spec: KernelSpec) -> str:
         Wiring: "wiring",
         Gather: "reorder",
         Delay: "delay",
+        WindowBuffer: "window_buffer",
+        Reorder: "reorder",
+        ReduceSerial: "reduce",
     }
     return kinds[type(spec)]
 
@@ -91,9 +101,11 @@ def kernel_kind(spec: KernelSpec) -> str:
 class Scheduler:
     """Places the steps of one graph on the FPGAs of one system."""
 
-    def __init__(self, graph: Graph, system: System, timing: Timing, outputs: OutputForm) -> None:
-        """Keep what every step needs."""
-        self.graph, self.system, self.timing, self.form = graph, system, timing, outputs
+    def __init__(
+        self, graph: Graph, system: System, timing: Timing, outputs: OutputForm, inputs: Mapping[str, Layout]
+    ) -> None:
+        """Keep what every step needs; `inputs`: the layout in which each input arrives."""
+        self.graph, self.system, self.timing, self.form, self.inputs = graph, system, timing, outputs, inputs
 
     def run(self, steps: Sequence[Step], choices: Mapping[str, Choice]) -> Design:
         """Return the design. Raises InfeasibleError when the values that cross a link do not fit its frame."""
@@ -101,7 +113,7 @@ class Scheduler:
         shown = [output.value for output in self.graph.outputs]
         place = _Place(0, 0)
         for node in self.graph.inputs:
-            place.add_signal(node.name, Layout.parallel(node.type.size), 0)
+            place.add_signal(node.name, self.inputs[node.name], 0)
         finished: list[FpgaDesign] = []
         received: Frame | None = None
         for index in range(count):
@@ -164,17 +176,26 @@ class Scheduler:
         )
 
     def _in_layout(self, place: _Place, value: str, layout: Layout) -> str:
-        """Return the earliest signal of the value in the layout, gathering its beats when it only comes serially."""
+        """Return the earliest signal of the value in the layout, converting another one when there is none."""
         names = [name for name in place.of_value[value] if place.signals[name].layout == layout]
         if names:
             return min(names, key=lambda name: place.signals[name].first_cycle)
-        source = place.signals[place.of_value[value][0]]
-        spec = Gather(value=value, layout=source.layout)
-        if not layout.is_parallel:
-            raise AssertionError(f"{value}: {source.layout.describe()} cannot become {layout.describe()}")
-        latency = latency_cycles(spec, self.graph, self.timing)
-        output = place.add_signal(value, layout, source.first_cycle + latency, "_gathered")
-        self._add(place, f"{output}_reorder", spec, (source.name,), output, source.first_cycle, latency)
+        found: list[tuple[int, str, KernelSpec]] = []
+        for name in place.of_value[value]:
+            source = place.signals[name]
+            spec = conversion(self.graph, value, source.layout, layout)
+            if spec is not None:
+                there = source.first_cycle + latency_cycles(spec, self.graph, self.timing)
+                found.append((there, name, spec))
+        if not found:
+            carried = ", ".join(place.signals[name].layout.describe() for name in place.of_value[value])
+            raise AssertionError(f"{value}: {carried} cannot become {layout.describe()}")
+        first_cycle, name, spec = min(found, key=lambda entry: entry[:2])
+        source = place.signals[name]
+        output = place.add_signal(value, layout, first_cycle, "_gathered" if layout.is_parallel else "_reordered")
+        self._add(
+            place, f"{output}_reorder", spec, (name,), output, source.first_cycle, first_cycle - source.first_cycle
+        )
         return output
 
     def _delayed(self, place: _Place, name: str, first_cycle: int) -> str:
@@ -215,7 +236,9 @@ class Scheduler:
     def _young_enough(self, place: _Place, signal: Signal, plan: FramePlan) -> Signal:
         """Delay a signal whose beats would wait more than one II to be sent: the next event is due by then."""
         waits = [
-            plan.send_cycle + s.word - signal.first_cycle - s.beat for s in plan.segments if s.value == signal.value
+            plan.send_cycle + s.word - signal.first_cycle - signal.layout.cycles[s.beat]
+            for s in plan.segments
+            if s.value == signal.value
         ]
         late = max(waits) - self.system.ii
         if late <= 0:

@@ -6,12 +6,15 @@ them in `schedule`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from ortools.sat.python import cp_model
 
 from metronn.ir.graph import Graph
+from metronn.plan.convert import conversion
 from metronn.plan.design import Signal
 from metronn.plan.frames import TAIL_BITS, WORD_BITS, link_latency_cycles, plan_frame
 from metronn.plan.kernels.model import input_layouts, latency_cycles, output_layout, resources
@@ -34,13 +37,18 @@ LATENCY_WEIGHT, FPGA_WEIGHT = 100_000, 2_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """What the solver is asked: the steps with their candidates, the system, and the options."""
+    """What the solver is asked: the steps with their candidates, the system, the options, the layouts of the inputs.
+
+    `reserve`: of each FPGA's budget, what is kept for delays, which are known only once cycles are fixed.
+    """
 
     graph: Graph
     system: System
     timing: Timing
     options: PlanOptions
     steps: tuple[Step, ...]
+    inputs: Mapping[str, Layout]
+    reserve: tuple[Resources, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +60,15 @@ class _Candidate:
     output: Layout
     wants: dict[str, Layout]
     cost: Resources
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A value as one of its makers gives it: whether that maker is chosen, the layout, the cycle of the first beat."""
+
+    chosen: Linear
+    layout: Layout
+    ready: Linear
 
 
 def solve(problem: Problem) -> dict[str, Choice] | None:
@@ -71,6 +88,8 @@ class _Model:
         self.at: dict[tuple[str, int, int], cp_model.IntVar] = {}
         self.start: dict[str, cp_model.IntVar] = {}
         self.fpga: dict[str, cp_model.IntVar] = {}
+        self.converted: dict[int, list[tuple[Resources, Linear]]] = {k: [] for k in range(self.fpga_count)}
+        self.hops = lru_cache(maxsize=None)(self._planned_hop)
         self._place()
         self._precede()
         self._carry()
@@ -107,9 +126,10 @@ class _Model:
 
     def _hop_cycles(self, value: str, layout: Layout) -> int | None:
         """Cycles one link adds to a value in a layout when it has the link to itself, or None when it does not fit."""
+        return self.hops(value, layout) if self.problem.system.links else None
+
+    def _planned_hop(self, value: str, layout: Layout) -> int | None:
         system = self.problem.system
-        if not system.links:
-            return None
         signal = Signal(name=value, value=value, layout=layout, first_cycle=0)
         lanes = min(link.lanes for link in system.links)
         plan = plan_frame(self.problem.graph, [signal], system.ii, lanes)
@@ -124,41 +144,42 @@ class _Model:
             for value in step.inputs:
                 if value in self.candidates:
                     for p, producer in enumerate(self.candidates[value]):
-                        self._after(step, value, producer, self._chosen(value, p))
+                        made = _Made(self._chosen(value, p), producer.output, self.start[value] + producer.latency)
+                        self._after(step, value, made, self.fpga[value])
                 else:
-                    whole = Layout.parallel(self.problem.graph.type_of(value).size)
-                    self._from_input(step, value, whole)
+                    self._after(step, value, _Made(1, self.problem.inputs[value], 0), 0)
 
-    def _after(self, step: Step, value: str, producer: _Candidate, chosen: Linear) -> None:
-        """Order a step behind one of the kernels that could make its input."""
-        self.model.add(self.fpga[step.value] >= self.fpga[value])
-        hop = self._hop_cycles(value, producer.output)
-        hops = self.fpga[step.value] - self.fpga[value]
-        if hop is None and self.fpga_count > 1:
-            self.model.add(hops <= self.fpga_count * (1 - chosen))
+    def _after(self, step: Step, value: str, made: _Made, fpga: Linear) -> None:
+        """Order a step behind one of the kernels that could make its input, or behind an input of the network."""
+        graph = self.problem.graph
+        hops = self.fpga[step.value] - fpga
+        self.model.add(hops >= 0)
+        hop = self._hop_cycles(value, made.layout) if self.fpga_count > 1 else 0
+        if hop is None:
+            self.model.add(hops <= self.fpga_count * (1 - made.chosen))
         for c, consumer in enumerate(self.candidates[step.value]):
             wanted = consumer.wants[value]
             mine = self._chosen(step.value, c)
-            slack = HORIZON_CYCLES * (2 - chosen - mine)
-            if wanted == producer.output:
-                gathered = 0
-            elif wanted.is_parallel:
-                gathered = producer.output.beat_count - 1
-            else:
-                self.model.add(chosen + mine <= 1)
-                continue
-            ready: Linear = self.start[value] + producer.latency + gathered + (hop or 0) * hops
+            latency = 0
+            if wanted != made.layout:
+                spec = conversion(graph, value, made.layout, wanted)
+                if spec is None:
+                    self.model.add(made.chosen + mine <= 1)
+                    continue
+                latency = latency_cycles(spec, graph, self.problem.timing)
+                self._convert(step.value, c, made.chosen, resources(spec, graph, self.problem.timing))
+            slack = HORIZON_CYCLES * (2 - made.chosen - mine)
+            ready: Linear = made.ready + latency + (hop or 0) * hops
             self.model.add(self.start[step.value] + slack >= ready)
 
-    def _from_input(self, step: Step, value: str, layout: Layout) -> None:
-        hop = self._hop_cycles(value, layout)
-        if hop is None:
-            self.model.add(self.fpga[step.value] == 0)
-        else:
-            self.model.add(self.start[step.value] >= hop * self.fpga[step.value])
-        for c, consumer in enumerate(self.candidates[step.value]):
-            if not consumer.wants[value].is_parallel:
-                self.model.add(self._chosen(step.value, c) == 0)
+    def _convert(self, value: str, candidate: int, chosen: Linear, cost: Resources) -> None:
+        """Count a conversion where its reader is, when both its ends are chosen."""
+        if cost == Resources():
+            return
+        for k in range(self.fpga_count):
+            both = self.model.new_bool_var(f"{value} converted on {k}")
+            self.model.add(both >= chosen + self.at[value, candidate, k] - 1)
+            self.converted[k].append((cost, both))
 
     def _carry(self) -> None:
         """Every link carries the values made before it and read behind it within its words of one event."""
@@ -204,7 +225,9 @@ class _Model:
                     for (value, c, j), v in self.at.items()
                     if j == k
                 ]
-                self.model.add(sum(load) <= int(limit * scale))
+                load += [int(cost.as_dict()[name] * scale) * both for cost, both in self.converted[k]]
+                kept = self.problem.reserve[k].as_dict()[name] if self.problem.reserve else 0
+                self.model.add(sum(load) <= int((limit - kept) * scale))
                 if limit:
                     self.model.add(1000 * sum(load) <= worst * int(limit * scale))
         return worst
@@ -216,7 +239,7 @@ class _Model:
         for output in graph.outputs:
             for c, candidate in enumerate(self.candidates.get(output.value, [])):
                 hop = self._hop_cycles(output.value, candidate.output) or 0
-                ready: Linear = self.start[output.value] + candidate.latency + candidate.output.beat_count - 1
+                ready: Linear = self.start[output.value] + candidate.latency + candidate.output.span - 1
                 ready += hop * (self.last - self.fpga[output.value])
                 self.model.add(end + HORIZON_CYCLES * (1 - self._chosen(output.value, c)) >= ready)
         if options.fpgas is not None:

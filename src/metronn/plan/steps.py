@@ -1,7 +1,14 @@
-"""Steps: the graph cut into groups of ops that one kernel makes, and the kernels each group could become."""
+"""Steps: the graph cut into groups of ops that one kernel makes, and the kernels each group could become.
+
+Candidates are found front to back: what a step could make depends on the layouts in which its operands could be
+offered. Each value has a few offers, from its kernels; conversions (`plan.convert`) reach a few more.
+"""
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from metronn.ir.graph import Graph, Node
@@ -16,27 +23,40 @@ from metronn.ir.ops import (
     Reduce,
     Requantize,
     Rewire,
+    Window,
     operands,
 )
+from metronn.plan.convert import conversion
 from metronn.plan.kernels import adders
-from metronn.plan.kernels.fold import fold_outputs_spec, linear_of, outputs_layout
-from metronn.plan.kernels.model import cycles_per_event
+from metronn.plan.kernels.fold import fold_outputs_spec, linear_of
+from metronn.plan.kernels.model import cycles_per_event, output_layout
 from metronn.plan.kernels.spec import (
     Elementwise,
     FoldInputs,
-    FoldOutputs,
     KernelSpec,
     MatvecAdders,
+    ReduceSerial,
     ReduceTree,
+    Streamed,
     Table,
+    WindowBuffer,
     Wiring,
     covered_nodes,
     result_value,
 )
+from metronn.plan.kernels.stream import NotStreamableError, row_beats, rows_of, slice_of
+from metronn.plan.kernels.taps import rewire_output, window_output
 from metronn.plan.kernels.uniform import is_uniform
 from metronn.plan.layout import Layout
-from metronn.plan.options import Fold, PlanOptions
+from metronn.plan.options import Fold, InputForm, PlanOptions
+from metronn.plan.streaming import evenly, raster_layout, split_beats, whole_blocks
 from metronn.plan.timing import Timing
+
+MOST_OFFERS = 6
+"""Layouts kept for each value; the first ones found are the cheapest to make."""
+
+LARGEST_PARALLEL = 16_384
+"""Elements of the largest value that may stand on wires at once between kernels of an image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,45 +69,34 @@ class Step:
     candidates: tuple[KernelSpec, ...]
 
 
-def steps(graph: Graph, ii_cycles: int, timing: Timing, options: PlanOptions) -> tuple[Step, ...]:
+def input_layouts_of(graph: Graph, ii_cycles: int, form: InputForm) -> dict[str, Layout]:
+    """Return the layout in which each input of the graph arrives; first beats of all inputs come together."""
+    windowed = _windowed(graph) if form is InputForm.AUTO else set()
+    found = {}
+    for node in graph.inputs:
+        whole = Layout.parallel(node.type.size)
+        streams = form is InputForm.STREAM or node.name in windowed
+        layout = raster_layout(node.type.shape, ii_cycles) if streams else None
+        found[node.name] = layout or whole
+    return found
+
+
+def _windowed(graph: Graph) -> set[str]:
+    """Inputs that reach a sliding window element by element."""
+    reaching: set[str] = set()
+    for node in reversed(graph.nodes):
+        through = isinstance(node.op, Rewire | Add | Multiply | Extremum | Requantize | Lookup)
+        if isinstance(node.op, Window) or (through and node.name in reaching):
+            reaching.update(operands(node.op))
+    return {node.name for node in graph.inputs if node.name in reaching}
+
+
+def steps(
+    graph: Graph, ii_cycles: int, timing: Timing, options: PlanOptions, inputs: Mapping[str, Layout] | None = None
+) -> tuple[Step, ...]:
     """Cut the graph into steps in topological order. Every op but Input and Constant is in exactly one."""
-    taken: set[str] = set()
-    found: dict[str, Step] = {}
-    for node in graph.nodes:
-        if node.name in taken or isinstance(node.op, Input | Constant):
-            continue
-        step = _step(graph, node, ii_cycles, timing, options, found)
-        found[step.value] = step
-        taken.update(covered_nodes(step.candidates[0]))
-    return tuple(found.values())
-
-
-def _step(
-    graph: Graph, node: Node, ii_cycles: int, timing: Timing, options: PlanOptions, before: dict[str, Step]
-) -> Step:
-    match node.op:
-        case Linear():
-            return _matvec_step(graph, node, ii_cycles, timing, options, before)
-        case Add() | Multiply() | Extremum() | Requantize():
-            group = grow(graph, node.name, (Add, Multiply, Extremum, Requantize))
-            return _plain(graph, node, Elementwise(nodes=group))
-        case Lookup():
-            return _plain(graph, node, Table(lookup=node.name))
-        case Reduce():
-            return _plain(graph, node, ReduceTree(reduce=node.name))
-        case Rewire():
-            return _plain(graph, node, Wiring(rewire=node.name))
-        case _:
-            raise AssertionError(f"{node.name}: inputs and constants are no steps")
-
-
-def _plain(graph: Graph, node: Node, spec: KernelSpec) -> Step:
-    return Step(
-        value=result_value(spec),
-        source=node.source,
-        inputs=external_inputs(graph, covered_nodes(spec)),
-        candidates=(spec,),
-    )
+    given = inputs if inputs is not None else input_layouts_of(graph, ii_cycles, options.inputs)
+    return _Builder(graph, ii_cycles, timing, options, given).run()
 
 
 def external_inputs(graph: Graph, nodes: tuple[str, ...]) -> tuple[str, ...]:
@@ -125,33 +134,231 @@ def grow(graph: Graph, first: str, kinds: tuple[type, ...]) -> tuple[str, ...]:
     return (first,)
 
 
-def _matvec_step(
-    graph: Graph, node: Node, ii_cycles: int, timing: Timing, options: PlanOptions, before: dict[str, Step]
-) -> Step:
-    epilogue = grow(graph, node.name, (Extremum, Requantize))[1:]
-    if epilogue and not is_uniform(graph, epilogue):
-        epilogue = ()
-    op = linear_of(graph, node.name)
-    found: list[KernelSpec] = []
-    unrolled = MatvecAdders(linear=node.name, epilogue=epilogue)
-    if ii_cycles == 1 or adders.is_candidate(unrolled, graph):
-        found.append(unrolled)
-    if ii_cycles > 1 and len(graph.type_of(op.x).shape) == 1:
-        for beats in _fold_lengths(ii_cycles, options):
-            found.append(fold_outputs_spec(graph, node.name, epilogue, beats, timing))
-        producer = before.get(op.x)
-        layouts: dict[Layout, None] = {}
-        for candidate in producer.candidates if producer else ():
-            if isinstance(candidate, FoldOutputs) and candidate.lanes:
-                layouts[outputs_layout(candidate)] = None
-        found.extend(FoldInputs(linear=node.name, epilogue=epilogue, layout=layout) for layout in layouts)
-    found = [spec for spec in dict.fromkeys(found) if cycles_per_event(spec) <= ii_cycles]
-    value = result_value(found[0]) if found else node.name
-    return Step(value=value, source=node.source, inputs=(op.x,), candidates=tuple(found) or (unrolled,))
+class _Builder:
+    """Finds the steps of one graph and the offers of every value."""
 
+    def __init__(
+        self, graph: Graph, ii_cycles: int, timing: Timing, options: PlanOptions, inputs: Mapping[str, Layout]
+    ) -> None:
+        """Start from the layouts of the inputs."""
+        self.graph, self.ii, self.timing, self.options = graph, ii_cycles, timing, options
+        self.offers: dict[str, tuple[Layout, ...]] = {name: (layout,) for name, layout in inputs.items()}
 
-def _fold_lengths(ii_cycles: int, options: PlanOptions) -> tuple[int, ...]:
-    """Beats a fold may take: all of the II, or shorter ones too when multipliers may be spent on latency."""
-    if options.fold is Fold.FULL:
-        return (ii_cycles,)
-    return tuple(dict.fromkeys(max(2, -(-ii_cycles // share)) for share in (1, 2, 3, 4)))
+    def run(self) -> tuple[Step, ...]:
+        taken: set[str] = set()
+        found: list[Step] = []
+        for node in self.graph.nodes:
+            if node.name in taken or isinstance(node.op, Input | Constant):
+                continue
+            step = self._step(node)
+            found.append(step)
+            taken.update(covered_nodes(step.candidates[0]))
+            made = dict.fromkeys(output_layout(spec, self.graph) for spec in step.candidates)
+            self.offers[step.value] = self._kept(tuple(made))
+        return tuple(found)
+
+    @staticmethod
+    def _kept(layouts: tuple[Layout, ...]) -> tuple[Layout, ...]:
+        """The offers worth following: the first of each number of beats and spacing."""
+        best: dict[tuple[int, int], Layout] = {}
+        for layout in layouts:
+            best.setdefault((layout.beat_count, layout.spacing), layout)
+        return tuple(best.values())[:MOST_OFFERS]
+
+    def _step(self, node: Node) -> Step:
+        match node.op:
+            case Linear():
+                return self._matvec(node)
+            case Add() | Multiply() | Extremum() | Requantize():
+                group = grow(self.graph, node.name, (Add, Multiply, Extremum, Requantize))
+                return self._made(node, Elementwise(nodes=group), self._maps(Elementwise(nodes=group)))
+            case Lookup():
+                return self._made(node, Table(lookup=node.name), self._maps(Table(lookup=node.name)))
+            case Reduce():
+                tree = ReduceTree(reduce=node.name)
+                serial = (
+                    ReduceSerial(reduce=node.name, layout=layout)
+                    for layout in self._variants(node.op.x)
+                    if layout.beat_count > 1
+                )
+                return self._made(node, tree, itertools.chain(self._maps(tree), serial))
+            case Rewire():
+                return self._made(node, Wiring(rewire=node.name), self._moves(node))
+            case Window():
+                return self._window(node, node.op)
+            case _:
+                raise AssertionError(f"{node.name}: inputs and constants are no steps")
+
+    def _made(self, node: Node, parallel: KernelSpec, streamed: Iterator[KernelSpec]) -> Step:
+        """Make a step from the kernel for parallel operands and those for streams."""
+        reads = external_inputs(self.graph, covered_nodes(parallel))
+        found = self._fitting(streamed)
+        if not found or all(self._reaches_parallel(x) for x in reads):
+            found.append(parallel)
+        return Step(value=result_value(parallel), source=node.source, inputs=reads, candidates=tuple(found))
+
+    def _fitting(self, specs: Iterator[KernelSpec]) -> list[KernelSpec]:
+        """Keep the kernels that work and keep the II."""
+        found = []
+        for spec in dict.fromkeys(specs):
+            try:
+                output_layout(spec, self.graph)
+                if cycles_per_event(spec, self.graph) <= self.ii:
+                    found.append(spec)
+            except NotStreamableError:
+                continue
+        return found
+
+    # Layouts an operand can come in
+
+    def _reaches_parallel(self, value: str) -> bool:
+        """Whether a value is, or may be gathered into, one beat."""
+        offers = self.offers[value]
+        return any(layout.is_parallel for layout in offers) or self.graph.type_of(value).size <= LARGEST_PARALLEL
+
+    def _variants(self, value: str, *, spread: bool = False, raster: bool = False) -> list[Layout]:
+        """Layouts of many beats in which a kernel may ask for a value: its offers and what conversions make of them.
+
+        With `spread` the pixels of a row are spread evenly over the row's time (only so when multipliers are to be
+        used in every cycle). With `raster` a value offered in one beat is also taken apart into its pixels.
+        """
+        shape = self.graph.type_of(value).shape
+        found: dict[Layout, None] = {}
+        for offer in self.offers[value]:
+            if offer.beat_count == 1:
+                pixels = raster_layout(shape, self.ii) if raster else None
+                if pixels is not None:
+                    found[pixels] = None
+                continue
+            even = evenly(offer, shape, self.ii) if spread else None
+            if even is None or self.options.fold is Fold.LATENCY:
+                found[offer] = None
+            if even is not None:
+                found[even] = None
+            joined = whole_blocks(even or offer, shape)
+            if joined is not None:
+                found[joined] = None
+        return [layout for layout in found if self._reachable(value, layout)]
+
+    def _reachable(self, value: str, layout: Layout) -> bool:
+        return any(
+            offer == layout or conversion(self.graph, value, offer, layout) is not None for offer in self.offers[value]
+        )
+
+    # Kernels of each kind of op
+
+    def _maps(self, inner: Elementwise | Table | ReduceTree) -> Iterator[KernelSpec]:
+        """Streams of an op on single beats: every operand in corresponding beats of the same cycles."""
+        reads = external_inputs(self.graph, covered_nodes(inner))
+        choices = [self._variants(x) for x in reads]
+        for layouts in itertools.islice(itertools.product(*choices), 256):
+            if any(layout.cycles != layouts[0].cycles for layout in layouts):
+                continue
+            yield Streamed(inner=inner, layouts=tuple(layouts))
+        if len(reads) > 1:
+            yield from self._alike(inner, reads, choices)
+
+    def _alike(
+        self, inner: Elementwise | Table | ReduceTree, reads: Sequence[str], choices: Sequence[list[Layout]]
+    ) -> Iterator[KernelSpec]:
+        """Streams whose operands of one shape are all brought into the layout of one of them."""
+        shapes = {self.graph.type_of(x).shape for x in reads}
+        if len(shapes) != 1:
+            return
+        for layout in dict.fromkeys(layout for some in choices for layout in some):
+            if all(self._reachable(x, layout) for x in reads):
+                yield Streamed(inner=inner, layouts=(layout,) * len(reads))
+
+    def _moves(self, node: Node) -> Iterator[KernelSpec]:
+        """Streams of a Rewire: every element leaves with the beat it came in."""
+        reads = external_inputs(self.graph, (node.name,))
+        choices = [self._variants(x) for x in reads]
+        for layouts in itertools.islice(itertools.product(*choices), 64):
+            found = rewire_output(node.name, self.graph, layouts)
+            if found is not None:
+                output, offset = found
+                yield WindowBuffer(node=node.name, layouts=tuple(layouts), output=output, offset=offset)
+
+    def _window(self, node: Node, op: Window) -> Step:
+        shape = self.graph.type_of(op.x).shape
+        found: list[KernelSpec] = []
+        for layout in self._variants(op.x, spread=True, raster=True):
+            made = window_output(op, shape, layout)
+            if made is not None:
+                output, offset = made
+                found.append(WindowBuffer(node=node.name, layouts=(layout,), output=output, offset=offset))
+        found = self._fitting(iter(found))
+        small = node.type.size <= LARGEST_PARALLEL and self._reaches_parallel(op.x)
+        if not found or (small and self.ii == 1) or (small and any(x.is_parallel for x in self.offers[op.x])):
+            whole, windows = Layout.parallel(self.graph.type_of(op.x).size), Layout.parallel(node.type.size)
+            found.append(WindowBuffer(node=node.name, layouts=(whole,), output=windows, offset=0))
+        return Step(value=node.name, source=node.source, inputs=(op.x,), candidates=tuple(found))
+
+    def _matvec(self, node: Node) -> Step:
+        graph, op = self.graph, linear_of(self.graph, node.name)
+        epilogue = grow(graph, node.name, (Extremum, Requantize))[1:]
+        vector = len(graph.type_of(op.x).shape) == 1
+        if epilogue and vector and not is_uniform(graph, epilogue):
+            epilogue = ()
+        found: list[KernelSpec] = []
+        unrolled = MatvecAdders(linear=node.name, epilogue=epilogue)
+        large = not self._reaches_parallel(op.x)
+        if not large and (self.ii == 1 or adders.is_candidate(unrolled, graph)):
+            found.append(unrolled)
+        if self.ii > 1 and vector:
+            found.extend(self._vector_folds(node, op, epilogue, large=large))
+        if self.ii > 1 and not vector:
+            found.extend(self._row_kernels(node, op, epilogue))
+        kept = self._fitting(iter(found))
+        value = (*(node.name,), *epilogue)[-1]
+        return Step(value=value, source=node.source, inputs=(op.x,), candidates=tuple(kept) or (unrolled,))
+
+    def _vector_folds(self, node: Node, op: Linear, epilogue: tuple[str, ...], *, large: bool) -> Iterator[KernelSpec]:
+        """Folds of a product with one vector: of all inputs at once, or of the beats in which they come."""
+        if not large:
+            for beats in self._fold_lengths(self.ii):
+                yield fold_outputs_spec(self.graph, node.name, epilogue, beats, self.timing)
+        for layout in self.offers[op.x]:
+            if layout.beat_count == 1:
+                continue
+            split = split_beats(layout, self.ii)
+            if split is not None and split.span <= self.ii:
+                yield FoldInputs(linear=node.name, epilogue=epilogue, layout=split)
+            if split is None or self.options.fold is Fold.LATENCY or layout.spacing == 1:
+                yield FoldInputs(linear=node.name, epilogue=epilogue, layout=layout)
+
+    def _row_kernels(self, node: Node, op: Linear, epilogue: tuple[str, ...]) -> Iterator[KernelSpec]:
+        """Products with every row of a tensor, row after row (a convolution, or a dense layer at each place)."""
+        width = op.weight.shape[0]
+        for layout in self._variants(op.x, spread=True, raster=True):
+            rows = rows_of(layout, width)
+            if rows is not None:
+                yield from self._whole_rows(node, layout, epilogue, rows.shape[1])
+                continue
+            parts = row_beats(layout, width)
+            if parts is not None:
+                inner = FoldInputs(linear=node.name, epilogue=epilogue, layout=parts)
+                yield Streamed(inner=inner, layouts=(layout,))
+
+    def _whole_rows(self, node: Node, layout: Layout, epilogue: tuple[str, ...], copies: int) -> Iterator[KernelSpec]:
+        unrolled = MatvecAdders(linear=node.name, epilogue=epilogue)
+        probe = Streamed(inner=unrolled, layouts=(layout,), copies=copies)
+        try:
+            own = slice_of(probe, self.graph).graph
+        except NotStreamableError:
+            return
+        if adders.is_candidate(unrolled, own):
+            yield probe
+        gap = min(layout.spacing or self.ii, self.ii - layout.cycles[-1])
+        for beats in self._fold_lengths(gap):
+            if beats > 1:
+                inner = fold_outputs_spec(own, node.name, epilogue, beats, self.timing)
+                yield Streamed(inner=inner, layouts=(layout,), copies=copies)
+
+    def _fold_lengths(self, cycles: int) -> tuple[int, ...]:
+        """Beats a fold may take: all the cycles, or fewer too when multipliers may be spent on latency."""
+        if self.options.fold is Fold.FULL:
+            return (cycles,)
+        shares = [1, 2, 3, 4]
+        shares += [4**k for k in range(2, max(3, int(math.log(max(cycles, 2), 4)) + 1))]
+        return tuple(dict.fromkeys(max(2, -(-cycles // share)) for share in shares if share <= cycles))

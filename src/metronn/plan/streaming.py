@@ -55,7 +55,7 @@ def evenly(layout: Layout, shape: tuple[int, ...], ii_cycles: int) -> Layout | N
     spread = max(1, step // parts)
     if raster.blocks > 1 and step < raster.block_cycles:
         return None
-    cycles = []
+    cycles: list[int] = []
     for place, cycle in _places(raster, shape):
         cycles.extend(cycle + place * step + spread * k for k in range(parts))
     made = tuple(cycles)
