@@ -12,22 +12,26 @@ from pathlib import Path
 
 from metronn import __version__
 from metronn.emulate.native.binding import binding_source
+from metronn.emulate.native.emission import Emission, Loop
+from metronn.emulate.native.fuse import Fusion, Step, fuse
 from metronn.emulate.native.layout import BLOCK_EVENTS
-from metronn.emulate.native.ops import Emission, emit_node
+from metronn.emulate.native.ops import emit_node, loop_of
 from metronn.emulate.native.ports import Port, input_ports, output_ports, port_of
 from metronn.emulate.native.types import wrapped
 from metronn.errors import ModelError
 from metronn.ir.graph import Graph, Node
-from metronn.ir.ops import Constant, op_name, operands
+from metronn.ir.ops import Constant, Window, op_name, operands
 from metronn.ir.text import graph_hash
 
 ABI_VERSION = 1
 RUNTIME_HEADERS = (
     "metronn_bytes.hpp",
     "metronn_integer.hpp",
+    "metronn_linear.hpp",
     "metronn_port.hpp",
     "metronn_program.hpp",
     "metronn_runtime.hpp",
+    "metronn_window.hpp",
 )
 
 
@@ -68,8 +72,9 @@ def generate(graph: Graph, name: str) -> dict[str, str]:
 
 
 def _emit(graph: Graph) -> tuple[Emission, list[str]]:
-    """Emit every node in order; memory of a value is free again after its last reader."""
-    emission = Emission(graph)
+    """Emit every step in order; memory of a value is free again after its last reader."""
+    fusion = fuse(graph)
+    emission = Emission(graph, fusion.aliases)
     body: list[str] = []
     for node in graph.nodes:
         if isinstance(node.op, Constant):
@@ -77,30 +82,61 @@ def _emit(graph: Graph) -> tuple[Emission, list[str]]:
     for position, node in enumerate(graph.inputs):
         emission.place(node)
         body += _load(emission, node, position)
-    for position, node in enumerate(graph.nodes):
-        if node.name not in emission.offsets:
-            emission.place(node)
-        computed_in = emit_node(emission, node)
-        if emission.statements:
-            formula = f"{node.name} = {op_name(node.op)}({', '.join(operands(node.op))})"
-            body.append(f"  // {formula}, computed in {computed_in}")
-            body.append(f"  // layer {json.dumps(node.source)}: {node.type.describe()}")
-            body += emission.statements
-            emission.statements.clear()
-        body += _stores(emission, node)
-        _release(emission, position)
+    last = _last_readers(fusion)
+    for position, step in enumerate(fusion.steps):
+        if step.result.name not in emission.places:
+            emission.place(step.result)
+        body += _emit_step(emission, step)
+        body += _stores(emission, step.result)
+        for name in last.get(position, ()):
+            if not isinstance(graph.by_name[name].op, Constant):
+                emission.arena.release(emission.of(name).offset)
     return emission, body
 
 
-def _release(emission: Emission, position: int) -> None:
-    """Free what the node at `position` was the last to read, and the node itself when nothing reads it."""
-    graph = emission.graph
-    node = graph.nodes[position]
-    order = {item.name: index for index, item in enumerate(graph.nodes)}
-    for name in (*dict.fromkeys(operands(node.op)), node.name):
-        last = max((order[user] for user in graph.uses[name]), default=order[name])
-        if last == position and not isinstance(graph.by_name[name].op, Constant):
-            emission.arena.release(emission.offsets[name])
+def _last_readers(fusion: Fusion) -> dict[int, list[str]]:
+    """Return the values that each step is the last to read, or makes for no reader."""
+    last: dict[str, int] = {}
+    for position, step in enumerate(fusion.steps):
+        for name in (*step.reads, step.result.name):
+            last[fusion.aliases.get(name, name)] = position
+    by_step: dict[int, list[str]] = {}
+    for name, position in last.items():
+        by_step.setdefault(position, []).append(name)
+    return by_step
+
+
+def _emit_step(emission: Emission, step: Step) -> list[str]:
+    """Emit the kernels of a step, in a loop over tiles when there are several."""
+    emission.loop = loop_of(step)
+    lines: list[str] = []
+    before: Node | None = None
+    if emission.loop.step:
+        positions, tile = emission.loop.positions, emission.loop.step
+        lines.append(f"  for (std::size_t begin = 0; begin < {positions}; begin += {tile}) {{")
+        lines.append(f"    const std::size_t end = begin + {tile} < {positions} ? begin + {tile} : {positions};")
+    indent = "    " if emission.loop.step else "  "
+    for node in step.nodes:
+        if node is not step.result and emission.loop.step:
+            emission.place(node, emission.loop.step * emission.loop.elements)
+        window = step.window if node is step.nodes[0] else None
+        computed_in = emit_node(emission, node, window)
+        if before is not None:
+            emission.arena.release(emission.of(before.name).offset)
+        before = node
+        if not emission.statements:
+            continue
+        formula = f"{op_name(node.op)}({', '.join(operands(node.op))})"
+        if window is not None and isinstance(window.op, Window):
+            formula = f"{op_name(node.op)}(window({window.op.x}))"
+        lines.append(f"{indent}// {node.name} = {formula}, computed in {computed_in}")
+        lines.append(f"{indent}// layer {json.dumps(node.source)}: {node.type.describe()}")
+        lines += emission.statements
+        emission.statements.clear()
+    if emission.loop.step:
+        lines.append("  }")
+    emission.loop = Loop(positions=1, elements=1, step=None)
+    return lines
 
 
 def _load(emission: Emission, node: Node, position: int) -> list[str]:
@@ -118,11 +154,12 @@ def _load(emission: Emission, node: Node, position: int) -> list[str]:
 
 
 def _stores(emission: Emission, node: Node) -> list[str]:
+    names = {node.name, *(name for name, shown in emission.aliases.items() if shown == node.name)}
     return [
         f"  metronn::store_output<{port.code.words}>({emission.pointer(node.name)}, first, count, {port.type.size}, "
         f"outputs[{index}]);"
         for index, port in enumerate(output_ports(emission.graph))
-        if port.value == node.name
+        if port.value in names
     ]
 
 
@@ -190,9 +227,12 @@ def _source(graph: Graph, name: str, banner: str, emission: Emission, statements
     body = "\n".join(statements)
     prepare = "\n".join(emission.prepare)
     arena = "arena" if emission.prepare else "/*arena*/"
+    shared = "\n".join(emission.shared)
+    scratch = f"std::max<std::size_t>({{{', '.join(emission.scratch)}}})" if emission.scratch else "0"
     return f"""// {banner}
 #include "{name}_emulator.hpp"
 
+#include <algorithm>
 #include <new>
 
 #include "metronn_bytes.hpp"
@@ -206,14 +246,25 @@ static_assert(metronn::block_events == {BLOCK_EVENTS}, "the runtime headers are 
 
 constexpr std::size_t arena_bytes = {emission.arena.size_bytes};
 
+// Maps of windows, rearranged weights and tables: worked out once, before the first block.
+struct prepared {{
+{shared}
+}};
+
+const prepared& everything_prepared() {{
+  static const prepared once;
+  return once;
+}}
+
 // Constants: the same in every block.
 void prepare(std::byte* {arena}) {{
 {prepare}
 }}
 
-// One block of events, op by op.
-void block(const std::int64_t* const* inputs, std::int64_t* const* outputs, std::byte* arena, std::size_t first,
-           std::size_t count, metronn::status& where) {{
+// One block of events, op by op; ops that follow one another element by element take a tile at a time.
+void block(const std::int64_t* const* inputs, std::int64_t* const* outputs, [[maybe_unused]] const prepared& shared,
+           std::byte* arena, std::size_t first, std::size_t count, metronn::status& where) {{
+  [[maybe_unused]] std::byte* scratch = arena + arena_bytes;
 {body}
 }}
 
@@ -221,10 +272,12 @@ void block(const std::int64_t* const* inputs, std::int64_t* const* outputs, std:
 
 metronn::status run(const std::int64_t* const* inputs, std::int64_t* const* outputs, std::size_t events,
                     unsigned threads) {{
+  [[maybe_unused]] const prepared& shared = everything_prepared();
+  const std::size_t scratch_bytes = {scratch};
   return metronn::run_blocks(
-      events, threads, arena_bytes, prepare,
+      events, threads, arena_bytes + scratch_bytes, prepare,
       [&](std::byte* arena, std::size_t first, std::size_t count, metronn::status& where) {{
-        block(inputs, outputs, arena, first, count, where);
+        block(inputs, outputs, shared, arena, first, count, where);
       }});
 }}
 

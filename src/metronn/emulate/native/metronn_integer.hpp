@@ -143,6 +143,19 @@ inline To cast(const From& value) {
   }
 }
 
+template <typename T>
+inline bool is_zero(const T& value) {
+  if constexpr (is_wide<T>::value) {
+    bool zero = true;
+    for (const std::uint64_t limb : value.limb) {
+      zero = zero && limb == 0;
+    }
+    return zero;
+  } else {
+    return value == 0;
+  }
+}
+
 // An int128 from its two limbs; used by generated tables.
 constexpr int128 make128(std::uint64_t high, std::uint64_t low) {
   return static_cast<int128>((static_cast<uint128>(high) << 64) | low);

@@ -2,8 +2,9 @@
 //
 // A block is `block_events` events. A tensor of a block is laid out [element][event], so every kernel's inner loop
 // runs over events and vectorises whatever the op. Generated code chooses the types: each value is stored in the
-// narrowest of int32, int64, int128 and wide<N> that holds its range, and each op computes in a type that the ranges
-// prove wide enough for every intermediate result. Floating point (float, double) is chosen only where every product
+// narrowest of uint8, int8, int16, int32, int64, int128 and wide<N> that holds its range, and each op computes in a
+// type that the ranges prove wide enough for every intermediate result. Ops in a row that work element by element
+// run a tile of elements at a time, so that what lies between them stays in the cache. Floating point (float, double) is chosen only where every product
 // and every partial sum is an integer below 2**24 or 2**53: such sums are exact in any order, fused or not, so the
 // result does not depend on the instruction set.
 #ifndef METRONN_RUNTIME_HPP
@@ -18,6 +19,7 @@
 #include <system_error>
 #include <thread>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "metronn_integer.hpp"
@@ -32,6 +34,10 @@ enum class rounding { trn, trn_zero, rnd, rnd_zero, rnd_inf, rnd_min_inf, rnd_co
 enum class overflow { wrap, sat, sat_zero };
 enum class binary_op { add, subtract, multiply, maximum, minimum };
 enum class reduce_op { sum, maximum, minimum };
+
+constexpr binary_op binary_of(reduce_op op) {
+  return op == reduce_op::sum ? binary_op::add : op == reduce_op::maximum ? binary_op::maximum : binary_op::minimum;
+}
 
 // One parameter per element, or one for all (table == nullptr).
 template <typename T>
@@ -51,6 +57,55 @@ struct element_map {
 template <typename T>
 inline T* at(std::byte* arena, std::size_t offset) {
   return reinterpret_cast<T*>(arena + offset);
+}
+
+// The rows of a tensor, one per element, from element `base` on.
+template <typename T>
+struct rows {
+  T* data;
+  std::size_t base;
+  T* operator[](std::size_t k) const { return data + (k - base) * block_events; }
+};
+
+template <typename T>
+inline rows<T> whole(std::byte* arena, std::size_t offset) {
+  return {at<T>(arena, offset), 0};
+}
+
+// A tile: the elements from `base` on, alone in memory.
+template <typename T>
+inline rows<T> tile(std::byte* arena, std::size_t offset, std::size_t base) {
+  return {at<T>(arena, offset), base};
+}
+
+// --- tables worked out before the first block ---
+
+// offset + sum of digit * stride over the digits of 0, 1, 2, ... in a number system with these places.
+inline std::vector<std::uint32_t> strided(const std::vector<std::size_t>& places,
+                                          const std::vector<std::ptrdiff_t>& strides, std::size_t offset) {
+  std::vector<std::uint32_t> values{static_cast<std::uint32_t>(offset)};
+  for (std::size_t axis = 0; axis < places.size(); ++axis) {
+    std::vector<std::uint32_t> next;
+    next.reserve(values.size() * places[axis]);
+    for (const std::uint32_t value : values) {
+      for (std::size_t digit = 0; digit < places[axis]; ++digit) {
+        const std::ptrdiff_t moved = value + static_cast<std::ptrdiff_t>(digit) * strides[axis];
+        next.push_back(static_cast<std::uint32_t>(moved));
+      }
+    }
+    values = std::move(next);
+  }
+  return values;
+}
+
+// `period` values again and again, `size` in all.
+template <typename T>
+inline std::vector<T> repeated(const T* values, std::size_t period, std::size_t size) {
+  std::vector<T> all(size);
+  for (std::size_t k = 0; k < size; ++k) {
+    all[k] = values[k % period];
+  }
+  return all;
 }
 
 // --- the border: [event][element][word] of 64-bit words outside, [element][event] inside ---
@@ -148,17 +203,6 @@ inline void rewire(const X* x, const element_map& source, const element_map& tar
   }
 }
 
-template <typename X, typename Y>
-inline void window(const X* x, const std::int32_t* source, Y fill, std::size_t count, Y* __restrict__ y) {
-  for (std::size_t j = 0; j < count; ++j) {
-    const X* from = x + static_cast<std::ptrdiff_t>(source[j]) * static_cast<std::ptrdiff_t>(block_events);
-    Y* to = y + j * block_events;
-    for (std::size_t e = 0; e < block_events; ++e) {
-      to[e] = source[j] < 0 ? fill : cast<Y>(from[e]);
-    }
-  }
-}
-
 template <typename Y>
 inline void rewire_zero(const element_map& target, std::size_t count,
                    Y* __restrict__ y) {
@@ -184,15 +228,16 @@ inline C apply(const C& a, const C& b) {
   }
 }
 
-// z = x op y with operands broadcast by the maps and aligned by the shifts (both by element of z).
+// z = x op y for elements begin to end, with operands broadcast by the maps and aligned by the shifts (both by
+// element of z).
 template <binary_op Op, typename C, typename X, typename Y, typename Z>
-inline void binary(const X* x, const element_map& x_map, const per_element<std::int32_t>& x_shift, const Y* y,
-                   const element_map& y_map, const per_element<std::int32_t>& y_shift, std::size_t size,
-                   Z* __restrict__ z) {
-  for (std::size_t k = 0; k < size; ++k) {
-    const X* x_row = x + x_map(k) * block_events;
-    const Y* y_row = y + y_map(k) * block_events;
-    Z* z_row = z + k * block_events;
+inline void binary(rows<X> x, const element_map& x_map, const per_element<std::int32_t>& x_shift, rows<Y> y,
+                   const element_map& y_map, const per_element<std::int32_t>& y_shift, std::size_t begin,
+                   std::size_t end, rows<Z> z) {
+  for (std::size_t k = begin; k < end; ++k) {
+    const X* x_row = x[x_map(k)];
+    const Y* y_row = y[y_map(k)];
+    Z* __restrict__ z_row = z[k];
     const std::int32_t x_bits = x_shift(k);
     const std::int32_t y_bits = y_shift(k);
     if (y_bits == 0 && x_bits == 0) {
@@ -215,9 +260,7 @@ inline void binary(const X* x, const element_map& x_map, const per_element<std::
 template <reduce_op Op, typename C, typename X, typename Y>
 inline void reduce(const X* x, const element_map& member, std::size_t count, const per_element<std::int32_t>& shift,
                    std::size_t size, Y* __restrict__ y) {
-  constexpr binary_op step = Op == reduce_op::sum       ? binary_op::add
-                             : Op == reduce_op::maximum ? binary_op::maximum
-                                                        : binary_op::minimum;
+  constexpr binary_op step = binary_of(Op);
   for (std::size_t k = 0; k < size; ++k) {
     C result[block_events];
     C next[block_events];
@@ -270,16 +313,16 @@ inline C bounded(const C& x, const C& lo, const C& hi, const C& zero) {
 }
 
 template <rounding Rounding, overflow Overflow, typename C, typename X, typename Y>
-inline void requantize(const X* x, const per_element<std::int32_t>& shift, const per_element<C>& lo,
-                       const per_element<C>& hi, std::size_t size, Y* __restrict__ y) {
+inline void requantize(rows<X> x, const per_element<std::int32_t>& shift, const per_element<C>& lo,
+                       const per_element<C>& hi, std::size_t begin, std::size_t end, rows<Y> y) {
   const C zero = cast<C>(std::int32_t{0});
   const C one = cast<C>(std::int32_t{1});
-  for (std::size_t k = 0; k < size; ++k) {
+  for (std::size_t k = begin; k < end; ++k) {
     const C low = lo(k);
     const C high = hi(k);
     const std::int32_t bits = shift(k);
-    const X* from = x + k * block_events;
-    Y* to = y + k * block_events;
+    const X* from = x[k];
+    Y* __restrict__ to = y[k];
     if (bits > 0) {
       const auto places = static_cast<unsigned>(bits);
       const C half = power_of_two<C>(places - 1);
@@ -298,120 +341,12 @@ inline void requantize(const X* x, const per_element<std::int32_t>& shift, const
 }
 
 // y = table[x - lowest]
-template <typename X, typename Y>
-inline void lookup(const X* x, const X& lowest, const Y* table, std::size_t size, Y* __restrict__ y) {
-  for (std::size_t j = 0; j < size * block_events; ++j) {
-    y[j] = table[cast<std::int64_t>(x[j] - lowest)];
-  }
-}
-
-// --- linear ---
-
-#if defined(__AVX512F__)
-inline constexpr std::size_t vector_bytes = 64;
-inline constexpr std::size_t panel_outputs = 8;
-#elif defined(__AVX__)
-inline constexpr std::size_t vector_bytes = 32;
-inline constexpr std::size_t panel_outputs = 4;
-#else
-inline constexpr std::size_t vector_bytes = 16;
-inline constexpr std::size_t panel_outputs = 4;
-#endif
-
-// Weights [n_in][n_out] and bias [n_out] of a Linear op, rearranged once for the kernel: panels of a few outputs,
-// in each panel [input][output of the panel]; outputs that fill up the last panel have weight zero.
-template <typename C>
-class linear_weights {
- public:
-  template <typename W, typename B>
-  linear_weights(const W* weight, const B* bias, std::size_t n_in, std::size_t n_out)
-      : n_in(n_in),
-        n_out(n_out),
-        panels((n_out + panel_outputs - 1) / panel_outputs),
-        weight(panels * n_in * panel_outputs),
-        bias(panels * panel_outputs) {
-    for (std::size_t o = 0; o < n_out; ++o) {
-      this->bias[o] = cast<C>(bias[o]);
-      for (std::size_t i = 0; i < n_in; ++i) {
-        this->weight[((o / panel_outputs) * n_in + i) * panel_outputs + o % panel_outputs] =
-            cast<C>(weight[i * n_out + o]);
-      }
-    }
-  }
-  const std::size_t n_in;
-  const std::size_t n_out;
-  const std::size_t panels;
-  std::vector<C> weight;
-  std::vector<C> bias;
-};
-
-// One panel for one group of events, in registers: panel_outputs x 2 vectors of sums, inputs innermost.
-template <typename C, typename Y>
-inline void linear_panel(const C* x, const C* weight, const C* bias, std::size_t n_in, std::size_t outputs, Y* y) {
-  if constexpr (std::is_floating_point_v<C>) {
-    typedef C vector __attribute__((vector_size(vector_bytes)));
-    constexpr std::size_t lanes = vector_bytes / sizeof(C);
-    for (std::size_t group = 0; group < block_events; group += 2 * lanes) {
-      vector sum[panel_outputs][2];
-#pragma GCC unroll 8
-      for (std::size_t o = 0; o < panel_outputs; ++o) {
-        sum[o][0] = vector{} + bias[o];
-        sum[o][1] = vector{} + bias[o];
-      }
-      for (std::size_t i = 0; i < n_in; ++i) {
-        vector x0;
-        vector x1;
-        std::memcpy(&x0, x + i * block_events + group, sizeof x0);
-        std::memcpy(&x1, x + i * block_events + group + lanes, sizeof x1);
-#pragma GCC unroll 8
-        for (std::size_t o = 0; o < panel_outputs; ++o) {
-          const C w = weight[i * panel_outputs + o];
-          sum[o][0] += x0 * w;
-          sum[o][1] += x1 * w;
-        }
-      }
-      C result[panel_outputs][2 * lanes];
-      std::memcpy(&result, &sum, sizeof sum);
-      for (std::size_t o = 0; o < outputs; ++o) {
-        for (std::size_t e = 0; e < 2 * lanes; ++e) {
-          y[o * block_events + group + e] = static_cast<Y>(result[o][e]);
-        }
-      }
-    }
-  } else {
-    for (std::size_t o = 0; o < outputs; ++o) {
-      C sum[block_events];
-      for (std::size_t e = 0; e < block_events; ++e) {
-        sum[e] = bias[o];
-      }
-      for (std::size_t i = 0; i < n_in; ++i) {
-        const C w = weight[i * panel_outputs + o];
-        for (std::size_t e = 0; e < block_events; ++e) {
-          sum[e] = sum[e] + x[i * block_events + e] * w;
-        }
-      }
-      for (std::size_t e = 0; e < block_events; ++e) {
-        y[o * block_events + e] = cast<Y>(sum[e]);
-      }
-    }
-  }
-}
-
-// y[r][o] = sum_i x[r][i] * 2**shift[r][i] * weight[i][o] + bias[o] for `rows` rows r; `packed` holds one row of x.
-template <typename C, typename X, typename Y>
-inline void linear(const X* x, const per_element<std::int32_t>& shift, const linear_weights<C>& weights,
-                   std::size_t rows, C* packed, Y* y) {
-  for (std::size_t r = 0; r < rows; ++r) {
-    for (std::size_t i = 0; i < weights.n_in; ++i) {
-      const std::size_t k = r * weights.n_in + i;
-      load_row(x + k * block_events, shift(k), packed + i * block_events);
-    }
-    for (std::size_t p = 0; p < weights.panels; ++p) {
-      const std::size_t first = p * panel_outputs;
-      const std::size_t outputs = weights.n_out - first < panel_outputs ? weights.n_out - first : panel_outputs;
-      linear_panel(packed, weights.weight.data() + p * weights.n_in * panel_outputs, weights.bias.data() + first,
-                   weights.n_in, outputs, y + (r * weights.n_out + first) * block_events);
-    }
+template <typename X, typename T, typename Y>
+inline void lookup(rows<X> x, const X& lowest, const T* table, std::size_t begin, std::size_t end, rows<Y> y) {
+  const X* from = x[begin];
+  Y* __restrict__ to = y[begin];
+  for (std::size_t j = 0; j < (end - begin) * block_events; ++j) {
+    to[j] = cast<Y>(table[cast<std::int64_t>(from[j] - lowest)]);
   }
 }
 
@@ -422,8 +357,8 @@ struct arena_deleter {
 };
 using arena_ptr = std::unique_ptr<std::byte, arena_deleter>;
 
-// Calls block(arena, first, count, status&) for every block of events on `threads` threads (0: one per core).
-// prepare(arena) fills what stays the same from block to block. Returns the first bad input code by event.
+// Calls block(arena, first, count, status&) for every block of events on `threads` threads (0: one per core), each
+// with an arena of `arena_bytes`. prepare(arena) fills what stays the same from block to block. Returns the first bad input code by event.
 template <typename Prepare, typename Block>
 inline status run_blocks(std::size_t events, unsigned threads, std::size_t arena_bytes, Prepare prepare, Block block) {
   const std::size_t blocks = (events + block_events - 1) / block_events;

@@ -1,19 +1,19 @@
-"""One statement of generated C++ per op: which kernel, in which types, with which tables."""
+"""Kernel calls of every op: which kernel, in which types, with which tables."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import assert_never
 
 import numpy as np
+import numpy.typing as npt
 
-from metronn.emulate.native.layout import BLOCK_EVENTS, Arena
-from metronn.emulate.native.types import IntType, type_for, wrapped
-from metronn.emulate.numpy import FLOAT32_EXACT, FLOAT64_EXACT, linear_reach
-from metronn.ir.graph import Graph, Node
-from metronn.ir.infer import aligned_bounds
+from metronn.emulate.native.emission import SHIFT, Emission, Loop, storage
+from metronn.emulate.native.fuse import Step
+from metronn.emulate.native.layout import BLOCK_EVENTS
+from metronn.emulate.native.types import type_for
+from metronn.emulate.numpy import FLOAT32_EXACT, FLOAT64_EXACT, code_bounds, linear_reach, window_fill
+from metronn.ir.graph import Node
 from metronn.ir.ops import (
     Add,
     Constant,
@@ -24,7 +24,6 @@ from metronn.ir.ops import (
     Lookup,
     Multiply,
     Overflow,
-    Padding,
     Reduce,
     ReduceKind,
     Requantize,
@@ -32,70 +31,28 @@ from metronn.ir.ops import (
     Window,
 )
 from metronn.ir.types import TensorType
-from metronn.ir.windows import window_index
 
-SHIFT = IntType(32)
-
-
-def storage(t: TensorType) -> IntType:
-    """Type that a value's codes have in memory."""
-    return type_for(t.range.lowest, t.range.highest)
+TILE_ELEMENTS = 32
+"""Elements of a tile, about: two tiles of a block in 32 bits stay in a first-level cache."""
 
 
-@dataclass(slots=True)
-class Emission:
-    """The C++ of one graph while it grows: tables, kernel calls and the arena."""
-
-    graph: Graph
-    arena: Arena = field(default_factory=Arena)
-    tables: list[str] = field(default_factory=list)
-    prepare: list[str] = field(default_factory=list)
-    statements: list[str] = field(default_factory=list)
-    offsets: dict[str, int] = field(default_factory=dict)
-    identifiers: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Give every value a C++ identifier that keeps its name readable."""
-        for index, node in enumerate(self.graph.nodes):
-            self.identifiers[node.name] = re.sub(r"[^A-Za-z0-9]+", "_", f"v{index}_{node.name}").rstrip("_")
-
-    def place(self, node: Node) -> None:
-        """Reserve memory for a value."""
-        self.offsets[node.name] = self.arena.take(node.type.size * BLOCK_EVENTS * storage(node.type).size_bytes)
-
-    def pointer(self, name: str) -> str:
-        """C++ expression of a pointer to a placed value."""
-        return f"metronn::at<{storage(self.graph.type_of(name)).cpp}>(arena, {self.offsets[name]})"
-
-    def table(self, node: Node, what: str, values: Sequence[int], kind: IntType, cpp: str = "") -> str:
-        """Add a table of integers and return its name."""
-        name = f"{self.identifiers[node.name]}_{what}"
-        body = wrapped(kind.literals(values))
-        self.tables.append(f"const {cpp or kind.cpp} {name}[{len(values)}] = {{\n{body}\n}};")
-        return name
-
-    def per_element(self, node: Node, what: str, values: Sequence[int], kind: IntType) -> str:
-        """C++ expression of a parameter given for each element: a table unless all are equal."""
-        if all(value == values[0] for value in values):
-            return f"{{nullptr, {kind.literal(values[0])}}}"
-        return f"{{{self.table(node, what, values, kind)}, {kind.literal(0)}}}"
-
-    def element_map(self, node: Node, what: str, values: Sequence[int]) -> str:
-        """C++ expression of a map from elements to source elements."""
-        if all(value == index for index, value in enumerate(values)):
-            return "{nullptr, 1}"
-        if not any(values):
-            return "{nullptr, 0}"
-        return f"{{{self.table(node, what, values, type_for(0), 'std::uint32_t')}, 0}}"
-
-    def call(self, kernel: str, template: Sequence[str], arguments: Sequence[str]) -> None:
-        """Append a kernel call."""
-        parameters = f"<{', '.join(template)}>" if template else ""
-        self.statements.append(f"  metronn::{kernel}{parameters}(\n{wrapped(arguments, '      ')[:-1]});")
+def loop_of(step: Step) -> Loop:
+    """Return the loop that a step's kernels run in: over tiles when it is a chain."""
+    size = step.result.type.size
+    inner = size // max(1, step.nodes[0].type.size)
+    head = step.nodes[0]
+    if isinstance(head.op, Linear) or step.window is not None:
+        inner = head.type.shape[-1]
+    positions = size // inner
+    tile = max(1, TILE_ELEMENTS // inner)
+    return Loop(positions=positions, elements=inner, step=tile if len(step.nodes) > 1 else None)
 
 
-def emit_node(emission: Emission, node: Node) -> str:
-    """Append the statement that computes a node; returns the name of the type it computes in, for the comment."""
+def emit_node(emission: Emission, node: Node, window: Node | None) -> str:
+    """Append the statement that computes a node; returns the name of the type it computes in, for the comment.
+
+    `window` is applied to the operand on the way.
+    """
     op = node.op
     match op:
         case Input():
@@ -109,7 +66,7 @@ def emit_node(emission: Emission, node: Node) -> str:
         case Window():
             return _window(emission, node, op)
         case Linear():
-            return _linear(emission, node, op)
+            return _linear(emission, node, op, window)
         case Add():
             return _binary(emission, node, op.x, op.y, "subtract" if op.subtract else "add")
         case Multiply():
@@ -117,7 +74,7 @@ def emit_node(emission: Emission, node: Node) -> str:
         case Extremum():
             return _binary(emission, node, op.x, op.y, "maximum" if op.kind is ExtremumKind.MAX else "minimum")
         case Reduce():
-            return _reduce(emission, node, op)
+            return _reduce(emission, node, op) if window is None else _pool(emission, node, op, window)
         case Requantize():
             return _requantize(emission, node, op)
         case Lookup():
@@ -127,50 +84,90 @@ def emit_node(emission: Emission, node: Node) -> str:
 
 
 def _rewire(emission: Emission, node: Node, op: Rewire) -> str:
-    index = np.asarray(op.index.ints())
+    index = op.index.array.ravel().astype(np.int64)
     start = 0
     for position, name in enumerate(op.xs):
         stop = start + emission.graph.type_of(name).size
         targets = np.flatnonzero((index >= start) & (index < stop))
         if targets.size:
-            source = emission.element_map(node, f"source{position}", [int(k) - start for k in index[targets]])
-            target = emission.element_map(node, f"target{position}", [int(k) for k in targets])
+            source = emission.element_map(node, f"source{position}", index[targets] - start)
+            target = emission.element_map(node, f"target{position}", targets)
             emission.call(
                 "rewire", (), (emission.pointer(name), source, target, str(targets.size), emission.pointer(node.name))
             )
         start = stop
     zeros = np.flatnonzero(index < 0)
     if zeros.size:
-        target = emission.element_map(node, "zero", [int(k) for k in zeros])
+        target = emission.element_map(node, "zero", zeros)
         emission.call("rewire_zero", (), (target, str(zeros.size), emission.pointer(node.name)))
     return storage(node.type).cpp
 
 
+def _window_map(emission: Emission, node: Node, window: Node) -> str:
+    """Add the map of a window; returns the C++ expression of it."""
+    op = window.op
+    assert isinstance(op, Window)
+    x = emission.graph.type_of(op.x)
+    rank = len(op.kernel)
+    lead, spatial = x.shape[: -rank - 1], x.shape[-rank - 1 : -1]
+    axes = (spatial, window.type.shape[len(lead) : -1], op.kernel, op.strides, op.dilations, op.before)
+    sizes = ", ".join("{" + ", ".join(map(str, axis)) + "}" for axis in axes)
+    count = int(np.prod(lead, dtype=np.int64))
+    value = f" = metronn::window_map::sliding({count}, {sizes}, {x.shape[-1]})"
+    return emission.share(node, "window", "metronn::window_map", value)
+
+
+def _fill(emission: Emission, window: Node) -> str:
+    """C++ expression of what a window holds beyond the edge, in the type of what it reads."""
+    assert isinstance(window.op, Window)
+    x = window.op.x
+    kind = emission.of(x).kind
+    return f"{kind.cpp}{{{kind.literal(window_fill(window.op, emission.graph.type_of(x)))}}}"
+
+
 def _window(emission: Emission, node: Node, op: Window) -> str:
-    x = emission.graph.type_of(op.x)
-    index = window_index(op, x.shape).ravel()
-    fill = x.range.lowest if op.padding is Padding.LOWEST else 0
-    kind = storage(node.type)
-    source = emission.table(node, "source", [int(k) for k in index], IntType(32))
-    emission.call(
-        "window", (), (emission.pointer(op.x), source, kind.literal(fill), str(index.size), emission.pointer(node.name))
+    arguments = (
+        emission.rows(op.x),
+        _window_map(emission, node, node),
+        _fill(emission, node),
+        emission.pointer(node.name),
     )
-    return kind.cpp
+    emission.call("window", (), arguments)
+    return storage(node.type).cpp
 
 
-def _shifted_reach(t: TensorType, shifts: Sequence[int]) -> list[int]:
-    """Integers that bound the codes of `t` after moving each up by its shift, and the factors used for it."""
-    los, his = t.range.los(t.size), t.range.his(t.size)
-    moved = [bound << shift for bounds in (los, his) for bound, shift in zip(bounds, shifts, strict=True)]
-    return [min(moved), max(moved), 1 << max(shifts)]
+def _pool(emission: Emission, node: Node, op: Reduce, window: Node) -> str:
+    assert isinstance(window.op, Window)
+    x = window.op.x
+    low, high = code_bounds(window.type, window.type.range.max_frac)
+    taps = window.type.shape[-1] // emission.graph.type_of(x).shape[-1]
+    if op.kind is ReduceKind.SUM:
+        compute = type_for(min(low, 0) * taps, max(high, 0) * taps)
+    else:
+        compute = emission.of(x).kind
+    arguments = (
+        emission.rows(x),
+        _window_map(emission, node, window),
+        _fill(emission, window),
+        *emission.loop.span,
+        emission.rows(node.name),
+    )
+    emission.call("pool", (f"metronn::reduce_op::{_REDUCE[op.kind]}", compute.cpp), arguments)
+    return compute.cpp
 
 
-def _linear(emission: Emission, node: Node, op: Linear) -> str:
+def _shifts_to(frac: int, t: TensorType) -> Sequence[int]:
+    """Places that each element moves up to `frac` fraction bits; those above it, which nobody reads, stay."""
+    if isinstance(t.range.frac, int):
+        return (max(0, frac - t.range.frac),)
+    return [max(0, frac - own) for own in t.range.fracs(t.size)]
+
+
+def _linear(emission: Emission, node: Node, op: Linear, window: Node | None) -> str:
     x = emission.graph.type_of(op.x)
-    shifts = [x.range.max_frac - frac for frac in x.range.fracs(x.size)]
-    weight, bias = op.weight.ints(), op.bias.ints()
-    bounds = [linear_reach(op, x), *_shifted_reach(x, shifts), *op.weight.bounds(), *op.bias.bounds()]
-    reach = max(abs(bound) for bound in bounds)
+    name = window.op.x if window is not None and isinstance(window.op, Window) else op.x
+    shifts = _shifts_to(x.range.max_frac, emission.graph.type_of(name))
+    reach = max(linear_reach(op, x), 1 << max(shifts), *map(abs, (*op.weight.bounds(), *op.bias.bounds())))
     if reach < FLOAT32_EXACT:
         compute, size_bytes = "float", 4
     elif reach < FLOAT64_EXACT:
@@ -179,44 +176,45 @@ def _linear(emission: Emission, node: Node, op: Linear) -> str:
         wide = type_for(-reach, reach, least=64)
         compute, size_bytes = wide.cpp, wide.size_bytes
     n_in, n_out = op.weight.shape
-    weight_table = emission.table(node, "weight", weight, type_for(*op.weight.bounds(), least=8))
-    bias_table = emission.table(node, "bias", bias, type_for(*op.bias.bounds()))
-    packed = f"{emission.identifiers[node.name]}_packed"
+    weight_table = emission.table(node, "weight", op.weight.ints(), type_for(*op.weight.bounds(), least=8))
+    bias_table = emission.table(node, "bias", op.bias.ints(), type_for(*op.bias.bounds()))
     offset = emission.arena.take(n_in * BLOCK_EVENTS * size_bytes)
     emission.arena.release(offset)
-    rows = str(x.size // n_in)
-    sizes = f"{weight_table}, {bias_table}, {n_in}, {n_out}"
+    if window is not None:
+        places = _window_map(emission, node, window)
+        fill = _fill(emission, window)
+    else:
+        value = f" = metronn::window_map::plain({x.size // n_in}, {n_in})"
+        places = emission.share(node, "window", "metronn::window_map", value)
+        fill = f"{emission.of(name).kind.cpp}{{}}"
+    tables = f"{weight_table}, {bias_table}"
+    own_map = places.removeprefix("shared.")
     if compute == "float" and not any(shifts) and _fits_bytes(x, op):
-        _packed_weights(emission, packed, "metronn::byte_weights", f"{sizes}, {x.range.lowest}")
-        scratch = f"arena + {offset}"
-        arguments = (emission.pointer(op.x), f"{packed}()", rows, scratch, emission.pointer(node.name))
+        value = f"{{{tables}, {own_map}, {n_out}, {x.range.lowest}}}"
+        packed = emission.share(node, "packed", "metronn::byte_weights", value)
+        emission.scratch.append(f"{packed}.scratch_bytes()")
+        memory = (f"arena + {offset}", "scratch")
+        arguments = (emission.rows(name), fill, packed, *emission.loop.span, *memory, emission.rows(node.name))
         emission.call("linear_bytes", (), arguments)
         return "bytes or float"
-    _packed_weights(emission, packed, f"metronn::linear_weights<{compute}>", sizes)
+    value = f"{{{tables}, {n_in}, {n_out}}}"
+    packed = emission.share(node, "packed", f"metronn::linear_weights<{compute}>", value)
     shift = emission.per_element(node, "shift", shifts, SHIFT)
+    reads = (emission.rows(name), shift, fill, places, packed)
     scratch = f"metronn::at<{compute}>(arena, {offset})"
-    x_pointer, y_pointer = emission.pointer(op.x), emission.pointer(node.name)
-    emission.call("linear", (compute,), (x_pointer, shift, f"{packed}()", rows, scratch, y_pointer))
+    emission.call("linear", (compute,), (*reads, *emission.loop.span, scratch, emission.rows(node.name)))
     return compute
 
 
 def _fits_bytes(x: TensorType, op: Linear) -> bool:
     """Whether x less its lowest code fits an unsigned byte and every weight a signed one."""
     low, high = op.weight.bounds()
-    return x.range.highest - x.range.lowest <= 255 and low >= -128 and high <= 127 and storage(x).bits == 32
+    return x.range.highest - x.range.lowest <= 255 and low >= -128 and high <= 127 and storage(x).bits <= 32
 
 
-def _packed_weights(emission: Emission, name: str, kind: str, arguments: str) -> None:
-    """Add a function that gives the weights as the kernel wants them; they are rearranged at the first call."""
-    emission.tables.append(
-        f"const {kind}& {name}() {{\n  static const {kind} packed({arguments});\n  return packed;\n}}"
-    )
-
-
-def _broadcast_map(x: TensorType, out: TensorType) -> list[int]:
+def _broadcast_map(x: TensorType, out: TensorType) -> npt.NDArray[np.int64]:
     """For each element of the result, the element of the operand it reads."""
-    indices = np.broadcast_to(np.arange(x.size).reshape(x.shape), out.shape)
-    return [int(k) for k in indices.ravel()]
+    return np.broadcast_to(np.arange(x.size).reshape(x.shape), out.shape).ravel()
 
 
 def _binary(emission: Emission, node: Node, x: str, y: str, kernel: str) -> str:
@@ -226,42 +224,54 @@ def _binary(emission: Emission, node: Node, x: str, y: str, kernel: str) -> str:
     for which, name in (("x", x), ("y", y)):
         t = emission.graph.type_of(name)
         source = _broadcast_map(t, out)
-        fracs, los, his = t.range.fracs(t.size), t.range.los(t.size), t.range.his(t.size)
-        aligned = kernel != "multiply"
-        shifts = [frac - fracs[k] if aligned else 0 for frac, k in zip(out.range.fracs(out.size), source, strict=True)]
-        for limits in (los, his):
-            moved = [limits[k] << shift for k, shift in zip(source, shifts, strict=True)]
-            bounds += [min(moved), max(moved)]
+        shifts = _binary_shifts(t, out, source) if kernel != "multiply" else (0,)
+        if t.range.uniform and len(shifts) == 1:
+            bounds += [t.range.lowest << shifts[0], t.range.highest << shifts[0]]
+        else:
+            pairs = list(zip(source, shifts if len(shifts) > 1 else shifts * len(source), strict=True))
+            for limits in (t.range.los(t.size), t.range.his(t.size)):
+                moved = [limits[k] << shift for k, shift in pairs]
+                bounds += [min(moved), max(moved)]
         bounds.append(1 << max(shifts))
-        arguments.append(emission.pointer(name))
+        arguments.append(emission.rows(name))
         arguments.append(emission.element_map(node, f"{which}_source", source))
         arguments.append(emission.per_element(node, f"{which}_shift", shifts, SHIFT))
     compute = type_for(*bounds).cpp
     emission.call(
         "binary",
         (f"metronn::binary_op::{kernel}", compute),
-        (*arguments, str(out.size), emission.pointer(node.name)),
+        (*arguments, *emission.loop.element_span, emission.rows(node.name)),
     )
     return compute
 
 
+def _binary_shifts(t: TensorType, out: TensorType, source: npt.NDArray[np.int64]) -> tuple[int, ...]:
+    """Places that the operand of each element of the result moves up; one for all when fracs are."""
+    if isinstance(t.range.frac, int) and isinstance(out.range.frac, int):
+        return (out.range.frac - t.range.frac,)
+    fracs = t.range.fracs(t.size)
+    return tuple(frac - fracs[k] for frac, k in zip(out.range.fracs(out.size), source, strict=True))
+
+
+_REDUCE = {ReduceKind.SUM: "sum", ReduceKind.MAX: "maximum", ReduceKind.MIN: "minimum"}
+
+
 def _reduce(emission: Emission, node: Node, op: Reduce) -> str:
     x = emission.graph.type_of(op.x)
-    shifts = [x.range.max_frac - frac for frac in x.range.fracs(x.size)]
+    shifts = _shifts_to(x.range.max_frac, x)
     kept = [axis for axis in range(len(x.shape)) if axis not in op.axes]
     members = np.arange(x.size).reshape(x.shape).transpose(*kept, *op.axes).ravel()
     count = x.size // node.type.size
-    lo, hi = aligned_bounds(x, x.range.max_frac)
+    lo, hi = code_bounds(x, x.range.max_frac)
     terms = count if op.kind is ReduceKind.SUM else 1
-    bounds = [*_shifted_reach(x, shifts), min(int(lo.min()), 0) * terms, max(int(hi.max()), 0) * terms]
+    bounds = [x.range.lowest, x.range.highest, 1 << max(shifts), min(lo, 0) * terms, max(hi, 0) * terms]
     compute = type_for(*bounds).cpp
-    kernel = {ReduceKind.SUM: "sum", ReduceKind.MAX: "maximum", ReduceKind.MIN: "minimum"}[op.kind]
     emission.call(
         "reduce",
-        (f"metronn::reduce_op::{kernel}", compute),
+        (f"metronn::reduce_op::{_REDUCE[op.kind]}", compute),
         (
             emission.pointer(op.x),
-            emission.element_map(node, "member", [int(k) for k in members]),
+            emission.element_map(node, "member", members),
             str(count),
             emission.per_element(node, "shift", shifts, SHIFT),
             str(node.type.size),
@@ -275,7 +285,6 @@ def _requantize(emission: Emission, node: Node, op: Requantize) -> str:
     x = emission.graph.type_of(op.x)
     size = x.size
     shifts = [a - b for a, b in zip(x.range.fracs(size), op.out.fracs(size), strict=True)]
-    los, his = op.out.los(size), op.out.his(size)
     least, most = _requantize_bounds(x, op, shifts)
     compute = type_for(least, most)
     overflow = "sat" if op.overflow is Overflow.SAT_SYM else op.overflow.value.lower()
@@ -283,12 +292,12 @@ def _requantize(emission: Emission, node: Node, op: Requantize) -> str:
         "requantize",
         (f"metronn::rounding::{op.rounding.value.lower()}", f"metronn::overflow::{overflow}", compute.cpp),
         (
-            emission.pointer(op.x),
+            emission.rows(op.x),
             emission.per_element(node, "shift", shifts, SHIFT),
-            emission.per_element(node, "lo", los, compute),
-            emission.per_element(node, "hi", his, compute),
-            str(size),
-            emission.pointer(node.name),
+            emission.per_element(node, "lo", op.out.los(size), compute),
+            emission.per_element(node, "hi", op.out.his(size), compute),
+            *emission.loop.element_span,
+            emission.rows(node.name),
         ),
     )
     return compute.cpp
@@ -308,10 +317,11 @@ def _requantize_bounds(x: TensorType, op: Requantize, shifts: Sequence[int]) -> 
 
 
 def _lookup(emission: Emission, node: Node, op: Lookup) -> str:
-    x = emission.graph.type_of(op.x)
-    kind = storage(x)
+    kind = emission.of(op.x).kind
+    lowest = emission.graph.type_of(op.x).range.lowest
     table = emission.table(node, "table", op.table.ints(), storage(node.type))
-    lowest = f"{emission.identifiers[node.name]}_lowest"
-    emission.tables.append(f"const {kind.cpp} {lowest} = {kind.literal(x.range.lowest)};")
-    emission.call("lookup", (), (emission.pointer(op.x), lowest, table, str(x.size), emission.pointer(node.name)))
+    name = f"{emission.identifiers[node.name]}_lowest"
+    emission.tables.append(f"const {kind.cpp} {name} = {kind.literal(lowest)};")
+    span = emission.loop.element_span
+    emission.call("lookup", (), (emission.rows(op.x), name, table, *span, emission.rows(node.name)))
     return storage(node.type).cpp

@@ -11,15 +11,16 @@ LINE_LENGTH = 116
 
 @dataclass(frozen=True, slots=True)
 class IntType:
-    """A signed two's complement type of the generated C++, by its width in bits."""
+    """An integer type of the generated C++, by its width in bits: two's complement, or unsigned below 64 bits."""
 
     bits: int
+    signed: bool = True
 
     @property
     def cpp(self) -> str:
         """Name of the type in C++."""
         if self.bits <= LIMB_BITS:
-            return f"std::int{self.bits}_t"
+            return f"std::{'' if self.signed else 'u'}int{self.bits}_t"
         return "metronn::int128" if self.bits == 2 * LIMB_BITS else f"metronn::wide<{self.bits // LIMB_BITS}>"
 
     @property
@@ -65,6 +66,11 @@ def type_for(*values: int, least: int = 32) -> IntType:
         if bits >= max(needed, least):
             return IntType(bits)
     return IntType(-(-needed // 256) * 256)
+
+
+def storage_type(lo: int, hi: int) -> IntType:
+    """Return the narrowest type that holds every integer of an interval: unsigned for bytes that need it."""
+    return IntType(8, signed=False) if lo >= 0 and 128 <= hi < 256 else type_for(lo, hi, least=8)
 
 
 def port_type(lo: int, hi: int) -> IntType:
