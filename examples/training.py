@@ -14,8 +14,8 @@ from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
-import keras  # noqa: E402  (the backend is chosen before the import)
-import numpy as np  # noqa: E402
+import keras
+import numpy as np
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -37,7 +37,14 @@ def inputs_of(model: keras.Model, arrays: Arrays) -> dict[str, np.ndarray] | np.
 
 
 def fit(
-    model: keras.Model, arrays: Arrays, target: np.ndarray, *, loss: object, epochs: int, batch: int = 256, rate: float = 2e-3
+    model: keras.Model,
+    arrays: Arrays,
+    target: np.ndarray,
+    *,
+    loss: object,
+    epochs: int,
+    batch: int = 256,
+    rate: float = 2e-3,
 ) -> None:
     """Train with Adam and a learning rate that rises to `rate` in a twentieth of the steps and falls as a cosine."""
     steps = epochs * -(-len(target) // batch)
@@ -48,7 +55,9 @@ def fit(
     start = time.process_time()
 
     def report(epoch: int, logs: dict[str, float]) -> None:
-        sys.stderr.write(f"epoch {epoch + 1} of {epochs} loss {logs['loss']:.5f} CPU {time.process_time() - start:.0f} s\n")
+        sys.stderr.write(
+            f"epoch {epoch + 1} of {epochs} loss {logs['loss']:.5f} CPU {time.process_time() - start:.0f} s\n"
+        )
 
     model.fit(
         inputs_of(model, arrays),

@@ -2,20 +2,21 @@
 
 Each jet (pT 30 to 200 GeV, falling as pT^-3) gets, from numbers of the Review of Particle Physics where they exist:
 
-- Bottom jets: a b hadron that carries a share of the jet from a Beta(7, 3) distribution (mean 0.7; LEP measured 0.70 to
-  0.72), with mass 5.28 GeV and c tau 0.455 mm: its flight distance is exponential with mean pT / m x c tau. It leaves
-  2 + Poisson(2.5) charged particles from the vertex (b hadrons decay to about five), each with an impact parameter of
-  flight distance x angle. In four of five jets a charm vertex follows further along the line.
-- Charm jets, a fifth of the background: one D with share Beta(5, 4), mass 1.87 GeV, c tau 0.2 mm, 1 + Poisson(1.3) tracks.
+- Bottom jets: a b hadron that carries a share of the jet from a Beta(7, 3) distribution (mean 0.7; LEP measured 0.70
+  to 0.72), with mass 5.28 GeV and c tau 0.455 mm: its flight distance is exponential with mean pT / m x c tau. It
+  leaves 2 + Poisson(2.5) charged particles from the vertex (b hadrons decay to about five), each with an impact
+  parameter of flight distance x angle. In four of five jets a charm vertex follows further along the line.
+- Charm jets, a fifth of the background: one D with share Beta(5, 4), mass 1.87 GeV, c tau 0.2 mm, 1 + Poisson(1.3)
+  tracks.
 - Light jets: fragmentation particles only, Poisson(6 + 2 log(pT / 30)), and with 4 % probability a fake or K0/Lambda
   vertex with two tracks.
-- Resolutions: impact parameter 30 um + 100 um GeV / pT of the track, flight distance 150 um; a vertex is found with 85 %
-  if it has two tracks and lies 3 sigma from the origin.
+- Resolutions: impact parameter 30 um + 100 um GeV / pT of the track, flight distance 150 um; a vertex is found with
+  85 % if it has two tracks and lies 3 sigma from the origin.
 
-Inputs (all multiples of 2^-6 in 10 bits, zero where there is no object):
-`vertices` [4, 5]: flight significance, mass, tracks, share of pT, angle to the jet axis;
-`constituents` [16, 6]: share of pT, two angles, signed impact significance, charge, from pT-ordered charged particles;
-the sixth is the log of pT; `jet` [8]: pT, eta, multiplicity, vertices, largest three impact significances, total mass.
+Inputs (all multiples of 2^-6 in 10 bits, zero where there is no object): `vertices` [4, 5]: flight significance,
+mass, tracks, share of pT, angle to the jet axis; `constituents` [16, 6]: share of pT, two angles, signed impact
+significance, charge, from pT-ordered charged particles; the sixth is the log of pT; `jet` [8]: pT, eta, multiplicity,
+vertices, largest three impact significances, total mass.
 
 Missing: pile-up, tracking failures in dense cores, hadronic interactions, gluon splitting to b pairs.
 """
@@ -25,6 +26,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+
 from samples import check_count, main, random, to_grid
 
 VERTICES, VERTEX_FEATURES = 4, 5
@@ -42,7 +44,7 @@ def _shares(rng: np.random.Generator, count: np.ndarray, slots: int) -> np.ndarr
 
 
 def generate(n: int, *, seed: int) -> dict[str, np.ndarray]:
-    """`n` jets: `vertices` [n, 4, 5], `constituents` [n, 16, 6], `jet` [n, 8] float32; `label` int8 [n], 1 for bottom."""
+    """`n` jets: `vertices` [n, 4, 5], `constituents` [n, 16, 6], `jet` [n, 8] float32; `label` int8 [n], 1: bottom."""
     check_count(n)
     rng = random(seed)
     label = rng.random(n) < 0.5

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import training
-from training import keras  # the backend is chosen there
 
+import training
 from bjet_tagger.generate import (
     CONSTITUENT_FEATURES,
     CONSTITUENTS,
@@ -17,6 +16,7 @@ from bjet_tagger.generate import (
     generate,
 )
 from samples import TEST, TRAIN
+from training import keras  # the backend is chosen there
 
 
 def branch(name: str, objects: int, features: int, widths: tuple[int, ...]) -> tuple[keras.KerasTensor, ...]:

@@ -23,6 +23,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+
 from samples import check_count, main, random, to_grid
 
 CLASSES = ("gluon-gluon", "quark-gluon", "quark-quark", "bottom pair")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import training
-from training import keras  # the backend is chosen there
-
 from dijet.generate import CLASSES, INPUTS, generate
 from samples import TEST, TRAIN
+from training import keras  # the backend is chosen there
 
 
 def build() -> keras.Model:

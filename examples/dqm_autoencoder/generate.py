@@ -4,15 +4,16 @@ A histogram has 8 rings in pseudorapidity and 16 sectors in azimuth, and counts 
 
 - The expected occupancy falls with the ring as a Fermi function of its radius, with a step where the readout changes,
   and has a fixed pattern of sector efficiencies (5 % spread, drawn once).
-- From section to section the beam spot moves (a cosine in azimuth of amplitude up to 8 %, any phase), the rings' slope
-  changes with the energy deposited (up to 6 %), and the number of hits changes by a factor of 2 with luminosity.
+- From section to section the beam spot moves (a cosine in azimuth of amplitude up to 8 %, any phase), the rings'
+  slope changes with the energy deposited (up to 6 %), and the number of hits changes by a factor of 2 with
+  luminosity.
 - Counts are Poisson numbers; a good bin holds 100 to 600 hits.
 
-Faults, of equal shares: a dead or dim region (2 x 2 to 4 x 4 bins at 0 to 60 %), a hot region (as large, times 1.4 to 3),
-a shifted map (the sectors are numbered wrongly by 1 to 3), and a dim sector (one column at 40 to 80 %).
+Faults, of equal shares: a dead or dim region (2 x 2 to 4 x 4 bins at 0 to 60 %), a hot region (as large, times 1.4 to
+3), a shifted map (the sectors are numbered wrongly by 1 to 3), and a dim sector (one column at 40 to 80 %).
 
-What the network sees is the share of each bin in the mean of the histogram, as a number of 1/256, which leaves out the
-luminosity. Real detectors have permanent faults, correlated readout failures and slow drifts; none is modelled.
+What the network sees is the share of each bin in the mean of the histogram, as a number of 1/256, which leaves out
+the luminosity. Real detectors have permanent faults, correlated readout failures and slow drifts; none is modelled.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+
 from samples import check_count, main, random, to_grid
 
 RINGS, SECTORS = 8, 16
@@ -55,7 +57,7 @@ def _fault(rng: np.random.Generator, mean: np.ndarray) -> np.ndarray:
 
 
 def generate(n: int, *, seed: int, faulty: float = 0.5) -> dict[str, np.ndarray]:
-    """`n` histograms: `occupancy` float32 [n, 128], ring by ring; `label` int8 [n], 1 for a share `faulty` with a fault."""
+    """`n` histograms: `occupancy` float32 [n, 128], ring by ring; `label` int8 [n], 1 for the share with a fault."""
     check_count(n)
     rng = random(seed)
     label = rng.random(n) < faulty

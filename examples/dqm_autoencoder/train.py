@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import training
-from training import keras  # the backend is chosen there
 
+import training
 from dqm_autoencoder.generate import BINS, generate
 from samples import TEST, TRAIN
+from training import keras  # the backend is chosen there
 
 
 def autoencoder() -> keras.Model:
@@ -25,13 +25,13 @@ def autoencoder() -> keras.Model:
 
 
 def with_error(coder: keras.Model) -> keras.Model:
-    """The same network with output `error` [1]: the sum of squares of (reconstruction - occupancy)."""
+    """The same network with output `anomaly` [1]: the sum of squares of (reconstruction - occupancy)."""
     inputs = x = keras.Input((BINS,), name="occupancy")
     for layer in coder.layers[1:]:
         x = layer(x)
     difference = keras.layers.Subtract(name="difference")([x, inputs])
     square = keras.layers.Multiply(name="square")([difference, difference])
-    total = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones", trainable=False, name="error")(square)
+    total = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones", trainable=False, name="anomaly")(square)
     return keras.Model(inputs, total, name="dqm_autoencoder")
 
 
@@ -46,7 +46,7 @@ def main() -> int:
     coder.get_layer("reconstruction").bias.assign(data["occupancy"].mean(axis=0))
     training.fit(coder, data, data["occupancy"], loss="mse", epochs=20)
     model = with_error(coder)
-    error = np.float64(training.answers(model, test)["error"])
+    error = np.float64(training.answers(model, test)["anomaly"])
     said = f"area under the ROC curve {auc(error, test['label']):.4f} on {len(error):,} test histograms"
     training.save(model, options.output, said)
     return 0

@@ -6,11 +6,11 @@ calculation. Here the slow calculation is replaced by a short one that keeps its
 1. Masses and mixing of neutralinos and charginos from M1, M2, mu and tan(beta): the symmetric 4 x 4 neutralino matrix
    is diagonalized, and the 2 x 2 chargino matrix singular-value decomposed (Martin, A Supersymmetry Primer,
    hep-ph/9709356, equations 8.2.2 and 8.2.14; real parameters).
-2. The process is pp -> chargino 1 + neutralino 2 at 13 TeV through a W. Its couplings are
-   OL = N22 V11 - N24 V12 / sqrt(2) and OR = N22 U11 + N23 U12 / sqrt(2) (Haber and Kane, Phys. Rep. 117, 75),
-   1 and 1 for pure winos.
-3. sigma = sigma_wino(mean mass) (OL^2 + OR^2) / 2. sigma_wino interpolates NLO+NLL values of the order published by the
-   LHC SUSY cross-section working group for mass-degenerate winos (log sigma against log mass, good to several per cent).
+2. The process is pp -> chargino 1 + neutralino 2 at 13 TeV through a W. Its couplings are OL = N22 V11 - N24 V12 /
+   sqrt(2) and OR = N22 U11 + N23 U12 / sqrt(2) (Haber and Kane, Phys. Rep. 117, 75), 1 and 1 for pure winos.
+3. sigma = sigma_wino(mean mass) (OL^2 + OR^2) / 2. sigma_wino interpolates NLO+NLL values of the order published by
+   the LHC SUSY cross-section working group for mass-degenerate winos (log sigma against log mass, good to several per
+   cent).
 4. Squark exchange interferes destructively: a factor 1 - 0.5 m^2 / (m^2 + mQ1^2), an ansatz with the right limits.
 
 The other parameters (gluino, sleptons, third generation, trilinear couplings, mA) do not enter this process at this
@@ -22,6 +22,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+
 from samples import check_count, main, random, to_grid
 
 PARAMETERS = (
@@ -88,7 +89,7 @@ def physical(unit: np.ndarray) -> np.ndarray:
 
 
 def generate(n: int, *, seed: int) -> dict[str, np.ndarray]:
-    """`n` models: `parameters` float32 [n, 19] scaled to (-1, 1), `target` float32 [n], log10(cross section / fb) / 4."""
+    """`n` models: `parameters` float32 [n, 19] in (-1, 1), `target` float32 [n]: log10(cross section / fb) / 4."""
     check_count(n)
     unit = to_grid(random(seed).uniform(-1.0, 1.0, (n, len(PARAMETERS))), FRAC, BITS)
     target = cross_section(physical(unit.astype(np.float64))) / 4.0

@@ -1,15 +1,14 @@
-"""Train the cross-section network: 19 parameters -> 8 x (dense 100, ReLU) -> log10 sigma, 2 to 3 minutes of one core."""
+"""Train the cross-section network: 19 parameters -> 8 x (dense 100, ReLU) -> log10 sigma. 3 minutes of one core."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import training
-from training import keras  # the backend is chosen there
-
 from samples import TEST, TRAIN
 from sparticle_xsec.generate import PARAMETERS, generate
 from sparticle_xsec.metric import explained, median_error
+from training import keras  # the backend is chosen there
 
 
 def build() -> keras.Model:
