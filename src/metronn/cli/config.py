@@ -11,7 +11,7 @@ from pydantic import Field
 
 from metronn.errors import ModelError
 from metronn.plan.boards import list_systems
-from metronn.plan.options import Fold, OutputForm, PlanOptions
+from metronn.plan.options import Fold, InputForm, OutputForm, PlanOptions
 from metronn.plan.system import MAX_FPGAS, MAX_II
 from metronn.plan.tables import FrequencyMhz, Table, Text, collect, number, parse, read_toml, whole
 from metronn.quantize.options import QuantizeOptions, parse_options
@@ -38,6 +38,7 @@ class _Plan(Table):
     clock_mhz: FrequencyMhz | None = None
     fold: Fold = Fold.FULL
     fpgas: Annotated[int, whole(1, MAX_FPGAS)] | None = None
+    inputs: InputForm = InputForm.AUTO
     outputs: OutputForm = OutputForm.PARALLEL
     max_latency_ns: Annotated[float, number(0.001, 1e12)] | None = None
 
@@ -79,6 +80,7 @@ class Overrides:
     clock_mhz: float | None = None
     fold: Fold | None = None
     fpgas: int | None = None
+    inputs: InputForm | None = None
     outputs: OutputForm | None = None
     max_latency_ns: float | None = None
     weight_bits: int | None = None
@@ -183,7 +185,7 @@ def read_request(path: Path | None, overrides: Overrides) -> Request:
         problems.extend(error.message.splitlines())
     changes = {
         key: value
-        for key in ("system", "ii", "clock_mhz", "fold", "fpgas", "outputs", "max_latency_ns")
+        for key in ("system", "ii", "clock_mhz", "fold", "fpgas", "inputs", "outputs", "max_latency_ns")
         if (value := getattr(overrides, key)) is not None
     }
     plan = collect(problems, lambda: parse(_Plan, changes, "command line"))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from metronn.plan.options import Fold, OutputForm
+from metronn.plan.options import Fold, InputForm, OutputForm
 
 Target = Annotated[
     Path | None,
@@ -30,6 +30,9 @@ Ii = Annotated[int | None, typer.Option("--ii", metavar="N", help="Clock cycles 
 ClockMhz = Annotated[float | None, typer.Option("--clock-mhz", metavar="F", help="Clock frequency.")]
 FoldOption = Annotated[Fold | None, typer.Option("--fold", help="How products are folded over the cycles of an event.")]
 Fpgas = Annotated[int | None, typer.Option("--fpgas", metavar="N", help="FPGAs to use, in chain order.")]
+Inputs = Annotated[
+    InputForm | None, typer.Option("--inputs", help="Images pixel by pixel, everything in one cycle, or as suits each.")
+]
 Outputs = Annotated[OutputForm | None, typer.Option("--outputs", help="Results in one cycle, or in beats.")]
 MaxLatency = Annotated[
     float | None, typer.Option("--max-latency-ns", metavar="F", help="The promised latency must not exceed this.")

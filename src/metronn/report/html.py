@@ -11,8 +11,10 @@ from metronn.report.picture import Picture
 from metronn.report.summary import RESOURCE_TITLES, Summary, count_text, used_resources
 from metronn.report.svg import COLOURS, LINK_COLOUR, Bar, bar_plot
 from metronn.report.text import (
+    EDGE_COLUMNS,
     QUANTIZATION_COLUMNS,
     VERDICT_COLUMNS,
+    edge_rows,
     measured_lines,
     metric_line,
     quantization_rows,
@@ -253,13 +255,15 @@ def _plan(summary: Summary) -> str:
         )
         for kernel in summary.kernels
     ]
+    edges = _table(EDGE_COLUMNS, edge_rows(summary), right=(4, 5, 6))
     end = max([summary.latency_cycles, 1, *(int(bar.tail or 0) for bar in bars)])
     marks = [(summary.latency_cycles, "promise")]
     right = (3, 4, *range(6, len(columns)))
     return (
         f"<h2>Plan</h2>\n{_table(columns, rows, right=right)}\n"
         f"<p>Every kernel from its first input beat to its first output beat; pale: further beats it puts out.</p>\n"
-        f"{bar_plot(bars, end=end, unit='cycle', marks=marks)}"
+        f"{bar_plot(bars, end=end, unit='cycle', marks=marks)}\n<h2>Edges</h2>\n"
+        f"<p>Every value on wires: its beats and the cycles of the first and the last one.</p>\n{edges}"
     )
 
 

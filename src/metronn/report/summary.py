@@ -8,6 +8,7 @@ from typing import Any
 
 from metronn.plan.design import Design, FpgaDesign, KernelInstance
 from metronn.plan.kernels.spec import covered_nodes, result_value
+from metronn.plan.layout import wire_format
 from metronn.plan.resources import RESOURCE_NAMES
 from metronn.plan.schedule import kernel_kind
 from metronn.report.path import Share, critical_path
@@ -28,6 +29,19 @@ class KernelRow:
     beats: str
     beat_count: int
     resources: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeRow:
+    """One value on wires: what makes it, in which beats it travels, the cycles of the first and last one."""
+
+    value: str
+    maker: str
+    fpga: str
+    beats: str
+    bits: int
+    first_cycle: int
+    last_cycle: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +86,7 @@ class Summary:
     ii_cycles: int
     clock_mhz: float
     kernels: tuple[KernelRow, ...]
+    edges: tuple[EdgeRow, ...]
     links: tuple[LinkRow, ...]
     fpgas: tuple[FpgaRow, ...]
     path: tuple[Share, ...]
@@ -102,6 +117,7 @@ def summarize(design: Design, manifest: Mapping[str, Any]) -> Summary:
         ii_cycles=design.ii_cycles,
         clock_mhz=design.system.clock_mhz,
         kernels=tuple(_kernel(design, fpga, kernel) for fpga in design.fpgas for kernel in fpga.kernels),
+        edges=tuple(edge for fpga in design.fpgas for edge in _edges(design, fpga)),
         links=tuple(_links(design)),
         fpgas=tuple(
             FpgaRow(
@@ -131,6 +147,23 @@ def _kernel(design: Design, fpga: FpgaDesign, kernel: KernelInstance) -> KernelR
         beat_count=layout.beat_count,
         resources=kernel.resources.as_dict(),
     )
+
+
+def _edges(design: Design, fpga: FpgaDesign) -> list[EdgeRow]:
+    makers = {kernel.output: kernel.name for kernel in fpga.kernels}
+    outside = "input" if fpga.receives is None else "link"
+    return [
+        EdgeRow(
+            value=signal.value,
+            maker=makers.get(signal.name, outside),
+            fpga=fpga.name,
+            beats=signal.layout.describe(),
+            bits=wire_format(design.graph.type_of(signal.value), signal.layout).width,
+            first_cycle=fpga.offset_cycles + signal.first_cycle,
+            last_cycle=fpga.offset_cycles + signal.last_cycle,
+        )
+        for signal in sorted(fpga.signals, key=lambda signal: (signal.first_cycle, signal.name))
+    ]
 
 
 def _links(design: Design) -> list[LinkRow]:

@@ -41,11 +41,28 @@ def plan_text(summary: Summary) -> str:
         for kernel in summary.kernels
     ]
     parts.append(table_text(PLAN_COLUMNS, rows, right=(3, 4, 6, 7)))
+    parts.append(edges_text(summary))
     parts.append(waterfall_text(summary))
     parts.append(resources_text(summary))
     if summary.links:
         parts.append(links_text(summary))
     return "\n".join(parts)
+
+
+EDGE_COLUMNS = ("edge", "made by", "FPGA", "beats", "bits a beat", "first cycle", "last cycle")
+
+
+def edge_rows(summary: Summary) -> list[tuple[str, ...]]:
+    """Return a row per value on wires, in the order of EDGE_COLUMNS."""
+    return [
+        (edge.value, edge.maker, edge.fpga, edge.beats, f"{edge.bits:,}", str(edge.first_cycle), str(edge.last_cycle))
+        for edge in summary.edges
+    ]
+
+
+def edges_text(summary: Summary) -> str:
+    """Return every edge with its beats and cycles."""
+    return table_text(EDGE_COLUMNS, edge_rows(summary), right=(4, 5, 6))
 
 
 def waterfall_text(summary: Summary) -> str:
