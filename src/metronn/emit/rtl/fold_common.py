@@ -140,16 +140,25 @@ def packed_weights(rows: Array, pack: Packing) -> list[int]:
     return [(hi << pack.shift) + lo for low, high in pairs for lo, hi in zip(low, high, strict=True)]
 
 
-def weight_rom(module: ModuleText, name: str, phases: list[list[int]], bits: int) -> None:
-    """Declare register `name`, loaded each cycle with the packed weights of the current phase."""
+def weight_rom(module: ModuleText, name: str, phases: list[list[int]], bits: int, *, block: bool = False) -> None:
+    """Declare register `name`, loaded each cycle with the packed weights of the current phase.
+
+    In block RAM the register is the memory's output register: the weights come one cycle later.
+    """
     count = len(phases[0])
     selector = phase_bits(len(phases))
-    module.add(f"logic [{count * bits - 1}:0] {name};")
+    width = count * bits
+    module.add(f"logic [{width - 1}:0] {name};")
     if len(phases) == 1:
         module.add(f"assign {name} = {literal(phases[0], bits)};", "")
         return
-    cases = [f"  {selector}'d{k}: {name} <= {literal(words, bits)};" for k, words in enumerate(phases[:-1])]
-    module.clocked("unique case (phase)", *cases, f"  default: {name} <= {literal(phases[-1], bits)};", "endcase")
+    target = f"{name}_read_q" if block else name
+    if block:
+        module.add(f'(* rom_style = "block" *) logic [{width - 1}:0] {target};')
+    cases = [f"  {selector}'d{k}: {target} <= {literal(words, bits)};" for k, words in enumerate(phases[:-1])]
+    module.clocked("unique case (phase)", *cases, f"  default: {target} <= {literal(phases[-1], bits)};", "endcase")
+    if block:
+        module.clocked(f"{name} <= {target};")
 
 
 def sum_of(vector: str, base: str, indices: Sequence[int], bits: int, width: int) -> str:

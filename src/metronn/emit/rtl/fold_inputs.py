@@ -1,4 +1,4 @@
-"""SystemVerilog of FoldInputs: one beat of inputs each cycle into all accumulators."""
+"""SystemVerilog of FoldInputs: each beat of inputs into all accumulators."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ from metronn.emit.rtl.fold_common import (
     weight_rom,
 )
 from metronn.emit.rtl.scalar import ScalarFunction, scalar_function
+from metronn.emit.rtl.train import train_text
 from metronn.ir.arrays import Array, exact_array
 from metronn.ir.graph import Graph
 from metronn.plan.kernels.fold import (
     Packing,
+    counts_beats,
     effective_weight,
     input_slots,
+    inputs_front,
     inputs_latency,
     inputs_terms,
     inputs_tree,
@@ -33,6 +36,7 @@ from metronn.plan.kernels.fold import (
     packing,
     product_bounds,
     signed_bits,
+    weights_in_block_ram,
 )
 from metronn.plan.kernels.spec import FoldInputs, result_value
 from metronn.plan.kernels.uniform import function_key
@@ -77,7 +81,7 @@ class _Writer:
         self.y_wires = wire_format(out_type, Layout.parallel(out_type.size))
         bounds = graph.type_of(spec.linear).range
         self.acc_bits = signed_bits(bounds.lowest, bounds.highest)
-        self.tree = inputs_tree(spec, graph, timing)
+        self.tree, self.front = inputs_tree(spec, graph, timing), inputs_front(spec, graph, timing)
         self.beats = spec.layout.beat_count
         latency = inputs_latency(spec, graph, timing)
         self.text = ModuleText(
@@ -93,12 +97,20 @@ class _Writer:
 
     def module(self) -> str:
         """Return the module's text."""
-        text, front = self.text, self.pack.front_stages
+        text = self.text
         x = uniform_input(text, self.x_wires, self.pack)
-        last = front + len(self.tree) + self.beats - 1
-        phase_counter(text, self.beats, 1, last)
-        text.add(f"logic [{len(self.x_wires.slots) * x.bits - 1}:0] x_q;")
-        text.clocked("x_q <= x_in;")
+        last = self.front + len(self.tree) + self.beats - 1
+        if counts_beats(self.spec):
+            phase_counter(text, self.beats, 1, last)
+        else:
+            self._train()
+        bits = len(self.x_wires.slots) * x.bits
+        if weights_in_block_ram(self.spec):
+            text.add(f"logic [{bits - 1}:0] x_1_q;", f"logic [{bits - 1}:0] x_q;")
+            text.clocked("x_1_q <= x_in;", "x_q <= x_1_q;")
+        else:
+            text.add(f"logic [{bits - 1}:0] x_q;")
+            text.clocked("x_q <= x_in;")
         multiplied, constant = inputs_terms(self.spec, self.graph, self.timing)
         parts: list[tuple[str, int, int]] = []
         if multiplied:
@@ -106,8 +118,24 @@ class _Writer:
         if constant:
             parts.append(("constant_term", constant, self._constant(x)))
         self._accumulate(parts)
-        self._finish(f"start_q[{last}]")
+        self._finish(f"start_q[{last}]" if counts_beats(self.spec) else "")
         return text.text()
+
+    def _train(self) -> None:
+        """Declare `phase` from a train, its copies beside x_q, and pulses `start_q`, `beat_q` by cycles passed."""
+        text, bits = self.text, phase_bits(self.beats)
+        text.lines += train_text("beat", "start_i", self.spec.layout.cycles, index="phase")
+        depth = self.front + len(self.tree) - 1
+        copies = 1 + weights_in_block_ram(self.spec) if self.slots.constant else 0
+        for k in range(1, copies + 1):
+            text.add(f"logic [{bits - 1}:0] phase_{k}_q;")
+        text.add(f"logic [{depth}:1] start_q, beat_q;")
+        text.unused += ["phase", "start_q", "beat_q"]
+        text.clocked(
+            *(f"phase_{k}_q <= {f'phase_{k - 1}_q' if k > 1 else 'phase'};" for k in range(1, copies + 1)),
+            f"start_q <= rst_i ? {depth}'d0 : {{start_q[{depth - 1}:1], start_i}};",
+            f"beat_q <= rst_i ? {depth}'d0 : {{beat_q[{depth - 1}:1], beat}};",
+        )
 
     def _element(self, beat: int, slot: int) -> int | None:
         elements = self.spec.layout.beats[beat]
@@ -122,7 +150,7 @@ class _Writer:
             rows = [[0 if e is None else int(self.weight[e, o]) for e in columns] for o in range(self.outputs)]
             phases.append(packed_weights(exact_array(rows), pack))
         text.add(f"// {len(slots)} slots with {self.pairs} multipliers each, {pack.ways} outputs per multiplier.")
-        weight_rom(text, "weight", phases, pack.weight_bits)
+        weight_rom(text, "weight", phases, pack.weight_bits, block=weights_in_block_ram(self.spec))
         products(text, "product", self.pairs, len(slots), pack, x, "x_q", "weight")
         terms, source, bits = len(slots), "product", pack.product_bits
         if pack.group > 1:
@@ -135,6 +163,7 @@ class _Writer:
         text, slots = self.text, self.slots.constant
         low, high = product_bounds(self.weight, self.x_type.range.lowest, self.x_type.range.highest)
         bits, phase_width = signed_bits(low, high), phase_bits(self.beats)
+        phase = "phase_2_q" if weights_in_block_ram(self.spec) else "phase_1_q"
         statements: list[str] = []
         for position, slot in enumerate(slots):
             beat = next(b for b in range(self.beats) if self._element(b, slot) is not None)
@@ -143,7 +172,7 @@ class _Writer:
             active = f"now_{position}"
             text.add(
                 f"// Slot {slot} carries input {element} in beat {beat} only: its weights are constants.",
-                f"wire {active} = phase_1_q == {phase_width}'d{beat};" if self.beats > 1 else f"wire {active} = 1'b1;",
+                f"wire {active} = {phase} == {phase_width}'d{beat};" if self.beats > 1 else f"wire {active} = 1'b1;",
                 f"wire signed [{bits - 1}:0] in_{position} = "
                 f"{active} ? {bits}'({x.multiplicand('x_q', str(slot))}) : {bits}'sd0;",
             )
@@ -210,7 +239,7 @@ class _Writer:
             terms = sum_stage(text, source, f"sum_{stage}", self.lanes, terms, self.timing.radix, width, grown)
             source, width = f"sum_{stage}", grown
         bias = self.op.bias.ints() + [0] * (self.lanes - self.outputs)
-        first = f"start_q[{pack.front_stages + len(self.tree) - 1}]"
+        first = f"start_q[{self.front + len(self.tree) - 1}]"
         value = f"{part('base', 'l', acc)} + {sum_of(source, f'l*{terms}', range(terms), width, acc)}"
         if counted:
             value += f" + ((l % 2 == 1) ? {counted} : {acc}'d0)"
@@ -219,7 +248,10 @@ class _Writer:
             f"logic [{self.lanes * acc - 1}:0] acc;",
             f"wire  [{self.lanes * acc - 1}:0] base = {first} ? {literal(bias, acc)} : acc;",
         )
-        text.clocked(f"for (int l = 0; l < {self.lanes}; l++)", f"  {part('acc', 'l', acc)} <= {value};")
+        update = [f"for (int l = 0; l < {self.lanes}; l++)", f"  {part('acc', 'l', acc)} <= {value};"]
+        if not counts_beats(self.spec):
+            update = [f"if (beat_q[{self.front + len(self.tree) - 1}])", *(f"  {line}" for line in update)]
+        text.clocked(*update)
 
     def _count_stage(self, stage: int, borrows: int) -> str:
         """Register the number of borrows of each pair; returns the expression for lane l."""
@@ -233,7 +265,7 @@ class _Writer:
         return f"{self.acc_bits}'({part(name, 'l/2', bits)})"
 
     def _finish(self, last: str) -> None:
-        """Apply each output's epilogue when the last beat is in, and join the output slots."""
+        """Apply each output's epilogue, when `last` is high (always if empty), and join the output slots."""
         text, acc, spec = self.text, self.acc_bits, self.spec
         text.unused += ["acc", "x_q"]
         if not spec.epilogue:
@@ -264,5 +296,5 @@ class _Writer:
             statements = [loop, f"  {part('y_q', 'l', bits)} <= {same.name}(acc[l*{acc} +: {taken}]);"]
         text.add(f"logic [{offset - 1}:0] y_q;")
         text.unused.append("y_q")
-        text.clocked(f"if ({last}) begin", *(f"  {s}" for s in statements), "end")
+        text.clocked(*([f"if ({last}) begin", *(f"  {s}" for s in statements), "end"] if last else statements))
         text.add(*join_slots(self.y_wires, sources))

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from metronn.emit.rtl.slots import part, port_vector
 from metronn.emit.rtl.text import module_text
+from metronn.emit.rtl.train import train_text
 from metronn.ir.graph import Graph
-from metronn.plan.kernels.gather import kept_bits, latency_cycles
+from metronn.plan.kernels.gather import kept_bits, latency_cycles, phase_bits
 from metronn.plan.kernels.spec import Gather
+from metronn.plan.kernels.train import counter_bits
 from metronn.plan.layout import wire_format
 from metronn.plan.timing import Timing
 
 
 def emit_gather(spec: Gather, module_name: str, graph: Graph, timing: Timing) -> str:
-    """Return the module of the kernel: ports clk_i, rst_i, start_i, x0_i, y_o; one event per `beat_count` cycles."""
+    """Return the module of the kernel: ports clk_i, rst_i, start_i, x0_i, y_o; one event per `span` cycles."""
     tensor, beats = graph.type_of(spec.value), spec.layout.beats
     wires, out = wire_format(tensor, spec.layout), port_vector("y_o", tensor)
     kept = kept_bits(spec, graph)
-    body = _phase(len(beats))
+    bits = phase_bits(spec)
+    body = train_text("beat", "start_i", spec.layout.cycles[:-1], index="number") if bits is None else _phase(bits)
     held: dict[int, str] = {}
     needed = [0] * len(wires.slots)
     for beat, row in enumerate(beats):
@@ -30,7 +33,7 @@ def emit_gather(spec: Gather, module_name: str, graph: Graph, timing: Timing) ->
             offset += width
         if beat == len(kept):
             continue
-        enable = "start_i" if beat == 0 else "phase_q" if len(beats) == 3 else f"phase_q[{beat - 1}]"
+        enable = _enable(spec, beat, bits)
         beat_bits = arriving[0] if len(arriving) == 1 else f"{{{', '.join(reversed(arriving))}}}"
         body += [
             f"  logic [{kept[beat] - 1}:0] beat{beat}_q;",
@@ -38,7 +41,7 @@ def emit_gather(spec: Gather, module_name: str, graph: Graph, timing: Timing) ->
         ]
     body.append("")
     body += [f"  assign {out.target(element)} = {held[element]};" for element in range(tensor.size)]
-    idle = ["clk_i", "rst_i", "start_i"] if len(beats) == 1 else ["rst_i"] if len(beats) == 2 else []
+    idle = ["clk_i", "rst_i", "start_i"]
     for slot, width in zip(wires.slots, needed, strict=True):
         if width < slot.width:
             idle.append(part("x0_i", wires.width, slot.offset + width, slot.width - width))
@@ -55,9 +58,18 @@ def emit_gather(spec: Gather, module_name: str, graph: Graph, timing: Timing) ->
     )
 
 
-def _phase(beats: int) -> list[str]:
-    """Write the shift register that follows the phase: bit b is high with beat b + 1."""
-    bits = beats - 2
+def _enable(spec: Gather, beat: int, bits: int | None) -> str:
+    """Text that is high in the cycle of a beat."""
+    if beat == 0:
+        return "start_i"
+    if bits is None:
+        count = counter_bits(len(spec.layout.cycles) - 1)
+        return f"beat && number == {count}'d{beat}"
+    return "phase_q" if bits == 1 else f"phase_q[{spec.layout.cycles[beat] - 1}]"
+
+
+def _phase(bits: int) -> list[str]:
+    """Write the shift register that follows the start: bit b is high b + 1 cycles after it."""
     if bits < 1:
         return []
     moved = "start_i" if bits == 1 else f"{{phase_q[{bits - 2}:0], start_i}}"

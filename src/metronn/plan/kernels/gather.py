@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from metronn.ir.graph import Graph
 from metronn.plan.kernels.spec import Gather
+from metronn.plan.kernels.train import counter_bits, train_resources
 from metronn.plan.layout import Layout
 from metronn.plan.resources import Resources
 from metronn.plan.timing import Timing
 
+SHIFTED_CYCLES = 16
+"""A start is followed through this many cycles by a shift register; over more of them a train tells the beats."""
+
 
 def latency_cycles(spec: Gather, graph: Graph, timing: Timing) -> int:
     """Cycles from the first beat to the last: the last one passes through on wires."""
-    return spec.layout.beat_count - 1
+    return spec.layout.span - 1
 
 
 def kept_bits(spec: Gather, graph: Graph) -> tuple[int, ...]:
@@ -20,14 +24,20 @@ def kept_bits(spec: Gather, graph: Graph) -> tuple[int, ...]:
     return tuple(sum(widths[k] for k in beat) for beat in spec.layout.beats[:-1])
 
 
-def phase_bits(spec: Gather) -> int:
-    """Flip-flops that follow the phase: one per beat after the first but the last."""
-    return max(0, spec.layout.beat_count - 2)
+def phase_bits(spec: Gather) -> int | None:
+    """Bits of the shift register that follows the start to the last beat kept; None where a train tells the beats."""
+    last = spec.layout.cycles[-2] if spec.layout.beat_count > 1 else 0
+    return last if last <= SHIFTED_CYCLES else None
 
 
 def resources(spec: Gather, graph: Graph, timing: Timing) -> Resources:
-    """A flip-flop for each bit kept (enabled once per event), and the phase."""
-    return Resources(ff=sum(kept_bits(spec, graph)) + phase_bits(spec), lut=phase_bits(spec))
+    """A flip-flop for each bit kept (enabled once per event), and the phase or the train with a LUT for each beat."""
+    kept, bits = sum(kept_bits(spec, graph)), phase_bits(spec)
+    if bits is not None:
+        return Resources(ff=kept + bits, lut=bits)
+    cycles = spec.layout.cycles[:-1]
+    luts = len(cycles) * (1 if counter_bits(len(cycles)) < 6 else 2)
+    return train_resources(cycles, index=True) + Resources(ff=kept, lut=luts)
 
 
 def input_layouts(spec: Gather, graph: Graph) -> tuple[tuple[str, Layout], ...]:

@@ -10,6 +10,7 @@ from metronn.plan.kernels import (
     delay,
     elementwise,
     fold,
+    fold_cost,
     gather,
     reduce,
     stream,
@@ -71,9 +72,9 @@ def resources(spec: KernelSpec, graph: Graph, timing: Timing) -> Resources:
         case MatvecAdders():
             return adders.resources(spec, graph, timing)
         case FoldOutputs():
-            return fold.outputs_resources(spec, graph, timing)
+            return fold_cost.outputs_resources(spec, graph, timing)
         case FoldInputs():
-            return fold.inputs_resources(spec, graph, timing)
+            return fold_cost.inputs_resources(spec, graph, timing)
         case Elementwise():
             return elementwise.resources(spec, graph, timing)
         case Table():
