@@ -29,10 +29,11 @@ from metronn.ir.ops import (
 from metronn.plan.convert import conversion
 from metronn.plan.kernels import adders
 from metronn.plan.kernels.fold import fold_outputs_spec, linear_of
-from metronn.plan.kernels.model import cycles_per_event, output_layout
+from metronn.plan.kernels.model import cycles_per_event, output_layout, resources
 from metronn.plan.kernels.spec import (
     Elementwise,
     FoldInputs,
+    FoldOutputs,
     KernelSpec,
     MatvecAdders,
     ReduceSerial,
@@ -176,12 +177,7 @@ class _Builder:
                 return self._made(node, Table(lookup=node.name), self._maps(Table(lookup=node.name)))
             case Reduce():
                 tree = ReduceTree(reduce=node.name)
-                serial = (
-                    ReduceSerial(reduce=node.name, layout=layout)
-                    for layout in self._variants(node.op.x)
-                    if layout.beat_count > 1
-                )
-                return self._made(node, tree, itertools.chain(self._maps(tree), serial))
+                return self._made(node, tree, itertools.chain(self._maps(tree), self._serial(node, node.op)))
             case Rewire():
                 return self._made(node, Wiring(rewire=node.name), self._moves(node))
             case Window():
@@ -258,6 +254,14 @@ class _Builder:
         if len(reads) > 1:
             yield from self._alike(inner, reads, choices)
 
+    def _serial(self, node: Node, op: Reduce) -> Iterator[KernelSpec]:
+        """Accumulators, for streams whose beats do not hold all that is reduced."""
+        for layout in self._variants(op.x):
+            try:
+                slice_of(Streamed(inner=ReduceTree(reduce=node.name), layouts=(layout,)), self.graph)
+            except NotStreamableError:
+                yield ReduceSerial(reduce=node.name, layout=layout)
+
     def _alike(
         self, inner: Elementwise | Table | ReduceTree, reads: Sequence[str], choices: Sequence[list[Layout]]
     ) -> Iterator[KernelSpec]:
@@ -310,8 +314,20 @@ class _Builder:
         if self.ii > 1 and not vector:
             found.extend(self._row_kernels(node, op, epilogue))
         kept = self._fitting(iter(found))
+        if not vector and self.options.fold is Fold.FULL:
+            kept = self._busiest(kept)
         value = (*(node.name,), *epilogue)[-1]
         return Step(value=value, source=node.source, inputs=(op.x,), candidates=tuple(kept) or (unrolled,))
+
+    def _busiest(self, specs: list[KernelSpec]) -> list[KernelSpec]:
+        """Drop folds whose multipliers idle: those that need more of them than another fold, with 5 % to spare."""
+        dsps = {
+            spec: resources(spec, self.graph, self.timing).dsp
+            for spec in specs
+            if isinstance(spec, Streamed) and isinstance(spec.inner, FoldOutputs | FoldInputs)
+        }
+        most = 1.05 * min(dsps.values(), default=0)
+        return [spec for spec in specs if dsps.get(spec, 0) <= most]
 
     def _vector_folds(self, node: Node, op: Linear, epilogue: tuple[str, ...], *, large: bool) -> Iterator[KernelSpec]:
         """Folds of a product with one vector: of all inputs at once, or of the beats in which they come."""
