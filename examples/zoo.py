@@ -60,7 +60,7 @@ class Entry:
 
 ENTRIES = (
     Entry(name="dijet", title="dijet classifier", folder="dijet", metric="accuracy"),
-    Entry(name="sparticle_xsec", title="sparticle cross section", folder="sparticle_xsec", metric="R²"),
+    Entry(name="sparticle_xsec", title="sparticle cross section", folder="sparticle_xsec", metric="1 − median error"),
     Entry(name="dqm_autoencoder", title="anomalous histograms", folder="dqm_autoencoder", metric="AUC"),
     Entry(name="bjet_tagger", title="b-jet tagger", folder="bjet_tagger", metric="AUC"),
     Entry(name="jet_images", title="jet images", folder="jet_images", metric="AUC"),
@@ -132,8 +132,7 @@ def compile_one(entry: Entry) -> dict[str, Any]:
         run([sys.executable, "-m", f"{entry.folder}.generate"], "generate")
         if not entry.model.exists():
             run([sys.executable, "-m", f"{entry.folder}.train"], "train")
-        metronn = "from metronn.cli.entry import main; main()"
-        run([sys.executable, "-c", metronn, "compile", str(entry.path), "--force"], "compile")
+        run([sys.executable, "-m", "metronn", "compile", str(entry.path), "--force"], "compile")
     except StepFailed as failure:
         if not manifest.exists():
             return {**record, "failure": str(failure)}
@@ -153,13 +152,11 @@ def row(entry: Entry, record: Mapping[str, Any]) -> list[str]:
     if "ii_cycles" not in record:
         return [name, f"fails: {record['failure']}", *[""] * (len(HEADER) - 2)]
     exact = [rung for rung in record["rungs"] if rung["rung"] > 1]
-    value = lambda key: "" if record[key] is None else f"{record[key]:.4f}"
     wrong = sum(rung["mismatches"] for rung in exact)
     return [
         name,
         entry.metric,
-        value("float"),
-        value("fixed"),
+        *("" if record[key] is None else f"{record[key]:.4f}" for key in ("float", "fixed")),
         f"{record['parameters']:,}",
         str(record["fpgas"]),
         f"{record['ii_cycles']:,}",

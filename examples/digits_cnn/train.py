@@ -27,7 +27,7 @@ def main() -> int:
     data, test = shifted(generate(seed=TRAIN), 8), generate(seed=TEST)
     model = build()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    training.fit(model, data, data["label"], loss=loss, epochs=12, batch=64)
+    training.fit(model, data, data["label"], loss=loss, epochs=30, batch=64)
     accuracy = (training.answers(model, test)["digit"].argmax(axis=1) == test["label"]).mean()
     training.save(model, options.output, f"accuracy {accuracy:.4f} on {len(test['label'])} test images")
     return 0
