@@ -96,7 +96,7 @@ def test_plans_survive_a_round_trip(design: Callable[[], Design]) -> None:
 
 def test_damaged_plans_are_refused() -> None:
     text = design_to_json(split_design())
-    for broken in (text[:500], text.replace('"format": 1', '"format": 7'), text.replace('"kernel"', '"colonel"')):
+    for broken in (text[:500], text.replace('"format": 2', '"format": 7'), text.replace('"kernel"', '"colonel"')):
         with pytest.raises(PlanFormatError):
             design_from_json(broken, split_design().graph)
 

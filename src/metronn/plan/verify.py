@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 from metronn.ir.graph import Graph
 from metronn.ir.ops import Constant, Input, operands
-from metronn.plan.design import Design, FpgaDesign, Frame
+from metronn.plan.design import Design, FpgaDesign, Frame, FrameField, Segment
 from metronn.plan.kernels.model import cycles_per_event, input_layouts, latency_cycles, output_layout, resources
 from metronn.plan.kernels.spec import covered_nodes, result_value
-from metronn.plan.layout import Layout, wire_format
+from metronn.plan.layout import wire_format
 from metronn.plan.resources import Resources
 
 LANE_WORD_BITS = 64
@@ -27,6 +27,7 @@ def violations(design: Design) -> tuple[str, ...]:
     found: list[str] = []
     found.extend(_coverage(design))
     for fpga in design.fpgas:
+        found.extend(f"{fpga.name}: {line}" for line in _signals(design, fpga))
         found.extend(f"{fpga.name}: {line}" for line in _drivers(design, fpga))
         found.extend(f"{fpga.name}: {line}" for line in _kernels(design, fpga))
         found.extend(f"{fpga.name}: {line}" for line in _budget(design, fpga))
@@ -72,15 +73,25 @@ def _needed(graph: Graph) -> set[str]:
     return needed
 
 
+def _signals(design: Design, fpga: FpgaDesign) -> Iterator[str]:
+    """Every signal carries each element of its value once, from cycle 0 on, and is done within one II."""
+    names = [signal.name for signal in fpga.signals]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield f"signal {name}: declared {names.count(name)} times"
+    for signal in fpga.signals:
+        size = design.graph.type_of(signal.value).size
+        carried = sorted(element for beat in signal.layout.beats for element in beat)
+        if carried != list(range(size)):
+            yield f"signal {signal.name}: its beats carry {len(carried)} elements, not each of the {size} once"
+        if signal.first_cycle < 0:
+            yield f"signal {signal.name}: is there in cycle {signal.first_cycle}, before the event"
+        if signal.layout.span > design.ii_cycles:
+            yield f"signal {signal.name}: takes {signal.layout.span} cycles an event, the II is {design.ii_cycles}"
+
+
 def _drivers(design: Design, fpga: FpgaDesign) -> Iterator[str]:
-    """Every signal has exactly one driver, which makes its value at its cycle."""
+    """Every signal has exactly one driver, which makes its value at its cycle; every input of the graph is there."""
     drivers: dict[str, list[str]] = {name: [] for name in fpga.signal}
-    if fpga.index == 0:
-        for node in design.graph.inputs:
-            for signal in fpga.signals:
-                if signal.value == node.name and signal.first_cycle == 0:
-                    if signal.layout == Layout.parallel(node.type.size):
-                        drivers[signal.name].append("input")
     for kernel in fpga.kernels:
         if kernel.output not in drivers:
             yield f"{kernel.name}: makes signal {kernel.output}, which is not declared"
@@ -91,6 +102,14 @@ def _drivers(design: Design, fpga: FpgaDesign) -> Iterator[str]:
             yield f"received signal {field.target} is not declared"
         else:
             drivers[field.target].append("link")
+    for node in design.graph.inputs if fpga.index == 0 else ():
+        entering = [s for s in fpga.signals if s.value == node.name and not drivers[s.name]]
+        if len(entering) != 1:
+            yield f"input {node.name}: comes in as {len(entering)} signals, exactly 1 is needed"
+        for signal in entering:
+            if signal.first_cycle != 0:
+                yield f"input {node.name}: is there in cycle {signal.first_cycle}, inputs come in cycle 0"
+            drivers[signal.name].append("input")
     for name, who in drivers.items():
         if len(who) != 1:
             yield f"signal {name}: driven by {who}, exactly one driver is needed"
@@ -161,40 +180,33 @@ def _links(design: Design) -> Iterator[str]:
 
 
 def _frame(design: Design, sender: FpgaDesign, receiver: FpgaDesign, frame: Frame) -> Iterator[str]:
-    places: set[tuple[int, int, int]] = set()
-    sent: dict[tuple[str, int, int], int] = {}
+    """Every bit of every beat is sent once, after it is there, and arrives before it is used."""
+    places: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    sent: dict[tuple[str, int], list[tuple[int, int]]] = {}
     fields = {field.value: field for field in frame.fields}
     for segment in frame.segments:
         room = LANE_WORD_BITS - (RESERVED_BITS if segment.word == frame.words - 1 else 0)
         inside = (
-            0 <= segment.word < frame.words and 0 <= segment.lane < frame.lanes and segment.bit + segment.width <= room
+            0 <= segment.word < frame.words
+            and 0 <= segment.lane < frame.lanes
+            and 0 <= segment.bit
+            and segment.bit + segment.width <= room
         )
         if not inside:
             yield f"segment {segment} lies outside the frame"
-        for k in range(segment.width):
-            place = (segment.word, segment.lane, segment.bit + k)
-            if place in places:
-                yield f"bit {place} is used twice"
-            places.add(place)
-            key = (segment.value, segment.beat, segment.offset + k)
-            if key in sent:
-                yield f"bit {key} is sent twice"
-            sent[key] = segment.word
         field = fields.get(segment.value)
-        if field is None:
+        if field is None or not 0 <= segment.beat < field.layout.beat_count:
             yield f"segment {segment} carries no field of the frame"
             continue
-        there = sender.signal[field.source].first_cycle + segment.beat
-        if there > frame.send_cycle + segment.word:
-            sending = frame.send_cycle + segment.word
-            yield f"{segment.value} beat {segment.beat} is sent in cycle {sending}, it is there in {there}"
-        if frame.send_cycle + segment.word - there > design.ii_cycles:
-            yield f"{segment.value} beat {segment.beat} waits longer than one II and meets the next event"
-        used = field.target_first_cycle + segment.beat
-        if used - segment.word > design.ii_cycles:
-            yield f"{segment.value} beat {segment.beat} is used in cycle {used}, word {segment.word} is gone by then"
-        if used < segment.word:
-            yield f"{segment.value} beat {segment.beat} is used before word {segment.word} arrives"
+        places.setdefault((segment.word, segment.lane), []).append((segment.bit, segment.width))
+        sent.setdefault((segment.value, segment.beat), []).append((segment.offset, segment.width))
+        yield from _in_time(design, sender, frame, segment, field)
+    for (word, lane), runs in places.items():
+        for bit in _twice(runs):
+            yield f"bit {bit} of word {word} on lane {lane} is used twice"
+    for (value, beat), runs in sent.items():
+        for bit in _twice(runs):
+            yield f"bit {bit} of {value} beat {beat} is sent twice"
     flagged = sender.receives.words + 1 if sender.receives else 0
     if frame.send_cycle + frame.words - 1 < flagged:
         leaves = frame.send_cycle + frame.words - 1
@@ -206,12 +218,45 @@ def _frame(design: Design, sender: FpgaDesign, receiver: FpgaDesign, frame: Fram
         if receiver.signal[field.target].first_cycle != field.target_first_cycle:
             yield f"{field.value}: signal {field.target} does not start when the frame says"
         for beat, elements in enumerate(field.layout.beats):
-            for slot in wires.slots[: len(elements)]:
-                missing = [
-                    k for k in range(slot.offset, slot.offset + slot.width) if (field.value, beat, k) not in sent
-                ]
-                if missing:
-                    yield f"{field.value} beat {beat}: bits {missing} are not sent"
+            last = wires.slots[len(elements) - 1]
+            missing = _gaps(sent.get((field.value, beat), []), last.offset + last.width)
+            if missing:
+                yield f"{field.value} beat {beat}: bits {missing} are not sent"
+
+
+def _in_time(design: Design, sender: FpgaDesign, frame: Frame, segment: Segment, field: FrameField) -> Iterator[str]:
+    """The bits are there when they are sent, arrive before they are used, and wait one II at most on either side."""
+    cycle = field.layout.cycles[segment.beat]
+    there = sender.signal[field.source].first_cycle + cycle
+    sending = frame.send_cycle + segment.word
+    if there > sending:
+        yield f"{segment.value} beat {segment.beat} is sent in cycle {sending}, it is there in {there}"
+    if sending - there > design.ii_cycles:
+        yield f"{segment.value} beat {segment.beat} waits longer than one II and meets the next event"
+    used = field.target_first_cycle + cycle
+    if used - segment.word > design.ii_cycles:
+        yield f"{segment.value} beat {segment.beat} is used in cycle {used}, word {segment.word} is gone by then"
+    if used < segment.word:
+        yield f"{segment.value} beat {segment.beat} is used before word {segment.word} arrives"
+
+
+def _twice(runs: list[tuple[int, int]]) -> Iterator[int]:
+    """First bit of each overlap of runs (start, width)."""
+    end = 0
+    for start, width in sorted(runs):
+        if start < end:
+            yield start
+        end = max(end, start + width)
+
+
+def _gaps(runs: list[tuple[int, int]], bits: int) -> list[str]:
+    """Bits below `bits` that no run (start, width) holds, as ranges."""
+    found, end = [], 0
+    for start, width in [*sorted(runs), (bits, 0)]:
+        if start > end:
+            found.append(f"{end}..{start - 1}")
+        end = max(end, start + width)
+    return found
 
 
 def _outputs(design: Design) -> Iterator[str]:
