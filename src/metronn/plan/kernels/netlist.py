@@ -126,8 +126,9 @@ class Netlist:
         for cell in self.cells:
             for read in cell_reads(cell.op):
                 longest[read] = max(longest[read], cell.stage - self.cells[read].stage)
+        stages = self.stage_count
         for result in self.results:
-            longest[result] = max(longest[result], self.stage_count - self.cells[result].stage)
+            longest[result] = max(longest[result], stages - self.cells[result].stage)
         return tuple(0 if isinstance(c.op, Fixed) else n for c, n in zip(self.cells, longest, strict=True))
 
     def register_bits(self) -> int:
