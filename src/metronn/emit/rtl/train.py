@@ -58,15 +58,15 @@ def _nested(name: str, start: str, nest: Nest, index: str | None, reset: str, cl
     if waits:
         clears.append(f"{name}_wait_q <= {waits}'d0;")
     for k, (count, _) in enumerate(nest.levels):
-        counter, bits = f"{name}_{k}_q", counter_bits(count)
-        declared, moved = _counter(counter, count, f"{name}_{k}_last")
-        lines += [declared, f"wire {name}_{k}_last = {counter} == {bits}'d{count - 1};"]
-        ends.append(f"{name}_{k}_last")
+        counter, bits = f"{name}_count{k}_q", counter_bits(count)
+        declared, moved = _counter(counter, count, f"{name}_count{k}_last")
+        lines += [declared, f"wire {name}_count{k}_last = {counter} == {bits}'d{count - 1};"]
+        ends.append(f"{name}_count{k}_last")
         clears.append(f"{counter} <= {bits}'d0;")
         inner = " && ".join(ends[:k])
         moves.append(f"if ({inner}) {counter} <= {moved};" if k else f"{counter} <= {moved};")
     if index is not None and levels == 1:
-        lines.append(f"wire [{counter_bits(nest.pulses) - 1}:0] {index} = {name}_0_q;")
+        lines.append(f"wire [{counter_bits(nest.pulses) - 1}:0] {index} = {name}_count0_q;")
     elif index is not None and levels == 0:
         lines.append(f"wire [0:0] {index} = 1'd0;")
     elif index is not None:

@@ -1,0 +1,227 @@
+"""Reductions over a stream: the elements of one beat meet in a tree, the beats in an accumulator.
+
+A lane is the hardware of one result, or of several results that take turns beat by beat (parts of the channels of an
+image): one tree and one adder or comparator, and a ring of as many accumulators as it serves. The accumulators start
+from the neutral element: zero for sums, the lowest result for max, the highest for min. They are as wide as the
+results; sums wrap in between, which the last addition undoes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from metronn.ir.graph import Graph
+from metronn.ir.ops import Reduce, ReduceKind
+from metronn.ir.types import width_bits
+from metronn.plan.kernels.fold import sum_stages
+from metronn.plan.kernels.reduce import terms
+from metronn.plan.kernels.spec import ReduceSerial, ReduceTree
+from metronn.plan.kernels.train import train_resources
+from metronn.plan.layout import Layout, wire_format
+from metronn.plan.resources import Resources
+from metronn.plan.timing import Timing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """Slot `slot` of the input, shifted up by `shift` bits, in the lane's beats that `beats` lists (in all if None)."""
+
+    slot: int
+    shift: int
+    beats: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """Hardware of the results `results`, which take turns in that order in the beats `beats`.
+
+    `terms`: what a beat brings. `lo`, `hi`: bounds of the results' codes.
+    """
+
+    results: tuple[int, ...]
+    beats: tuple[int, ...]
+    terms: tuple[Term, ...]
+    lo: int
+    hi: int
+
+    @property
+    def width(self) -> int:
+        """Bits of an accumulator."""
+        return width_bits(self.lo, self.hi)
+
+    @property
+    def first_beats(self) -> tuple[int, ...]:
+        """Beats in which an accumulator starts."""
+        return self.beats[: len(self.results)]
+
+
+def reduce_op(spec: ReduceSerial, graph: Graph) -> Reduce:
+    """Return the op of the kernel."""
+    op = graph.by_name[spec.reduce].op
+    assert isinstance(op, Reduce)
+    return op
+
+
+_CACHE: OrderedDict[tuple[int, ReduceSerial], tuple[Graph, tuple[Lane, ...]]] = OrderedDict()
+CACHE_ENTRIES = 128
+
+
+def lanes_of(spec: ReduceSerial, graph: Graph) -> tuple[Lane, ...]:
+    """Return the lanes: shared ones where the results take turns regularly, else one for each result."""
+    key = (id(graph), spec)
+    entry = _CACHE.get(key)
+    if entry is not None and entry[0] is graph:
+        _CACHE.move_to_end(key)
+        return entry[1]
+    brought = _brought(spec, graph)
+    made = _shared(spec, graph, brought) or tuple(_single(spec, graph, r, own) for r, own in enumerate(brought))
+    _CACHE[key] = (graph, made)
+    if len(_CACHE) > CACHE_ENTRIES:
+        _CACHE.popitem(last=False)
+    return made
+
+
+Brought = list[dict[int, list[tuple[int, int]]]]
+
+
+def _brought(spec: ReduceSerial, graph: Graph) -> Brought:
+    """For each result and beat, the (slot, shift) of its elements."""
+    op = reduce_op(spec, graph)
+    x = graph.type_of(op.x)
+    shifts = [x.range.max_frac - frac for frac in x.range.fracs(x.size)]
+    owner = [0] * x.size
+    for result, row in enumerate(terms(ReduceTree(reduce=spec.reduce), graph)):
+        for element in row:
+            owner[element] = result
+    brought: Brought = [{} for _ in range(graph.type_of(spec.reduce).size)]
+    for beat, elements in enumerate(spec.layout.beats):
+        for slot, element in enumerate(elements):
+            brought[owner[element]].setdefault(beat, []).append((slot, shifts[element]))
+    return brought
+
+
+def _bounds(spec: ReduceSerial, graph: Graph, results: tuple[int, ...]) -> tuple[int, int]:
+    kind = graph.type_of(spec.reduce)
+    los, his = kind.range.los(kind.size), kind.range.his(kind.size)
+    return min(los[r] for r in results), max(his[r] for r in results)
+
+
+def _shared(spec: ReduceSerial, graph: Graph, brought: Brought) -> tuple[Lane, ...]:
+    """Lanes when group g of the results comes in beats g, g + groups, ... with the same slots each time; else none."""
+    count = spec.layout.beat_count
+    opening = min(brought, key=lambda own: min(own))
+    beats = sorted(opening)
+    groups = beats[1] - beats[0] if len(beats) > 1 else count
+    if count % groups:
+        return ()
+    by_group: list[list[tuple[list[tuple[int, int]], int]]] = [[] for _ in range(groups)]
+    for result, own in enumerate(brought):
+        first = min(own)
+        if first >= groups or sorted(own) != list(range(first, count, groups)):
+            return ()
+        if any(pairs != own[first] for pairs in own.values()):
+            return ()
+        by_group[first].append((own[first], result))
+    for members in by_group:
+        members.sort()
+        if [pairs for pairs, _ in members] != [pairs for pairs, _ in by_group[0]]:
+            return ()
+    lanes = []
+    for position, (pairs, _) in enumerate(by_group[0]):
+        results = tuple(members[position][1] for members in by_group)
+        lo, hi = _bounds(spec, graph, results)
+        own = tuple(Term(slot=slot, shift=shift) for slot, shift in pairs)
+        lanes.append(Lane(results=results, beats=tuple(range(count)), terms=own, lo=lo, hi=hi))
+    return tuple(lanes)
+
+
+def _single(spec: ReduceSerial, graph: Graph, result: int, own: dict[int, list[tuple[int, int]]]) -> Lane:
+    beats = tuple(sorted(own))
+    when: dict[tuple[int, int], list[int]] = {}
+    for beat in beats:
+        for pair in own[beat]:
+            when.setdefault(pair, []).append(beat)
+    found = tuple(
+        Term(slot=slot, shift=shift, beats=None if tuple(at) == beats else tuple(at))
+        for (slot, shift), at in sorted(when.items())
+    )
+    lo, hi = _bounds(spec, graph, (result,))
+    return Lane(results=(result,), beats=beats, terms=found, lo=lo, hi=hi)
+
+
+def lane_stages(lane: Lane, timing: Timing) -> tuple[int, ...]:
+    """Terms left after each register stage of a lane; the accumulator enters in the last."""
+    return sum_stages(len(lane.terms), 1, timing)
+
+
+def depth(spec: ReduceSerial, graph: Graph, timing: Timing) -> int:
+    """Cycles from a beat to its effect on the results."""
+    return max(len(lane_stages(lane, timing)) for lane in lanes_of(spec, graph))
+
+
+def latency_cycles(spec: ReduceSerial, graph: Graph, timing: Timing) -> int:
+    """Cycles from the first beat to the results, which come after the last."""
+    return spec.layout.span - 1 + depth(spec, graph, timing)
+
+
+def term_width(spec: ReduceSerial, graph: Graph, lane: Lane, term: Term) -> int:
+    """Bits of a term in the tree: signed, its zeros below included; a sum needs no more than the result."""
+    op = reduce_op(spec, graph)
+    slot = wire_format(graph.type_of(op.x), spec.layout).slots[term.slot]
+    width = slot.width + (not slot.signed) + term.shift
+    return min(width, lane.width) if op.kind is ReduceKind.SUM else width
+
+
+def stage_widths(spec: ReduceSerial, graph: Graph, lane: Lane, timing: Timing) -> tuple[int, ...]:
+    """Bits of the terms of a lane before each of its stages."""
+    width = max(term_width(spec, graph, lane, term) for term in lane.terms)
+    total = reduce_op(spec, graph).kind is ReduceKind.SUM
+    found = [width]
+    for _ in lane_stages(lane, timing)[1:]:
+        width = min(lane.width, width + timing.levels_per_stage) if total else width
+        found.append(width)
+    return tuple(found)
+
+
+def pulse_sets(spec: ReduceSerial, graph: Graph) -> tuple[tuple[int, ...], ...]:
+    """Different sets of beats that the kernel tells apart, one pulse train each."""
+    sets: dict[tuple[int, ...], None] = {}
+    for lane in lanes_of(spec, graph):
+        sets[lane.beats] = None
+        sets[lane.first_beats] = None
+        sets.update({term.beats: None for term in lane.terms if term.beats is not None})
+    return tuple(sets)
+
+
+def resources(spec: ReduceSerial, graph: Graph, timing: Timing) -> Resources:
+    """A LUT per bit of each addition, two of each comparison; flip-flops of stages and accumulators; the trains."""
+    each = 1 if reduce_op(spec, graph).kind is ReduceKind.SUM else 2
+    deepest = depth(spec, graph, timing)
+    total = Resources()
+    waits: dict[tuple[tuple[int, ...], int], None] = {}
+    for lane in lanes_of(spec, graph):
+        stages, widths = lane_stages(lane, timing), stage_widths(spec, graph, lane, timing)
+        lut = ff = 0
+        before = len(lane.terms)
+        for after, grown in zip(stages[:-1], widths[1:], strict=True):
+            lut, ff = lut + each * (before - after) * grown, ff + after * grown
+            before = after
+        lut += each * before * lane.width
+        ff += lane.width * (len(lane.results) + deepest - len(stages))
+        lut += sum(widths[0] for term in lane.terms if term.beats is not None)
+        total += Resources(lut=lut, ff=ff)
+        waits[lane.beats, len(stages) - 1] = waits[lane.first_beats, len(stages) - 1] = None
+    for beats in pulse_sets(spec, graph):
+        total += train_resources([spec.layout.cycles[beat] for beat in beats])
+    return total + Resources(ff=sum(cycles for _, cycles in waits))
+
+
+def input_layouts(spec: ReduceSerial, graph: Graph) -> tuple[tuple[str, Layout], ...]:
+    """The operand, in beats."""
+    return ((reduce_op(spec, graph).x, spec.layout),)
+
+
+def output_layout(spec: ReduceSerial, graph: Graph) -> Layout:
+    """All results in one beat."""
+    return Layout.parallel(graph.type_of(spec.reduce).size)
