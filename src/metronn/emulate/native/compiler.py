@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -13,7 +14,8 @@ from pathlib import Path
 from metronn.emulate.native.generate import write_files
 from metronn.errors import ToolError
 
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-fvisibility=hidden", "-pthread", "-shared")
+_WIDE = ("-mprefer-vector-width=512",) if platform.machine() == "x86_64" else ()
+FLAGS = ("-std=c++17", "-O3", "-march=native", *_WIDE, "-fPIC", "-fvisibility=hidden", "-pthread", "-shared")
 """Flags of a library for use on this machine."""
 ERROR_LINES = 8
 """Lines of the compiler's own words shown when it fails."""

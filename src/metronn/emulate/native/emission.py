@@ -127,7 +127,7 @@ class Emission:
         table = self.table(node, what, values[:period], kind)
         if period < len(values):
             value = f" = metronn::repeated({table}, {period}, {len(values)})"
-            table = self.share(node, what, f"std::vector<{kind.cpp}>", value) + ".data()"
+            table = self.share(node, f"every_{what}", f"std::vector<{kind.cpp}>", value) + ".data()"
         return f"{{{table}, {kind.literal(0)}}}"
 
     def element_map(self, node: Node, what: str, values: npt.NDArray[np.int64]) -> str:

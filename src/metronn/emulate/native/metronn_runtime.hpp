@@ -126,26 +126,39 @@ inline P read_words(const std::int64_t* words) {
 }
 
 // Bring `count` events into a block, checking every code; a short block repeats its last event. P is the type of
-// the port. Returns false, and where, at the first code outside its range.
+// the port. Returns false, and where, at the first code outside its range. A few elements of every event go at a
+// time: one after another in memory outside, one event after another inside.
 template <typename P, typename T>
 inline bool load_input(const std::int64_t* source, std::size_t first, std::size_t count, std::size_t size,
                        const per_element<P>& lo, const per_element<P>& hi, T* block, std::size_t input,
                        status& where) {
   constexpr std::size_t words = sizeof(P) / 8;
+  constexpr std::size_t group = words == 1 ? 16 : 1;
   bool good = true;
-  for (std::size_t k = 0; k < size; ++k) {
-    const P low = lo(k);
-    const P high = hi(k);
+  for (std::size_t begin = 0; begin < size; begin += group) {
+    const std::size_t some = size - begin < group ? size - begin : group;
+    P codes[group][block_events];
     for (std::size_t e = 0; e < block_events; ++e) {
-      const std::size_t event = first + (e < count ? e : count - 1);
-      const P code = read_words<P>(source + (event * size + k) * words);
-      if (code < low || high < code) {
-        if (good || event < where.event) {
-          where = status{false, event, input, k};
-        }
-        good = false;
+      const std::int64_t* from = source + ((first + (e < count ? e : count - 1)) * size + begin) * words;
+      for (std::size_t j = 0; j < some; ++j) {
+        codes[j][e] = read_words<P>(from + j * words);
       }
-      block[k * block_events + e] = cast<T>(code);
+    }
+    for (std::size_t j = 0; j < some; ++j) {
+      const P low = lo(begin + j);
+      const P high = hi(begin + j);
+      T* to = block + (begin + j) * block_events;
+      unsigned bad = 0;
+      for (std::size_t e = 0; e < block_events; ++e) {
+        bad |= static_cast<unsigned>(codes[j][e] < low) | static_cast<unsigned>(high < codes[j][e]);
+        to[e] = cast<T>(codes[j][e]);
+      }
+      for (std::size_t e = 0; bad != 0 && e < count; ++e) {
+        if ((codes[j][e] < low || high < codes[j][e]) && (good || first + e < where.event)) {
+          where = status{false, first + e, input, begin + j};
+          good = false;
+        }
+      }
     }
   }
   return good;

@@ -86,31 +86,51 @@ inline void window(rows<X> x, const window_map& map, X fill, Y* y) {
   }
 }
 
+// result = what it was (unless `First`) and N rows, combined.
+template <binary_op Op, std::size_t N, bool First, typename C, typename X>
+inline void combine(const X* const* source, C* __restrict__ result) {
+  for (std::size_t e = 0; e < block_events; ++e) {
+    C value = cast<C>(source[0][e]);
+    if constexpr (!First) {
+      value = apply<Op, C>(result[e], value);
+    }
+#pragma GCC unroll 4
+    for (std::size_t n = 1; n < N; ++n) {
+      value = apply<Op, C>(value, cast<C>(source[n][e]));
+    }
+    result[e] = value;
+  }
+}
+
 // y[r][c] = the sum, maximum or minimum over the taps of position r of channel c, for positions begin to end.
 template <reduce_op Op, typename C, typename X, typename Y>
 inline void pool(rows<X> x, const window_map& map, X fill, std::size_t begin, std::size_t end, rows<Y> y) {
+  constexpr binary_op step = binary_of(Op);
+  X outside[block_events];
+  fill_row(fill, outside);
   for (std::size_t r = begin; r < end; ++r) {
     const std::int32_t* pixel = map.pixel.data() + r * map.taps;
     for (std::size_t c = 0; c < map.channels; ++c) {
+      const auto row = [&](std::size_t t) {
+        return pixel[t] < 0 ? outside : x[static_cast<std::size_t>(pixel[t]) * map.channels + c];
+      };
       C result[block_events];
-      for (std::size_t t = 0; t < map.taps; ++t) {
-        if (pixel[t] < 0) {
-          const C edge = cast<C>(fill);
-          for (std::size_t e = 0; e < block_events; ++e) {
-            result[e] = t == 0 ? edge : apply<binary_of(Op), C>(result[e], edge);
-          }
-          continue;
-        }
-        const X* from = x[static_cast<std::size_t>(pixel[t]) * map.channels + c];
-        if (t == 0) {
-          for (std::size_t e = 0; e < block_events; ++e) {
-            result[e] = cast<C>(from[e]);
-          }
-        } else {
-          for (std::size_t e = 0; e < block_events; ++e) {
-            result[e] = apply<binary_of(Op), C>(result[e], cast<C>(from[e]));
-          }
-        }
+      std::size_t t = 1;
+      if (map.taps < 4) {
+        const X* const one[1] = {row(0)};
+        combine<step, 1, true>(one, result);
+      } else {
+        const X* const four[4] = {row(0), row(1), row(2), row(3)};
+        combine<step, 4, true>(four, result);
+        t = 4;
+      }
+      for (; t + 4 <= map.taps; t += 4) {
+        const X* const four[4] = {row(t), row(t + 1), row(t + 2), row(t + 3)};
+        combine<step, 4, false>(four, result);
+      }
+      for (; t < map.taps; ++t) {
+        const X* const one[1] = {row(t)};
+        combine<step, 1, false>(one, result);
       }
       Y* __restrict__ to = y[r * map.channels + c];
       for (std::size_t e = 0; e < block_events; ++e) {

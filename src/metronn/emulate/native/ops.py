@@ -224,7 +224,8 @@ def _binary(emission: Emission, node: Node, x: str, y: str, kernel: str) -> str:
     for which, name in (("x", x), ("y", y)):
         t = emission.graph.type_of(name)
         source = _broadcast_map(t, out)
-        shifts = _binary_shifts(t, out, source) if kernel != "multiply" else (0,)
+        stays = kernel == "multiply" or (t.range.lowest == 0 and t.range.highest == 0)
+        shifts = (0,) if stays else _binary_shifts(t, out, source)
         if t.range.uniform and len(shifts) == 1:
             bounds += [t.range.lowest << shifts[0], t.range.highest << shifts[0]]
         else:
