@@ -13,13 +13,17 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from metronn.errors import ModelError
 from metronn.frontends.files import FileKind, expect, read_bytes
-from metronn.frontends.keras_layers import ACTIVATIONS, LAYERS, LayerContext, unsupported_part
+from metronn.frontends.keras_activations import ACTIVATIONS
+from metronn.frontends.keras_context import LayerContext
+from metronn.frontends.keras_layers import DISTRIBUTED, LAYERS, unsupported_part
+from metronn.frontends.keras_operators import OPERATOR_MODULES, OPERATORS, OperatorContext, operands
 from metronn.frontends.keras_weights import (
     HDF5_ERRORS,
     LayerPlace,
@@ -33,6 +37,12 @@ from metronn.model.graph import RealGraph
 
 MODELS = frozenset(("Sequential", "Functional", "Model"))
 """Classes that hold layers. A subclassed model has another name and is a custom object."""
+
+WRAPPER = "TimeDistributed"
+"""The layer that repeats another one along axis 1."""
+
+OPERATION = "ops."
+"""Stands before the class names of operations that are no layers."""
 
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, RuntimeError, ValueError, OverflowError)
 """What zipfile raises on damaged or encrypted archives."""
@@ -118,7 +128,9 @@ def _read(path: Path, model: Mapping[str, Any], store: WeightStore, version: obj
         top = _Layer.of(model, LayerPlace(_name(model), ""))
         unsupported = list(reader.unsupported(top, ()))
         if unsupported:
-            listed = [*(f"{name} (activation)" for name in ACTIVATIONS), *LAYERS, *MODELS, "InputLayer"]
+            operations = (f"{name.removeprefix(OPERATION)} (operation)" for name in OPERATORS)
+            activations = (f"{name} (activation)" for name in ACTIVATIONS)
+            listed = [*activations, *LAYERS, *MODELS, *operations, "InputLayer", WRAPPER]
             raise unsupported_error(str(path), unsupported, listed)
         outputs = reader.model(top, (), None)
     except LayerProblem as problem:
@@ -157,6 +169,11 @@ class _Layer:
         inbound = entry.get("inbound_nodes") or []
         return _Layer(_kind(entry), config, place, inbound if isinstance(inbound, list) else [], entry)
 
+    def wrapped(self) -> _Layer:
+        """Return the layer inside a TimeDistributed layer."""
+        inner = self.config.get("layer")
+        return _Layer.of(inner, LayerPlace(_name(inner) if isinstance(inner, dict) else "", "layer"))
+
     def layers(self) -> list[_Layer]:
         """Return the layers of a model."""
         entries = self.config.get("layers")
@@ -177,6 +194,8 @@ def _kind(entry: Mapping[str, Any]) -> str:
     """Return the class name, with its package when the class is not one of Keras' layers."""
     kind, module = str(entry["class_name"]), entry.get("module")
     registered = str(entry.get("registered_name") or "")
+    if str(module).startswith(OPERATOR_MODULES):
+        return OPERATION + kind
     own = module is None or module == "keras" or str(module).startswith(("keras.layers", "keras.src.layers"))
     if own or (str(module).startswith(("keras.src.", "keras.models", "keras.engine")) and kind in MODELS):
         return kind
@@ -204,6 +223,12 @@ class _Reader:
         if layer.kind in MODELS:
             for inner in layer.layers():
                 yield from self.unsupported(inner, (*path, inner.place.name))
+        elif layer.kind == WRAPPER:
+            inner = layer.wrapped()
+            yield from self.unsupported(inner, (*path, inner.place.name))
+        elif layer.kind.startswith(OPERATION):
+            if layer.kind.removeprefix(OPERATION) not in OPERATORS:
+                yield name, layer.kind
         elif layer.kind not in LAYERS and layer.kind != "InputLayer":
             yield name, layer.kind
         elif (part := unsupported_part(layer.kind, layer.config)) is not None:
@@ -265,7 +290,11 @@ class _Reader:
                 stuck = ", ".join(dict.fromkeys(name for name, _ in calls))
                 raise LayerProblem(f"the configuration is damaged: nothing makes the inputs of {stuck}")
             for name, number in ready:
-                results = self._call(layers[name], path, [values[slot] for slot in calls.pop((name, number))])
+                slots, layer = calls.pop((name, number)), layers[name]
+                if layer.kind.startswith(OPERATION):
+                    results = self._operate(layer, path, layer.inbound[number], values)
+                else:
+                    results = self._call(layer, path, [values[slot] for slot in slots])
                 values.update({(name, number + first[name], k): value for k, value in enumerate(results)})
         outputs = [(key, (name, n - shown.get(name, 0) + first.get(name, 0), k)) for key, (name, n, k) in outputs]
         missing = [slot[0] for _, slot in outputs if slot not in values]
@@ -287,14 +316,14 @@ class _Reader:
                 )
         return self.lowering.input(name, tuple(shape[1:]))
 
-    def _call(self, layer: _Layer, path: tuple[LayerPlace, ...], xs: Sequence[str]) -> list[str]:
-        """Read one call of a layer or of a nested model."""
+    def _call(self, layer: _Layer, path: tuple[LayerPlace, ...], xs: Sequence[str], lead: int = 0) -> list[str]:
+        """Read one call of a layer or of a nested model; `lead` axes of the event are repeated along."""
         here = (*path, layer.place)
         if layer.kind in MODELS:
             return [value for _, value in self.model(layer, here, xs)]
-        name = "/".join(place.name for place in here)
-        self.lowering.layer = name
-        try:
+        if layer.kind == WRAPPER:
+            return self._distributed(layer.wrapped(), here, xs)
+        with self._reading(here, layer.kind):
             context = LayerContext(
                 lowering=self.lowering,
                 kind=layer.kind,
@@ -303,10 +332,50 @@ class _Reader:
                 store=self.store,
                 xs=tuple(xs),
                 major_version=self.major_version,
+                lead=lead,
             )
             return [LAYERS[layer.kind](context)]
+
+    def _distributed(self, inner: _Layer, path: tuple[LayerPlace, ...], xs: Sequence[str]) -> list[str]:
+        """Read a layer repeated along the first axis: as one where it can be, else once for every position."""
+        if inner.kind in DISTRIBUTED:
+            return self._call(inner, path, xs, lead=1)
+        with self._reading(path, WRAPPER):
+            (x,) = xs
+            index = self.lowering.indices(x)
+            if index.ndim < 2:
+                raise LayerProblem(f"repeats a layer along axis 1 of shape {index.shape}; two axes are needed")
+            slices = [self.lowering.rewire([x], part, "slice") for part in index]
+        results = [self._call(inner, path, [part]) for part in slices]
+        with self._reading(path, WRAPPER):
+            shaped = [[self.lowering.reshape(y, (1, *self.lowering.shape(y))) for y in ys] for ys in results]
+            return [self.lowering.concatenate(parts, 0) for parts in zip(*shaped, strict=True)]
+
+    def _operate(
+        self, layer: _Layer, path: tuple[LayerPlace, ...], node: object, values: Mapping[Slot, str]
+    ) -> list[str]:
+        """Read one call of an operation that is no layer."""
+        with self._reading((*path, layer.place), layer.kind):
+            if not isinstance(node, dict):
+                raise LayerProblem("the configuration is damaged: a call without arguments")
+            named = node.get("kwargs") or {}
+            context = OperatorContext(
+                lowering=self.lowering,
+                config={**layer.config, **{name: operands(value, values) for name, value in named.items()}},
+                arguments=[operands(value, values) for value in node.get("args") or []],
+            )
+            results = OPERATORS[layer.kind.removeprefix(OPERATION)](context)
+            return results if isinstance(results, list) else [results]
+
+    @contextmanager
+    def _reading(self, here: tuple[LayerPlace, ...], kind: str) -> Iterator[None]:
+        """Name the layer in the ops added and in the problems met meanwhile."""
+        name = "/".join(place.name for place in here)
+        self.lowering.layer = name
+        try:
+            yield
         except LayerProblem as problem:
-            raise LayerProblem(f"{name} ({layer.kind}): {problem}") from None
+            raise LayerProblem(f"{name} ({kind.removeprefix(OPERATION)}): {problem}") from None
 
 
 def _batch_shape(config: Mapping[str, Any]) -> object:

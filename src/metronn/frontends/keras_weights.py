@@ -97,9 +97,7 @@ class NumberedWeights:
     def arrays(self, path: Sequence[LayerPlace], names: Sequence[str]) -> list[Array]:
         """Return the arrays of a layer in the order of `names`."""
         try:
-            group = self.root
-            for place in path:
-                group = self._child(group, place)
+            group = self._group(path)
             held = group.get("vars", {})
             if len(held) != len(names):
                 raise MissingWeightsError(f"{_expected(names)}, the weights hold {len(held)} under {group.name}")
@@ -107,9 +105,31 @@ class NumberedWeights:
         except HDF5_ERRORS as error:
             raise MissingWeightsError(f"the weights cannot be read: {error}") from None
 
+    def _group(self, path: Sequence[LayerPlace]) -> h5py.Group:
+        """Return the group of a layer; a layer shared with another model may be there, under its name."""
+        group = self.root
+        try:
+            for place in path:
+                group = self._child(group, place)
+        except MissingWeightsError:
+            shared: list[h5py.Group] = []
+
+            def visit(_: str, item: object) -> None:
+                if isinstance(item, h5py.Group) and "vars" in item:
+                    if _text(item["vars"].attrs.get("name", "")) == path[-1].name:
+                        shared.append(item)
+
+            self.root.visititems(visit)
+            if len(shared) != 1:
+                raise
+            return shared[0]
+        return group
+
     @staticmethod
     def _child(group: h5py.Group, place: LayerPlace) -> h5py.Group:
         container = next((group[name] for name in CONTAINERS if name in group), None)
+        if container is None and place.group in group:
+            return group[place.group]  # the layer inside TimeDistributed
         if container is None:
             raise MissingWeightsError(f"the weights have no layers under {group.name}")
         for child in container.values():
@@ -160,6 +180,8 @@ def _closeness(stored: str, path: Sequence[LayerPlace]) -> tuple[int, int]:
     same = 0
     while same < min(len(scopes), len(steps)) and scopes[-1 - same] == steps[-1 - same]:
         same += 1
+    if not same and path[-1].group == "layer" and len(path) > 1:  # inside TimeDistributed, Keras 2 leaves it out
+        same = int(scopes[-1:] == [steps[-2]])
     own = same > 0 or len(path) == 1 or steps[-1] in scopes
     return (same if own else -1, same - len(scopes))
 
