@@ -1,4 +1,5 @@
-// Between 64-bit words and integers of any width, for test benches and emulators; never synthesised.
+// Between 64-bit words and integers of any width, alone or in streams: for test benches and emulators, never
+// synthesised.
 //
 // A value takes `limb_count<T>` words, lowest first, two's complement, sign extended to the last word.
 #ifndef METRONN_BRIDGE_HPP
@@ -6,7 +7,7 @@
 
 #include <cstdint>
 
-#include "metronn/platform.hpp"
+#include "metronn/stream.hpp"
 
 namespace metronn {
 
@@ -37,6 +38,26 @@ void write_words(const T value[n], std::int64_t *&next) {
       if (count > 1) wide = (wide >> 32) >> 32;
     }
     next += count;
+  }
+}
+
+// A tensor into a stream. A configuration has beats, filled(b) and element(b, s): which one is in slot s of beat b.
+template <typename cfg, typename T, int n>
+void send_beats(const T value[], stream<beat<T, n> > &to) {
+  for (int b = 0; b < cfg::beats; b++) {
+    beat<T, n> some;
+    clear(some);
+    for (int s = 0; s < cfg::filled(b); s++) some.slot[s] = value[cfg::element(b, s)];
+    to.write(some);
+  }
+}
+
+// A tensor from a stream.
+template <typename cfg, typename T, int n>
+void receive_beats(stream<beat<T, n> > &from, T value[]) {
+  for (int b = 0; b < cfg::beats; b++) {
+    const beat<T, n> some = from.read();
+    for (int s = 0; s < cfg::filled(b); s++) value[cfg::element(b, s)] = some.slot[s];
   }
 }
 

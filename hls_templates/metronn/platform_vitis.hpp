@@ -1,7 +1,8 @@
-// Integers of any width on AMD Vitis HLS, and under g++ with the same vendor's ap_types headers.
+// Integers of any width and queues on AMD Vitis HLS, and under g++ with the same vendor's ap_types headers.
 //
 // integer<width, is_signed>   two's complement or unsigned integer of exactly `width` bits
 // sint<width>, uint<width>    the same, spelled short
+// stream<T>                   a queue between two processes, with read() and write()
 //
 // What the library relies on: +, - and * return a type that holds every result; << and >> keep the type of the
 // left operand and >> rounds towards minus infinity; a conversion to fewer bits keeps the low ones.
@@ -18,6 +19,7 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 #include <ap_int.h>
+#include <hls_stream.h>
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
 #endif
@@ -42,6 +44,9 @@ using sint = integer<width, true>;
 
 template <int width>
 using uint = integer<width, false>;
+
+template <typename T>
+using stream = hls::stream<T>;
 
 }  // namespace metronn
 

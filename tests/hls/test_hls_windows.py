@@ -9,23 +9,11 @@ import pytest
 from hls_projects import assert_equal, build_together
 from hypothesis import strategies as st
 from native_graphs import collected, random_codes, random_range
+from stream_graphs import random_window
 
 from metronn.ir.graph import Graph, GraphBuilder
-from metronn.ir.ops import Input, Padding, Requantize, Window
+from metronn.ir.ops import Input, Padding, Requantize
 from metronn.ir.types import Range
-
-
-def random_window(rng: random.Random, x: str, shape: tuple[int, ...], rank: int, padding: Padding) -> Window:
-    """Return a window of any stride, dilation and padding that fits the shape."""
-    fields: dict[str, list[int]] = {name: [] for name in ("kernel", "strides", "dilations", "before", "after")}
-    for size in shape[-rank - 1 : -1]:
-        kernel, dilation = rng.randint(1, 3), rng.randint(1, 2)
-        before, after = rng.randint(0, 2), rng.randint(0, 2)
-        while dilation * (kernel - 1) + 1 > size + before + after:
-            kernel -= 1
-        for name, value in zip(fields, (kernel, rng.randint(1, 3), dilation, before, after), strict=True):
-            fields[name].append(value)
-    return Window(x=x, padding=padding, **{name: tuple(values) for name, values in fields.items()})
 
 
 @st.composite

@@ -13,14 +13,15 @@ from importlib import resources
 from pathlib import Path
 
 from metronn.emit.hls_files import bridge, build_tcl, interface_json, makefile, testbench
+from metronn.emit.hls_flow import Flow
 from metronn.emit.hls_layout import Layout, lay_out
 from metronn.emit.hls_names import identifier
-from metronn.emit.hls_ops import HlsDirective, Kernel
+from metronn.emit.hls_ops import HlsDirective
+from metronn.emit.hls_stream import StreamDesign
 from metronn.emit.hls_top import signature, top_source
-from metronn.emit.hls_values import integer_type, type_comment
+from metronn.emit.hls_values import constants_header, guard, type_line
 from metronn.errors import ModelError, ToolError
-from metronn.ir.graph import Graph, Node
-from metronn.ir.types import TensorType
+from metronn.ir.graph import Graph
 
 __all__ = ["HlsDirective", "HlsProject", "emit_hls", "template_directory"]
 
@@ -78,8 +79,11 @@ def template_directory() -> Path:
     raise ToolError("the HLS library hls_templates is neither in the installed metronn nor in a checkout; reinstall it")
 
 
-def emit_hls(graph: Graph, project: HlsProject) -> dict[str, str | bytes]:
+def emit_hls(graph: Graph, project: HlsProject, flow: Flow | None = None) -> dict[str, str | bytes]:
     """Return the files of one FPGA's HLS project: content by path, relative to the project's folder.
+
+    With a `flow` in which anything streams, the project is made of the flow's kernels and has ports for beats;
+    otherwise `graph` and the directives say all.
 
     Raises ModelError when a directive names no node, a value is too wide for the vendor's integers, or the graph has
     no output.
@@ -89,6 +93,8 @@ def emit_hls(graph: Graph, project: HlsProject) -> dict[str, str | bytes]:
         raise ModelError(f"HLS project {project.name}: directives for {', '.join(unknown)}, which the graph has not")
     if not graph.outputs:
         raise ModelError(f"HLS project {project.name}: the graph has no output; declare one")
+    if flow is not None and flow.streams:
+        return _streamed(project, flow)
     reserved = [project.name, f"{project.name}_run"]
     layout = lay_out(graph, reserved, project.directives)
     for value, kernel in layout.kernels.items():
@@ -114,8 +120,29 @@ def emit_hls(graph: Graph, project: HlsProject) -> dict[str, str | bytes]:
     for value, kernel in layout.kernels.items():
         if kernel.stored:
             name = layout.names[value]
-            files[f"weights/{name}.hpp"] = header + _weights(project, graph.by_name[value], name, kernel)
+            files[f"weights/{name}.hpp"] = header + constants_header(
+                project.name, name, graph.by_name[value].source, kernel.stored
+            )
     files.update(_library({kernel.header for kernel in layout.kernels.values()}))
+    return dict(sorted(files.items()))
+
+
+def _streamed(project: HlsProject, flow: Flow) -> dict[str, str | bytes]:
+    """Return the files of a design in which tensors travel in beats."""
+    design = StreamDesign(project.name, flow)
+    header = "".join(f"// {line}\n" for line in project.header)
+    script = "".join(f"# {line}\n" for line in project.header)
+    interval, latency = design.interval_cycles, design.latency_cycles(project.latency_cycles)
+    made = design.files()
+    files: dict[str, str | bytes] = {path: header + text for path, text in made.items()}
+    files |= {
+        "bridge.cpp": header + bridge(project.name, design.inputs, design.outputs),
+        "testbench.cpp": header + testbench(project.name, design.inputs, design.outputs),
+        "interface.json": interface_json(project.name, project.header, design.inputs, design.outputs),
+        "build.tcl": script + build_tcl(project.name, project.part, project.clock_period_ns, interval, latency),
+        "Makefile": script + makefile(project.name),
+    }
+    files.update(_library(design.headers))
     return dict(sorted(files.items()))
 
 
@@ -134,32 +161,23 @@ def _library(used: set[str]) -> dict[str, str | bytes]:
     return files
 
 
-def _guard(project: HlsProject, stem: str, body: str) -> str:
-    macro = f"{project.name}_{stem}_HPP".upper()
-    return f"#ifndef {macro}\n#define {macro}\n\n{body}\n#endif\n"
-
-
 def _top_header(project: HlsProject, layout: Layout) -> str:
-    return _guard(project, "top", f'#include "types.hpp"\n\n{signature(project.name, layout)};\n')
+    return guard(project.name, "top", f'#include "types.hpp"\n\n{signature(project.name, layout)};\n')
 
 
 def _types(graph: Graph, project: HlsProject, layout: Layout) -> str:
     """One type per value: integers of exactly the bits that the ranges ask for."""
-    lines = [_type_line(port.name, port.type, port.key) for port in layout.inputs]
+    lines = [type_line(port.name, port.type, port.key) for port in layout.inputs]
     for value, kernel in layout.kernels.items():
         node, name = graph.by_name[value], layout.names[value]
         if kernel.aligned_type:
             lines.append(f"typedef {kernel.aligned_type} {name}_aligned_t;  // what {name} reads, one step for all\n")
         if value not in layout.direct:
-            lines.append(_type_line(name, node.type, node.source))
-    lines += [_type_line(port.name, port.type, port.key) for port in layout.outputs]
+            lines.append(type_line(name, node.type, node.source))
+    lines += [type_line(port.name, port.type, port.key) for port in layout.outputs]
     body = '#include "metronn/platform.hpp"\n\n'
     body += "// Values are integer codes; a code times the step is the real number.\n"
-    return _guard(project, "types", body + "".join(lines))
-
-
-def _type_line(name: str, t: TensorType, where: str) -> str:
-    return f"typedef {integer_type(t.range.lowest, t.range.highest, where)} {name}_t;  // {type_comment(t)}\n"
+    return guard(project.name, "types", body + "".join(lines))
 
 
 def _configs(graph: Graph, project: HlsProject, layout: Layout) -> str:
@@ -175,9 +193,4 @@ def _configs(graph: Graph, project: HlsProject, layout: Layout) -> str:
             members = "".join(f"  {member}\n" for member in kernel.members)
             structs.append(f"// {graph.by_name[value].source}\nstruct {name}_cfg {{\n{members}}};\n")
     library = "".join(f'#include "metronn/{stem}.hpp"\n' for stem in sorted({*headers, "rewire"}))
-    return _guard(project, "config", "\n".join([library + "".join(sorted(includes)), *structs]))
-
-
-def _weights(project: HlsProject, node: Node, name: str, kernel: Kernel) -> str:
-    body = '#include <cstdint>\n\n#include "metronn/constant.hpp"\n\n'
-    return f"// Constants of {node.source}.\n" + _guard(project, f"weights_{name}", body + "\n".join(kernel.stored))
+    return guard(project.name, "config", "\n".join([library + "".join(sorted(includes)), *structs]))

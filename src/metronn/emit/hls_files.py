@@ -10,12 +10,23 @@ from metronn.ir.types import TensorType
 
 
 @dataclass(frozen=True, slots=True)
+class Beats:
+    """How a port's tensor travels: the C++ type of a beat, their number, and the struct that says what is in them."""
+
+    type_name: str
+    count: int
+    order: str
+    order_text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Port:
-    """A port of the top: its C++ name, the name users see, and its type."""
+    """A port of the top: its C++ name, the name users see, and its type. `beats` is set where it is a stream."""
 
     name: str
     key: str
     type: TensorType
+    beats: Beats | None = None
 
     @property
     def type_name(self) -> str:
@@ -46,6 +57,7 @@ def interface_json(name: str, header: Sequence[str], inputs: Sequence[Port], out
                 "width_bits": port.type.range.width_bits,
                 "signed": port.type.range.signed,
                 "words_per_element": port.limbs,
+                **({} if port.beats is None else {"beats": port.beats.count}),
             }
             for port in side
         ]
@@ -64,6 +76,9 @@ BRIDGE_COMMENT = """
 def bridge(name: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> str:
     """Return the C entry `<name>_run`."""
     lines = ["#include <cstdint>", "", f'#include "{name}.hpp"', '#include "metronn/bridge.hpp"']
+    for port in [*inputs, *outputs]:
+        if port.beats is not None:
+            lines += ["", f"// which element of {port.key} is in which slot of which beat", port.beats.order_text]
     lines += BRIDGE_COMMENT.rstrip("\n").split("\n")
     lines.append(f'extern "C" void {name}_run(')
     lines.append("    std::int64_t events_, const std::int64_t *const *inputs_, std::int64_t *const *outputs_) {")
@@ -71,13 +86,27 @@ def bridge(name: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> str:
     lines += [f"  std::int64_t *to_{k}_ = outputs_[{k}];  // {p.key}" for k, p in enumerate(outputs)]
     lines.append("  for (std::int64_t event_ = 0; event_ < events_; event_++) {")
     for k, port in enumerate(inputs):
-        lines.append(f"    {port.type_name} {port.name}[{port.type.size}];")
-        lines.append(f"    metronn::read_words<{port.type.size}, {port.limbs}>(from_{k}_, {port.name});")
-    lines += [f"    {port.type_name} {port.name}[{port.type.size}];" for port in outputs]
+        lines.append(f"    {port.type_name} {_flat(port)}[{port.type.size}];")
+        lines.append(f"    metronn::read_words<{port.type.size}, {port.limbs}>(from_{k}_, {_flat(port)});")
+    lines += [f"    {port.type_name} {_flat(port)}[{port.type.size}];" for port in outputs]
+    for port in [*inputs, *outputs]:
+        if port.beats is not None:
+            lines.append(f'    metronn::stream<{port.beats.type_name}> {port.name}("{port.name}");')
+    for port in inputs:
+        if port.beats is not None:
+            lines.append(f"    metronn::send_beats<{port.beats.order}>({_flat(port)}, {port.name});")
     lines.append(f"    {name}({', '.join(port.name for port in [*inputs, *outputs])});")
+    for port in outputs:
+        if port.beats is not None:
+            lines.append(f"    metronn::receive_beats<{port.beats.order}>({port.name}, {_flat(port)});")
     for k, port in enumerate(outputs):
-        lines.append(f"    metronn::write_words<{port.type.size}, {port.limbs}>({port.name}, to_{k}_);")
+        lines.append(f"    metronn::write_words<{port.type.size}, {port.limbs}>({_flat(port)}, to_{k}_);")
     return "\n".join([*lines, "  }", "}"]) + "\n"
+
+
+def _flat(port: Port) -> str:
+    """Name of the array with all elements of a port."""
+    return port.name if port.beats is None else f"{port.name}_values"
 
 
 def testbench(name: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> str:

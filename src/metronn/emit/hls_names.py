@@ -53,6 +53,10 @@ class Names:
         """Let a key share an identifier that was claimed for another."""
         self._names[key] = name
 
+    def __contains__(self, key: object) -> bool:
+        """Whether a key was claimed."""
+        return key in self._names
+
     def __getitem__(self, key: str) -> str:
         """Return the identifier of a key that was claimed."""
         return self._names[key]

@@ -16,15 +16,17 @@ LINE = 108
 def signature(name: str, layout: Layout) -> str:
     """Return the top's signature, one port per line when they do not fit one."""
     parts = [f"const {p.type_name} {p.name}[{p.type.size}]" for p in layout.inputs]
-    return _declaration(f"void {name}", [*parts, *(f"{p.type_name} {p.name}[{p.type.size}]" for p in layout.outputs)])
+    return declaration(f"void {name}", [*parts, *(f"{p.type_name} {p.name}[{p.type.size}]" for p in layout.outputs)])
 
 
-def _declaration(function: str, parts: Sequence[str]) -> str:
+def declaration(function: str, parts: Sequence[str]) -> str:
+    """Return a function's head, one parameter per line when they do not fit one."""
     line = f"{function}({', '.join(parts)})"
     return line if len(line) <= LINE else f"{function}(\n    " + ",\n    ".join(parts) + ")"
 
 
-def _call(function: str, arguments: Sequence[str]) -> str:
+def call(function: str, arguments: Sequence[str]) -> str:
+    """Return a call, one argument per line when they do not fit one."""
     line = f"  {function}({', '.join(arguments)});"
     return line if len(line) <= LINE else f"  {function}(\n      " + ",\n      ".join(arguments) + ");"
 
@@ -57,16 +59,16 @@ def top_source(
             lines += _array(layout, graph, result)
         arrays = dict(zip(step.sources, readers.take(step.sources), strict=True))
         if step.function:
-            lines.append(_call(step.function, [*arrays.values(), layout.array(result)]))
+            lines.append(call(step.function, [*arrays.values(), layout.array(result)]))
         else:
-            lines += _kernel_call(graph, layout, result, arrays)
+            lines += kernel_call(graph, layout, result, arrays)
         lines += readers.forks(result)
     copies = []
     for output in graph.outputs:
         if output.value not in layout.direct:
             (source,) = readers.take((output.value,))
             target = layout.names[f"out:{output.name}"]
-            copies.append(_call(f"metronn::copy<{graph.type_of(output.value).size}>", [source, target]))
+            copies.append(call(f"metronn::copy<{graph.type_of(output.value).size}>", [source, target]))
     if copies:
         lines += ["", "  // outputs that are inputs, or that an op or another output reads too", *copies]
     return "\n".join([*lines, "}"]) + "\n"
@@ -95,28 +97,28 @@ def _step_function(graph: Graph, layout: Layout, step: Step) -> list[str]:
     made = [(f"const {layout.names[s]}_t", layout.names[s], graph.type_of(s).size) for s in step.sources]
     made.append((f"{layout.array(result)}_t", layout.array(result), graph.type_of(result).size))
     parts = [f"{kind} {name}[{size}]" for kind, name, size in made]
-    lines = [f"{_declaration(f'static void {step.function}', parts)} {{", "#pragma HLS PIPELINE II = 1"]
+    lines = [f"{declaration(f'static void {step.function}', parts)} {{", "#pragma HLS PIPELINE II = 1"]
     arrays = {value: layout.names[value] for value in [*step.sources, *step.values]}
     for value in step.values:
         if value != result:
             lines += _array(layout, graph, value)
-        lines += _kernel_call(graph, layout, value, arrays)
+        lines += kernel_call(graph, layout, value, arrays)
     return [*lines, "}"]
 
 
-def _kernel_call(graph: Graph, layout: Layout, value: str, arrays: Mapping[str, str]) -> list[str]:
+def kernel_call(graph: Graph, layout: Layout, value: str, arrays: Mapping[str, str]) -> list[str]:
     """Return the call of one kernel of the library; `arrays` says where its sources are."""
     kernel, name = layout.kernels[value], layout.names[value]
     lines = []
     sources = [arrays[source] for source in kernel.sources]
     if kernel.aligned_type:
         lines += _partitioned(f"{name}_aligned_t", f"{name}_aligned", graph.type_of(kernel.sources[0]).size)
-        lines.append(_call(f"metronn::align<{name}_cfg>", [sources[0], f"{name}_aligned"]))
+        lines.append(call(f"metronn::align<{name}_cfg>", [sources[0], f"{name}_aligned"]))
         sources = [f"{name}_aligned"]
     arguments = [*sources, *kernel.constants]
     result = layout.array(value)
     arguments = [result, *arguments] if kernel.result_first else [*arguments, result]
-    return [*lines, _call(f"metronn::{kernel.function}{kernel.template or f'<{name}_cfg>'}", arguments)]
+    return [*lines, call(f"metronn::{kernel.function}{kernel.template or f'<{name}_cfg>'}", arguments)]
 
 
 def _timing(directive: HlsDirective | None) -> list[str]:
@@ -127,14 +129,15 @@ def _timing(directive: HlsDirective | None) -> list[str]:
 
 def _describe(graph: Graph, layout: Layout, node: Node) -> str:
     """Say what the call does, for the comment above it."""
-    return f"{node.source}: {_action(graph, node, layout.kernels[node.name].function)}"
+    return f"{node.source}: {action(graph, node, layout.kernels[node.name].function)}"
 
 
 def _shape(shape: tuple[int, ...]) -> str:
     return "x".join(str(n) for n in shape) or "scalar"
 
 
-def _action(graph: Graph, node: Node, function: str) -> str:
+def action(graph: Graph, node: Node, function: str) -> str:
+    """Say in a few words what a node does."""
     op, out = node.op, _shape(node.type.shape)
     match op:
         case Linear():
@@ -197,7 +200,7 @@ class _Readers:
                 f"{name}_reader_{number + 1}" if last else f"{name}_rest_{number}",
             )
             lines += [*_partitioned(f"{name}_t", first, size), *_partitioned(f"{name}_t", other, size)]
-            lines.append(_call(f"metronn::fork<{size}>", [rest, first, other]))
+            lines.append(call(f"metronn::fork<{size}>", [rest, first, other]))
             copies.append(first)
             rest = other
         self._free[value] = [*copies, rest]

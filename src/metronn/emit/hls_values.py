@@ -32,6 +32,23 @@ def type_comment(t: TensorType) -> str:
     return f"{shape}{bounds}, step {frac}"
 
 
+def type_line(name: str, t: TensorType, where: str) -> str:
+    """Define the type of a value's codes."""
+    return f"typedef {integer_type(t.range.lowest, t.range.highest, where)} {name}_t;  // {type_comment(t)}\n"
+
+
+def guard(project: str, stem: str, body: str) -> str:
+    """Return a header: the body inside the include guard of its own name."""
+    macro = f"{project}_{stem}_HPP".upper()
+    return f"#ifndef {macro}\n#define {macro}\n\n{body}\n#endif\n"
+
+
+def constants_header(project: str, name: str, source: str, stored: Sequence[str]) -> str:
+    """Return the header with the stored arrays of one call."""
+    body = '#include <cstdint>\n\n#include "metronn/constant.hpp"\n\n'
+    return f"// Constants of {source}.\n" + guard(project, f"weights_{name}", body + "\n".join(stored))
+
+
 def stored_type(lo: int, hi: int) -> str:
     """Return the C++ type in which constants of [lo, hi] are stored; see `metronn/constant.hpp`."""
     width = width_bits(lo, hi) + (lo >= 0)

@@ -1,0 +1,79 @@
+"""The plan of one FPGA as the HLS of a streamed design sees it: kernels, signals between them, and queues."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from metronn.ir.graph import Graph
+from metronn.plan.design import Design, FpgaDesign, KernelInstance, Signal
+from metronn.plan.kernels.spec import Delay, ReduceSerial, Reorder, Streamed, WindowBuffer
+from metronn.plan.layout import Layout
+
+SLACK_CYCLES = 64
+"""Cycles by which a path of HLS processes may be slower than the kernels of the plan before a queue is full."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flow:
+    """Kernels of one FPGA, and the signals they read and make.
+
+    `inputs`: (value, signal) of what enters. `outputs`: (name, signal) of what leaves.
+    """
+
+    graph: Graph
+    kernels: tuple[KernelInstance, ...]
+    signals: Mapping[str, Signal]
+    inputs: tuple[tuple[str, str], ...]
+    outputs: tuple[tuple[str, str], ...]
+    ii_cycles: int
+
+    @property
+    def streams(self) -> bool:
+        """Whether anything travels in beats between ports and kernels that need it: else the graph says it all."""
+        if any(not self.signals[name].layout.is_parallel for _, name in self.inputs):
+            return True
+        return any(isinstance(k.spec, Streamed | WindowBuffer | Reorder | ReduceSerial) for k in self.kernels)
+
+    def origin(self, signal: str) -> tuple[str, int]:
+        """Return the signal that a chain of delays begins with, and their cycles together."""
+        cycles = 0
+        made = {kernel.output: kernel for kernel in self.kernels}
+        while signal in made and isinstance(spec := made[signal].spec, Delay):
+            signal, cycles = made[signal].inputs[0], cycles + spec.cycles
+        return signal, cycles
+
+    def depth(self, layout: Layout, cycles: int) -> int:
+        """Beats in flight when each waits for `cycles` cycles and the other path may be slower by the slack."""
+        whole, rest = divmod(cycles + SLACK_CYCLES, self.ii_cycles)
+        times = np.asarray(layout.cycles)
+        times = np.concatenate([times, times + self.ii_cycles])
+        most = np.searchsorted(times, times[: layout.beat_count] + rest, side="right") - np.arange(layout.beat_count)
+        return max(2, whole * layout.beat_count + int(most.max()) + 1)
+
+
+def flow_of(design: Design, fpga: FpgaDesign) -> Flow:
+    """Return the flow of one FPGA of a design."""
+    if fpga.receives is None:
+        signals: dict[str, str] = {}
+        made = {kernel.output for kernel in fpga.kernels}
+        for signal in fpga.signals:
+            if signal.name not in made:
+                signals.setdefault(signal.value, signal.name)
+        inputs = tuple((node.name, signals[node.name]) for node in design.graph.inputs)
+    else:
+        inputs = tuple((field.value, field.target) for field in fpga.receives.fields)
+    if fpga.sends is None:
+        outputs = tuple((output.name, output.signal) for output in design.outputs)
+    else:
+        outputs = tuple((field.value, field.source) for field in fpga.sends.fields)
+    return Flow(
+        graph=design.graph,
+        kernels=fpga.kernels,
+        signals=fpga.signal,
+        inputs=inputs,
+        outputs=outputs,
+        ii_cycles=design.ii_cycles,
+    )

@@ -1,0 +1,284 @@
+"""The HLS of a design in which tensors travel in beats: one process per kernel of the plan, queues between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metronn.emit.hls_files import Beats, Port
+from metronn.emit.hls_flow import Flow
+from metronn.emit.hls_index import Members
+from metronn.emit.hls_names import Names, identifier
+from metronn.emit.hls_process import Process, Processes, element_matrix
+from metronn.emit.hls_top import action, call, declaration
+from metronn.emit.hls_values import constants_header, guard, type_line
+from metronn.ir.ops import Input
+from metronn.ir.types import TensorType
+from metronn.plan.design import KernelInstance
+from metronn.plan.kernels.spec import covered_nodes
+
+PROCESS_CYCLES = 24
+"""What the pipeline of a process may add to its iterations, in cycles, from its first beat to its last."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """One use of a signal: where its queue is kept, and how long a beat may wait there."""
+
+    key: str
+    depth: int
+    port: str = ""
+
+
+class StreamDesign:
+    """Names, types, processes and queues of one FPGA, and the files that are made of them.
+
+    `interval_cycles`: cycles from one event to the next that the processes allow. Padding at the end of an image is
+    written after its last pixel came, and a loop takes a few cycles to begin and end, so this is longer than the II of
+    the plan.
+    """
+
+    def __init__(self, name: str, flow: Flow) -> None:
+        """Make all processes. Raises ModelError when a value is too wide."""
+        self.name, self.flow = name, flow
+        self.names = Names([name, f"{name}_run"])
+        self._claim()
+        self.readers = self._readers()
+        maker = Processes(flow, self.names)
+        self.processes: list[tuple[KernelInstance, Process]] = []
+        for kernel in flow.kernels:
+            process = maker.make(kernel)
+            if process is not None:
+                self.processes.append((kernel, process))
+        graph = flow.graph
+        signal_of = dict(flow.outputs)
+        values = {output: flow.signals[signal].value for output, signal in flow.outputs}
+        self.inputs = tuple(
+            self._port(self.names[value], value, graph.type_of(value), signal) for value, signal in flow.inputs
+        )
+        self.outputs = tuple(
+            self._port(self.names[f"out:{output}"], output, graph.type_of(values[output]), signal_of[output])
+            for output, _ in flow.outputs
+        )
+
+    def _claim(self) -> None:
+        """Claim ports first, then values, then signals."""
+        flow, graph = self.flow, self.flow.graph
+        shown = [flow.signals[signal].value for _, signal in flow.outputs]
+        for output, signal in flow.outputs:
+            port = self.names.claim(f"out:{output}", output)
+            value = flow.signals[signal].value
+            entering = isinstance(graph.by_name[value].op, Input) or value in dict(flow.inputs)
+            if not entering and shown.count(value) == 1 and identifier(value) == port:
+                self.names.alias(value, port)
+        known = {output.value for output in graph.outputs} & set(shown)
+        for value in [*dict(flow.inputs), *(node.name for node in graph.nodes)]:
+            if value not in known or value not in self.names:
+                self.names.claim(value, value)
+        for signal in flow.signals.values():
+            self.names.claim(f"signal:{signal.name}", f"{self.names[signal.value]}_beats")
+
+    @property
+    def headers(self) -> set[str]:
+        """Headers of the library that the project includes."""
+        return {"stream", *(stem for _, process in self.processes for stem in process.headers)}
+
+    @property
+    def interval_cycles(self) -> int:
+        """See the class."""
+        return max([self.flow.ii_cycles, *(process.steps + PROCESS_CYCLES for _, process in self.processes)])
+
+    def latency_cycles(self, promised: int) -> int:
+        """Cycles from the first beat to the last one: the plan's, and what each process of a chain may add."""
+        return max(promised, self.interval_cycles) + PROCESS_CYCLES * len(self.processes)
+
+    def _port(self, name: str, key: str, kind: TensorType, signal: str) -> Port:
+        layout = self.flow.signals[signal].layout
+        order = self.names.claim(f"order:{name}", f"{name}_order")
+        members = Members(order)
+        members.constant("beats", layout.beat_count)
+        members.layout(layout)
+        members.matrix("element", *element_matrix(layout))
+        text = "".join(f"{array}\n" for array in members.stored) + _struct(order, members.lines)
+        return Port(name, key, kind, Beats(self._beat_type(signal), layout.beat_count, order, text))
+
+    def _beat_type(self, signal: str) -> str:
+        return f"{self.names[f'signal:{self.flow.origin(signal)[0]}']}_t"
+
+    # Queues
+
+    def _readers(self) -> dict[str, list[_Reader]]:
+        """Readers of each signal that is no delay's."""
+        flow = self.flow
+        found: dict[str, list[_Reader]] = {}
+        for kernel in flow.kernels:
+            if self._is_delay(kernel):
+                continue
+            for number, signal in enumerate(kernel.inputs):
+                origin, cycles = flow.origin(signal)
+                depth = flow.depth(flow.signals[origin].layout, cycles) if cycles or len(kernel.inputs) > 1 else 2
+                found.setdefault(origin, []).append(_Reader(f"{kernel.name}:{number}", depth))
+        for output, signal in flow.outputs:
+            origin, _ = flow.origin(signal)
+            found.setdefault(origin, []).append(_Reader(f"out:{output}", 2, self.names[f"out:{output}"]))
+        return found
+
+    def _is_delay(self, kernel: KernelInstance) -> bool:
+        return self.flow.origin(kernel.output)[0] != kernel.output
+
+    def _queues(self, origin: str, where: str, channels: dict[str, str]) -> tuple[str, list[str], list[str]]:
+        """Return where the producer writes, and the lines before it and behind it. `where`: the port, for an input."""
+        readers = self.readers.get(origin, [])
+        base = self.names[f"signal:{origin}"]
+        beats = self.flow.signals[origin].layout.beat_count
+        kind = f"{base}_t"
+        if not readers:
+            target = where or self.names.claim(f"queue:{origin}", f"{base}_unread")
+            declared = [] if where else self._queue(kind, target, 2)
+            return target, declared, [call(f"metronn::drain_beats<{beats}>", [target])]
+        if len(readers) == 1 and not where:
+            reader = readers[0]
+            target = reader.port or self.names.claim(f"queue:{origin}", f"{base}_queue")
+            channels[reader.key] = target
+            return target, [] if reader.port else self._queue(kind, target, reader.depth), []
+        if len(readers) == 1:
+            reader = readers[0]
+            channels[reader.key] = where
+            after = [call(f"metronn::copy_beats<{beats}>", [where, reader.port])] if reader.port else []
+            return where, [], after
+        before: list[str] = []
+        target = where
+        if not target:
+            target = self.names.claim(f"queue:{origin}", f"{base}_queue")
+            before = self._queue(kind, target, 2)
+        after, rest = [], target
+        for number, reader in enumerate(readers[:-1]):
+            last = number == len(readers) - 2
+            ends = [self._end(origin, base, reader, after)]
+            if last:
+                ends.append(self._end(origin, base, readers[-1], after))
+            else:
+                more = self.names.claim(f"rest:{origin}:{number}", f"{base}_rest_{number + 1}")
+                after += self._queue(kind, more, 2)
+                ends.append(more)
+            after.append(call(f"metronn::fork_beats<{beats}>", [rest, *ends]))
+            rest = ends[1]
+            channels[reader.key] = ends[0]
+        channels[readers[-1].key] = rest
+        return target, before, after
+
+    def _end(self, origin: str, base: str, reader: _Reader, lines: list[str]) -> str:
+        if reader.port:
+            return reader.port
+        name = self.names.claim(f"queue:{origin}:{reader.key}", f"{base}_queue")
+        lines += self._queue(f"{base}_t", name, reader.depth)
+        return name
+
+    @staticmethod
+    def _queue(kind: str, name: str, depth: int) -> list[str]:
+        return [
+            f'  metronn::stream<{kind}> {name}("{name}");',
+            f"#pragma HLS STREAM variable = {name} depth = {depth}",
+        ]
+
+    # Files
+
+    def files(self) -> dict[str, str]:
+        """Return top, header, types, configurations and weights, without the lines that begin each file."""
+        made = {
+            f"{self.name}.hpp": guard(self.name, "top", f'#include "types.hpp"\n\n{self._signature()};\n'),
+            f"{self.name}.cpp": self._source(),
+            "types.hpp": self._types(),
+            "config.hpp": self._configs(),
+        }
+        for _, process in self.processes:
+            for name, (node, kernel) in process.inner.items():
+                if kernel.stored:
+                    made[f"weights/{name}.hpp"] = constants_header(self.name, name, node.source, kernel.stored)
+            if process.members.stored:
+                struct = process.struct
+                made[f"weights/{struct}.hpp"] = constants_header(self.name, struct, struct, process.members.stored)
+        return made
+
+    def _signature(self) -> str:
+        parts = []
+        for port in [*self.inputs, *self.outputs]:
+            assert port.beats is not None
+            parts.append(f"metronn::stream<{port.beats.type_name}> &{port.name}")
+        return declaration(f"void {self.name}", parts)
+
+    def _types(self) -> str:
+        flow, graph = self.flow, self.flow.graph
+        lines: dict[str, str] = {}
+        origins = [name for name in flow.signals if flow.origin(name)[0] == name]
+        for port in self.inputs + self.outputs:
+            lines[port.name] = type_line(port.name, port.type, port.key)
+        for signal in origins:
+            value = flow.signals[signal].value
+            lines.setdefault(
+                self.names[value], type_line(self.names[value], graph.type_of(value), graph.by_name[value].source)
+            )
+        for _, process in self.processes:
+            for name, line in process.types.items():
+                lines.setdefault(name, line)
+        beats = []
+        for signal in origins:
+            value, layout = flow.signals[signal].value, flow.signals[signal].layout
+            name = self.names[f"signal:{signal}"]
+            beats.append(
+                f"typedef metronn::beat<{self.names[value]}_t, {layout.slot_count}> {name}_t;  // {layout.describe()}\n"
+            )
+        body = '#include "metronn/platform.hpp"\n#include "metronn/stream.hpp"\n\n'
+        body += "// Values are integer codes; a code times the step is the real number.\n"
+        return guard(self.name, "types", body + "".join(lines.values()) + "\n" + "".join(beats))
+
+    def _configs(self) -> str:
+        structs: list[str] = []
+        includes: set[str] = set()
+        for _, process in self.processes:
+            for name, (node, kernel) in process.inner.items():
+                if kernel.stored:
+                    includes.add(f'#include "weights/{name}.hpp"\n')
+                if kernel.members:
+                    structs.append(f"// {node.source}\n{_struct(f'{name}_cfg', kernel.members)}\n")
+            if process.members.stored:
+                includes.add(f'#include "weights/{process.struct}.hpp"\n')
+        library = "".join(f'#include "metronn/{stem}.hpp"\n' for stem in sorted({*self.headers, "constant", "rewire"}))
+        return guard(self.name, "config", "\n".join([library + "".join(sorted(includes)), *structs]))
+
+    def _source(self) -> str:
+        lines = [f'#include "{self.name}.hpp"', "", '#include "config.hpp"', ""]
+        for _, process in self.processes:
+            lines += [_struct(process.struct, [*process.members.lines, *process.functions]), ""]
+        lines.append(f"{self._signature()} {{")
+        for port in self.inputs + self.outputs:
+            lines.append(f"#pragma HLS INTERFACE mode = ap_fifo port = {port.name}")
+        lines.append("#pragma HLS DATAFLOW")
+        channels: dict[str, str] = {}
+        for value, signal in self.flow.inputs:
+            _, before, after = self._queues(signal, self.names[value], channels)
+            lines += [*before, *after]
+        for kernel, process in self.processes:
+            lines += ["", *(f"  // {line}" for line in self._comments(kernel, process))]
+            target, before, after = self._queues(kernel.output, "", channels)
+            sources = [channels[f"{kernel.name}:{number}"] for number in range(len(kernel.inputs))]
+            arguments = [*sources, *process.constants]
+            arguments = [target, *arguments] if process.result_first else [*arguments, target]
+            lines += [*before, call(f"metronn::{process.function}<{process.struct}>", arguments), *after]
+        return "\n".join([*lines, "}"]) + "\n"
+
+    def _comments(self, kernel: KernelInstance, process: Process) -> list[str]:
+        graph = self.flow.graph
+        layouts = [self.flow.signals[name].layout.describe() for name in (*kernel.inputs, kernel.output)]
+        lines = [
+            f"{graph.by_name[node].source}: {action(graph, graph.by_name[node], process.names.get(node, ''))}"
+            for node in covered_nodes(kernel.spec)
+        ]
+        travel = f"{' and '.join(layouts[:-1])} -> {layouts[-1]}"
+        where = f"starts in cycle {kernel.start_cycle}, {kernel.latency_cycles} cycles"
+        return [*(lines or [f"{self.flow.signals[kernel.output].value}: in other beats"]), f"{travel}; {where}"]
+
+
+def _struct(name: str, members: list[str]) -> str:
+    """Return a struct; pragmas stay at the beginning of their lines."""
+    body = "".join(line + "\n" if line.startswith("#") else f"  {line}\n" for line in members)
+    return f"struct {name} {{\n{body}}};\n"

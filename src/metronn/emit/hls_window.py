@@ -1,0 +1,104 @@
+"""A Window over an image in raster order, as `metronn/window_buffer.hpp` does it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from metronn.ir.graph import Graph
+from metronn.ir.ops import Window
+from metronn.ir.windows import window_shape
+from metronn.plan.kernels.spec import WindowBuffer
+from metronn.plan.kernels.taps import raster_of, window_output
+from metronn.plan.layout import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class WindowForm:
+    """The integers of the configuration, by name."""
+
+    values: Mapping[str, int]
+
+    @property
+    def steps(self) -> int:
+        """Iterations per event."""
+        return self.values["steps"]
+
+
+def window_form(spec: WindowBuffer, graph: Graph) -> WindowForm | None:
+    """Return the configuration, or None when the node is no window over an image whose windows leave in raster order.
+
+    None too for three axes and more, parts of unequal channels, and padding larger than the kernel.
+    """
+    op = graph.by_name[spec.node].op
+    if not isinstance(op, Window) or len(op.kernel) > 2:
+        return None
+    shape, layout = graph.type_of(op.x).shape, spec.layouts[0]
+    raster, made = raster_of(layout, shape), window_output(op, shape, layout)
+    if raster is None or made is None or made[0].beats != spec.output.beats:
+        return None
+    parts = len(raster.parts)
+    if len({len(channels) for _, channels in raster.parts}) > 1:
+        return None
+    two = len(op.kernel) == 2
+    out = window_shape(op, shape)
+    rank = len(op.kernel)
+    rows = shape[-3] if two else 1
+    stride, before = op.strides[-1], op.before[-1]
+    width, blocks = raster.width, raster.blocks
+    single = width == 1 and blocks > 1
+    out_width = 1 if single else width // stride
+    newest = (out_width - 1) * stride + (op.kernel[-1] - 1) * op.dilations[-1] - before
+    values = {
+        "frames": math.prod(shape[: -rank - 1]),
+        "rows": rows,
+        "columns": shape[-2],
+        "width": width,
+        "blocks": blocks,
+        "parts": parts,
+        "channels": len(raster.parts[0][1]),
+        "kernel_rows": op.kernel[0] if two else 1,
+        "kernel_columns": op.kernel[-1],
+        "row_stride": op.strides[0] if two else 1,
+        "column_stride": stride,
+        "row_dilation": op.dilations[0] if two else 1,
+        "column_dilation": op.dilations[-1],
+        "rows_before": op.before[0] if two else 0,
+        "columns_before": before,
+        "out_rows": out[-3] if two else 1,
+        "out_blocks": -(-out[-2] // out_width),
+        "out_width": out_width,
+        "first_block": 0 if blocks == 1 else newest // width,
+        "block_step": stride if single else 1,
+    }
+    due = _due(values)
+    if due[0] < 0 or (np.diff(due) < 1).any() or not _same_order(values, out, layout, spec.output, raster.parts):
+        return None
+    length = values["frames"] * values["rows"] * blocks * parts
+    return WindowForm({**values, "steps": max(length, int(due[-1]) + 1)})
+
+
+def _due(v: Mapping[str, int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Step in which each output beat leaves."""
+    reach = (v["kernel_rows"] - 1) * v["row_dilation"] - v["rows_before"]
+    row = np.arange(v["out_rows"]) * v["row_stride"] + reach
+    row = (np.arange(v["frames"])[:, None] * v["rows"] + row).ravel()
+    block = v["first_block"] + np.arange(v["out_blocks"]) * v["block_step"]
+    place = (row[:, None] * v["blocks"] + block).ravel()
+    return np.asarray((place[:, None] * v["parts"] + np.arange(v["parts"])).ravel())
+
+
+def _same_order(
+    v: Mapping[str, int],
+    out: tuple[int, ...],
+    layout: Layout,
+    output: Layout,
+    parts: tuple[tuple[int, tuple[int, ...]], ...],
+) -> bool:
+    """Whether the beats leave frame by frame, row by row, block by block, part by part."""
+    places = np.arange(v["frames"] * v["out_rows"])[:, None] * out[-2] + np.arange(v["out_blocks"]) * v["out_width"]
+    firsts = (places.ravel()[:, None] * out[-1] + np.asarray([channels[0] for _, channels in parts])).ravel()
+    return firsts.tolist() == [beat[0] for beat in output.beats]
