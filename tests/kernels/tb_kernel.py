@@ -45,8 +45,9 @@ async def every_beat_at_its_cycle(dut: object) -> None:
             ones = (1 << width) - 1
             if difference >> offset & ones and name not in wrong:
                 event = max(k for k, start in enumerate(starts) if start + latency <= cycle)
+                since = cycle - starts[event] - latency
                 wrong[name] = (
-                    f"{name}: event {event}, cycle {cycle - starts[event] - latency}: found {found >> offset & ones:x}, "
+                    f"{name}: event {event}, cycle {since}: found {found >> offset & ones:x}, "
                     f"allowed {int(expected, 16) >> offset & ones:x}, difference {difference >> offset & ones:x}"
                 )
     assert not wrong, "\n".join(wrong.values())

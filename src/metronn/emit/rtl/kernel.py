@@ -11,8 +11,10 @@ from metronn.emit.rtl.fold_inputs import emit_fold_inputs
 from metronn.emit.rtl.fold_outputs import emit_fold_outputs
 from metronn.emit.rtl.gather import emit_gather
 from metronn.emit.rtl.reduce import emit_reduce
+from metronn.emit.rtl.reduce_serial import emit_reduce_serial
 from metronn.emit.rtl.streamed import emit_streamed
 from metronn.emit.rtl.table import emit_table
+from metronn.emit.rtl.window_buffer import emit_window_buffer
 from metronn.emit.rtl.wiring import emit_wiring
 from metronn.ir.graph import Graph
 from metronn.plan.kernels.spec import (
@@ -23,9 +25,12 @@ from metronn.plan.kernels.spec import (
     Gather,
     KernelSpec,
     MatvecAdders,
+    ReduceSerial,
     ReduceTree,
+    Reorder,
     Streamed,
     Table,
+    WindowBuffer,
     Wiring,
 )
 from metronn.plan.timing import Timing
@@ -54,5 +59,9 @@ def emit_kernel(spec: KernelSpec, name: str, graph: Graph, timing: Timing) -> st
             return emit_delay(spec, name, graph, timing)
         case Streamed():
             return emit_streamed(spec, name, graph, timing, emit_kernel)
+        case ReduceSerial():
+            return emit_reduce_serial(spec, name, graph, timing)
+        case WindowBuffer() | Reorder():
+            return emit_window_buffer(spec, name, graph, timing)
         case _:
             assert_never(spec)

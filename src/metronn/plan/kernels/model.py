@@ -13,9 +13,11 @@ from metronn.plan.kernels import (
     fold_cost,
     gather,
     reduce,
+    reduce_serial,
     stream,
     streamed,
     table,
+    window_buffer,
     wiring,
 )
 from metronn.plan.kernels.spec import (
@@ -62,6 +64,10 @@ def latency_cycles(spec: KernelSpec, graph: Graph, timing: Timing) -> int:
             return delay.latency_cycles(spec, graph, timing)
         case Streamed():
             return latency_cycles(spec.inner, stream.slice_of(spec, graph).graph, timing)
+        case ReduceSerial():
+            return reduce_serial.latency_cycles(spec, graph, timing)
+        case WindowBuffer() | Reorder():
+            return window_buffer.latency_cycles(spec, graph, timing)
         case _:
             assert_never(spec)
 
@@ -90,6 +96,10 @@ def resources(spec: KernelSpec, graph: Graph, timing: Timing) -> Resources:
         case Streamed():
             inner = resources(spec.inner, stream.slice_of(spec, graph).graph, timing)
             return inner.scaled(spec.copies) + streamed.wrapper_resources(spec, graph)
+        case ReduceSerial():
+            return reduce_serial.resources(spec, graph, timing)
+        case WindowBuffer() | Reorder():
+            return window_buffer.resources(spec, graph, timing)
         case _:
             assert_never(spec)
 
@@ -118,6 +128,10 @@ def input_layouts(spec: KernelSpec, graph: Graph) -> tuple[tuple[str, Layout], .
             return delay.input_layouts(spec, graph)
         case Streamed():
             return tuple(zip(stream.stream_inputs(spec, graph), spec.layouts, strict=True))
+        case ReduceSerial():
+            return reduce_serial.input_layouts(spec, graph)
+        case WindowBuffer() | Reorder():
+            return window_buffer.input_layouts(spec, graph)
         case _:
             assert_never(spec)
 
@@ -145,6 +159,10 @@ def output_layout(spec: KernelSpec, graph: Graph) -> Layout:
             return delay.output_layout(spec, graph)
         case Streamed():
             return stream.slice_of(spec, graph).output
+        case ReduceSerial():
+            return reduce_serial.output_layout(spec, graph)
+        case WindowBuffer() | Reorder():
+            return window_buffer.output_layout(spec, graph)
         case _:
             assert_never(spec)
 
