@@ -2,13 +2,14 @@
 # make test    set up and run all tests
 # make check   style, types, fast tests and lint: about two minutes
 # make bench   the figures of benchmarks/
+# make zoo     train where needed, compile and verify every network of examples/; fills the table there (an hour)
 # make clean   remove what was made, .venv/ included
 #
 # Needs python3 (3.11 or later) with venv, g++, make and perl; everything else goes into .venv/.
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test check bench clean setup setup-tests
+.PHONY: demo test check bench zoo clean setup setup-tests
 
 PYTHON ?= python3
 VENV := .venv
@@ -63,6 +64,9 @@ test: setup-tests
 
 bench: setup-tests
 	for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done
+
+zoo: setup-tests
+	$(BIN)/python examples/zoo.py $(NETWORKS)
 
 clean:
 	rm -rf $(VENV) build dist $(DEMO)/build $(DATA) .pytest_cache .mypy_cache .ruff_cache .hypothesis

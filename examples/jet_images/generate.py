@@ -178,4 +178,4 @@ def generate(n: int, *, seed: int) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(generate, Path(__file__).resolve().parent, calibrate=1000, test=2000))
+    raise SystemExit(main(generate, Path(__file__).resolve().parent, calibrate=500, test=2000))
