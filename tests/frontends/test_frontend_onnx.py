@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
+from onnx_conformance import TABLE
 
 from metronn.errors import ModelError
 from metronn.frontends import load_model
@@ -169,8 +170,18 @@ def test_operator_agrees_with_the_reference_evaluator(name: str, assert_close: C
 
 
 def test_every_operator_of_the_table_has_a_case() -> None:
+    rows = [line.split("|")[1:4] for line in TABLE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
     covered = {entry.op_type for nodes, *_ in CASES.values() for entry in nodes}
-    assert set(LAYERS) - covered == {"Split"}, "Split has a test of its own (several outputs)"
+    covered |= {operator.strip() for operator, _, passed in rows if passed.strip() not in ("0", "pass")}
+    assert set(LAYERS) - covered == {"GlobalLpPool"}, "GlobalLpPool has a test of its own (the evaluator lacks it)"
+
+
+@pytest.mark.parametrize("exponent", [1, 2, 3])
+def test_global_norm(exponent: int, assert_close: Close) -> None:
+    graph = read(model_of([node("GlobalLpPool", "x", p=exponent)], {"x": ["n", 2, 3, 4]}))
+    x = weights(5, 2, 3, 4).astype(np.float64)
+    expected = (np.abs(x) ** exponent).sum(axis=(2, 3), keepdims=True) ** (1 / exponent)
+    assert_close(run_reference(graph, {"x": x})["y"], expected)
 
 
 @pytest.mark.parametrize(("axis", "flat"), [(1, [0, 24]), (2, [0, 3, 8]), (-1, [0, 3, 4, 2])])
@@ -258,10 +269,10 @@ REFUSED: dict[str, tuple[list[onnx.NodeProto], tuple[int, ...], dict[str, np.nda
     "concat": ([node("Concat", "x", "x", axis=0)], (4,), {}, 13, "moves the batch axis 0"),
     "gemm": ([node("Gemm", "x", "w", transA=1)], (4,), W, 13, "transA moves the batch axis"),
     "gemm bias": ([node("Gemm", "x", "w", "b")], (4,), W | {"b": weights(2)}, 13, r"bias b .* does not fit 3"),
-    "product": ([node("MatMul", "x", "x")], (4, 4), {}, 13, "a product of two computed tensors"),
-    "shapes": ([node("MatMul", "x", "w")], (5,), W, 13, r"weight \(4, 3\) and bias \(3,\) do not fit an input \(5,\)"),
+    "product": ([node("MatMul", "x", "x")], (4,), {}, 13, "a product of computed tensors .* mixes events"),
+    "shapes": ([node("MatMul", "x", "w")], (5,), W, 13, r"a product of shapes \(5,\) and \(4, 3\)"),
     "division": ([node("Div", "x", "w")], (2,), {"w": np.array([1, 0], np.float32)}, 13, r"divides by zero \(w\)"),
-    "computed divisor": ([node("Div", "x", "x")], (2,), {}, 13, "input 1 must be constant"),
+    "computed shape": ([node("Reshape", "x", "x")], (2,), {}, 13, "input 1 must be constant"),
     "more axes": ([node("Add", "x", "w")], (4,), {"w": weights(1, 1, 4)}, 13, "has more axes than the other input"),
     "per event": ([node("Add", "x", "w")], (4,), {"w": weights(2, 4)}, 13, "one entry per event of a batch"),
     "rank": (
@@ -280,7 +291,7 @@ REFUSED: dict[str, tuple[list[onnx.NodeProto], tuple[int, ...], dict[str, np.nda
         [node("BatchNormalization", "x", "w", "w", "w", "v")], (2,),
         {"w": weights(2), "v": -np.ones(2, np.float32)}, 15, "variance -1 .* must be positive",
     ),
-    "cast": ([node("Cast", "x", to=TensorProto.INT32)], (3,), {}, 13, "casts to INT32, which rounds"),
+    "cast": ([node("Cast", "x", to=TensorProto.INT8)], (3,), {}, 13, "casts to INT8, which rounds or wraps"),
 }  # fmt: skip
 
 
@@ -293,17 +304,17 @@ def test_what_mixes_events_or_does_not_fit_is_refused(name: str) -> None:
 
 def test_all_unsupported_layers_are_listed() -> None:
     nodes = [
-        node("Selu", "x", out="a", name="first"),
+        node("Det", "x", out="a", name="first"),
         node("Relu", "a", out="b", name="fine"),
         helper.make_node("Quant", ["b"], ["c"], name="q", domain="qonnx.custom_op.general"),
-        node("Erf", "c", name="last"),
+        node("NonZero", "c", name="last"),
     ]
     with pytest.raises(ModelError) as raised:
         read(model_of(nodes, {"x": ["n", 4]}))
     lines = raised.value.message.splitlines()
     assert lines[0] == "test.onnx: 3 unsupported layers:"
-    assert lines[1:4] == ["  first: Selu", "  q: qonnx.custom_op.general.Quant", "  last: Erf"]
-    assert lines[4].startswith("  Supported: Abs, Add, BatchNormalization")
+    assert lines[1:4] == ["  first: Det", "  q: qonnx.custom_op.general.Quant", "  last: NonZero"]
+    assert lines[4].startswith("  Supported: Abs, Acos, Acosh, Add, ")
 
 
 def test_all_problems_are_reported_together() -> None:
@@ -430,36 +441,3 @@ def test_random_stacks_agree(stack: Any, assert_close: Close) -> None:
     nodes, size, constants, opset = stack
     model, newer = (model_of(nodes, {"x": ["n", size]}, constants, opset=o) for o in (opset, max(opset, 15)))
     check(model, assert_close, same_as=newer)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-def test_node_tests_of_onnx_agree_or_are_refused(assert_close: Close) -> None:
-    """The test cases of the ONNX standard: one input brings the event, the others become constants."""
-    from onnx.backend.test.case.node import collect_testcases
-
-    agreed = 0
-    for case in collect_testcases(None):
-        if not {entry.op_type for entry in case.model.graph.node} <= set(LAYERS):
-            continue
-        for arrays, expected in case.data_sets:
-            for event in range(len(arrays)):
-                if not all(isinstance(array, np.ndarray) for array in arrays):
-                    continue
-                model = onnx.ModelProto()
-                model.CopyFrom(case.model)
-                entries = list(model.graph.input)
-                del model.graph.input[:]
-                model.graph.input.append(entries[event])
-                rest = [k for k in range(len(arrays)) if k != event]
-                model.graph.initializer.extend(numpy_helper.from_array(arrays[k], entries[k].name) for k in rest)
-                try:
-                    graph = read(model)
-                except ModelError:
-                    continue
-                found = run_reference(graph, {graph.inputs[0].name: arrays[event].astype(np.float64)})
-                for value, reference in zip(found.values(), expected, strict=True):
-                    assert value.shape == reference.shape, case.name
-                    np.testing.assert_allclose(value, reference, rtol=1e-3, atol=1e-6, err_msg=case.name)
-                agreed += 1
-    assert agreed >= 80

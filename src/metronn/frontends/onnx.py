@@ -10,22 +10,28 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx.checker
 import onnx.inliner
 import onnx.numpy_helper
+import onnx.shape_inference
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from metronn.errors import ModelError
 from metronn.frontends.files import FileKind, kind_of
 from metronn.frontends.lowering import LayerProblem, Lowering, unsupported_error
-from metronn.frontends.onnx_layers import LAYERS, Constant, NodeContext, Operand, evaluate
+from metronn.frontends.onnx_context import Constant, NodeContext, Operand, evaluate
+from metronn.frontends.onnx_layers import LAYERS
 from metronn.model.graph import RealGraph
 
 STAND_IN_BATCH = 61
 """Size that stands for a dynamic batch axis while shapes are computed; a result that depends on it is refused."""
+
+MOST_NESTED_FUNCTIONS = 8
+"""Rounds of spelling out operators that are functions of functions."""
 
 UNFOLDABLE = frozenset(
     ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout")
@@ -33,11 +39,15 @@ UNFOLDABLE = frozenset(
 """Operators with constant inputs whose result is not a constant."""
 
 
-def load_onnx(path: Path, content: bytes) -> RealGraph:
-    """Read an ONNX model; raises ModelError as `load_model` says."""
+def load_onnx(path: Path, content: bytes, *, batched: bool = True) -> RealGraph:
+    """Read an ONNX model; raises ModelError as `load_model` says.
+
+    Axis 0 of every input is the batch; with `batched=False` no input has a batch axis, and one run of the model is one
+    event.
+    """
     model = _parsed(path, content)
-    reader = _Reader(where=str(path), model=model, opset=_opset(path, model))
-    return reader.read()
+    opset = _opset(path, model)
+    return _Reader(where=str(path), model=model, opset=opset, batch=STAND_IN_BATCH if batched else None).read()
 
 
 def _parsed(path: Path, content: bytes) -> onnx.ModelProto:
@@ -56,11 +66,75 @@ def _parsed(path: Path, content: bytes) -> onnx.ModelProto:
         onnx.load_external_data_for_model(model, str(path.parent))
         if model.functions:
             model = onnx.inliner.inline_local_functions(model)
+        model = _expanded(model)
         if all(node.domain in ("", "ai.onnx") and onnx.defs.has(node.op_type) for node in model.graph.node):
             onnx.checker.check_model(_with_shapes(model))
     except (onnx.checker.ValidationError, DecodeError, RuntimeError, ValueError, OSError) as error:
         raise ModelError(f"{path}: not a valid ONNX model: {_first_line(error)}") from None
     return model
+
+
+def _expanded(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with operators that the standard defines by others, and that `LAYERS` lacks, spelled out.
+
+    Each becomes a function of the model, which the onnx package inlines.
+    """
+    for _ in range(MOST_NESTED_FUNCTIONS):
+        if not any(_is_function(node, _opset_of(model, node.domain)) for node in model.graph.node):
+            break
+        types = _types(model)
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        for number, node in enumerate(copy.graph.node):
+            opset = _opset_of(model, node.domain)
+            if _is_function(node, opset):
+                function = _function(node, types, opset)
+                function.domain, function.name = "metronn", f"{node.op_type}_{number}"
+                copy.functions.append(function)
+                node.domain, node.op_type = function.domain, function.name
+        copy.opset_import.append(onnx.OperatorSetIdProto(domain="metronn", version=1))
+        model = onnx.inliner.inline_local_functions(copy)
+        kept = [entry for entry in model.opset_import if entry.domain != "metronn"]
+        del model.opset_import[:]
+        model.opset_import.extend(kept)
+    return model
+
+
+def _is_function(node: onnx.NodeProto, opset: int) -> bool:
+    """Whether a node is to be spelled out; Range depends on no data and is computed."""
+    if node.op_type in LAYERS or node.op_type == "Range" or not onnx.defs.has(node.op_type, node.domain):
+        return False
+    try:
+        schema: Any = onnx.defs.get_schema(node.op_type, opset, node.domain)
+    except onnx.defs.SchemaError:
+        return False
+    return bool(schema.has_function or schema.has_context_dependent_function)
+
+
+def _function(node: onnx.NodeProto, types: dict[str, onnx.TypeProto], opset: int) -> onnx.FunctionProto:
+    """Return what the standard says a node is, spelled in other operators."""
+    schema: Any = onnx.defs.get_schema(node.op_type, opset, node.domain)
+    function = onnx.FunctionProto()
+    if schema.has_function:
+        function.CopyFrom(schema.function_body)
+        return function
+    inputs = [types.get(name, onnx.TypeProto()).SerializeToString() for name in node.input]
+    function.ParseFromString(schema.get_context_dependent_function(node.SerializeToString(), inputs))
+    return function
+
+
+def _types(model: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
+    """Return the types of values, as far as they can be inferred."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    types = {entry.name: entry.type for entry in (*graph.input, *graph.value_info, *graph.output)}
+    for tensor in graph.initializer:
+        types[tensor.name] = onnx.helper.make_tensor_type_proto(tensor.data_type, tuple(tensor.dims))
+    return types
+
+
+def _opset_of(model: onnx.ModelProto, domain: str) -> int:
+    same = ("", "ai.onnx") if domain in ("", "ai.onnx") else (domain,)
+    return max((int(entry.version) for entry in model.opset_import if entry.domain in same), default=1)
 
 
 def _texts(graph: onnx.GraphProto) -> Iterator[object]:
@@ -84,7 +158,7 @@ def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _opset(path: Path, model: onnx.ModelProto) -> int:
-    opset = max((int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
+    opset = _opset_of(model, "")
     newest = onnx.defs.onnx_opset_version()
     if opset > newest:
         raise ModelError(f"{path}: opset {opset} is newer than the installed onnx package knows (up to {newest})")
@@ -102,7 +176,7 @@ class _Reader:
     where: str
     model: onnx.ModelProto
     opset: int
-    batch: int = STAND_IN_BATCH
+    batch: int | None
     lowering: Lowering = field(default_factory=Lowering)
     operands: dict[str, Operand | None] = field(default_factory=dict)
     unsupported: list[tuple[str, str]] = field(default_factory=list)
@@ -134,6 +208,13 @@ class _Reader:
             raise ModelError(f"{self.where}: initializer {tensor.name}: damaged: {_first_line(error)}") from None
 
     def _inputs(self, entries: list[onnx.ValueInfoProto]) -> None:
+        if self.batch is None:
+            for entry in entries:
+                dims = [dim.dim_value for dim in entry.type.tensor_type.shape.dim]
+                if not entry.type.tensor_type.HasField("shape") or any(size <= 0 for size in dims):
+                    raise ModelError(f"{self.where}: input {entry.name}: every axis must have a fixed size, not {dims}")
+                self.operands[entry.name] = self.lowering.input(entry.name, tuple(dims))
+            return
         shapes = {}
         for entry in entries:
             tensor = entry.type.tensor_type
@@ -175,22 +256,29 @@ class _Reader:
         try:
             if known and not computed and _foldable(node, kind):
                 results = self._folded(node, constants)
-            elif known and kind == "Shape" and isinstance(operands[0], str):
-                sizes = np.array([self.batch, *self.lowering.shape(operands[0])], dtype=np.int64)
-                attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-                kept = sizes[slice(attributes.get("start", 0), attributes.get("end"))]
-                results = (Constant(node.output[0], kept, from_batch=True),)
-            elif kind not in LAYERS and kind != "Shape":
+            elif known and kind in ("Shape", "Size") and isinstance(operands[0], str):
+                results = (self._sizes(node, self.lowering.shape(operands[0])),)
+            elif kind not in LAYERS and kind not in ("Shape", "Size"):
                 self.unsupported.append((self.lowering.layer, kind))
             elif known:
                 context = NodeContext(self.lowering, node, self.opset, self.batch, operands)
                 made = LAYERS[kind](context)
-                results = (made,) if isinstance(made, str) else made
+                results = made if isinstance(made, tuple) else (made,)
         except LayerProblem as problem:
             self.lowering.problems.append(f"{self.lowering.layer} ({kind}): {problem}")
         for position, name in enumerate(node.output):
             if name:
                 self.operands[name] = results[position] if position < len(results) else None
+
+    def _sizes(self, node: onnx.NodeProto, shape: tuple[int, ...]) -> Constant:
+        """Return the result of Shape or Size."""
+        lead = () if self.batch is None else (self.batch,)
+        sizes = np.array([*lead, *shape], dtype=np.int64)
+        if node.op_type == "Size":
+            return Constant(node.output[0], sizes.prod(), from_batch=bool(lead))
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        first, last, _ = slice(attributes.get("start", 0), attributes.get("end")).indices(len(sizes))
+        return Constant(node.output[0], sizes[first:last], from_batch=bool(lead) and first == 0)
 
     def _folded(self, node: onnx.NodeProto, constants: list[Constant]) -> tuple[Operand, ...]:
         named = {name: self.operands[name] for name in node.input if name}
