@@ -26,6 +26,7 @@ from metronn.model.graph import (
     RealRewire,
     RealSoftmax,
     RealWindow,
+    real_operands,
 )
 
 
@@ -34,9 +35,12 @@ def run_reference(
 ) -> dict[str, Floats]:
     """Run floats of shape (events, *shape) through the network; returns outputs by name.
 
-    `tap`, when given, sees every node's values. Raises ModelError on a missing input or a wrong shape.
+    `tap`, when given, sees every node's values. A value is freed after its last reader. Raises ModelError on a missing
+    input or a wrong shape.
     """
     values: dict[str, Floats] = {}
+    outputs = {value for _, value in graph.outputs}
+    last = {x: node.name for node in graph.nodes for x in real_operands(node.op)}
     for node in graph.nodes:
         if isinstance(node.op, RealInput):
             if node.name not in inputs:
@@ -44,13 +48,17 @@ def run_reference(
             if inputs[node.name].shape[1:] != node.shape:
                 found = inputs[node.name].shape[1:]
                 raise ModelError(f"input {node.name}: shape per event is {found}, allowed is {node.shape}")
-        values[node.name] = _evaluate(node, values, inputs)
+        values[node.name] = evaluate_real(node, values, inputs)
         if tap is not None:
             tap(node, values[node.name])
+        for x in {node.name, *real_operands(node.op)} - outputs:
+            if last.get(x, node.name) == node.name:
+                del values[x]
     return {name: values[value] for name, value in graph.outputs}
 
 
-def _evaluate(node: RealNode, values: Mapping[str, Floats], inputs: Mapping[str, Floats]) -> Floats:
+def evaluate_real(node: RealNode, values: Mapping[str, Floats], inputs: Mapping[str, Floats]) -> Floats:
+    """Return the floats of one node, (events, *shape), from those of its operands; a constant has one event."""
     op = node.op
     match op:
         case RealInput():

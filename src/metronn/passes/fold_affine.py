@@ -6,8 +6,11 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
-from metronn.model.graph import Floats, RealGraph, RealLinear, RealNode, RealOp, RealRewire
+from metronn.ir.ops import Padding
+from metronn.ir.windows import window_index
+from metronn.model.graph import Floats, RealGraph, RealLinear, RealNode, RealOp, RealRewire, RealWindow
 from metronn.passes.rewriting import affine_of, frozen, is_output, rebuilt
 
 
@@ -63,16 +66,16 @@ def fold_into_consumers(graph: RealGraph) -> RealGraph:
 
 @dataclass(frozen=True, slots=True)
 class _Constants:
-    """Scale and offset of every element of a value."""
+    """Scale and offset of every element of a value; a scale of NaN may be any number, since the element is 0."""
 
     scale: Floats
     offset: Floats
 
-    def moved(self, op: RealRewire) -> _Constants:
-        """Return the constants behind a movement: padding is neither scaled nor shifted."""
-        index = op.index.array.ravel()
-        scale = np.where(index < 0, 1.0, self.scale.ravel()[index]).reshape(op.shape)
-        offset = np.where(index < 0, 0.0, self.offset.ravel()[index]).reshape(op.shape)
+    def moved(self, index: npt.NDArray[np.int64], shape: tuple[int, ...]) -> _Constants:
+        """Return the constants behind a movement: padding, where the index is -1, stays 0 whatever its scale."""
+        index = index.ravel()
+        scale = np.where(index < 0, np.nan, self.scale.ravel()[index]).reshape(shape)
+        offset = np.where(index < 0, 0.0, self.offset.ravel()[index]).reshape(shape)
         return _Constants(scale, offset)
 
 
@@ -106,7 +109,13 @@ def _absorbed(graph: RealGraph, node: RealNode, constants: _Constants) -> dict[s
                     reader.op, weight=frozen(scale[:, np.newaxis] * weight), bias=frozen(bias + offset @ weight)
                 )
             case RealRewire() if len(reader.op.xs) == 1:
-                further = _absorbed(graph, reader, constants.moved(reader.op))
+                further = _absorbed(graph, reader, constants.moved(reader.op.index.array, reader.shape))
+                if further is None:
+                    return None
+                ops |= further
+            case RealWindow() if reader.op.padding is Padding.ZERO:
+                index = window_index(reader.op, node.shape)
+                further = _absorbed(graph, reader, constants.moved(index, reader.shape))
                 if further is None:
                     return None
                 ops |= further
@@ -116,4 +125,12 @@ def _absorbed(graph: RealGraph, node: RealNode, constants: _Constants) -> dict[s
 
 
 def _rows(constant: Floats) -> Floats | None:
-    return _per_channel(constant, constant.shape) if constant.ndim else None
+    """Return the constant along the last axis, NaN agreeing with anything; None when it varies along another."""
+    if not constant.ndim:
+        return None
+    full = constant.reshape(-1, constant.shape[-1])
+    known = ~np.isnan(full)
+    first = full[known.argmax(axis=0), np.arange(full.shape[1])]
+    if not ((full == first) | ~known).all():
+        return None
+    return np.where(np.isnan(first), 1.0, first)

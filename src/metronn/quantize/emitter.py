@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from metronn.emulate.numpy import evaluate
 from metronn.ir.arrays import Array, IntArray
-from metronn.ir.graph import Graph, GraphBuilder, Node
-from metronn.ir.ops import Constant, Op, operands
+from metronn.ir.graph import GraphBuilder, Node
+from metronn.ir.ops import Constant, Op
 from metronn.ir.types import TensorType
 from metronn.model.graph import Floats
+from metronn.quantize.calibration import CodeValues, chunks
 from metronn.quantize.codes import decode
 from metronn.quantize.fixed import Rounded
 
@@ -21,18 +21,18 @@ class Emitter:
 
     inputs: dict[str, Array] = field(default_factory=dict)
     builder: GraphBuilder = field(default_factory=GraphBuilder)
-    nodes: dict[str, Node] = field(default_factory=dict)
-    codes: dict[str, Array] = field(default_factory=dict)
+    codes: CodeValues = field(default_factory=CodeValues)
     constants: dict[tuple[IntArray, int], str] = field(default_factory=dict)
+
+    @property
+    def nodes(self) -> Mapping[str, Node]:
+        """Nodes by name."""
+        return self.codes.nodes
 
     def add(self, op: Op, name: str, source: str) -> str:
         """Append a node and compute it; returns its name."""
         unique = self.builder.add(op, name, source)
-        node = self.builder.nodes[-1]
-        needed = dict.fromkeys(operands(op))
-        step = Graph(nodes=(*(self.nodes[x] for x in needed), node), outputs=())
-        self.codes[unique] = evaluate(step, node, self.codes, self.inputs)
-        self.nodes[unique] = node
+        self.codes.add(self.builder.nodes[-1], self.inputs)
         return unique
 
     def constant(self, rounded: Rounded, name: str, source: str) -> str:
@@ -50,6 +50,8 @@ class Emitter:
         """Values on the calibration events, as floats."""
         return decode(self.codes[name], self.type_of(name))
 
-    def all_codes(self) -> Mapping[str, Array]:
-        """Codes of every value on the calibration events."""
-        return self.codes
+    def real_parts(self, name: str) -> Iterator[tuple[slice, Floats]]:
+        """Values as floats, some events at a time, with the events they are of."""
+        kind = self.type_of(name)
+        for events in chunks(self.codes.events(name), kind.size):
+            yield events, decode(self.codes.part(name, events), kind)

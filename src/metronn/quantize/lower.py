@@ -7,7 +7,7 @@ width of activations. Ops with a constant, functions and outputs read the exact 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -48,6 +48,7 @@ from metronn.model.graph import (
     RealWindow,
     real_operands,
 )
+from metronn.quantize.calibration import RealValues
 from metronn.quantize.emitter import Emitter
 from metronn.quantize.fixed import (
     choose_range,
@@ -57,6 +58,7 @@ from metronn.quantize.fixed import (
     round_constant,
     round_weights,
 )
+from metronn.quantize.moments import gather
 from metronn.quantize.options import Calibration, InputOptions, QuantizeOptions, Settings
 from metronn.quantize.softmax import lower_softmax
 from metronn.quantize.structure import constants_of, defers
@@ -68,10 +70,6 @@ MAX_OPERAND_BITS = 18
 """Widest operand of a matrix after alignment: the narrow port of a multiplier is 18 bits."""
 MAX_EXACT_BITS = 40
 """A wider value is requantized even where its readers could take it exact."""
-EVENTS_FOR_BIAS = 32
-"""Fewer calibration events say too little about a mean to correct a bias by."""
-REGRESSION_DAMPING = 0.01
-"""Weights are changed to make up for noisy inputs, held back by this part of the inputs' mean variance."""
 GUARD_BITS = 4
 """Inexact constants beside a value get this many fraction bits more than the value."""
 FINEST_TABLE_ERROR = 2.0**-10
@@ -102,7 +100,7 @@ class Lowering:
 
     graph: RealGraph
     options: QuantizeOptions
-    reference: Mapping[str, Floats]
+    reference: RealValues
     encode_input: Callable[[RealNode, Range], None]
     emitter: Emitter
     constants: dict[str, Floats] = field(default_factory=dict)
@@ -110,6 +108,11 @@ class Lowering:
     settled: dict[str, str] = field(default_factory=dict)
     records: list[LayerRecord] = field(default_factory=list)
     record_of: dict[str, LayerRecord] = field(default_factory=dict)
+
+    @property
+    def events(self) -> int:
+        """Return the number of calibration events."""
+        return len(self.reference[self.graph.inputs[0].name])
 
     def run(self) -> None:
         """Lower every node and declare the outputs."""
@@ -302,18 +305,14 @@ class Lowering:
         settings = self._settings(node.source)
         x = self._operand(self._read(op.x, node), node)
         kind = self.emitter.type_of(x)
-        rows = self.emitter.real(x).reshape(-1, op.weight.shape[0])
-        corrected = settings.bias_correction and len(rows) >= EVENTS_FOR_BIAS
-        spread = rows - rows.mean(axis=0) if corrected else rows
-        gram = spread.T @ spread / len(rows)
-        target = self.reference[node.name].reshape(-1, op.weight.shape[1])
+        moments = gather(self.emitter, self.reference, x, node.name, op, corrected=settings.bias_correction)
         aim = op.weight.array
-        if corrected:
-            aim = aim + _regression(spread, target - rows @ aim, gram)
-        weight = round_weights(aim, gram, settings.weight_bits, settings.weight_frac, settings.calibration)
+        if moments.corrected:
+            aim = aim + moments.regression()
+        weight = round_weights(aim, moments.gram, settings.weight_bits, settings.weight_frac, settings.calibration)
         bias = op.bias.array
-        if corrected:
-            bias = bias + (target.mean(axis=0) - rows.mean(axis=0) @ weight.values - bias)
+        if moments.corrected:
+            bias = bias + (moments.target - moments.mean @ weight.values - bias)
         rounded = round_at(bias, kind.range.max_frac + weight.frac, keep_frac=True)
         linear = Linear(x=x, weight=IntArray.of(weight.codes), bias=IntArray.of(rounded.codes), weight_frac=weight.frac)
         value = self.emitter.add(linear, node.name, node.source)
@@ -378,16 +377,3 @@ class Lowering:
         record = self.record_of[node.name]
         record.requantize.extend(result.requantize)
         record.table_entries = result.table_entries
-
-
-def _regression(spread: Floats, missing: Floats, gram: Floats) -> Floats:
-    """Return the change of weights that makes up best for what is missing in a matrix' result.
-
-    What is missing is the effect of rounding in the layers before; inputs are noisy now, and the weights of least
-    mean squared error are not those of the float network. Ridge regression around the float weights, so that few
-    events change little.
-    """
-    count, inputs = spread.shape
-    damping = (REGRESSION_DAMPING + inputs / count) * float(np.diag(gram).mean()) or 1.0
-    moments = spread.T @ (missing - missing.mean(axis=0)) / count
-    return np.asarray(np.linalg.solve(gram + damping * np.eye(inputs), moments), dtype=np.float64)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from metronn.ir.ops import Overflow, Requantize, operands
 from metronn.ir.types import Range
 from metronn.model.graph import Floats, RealGraph
 from metronn.model.reference import run_reference
+from metronn.quantize.calibration import CHUNK_ELEMENTS
 from metronn.quantize.codes import decode_outputs, encode_inputs
 from metronn.quantize.data import Events
 from metronn.quantize.emitter import Emitter
@@ -24,31 +26,32 @@ from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.report import LayerReport, MetricReport, OutputReport, QuantizationReport, sqnr_db, widths
 
 BATCH = 4096
-"""Events run at a time, so that memory stays bounded."""
+"""Events run at a time, so that memory stays bounded; fewer where a network's values are large."""
 
 
 def run_float(model: RealGraph, inputs: Mapping[str, Floats]) -> dict[str, Floats]:
     """Run any number of events through the float network, in batches."""
-    count = len(next(iter(inputs.values())))
-    parts = []
-    for start in range(0, count, BATCH):
-        batch = _slice(inputs, start)
-        parts.append(_per_event(run_reference(model, batch), batch))
-    return _joined(parts)
+    largest = max(math.prod(node.shape) for node in model.nodes)
+    return _joined([_per_event(run_reference(model, batch), batch) for batch in _batches(inputs, largest)])
 
 
 def run_fixed(graph: Graph, inputs: Mapping[str, Floats]) -> dict[str, Floats]:
     """Run any number of events, in the model's units, through the integer network, in batches."""
+    largest = max(node.type.size for node in graph.nodes)
+    return _joined(
+        [
+            _per_event(decode_outputs(graph, emulate(graph, encode_inputs(graph, batch))), batch)
+            for batch in _batches(inputs, largest)
+        ]
+    )
+
+
+def _batches(inputs: Mapping[str, Floats], elements: int) -> Iterator[dict[str, Floats]]:
+    """Cut the events into batches for a network whose largest value has so many elements."""
     count = len(next(iter(inputs.values())))
-    parts = []
-    for start in range(0, count, BATCH):
-        batch = _slice(inputs, start)
-        parts.append(_per_event(decode_outputs(graph, emulate(graph, encode_inputs(graph, batch))), batch))
-    return _joined(parts)
-
-
-def _slice(inputs: Mapping[str, Floats], start: int) -> dict[str, Floats]:
-    return {name: array[start : start + BATCH] for name, array in inputs.items()}
+    size = max(1, min(BATCH, CHUNK_ELEMENTS // max(1, elements)))
+    for start in range(0, count, size):
+        yield {name: array[start : start + size] for name, array in inputs.items()}
 
 
 def _per_event(outputs: Mapping[str, Floats], batch: Mapping[str, Floats]) -> dict[str, Floats]:
@@ -86,7 +89,8 @@ def measure(
             events=events.count,
         )
     return QuantizationReport(
-        calibration_events=len(next(iter(lowering.reference.values()))),
+        calibration_events=lowering.events,
+        calibration_cut=lowering.events < min(options.calibration_events, events.count),
         events=events.count,
         layers=tuple(layer_report(record, lowering) for record in lowering.records),
         outputs=outputs,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -13,8 +14,9 @@ from metronn.errors import ModelError
 from metronn.ir.check import check
 from metronn.ir.graph import Graph
 from metronn.ir.types import Range, TensorType
-from metronn.model.graph import Floats, RealGraph, RealNode, real_op_arrays
+from metronn.model.graph import Floats, RealGraph, RealNode, RealRewire, RealWindow, real_op_arrays
 from metronn.model.reference import run_reference
+from metronn.quantize.calibration import RealValues, affordable_events, chunks
 from metronn.quantize.codes import encode
 from metronn.quantize.data import Events
 from metronn.quantize.emitter import Emitter
@@ -23,6 +25,7 @@ from metronn.quantize.measure import measure
 from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.report import QuantizationReport
 from metronn.quantize.rescale import rescale
+from metronn.quantize.structure import constant_names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,18 +50,16 @@ def quantize(
     options = options or QuantizeOptions()
     check_constants(model)
     check_names(model, options)
-    chosen = calibration_subset(events, options.calibration_events)
-    values: dict[str, Floats] = {}
-
-    def keep(node: RealNode, value: Floats) -> None:
-        values[node.name] = value
-
+    wanted = min(options.calibration_events, events.count)
+    chosen = calibration_subset(events, affordable_events(model, wanted))
+    values = RealValues()
     with np.errstate(all="ignore"):
-        run_reference(model, chosen, keep)
+        run_in_parts(model, chosen, values)
     check_values(model, values)
     if options.rescale:
         model = rescale(model, values, options)
-        run_reference(model, chosen, keep)
+        values = RealValues()
+        run_in_parts(model, chosen, values)
     emitter = Emitter()
 
     def encode_input(node: RealNode, codes: Range) -> None:
@@ -68,6 +69,28 @@ def quantize(
     lowering.run()
     graph = check(emitter.builder.build())
     return Quantized(graph=graph, report=measure(model, graph, lowering, events, options, base))
+
+
+def run_in_parts(model: RealGraph, inputs: Mapping[str, Floats], values: RealValues) -> None:
+    """Run the float network on the calibration events, some at a time, and keep what it computes."""
+    count = len(next(iter(inputs.values())))
+    largest = max(math.prod(node.shape) for node in model.nodes)
+    constant = constant_names(model)
+    parts: dict[str, list[Floats]] = {}
+
+    def keep(node: RealNode, part: Floats) -> None:
+        if isinstance(node.op, RealRewire | RealWindow):
+            values.keep(node, part)
+        else:
+            parts.setdefault(node.name, []).append(part)
+
+    for events in chunks(count, largest):
+        run_reference(model, {name: array[events] for name, array in inputs.items()}, keep)
+    for node in model.nodes:
+        if node.name in parts:
+            several = parts.pop(node.name)
+            alike = len(several) == 1 or node.name in constant
+            values.keep(node, several[0] if alike else np.concatenate(several))
 
 
 def calibration_subset(events: Events, limit: int) -> dict[str, Floats]:
@@ -110,6 +133,8 @@ def check_names(model: RealGraph, options: QuantizeOptions) -> None:
 def check_values(model: RealGraph, values: Mapping[str, Floats]) -> None:
     """Raise ModelError naming the first layer whose float values are NaN or infinite."""
     for node in model.nodes:
+        if isinstance(node.op, RealRewire | RealWindow):
+            continue
         bad = ~np.isfinite(values[node.name])
         if bad.any():
             event = int(np.argwhere(bad)[0][0])

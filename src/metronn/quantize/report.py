@@ -96,9 +96,13 @@ class MetricReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizationReport:
-    """Layers in graph order, outputs, and the metric where there is one."""
+    """Layers in graph order, outputs, and the metric where there is one.
+
+    `calibration_cut` says that memory allowed fewer calibration events than were there and asked for.
+    """
 
     calibration_events: int
+    calibration_cut: bool
     events: int
     layers: tuple[LayerReport, ...]
     outputs: tuple[OutputReport, ...]
@@ -121,13 +125,15 @@ class QuantizationReport:
             f"{output.name} exact" if output.sqnr_db is None else f"{output.name} {output.sqnr_db:.1f} dB"
             for output in self.outputs
         )
+        cut = f"; calibrated on {self.calibration_events}, what memory allows" if self.calibration_cut else ""
         if self.metric is None:
-            return f"quantized: {outputs} on {self.events} events; no metric"
+            return f"quantized: {outputs} on {self.events} events; no metric{cut}"
         metric = self.metric
         verdict = "within" if metric.accepted else "beyond"
         return (
             f"quantized: {outputs}; {metric.name} {metric.float_value:.4f} float, {metric.fixed_value:.4f} fixed, "
             f"loss {100 * metric.loss:.2f} % ({verdict} {100 * metric.tolerance:.2f} %) on {metric.events} events"
+            f"{cut}"
         )
 
 
