@@ -67,7 +67,9 @@ from metronn.plan.kernels.spec import (
     Gather,
     KernelSpec,
     MatvecAdders,
+    ReduceSerial,
     ReduceTree,
+    Streamed,
     Table,
 )
 from metronn.plan.layout import Layout
@@ -79,7 +81,15 @@ TIMING = Timing.of("xcup", 1e6 / 360)
 ALLOWED_RATIO = 1.3
 SMALL_COUNT, ALLOWED_DIFFERENCE = 50, 15
 DSP_MARGIN = 1.05
-LIBRARY = ("mnn_crc32", "mnn_link_orbit", "mnn_link_tx", "mnn_link_rx", "mnn_link_elastic")
+LIBRARY = (
+    "mnn_pulse_delay",
+    "mnn_ring",
+    "mnn_crc32",
+    "mnn_link_orbit",
+    "mnn_link_tx",
+    "mnn_link_rx",
+    "mnn_link_elastic",
+)
 MEMORY_LUTS = {
     "SRL16E": 1,
     "SRLC32E": 1,
@@ -284,6 +294,61 @@ def reorder_samples() -> Iterator[Sample]:
         yield sample("reorder", f"{count} in {beats} beats", _vector(count), spec)
 
 
+def rows(count: int, n_in: int, n_out: int) -> Graph:
+    """Build a random layer on the last axis of `count` rows, as a convolution is one on its windows."""
+    generator = np.random.Generator(np.random.PCG64(n_in * 1000 + n_out))
+    builder = GraphBuilder()
+    x = builder.add(Input(shape=(count, n_in), range=Range.fixed(8, 0, signed=False)), "x")
+    weight = np.clip(np.rint(generator.normal(0, 45, (n_in, n_out))), -127, 127).astype(np.int64)
+    bias = generator.integers(-1000, 1000, n_out)
+    linear = builder.add(Linear(x=x, weight=IntArray.of(weight), bias=IntArray.of(bias)), "dense")
+    relu = builder.add(Extremum(x=linear, y=builder.add(Constant(values=IntArray.of(0)), "zero")), "relu")
+    out = Range(0, 255, -7)
+    builder.output("y", builder.add(Requantize(x=relu, out=out, rounding=Rounding.RND, overflow=Overflow.SAT), "q"))
+    return builder.build()
+
+
+def streamed_samples() -> Iterator[Sample]:
+    """Layers on streams: windows of images row by row, and flattened images beat by beat."""
+    kind, epilogue = "streamed_fold", ("relu", "q")
+    for count, n_in, n_out, beats, copies, name in (
+        (400, 72, 16, 4, 1, "3x3x8 to 16, 20x20 at II 1600"),
+        (196, 27, 9, 3, 1, "3x3x3 to 9, 14x14 at II 588"),
+        (64, 12, 6, 3, 2, "12 to 6, 64 rows, 2 a beat, II 96"),
+    ):
+        graph = rows(count, n_in, n_out)
+        fold = fold_outputs_spec(graph, "dense", epilogue, beats, TIMING)
+        layout = Layout.rows(count * n_in, n_in * copies, beats)
+        spec = Streamed(inner=fold, layouts=(layout,), copies=copies)
+        ideal = math.ceil(count * n_in * n_out / (layout.span * packing(graph, "dense", TIMING).ways))
+        yield sample(kind, name, graph, spec, ideal)
+    part = FoldInputs(linear="dense", epilogue=epilogue, layout=Layout.rows(32, 8, 2))
+    yield sample(
+        kind, "32 to 8, 40 rows, 8 a beat", rows(40, 32, 8), Streamed(inner=part, layouts=(Layout.rows(1280, 8, 2),))
+    )
+    for n_in, n_out, width, spacing in ((288, 8, 4, 3), (400, 10, 4, 4), (1600, 12, 4, 1), (2000, 5, 1, 2)):
+        flat, linear, after = dense(n_in, n_out)
+        fed = FoldInputs(linear=linear, epilogue=after, layout=Layout.rows(n_in, width, spacing))
+        yield sample(kind, f"{n_in} to {n_out}, {fed.layout.describe()}", flat, fed)
+
+
+def serial_samples() -> Iterator[Sample]:
+    """Pooling over whole images, all channels in a beat or parts of them."""
+    for side, channels, width, spacing, kind in (
+        (10, 16, 16, 1, ReduceKind.SUM),
+        (10, 16, 16, 4, ReduceKind.MAX),
+        (10, 32, 8, 1, ReduceKind.SUM),
+        (8, 12, 24, 2, ReduceKind.SUM),
+        (5, 8, 32, 3, ReduceKind.SUM),
+    ):
+        builder = GraphBuilder()
+        x = builder.add(Input(shape=(side, side, channels), range=Range.fixed(8, 0, signed=False)), "x")
+        builder.output("y", builder.add(Reduce(x=x, axes=(0, 1), kind=kind), "r"))
+        layout = Layout.rows(side * side * channels, width, spacing)
+        name = f"{kind.value} of {side}x{side}, {channels} channels, {width} a beat"
+        yield sample("reduce_serial", name, builder.build(), ReduceSerial(reduce="r", layout=layout))
+
+
 def link_samples(kind: str) -> Iterator[Sample]:
     """One end of a link of `two-serenity`: frame and transmitter, or receiver and frame, with their orbit counter."""
     for count, beats, lanes in ((14, 1, 1), (128, 9, 2), (128, 1, 3), (64, 4, 4), (128, 9, 6)):
@@ -346,6 +411,8 @@ KINDS: dict[str, Callable[[], Iterator[Sample]]] = {
     "reduce": reduce_samples,
     "delay": delay_samples,
     "reorder": reorder_samples,
+    "streamed_fold": streamed_samples,
+    "reduce_serial": serial_samples,
     "link_tx": lambda: link_samples("link_tx"),
     "link_rx": lambda: link_samples("link_rx"),
 }

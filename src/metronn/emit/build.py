@@ -12,6 +12,7 @@ from metronn.emit.data import data_directory
 from metronn.emit.events import EventCounts, verification_events
 from metronn.emit.hls import HlsDirective, HlsProject, emit_hls
 from metronn.emit.hls_files import Port
+from metronn.emit.hls_flow import flow_of
 from metronn.emit.rtl.fpga import LIBRARY, emit_fpga
 from metronn.emit.rtl.system import emit_system
 from metronn.emit.rtl.text import identifier
@@ -23,13 +24,16 @@ from metronn.ir.graph import Graph, Node
 from metronn.ir.text import graph_hash, to_text
 from metronn.ir.types import TensorType
 from metronn.plan.design import Design, FpgaDesign
-from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, covered_nodes
+from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, Reorder, Streamed, WindowBuffer, covered_nodes
 from metronn.plan.schedule import kernel_kind
 from metronn.plan.serialize import design_to_json
 from metronn.plan.subgraph import subgraph
 
 DEFAULT_EVENTS = 10_000
 DEFAULT_RTL_EVENTS = 2_000
+SIMULATED_CYCLES = 200_000
+"""The events of rungs 4 and 5 take about so many clock cycles at most, but never fewer than 12 events are simulated."""
+
 HLS_EVENTS = 200
 """Events in the vectors of an HLS project: co-simulation takes seconds for each."""
 
@@ -46,7 +50,8 @@ def emit_build(
     """Return the files of a build, manifest.json and report.html not included.
 
     `real` holds integer codes of real events by input name. At most `events` of them go into the vectors of rungs 2
-    and 3 and `rtl_events` into those of rungs 4 and 5, behind corner and random events.
+    and 3 and `rtl_events` into those of rungs 4 and 5, behind corner and random events; where the II is long, fewer
+    events of all kinds fill `SIMULATED_CYCLES`.
     """
     files: dict[str, str | bytes] = {
         "graph.txt": to_text(design.graph),
@@ -59,11 +64,12 @@ def emit_build(
     for fpga in design.fpgas:
         for name, text in emit_fpga(design, fpga).items():
             files[f"rtl/{identifier(fpga.name)}/{name}"] = _header(design, fpga) + text
-        for name, content in emit_hls(subgraph(design, fpga), hls_project(design, fpga)).items():
+        for name, content in emit_hls(subgraph(design, fpga), hls_project(design, fpga), flow_of(design, fpga)).items():
             files[f"hls/{identifier(fpga.name)}/{name}"] = content
     files.update({f"sim/{name}": text for name, text in emit_sim(design).items()})
     files.update({f"emulator/{name}": text for name, text in generate(design.graph, EMULATOR_NAME).items()})
-    chosen, rtl_counts = verification_events(design.graph, real, rtl_events)
+    most = max(12, SIMULATED_CYCLES // design.ii_cycles)
+    chosen, rtl_counts = verification_events(design.graph, real, rtl_events, most)
     values = all_values(design.graph, chosen)
     files.update({f"hls/{name}": text for name, text in emit_hls_vectors(design, values).items()})
     files.update({f"vectors/{name}": text for name, text in emit_rtl_vectors(design, values).items()})
@@ -94,6 +100,12 @@ def hls_project(design: Design, fpga: FpgaDesign) -> HlsProject:
                     parallel, remainder = max(1, kernel.spec.lanes), kernel.spec.remainder
                 case FoldInputs():
                     parallel = kernel.spec.layout.slot_count
+                case Streamed(inner=FoldOutputs() as inner):
+                    parallel, remainder = max(1, inner.lanes * kernel.spec.copies), inner.remainder
+                case Streamed():
+                    parallel = max(layout.slot_count for layout in kernel.spec.layouts)
+                case WindowBuffer() | Reorder():
+                    parallel = kernel.spec.output.slot_count
                 case _:
                     parallel = design.graph.type_of(node).size
             directives[node] = HlsDirective(

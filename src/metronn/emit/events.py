@@ -72,16 +72,26 @@ def random_codes(graph: Graph, events: int) -> dict[str, Array]:
     return found
 
 
-def verification_events(graph: Graph, real: Mapping[str, Array], events: int) -> tuple[dict[str, Array], EventCounts]:
-    """Return `events` real events (fewer when there are fewer) behind corner events and a tenth as many random ones."""
+def verification_events(
+    graph: Graph, real: Mapping[str, Array], events: int, most: int | None = None
+) -> tuple[dict[str, Array], EventCounts]:
+    """Return `events` real events (fewer when there are fewer) behind corner events and a tenth as many random ones.
+
+    `most` bounds all of them together: a third are corners then, a sixth random ones, the rest real ones.
+    """
     corners = corner_codes(graph)
     names = [node.name for node in graph.inputs]
     available = min((len(real[name]) for name in names), default=0) if real else 0
-    counts = EventCounts(corner=len(corners[names[0]]), random=max(16, events // 10), real=min(events, available))
+    corner, random, chosen = len(corners[names[0]]), max(16, events // 10), min(events, available)
+    if most is not None and corner + random + chosen > most:
+        corner = min(corner, max(4, most // 3))
+        random = min(random, max(2, most // 6))
+        chosen = min(chosen, max(0, most - corner - random))
+    counts = EventCounts(corner=corner, random=random, real=chosen)
     chance = random_codes(graph, counts.random)
     joined = {}
     for node in graph.inputs:
-        parts = [corners[node.name], chance[node.name]]
+        parts = [corners[node.name][:corner], chance[node.name]]
         if counts.real:
             parts.append(real[node.name][: counts.real])
         lowest, highest = node.type.range.lowest, node.type.range.highest

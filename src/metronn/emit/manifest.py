@@ -20,7 +20,10 @@ FORMAT = 1
 
 
 def promises(design: Design) -> dict[str, Any]:
-    """Return what the design promises: latency, distance of events, clock, and the resources of each FPGA."""
+    """Return what the design promises: latency, distance of events, clock, and the resources of each FPGA.
+
+    The latency counts from the first input beat, `input_cycles` is how long the beats of an event come in.
+    """
     resources = {}
     for fpga in design.fpgas:
         budget = design.system.fpgas[fpga.index].budget
@@ -36,6 +39,7 @@ def promises(design: Design) -> dict[str, Any]:
         "latency_cycles": design.latency_cycles,
         "latency_ns": round(design.latency_ns, 6),
         "ii_cycles": design.ii_cycles,
+        "input_cycles": design.input_cycles,
         "clock_mhz": design.system.clock_mhz,
         "resources": resources,
     }

@@ -12,9 +12,10 @@ from metronn.emit.rtl.system import latency_bits
 from metronn.emit.rtl.text import identifier
 from metronn.emit.wires import frame_words, hexadecimal_lines, signal_beats
 from metronn.ir.arrays import Array
+from metronn.plan.compact import encode_ints
 from metronn.plan.design import Design, FpgaDesign, Frame, Signal
 from metronn.plan.frames import TRANSMITTER_CYCLES, beat_bits
-from metronn.plan.layout import Layout, wire_format
+from metronn.plan.layout import wire_format
 
 SIMULATED_ORBIT_CYCLES = 1536
 """Orbits are this short in simulation, so that markers pass while events do; a parameter of the top modules."""
@@ -73,7 +74,8 @@ def _description(design: Design) -> dict[str, object]:
     links = []
     for fpga in design.fpgas:
         if fpga.sends is not None:
-            links.append(_link(design, fpga.sends))
+            sent = fpga.offset_cycles + fpga.sends.send_cycle + TRANSMITTER_CYCLES
+            links.append(_link(design, fpga.sends) | {"sent_cycle": sent})
             system_ports += [f"{port}_{fpga.sends.link}_i" for port in ("slip", "flip", "dead")]
     last = design.fpgas[-1]
     return {
@@ -115,12 +117,33 @@ def _outputs(design: Design, offset: int) -> list[dict[str, object]]:
     found = []
     for output in design.outputs:
         signal = last.signal[output.signal]
-        wires = wire_format(design.graph.type_of(signal.value), signal.layout)
-        masks = [f"{(1 << beat_bits(wires, len(beat))) - 1:x}" for beat in signal.layout.beats]
         found.append(
-            {"port": f"{identifier(output.name)}_o", "first_cycle": signal.first_cycle + offset, "masks": masks}
+            {
+                "port": f"{identifier(output.name)}_o",
+                "first_cycle": signal.first_cycle + offset,
+                "cycles": encode_ints(signal.layout.cycles),
+                "bits": encode_ints(_beat_widths(design, signal)),
+            }
         )
     return found
+
+
+def _inputs(design: Design) -> list[dict[str, object]]:
+    return [
+        {
+            "port": f"{identifier(name)}_i",
+            "width": wire_format(design.graph.type_of(name), signal.layout).width,
+            "cycles": encode_ints(signal.layout.cycles),
+            "bits": encode_ints(_beat_widths(design, signal)),
+        }
+        for name, signal in design.inputs.items()
+    ]
+
+
+def _beat_widths(design: Design, signal: Signal) -> list[int]:
+    """Bits of the vector that each beat uses, from the lowest."""
+    wires = wire_format(design.graph.type_of(signal.value), signal.layout)
+    return [beat_bits(wires, len(beat)) for beat in signal.layout.beats]
 
 
 def _fpga(design: Design, fpga: FpgaDesign) -> dict[str, object]:
@@ -132,11 +155,7 @@ def _fpga(design: Design, fpga: FpgaDesign) -> dict[str, object]:
         promised = design.latency_cycles - fpga.offset_cycles
     return {
         "name": identifier(fpga.name),
-        "inputs": [
-            {"port": port, "width": width}
-            for direction, port, width in ports(design, fpga)
-            if fpga.index == 0 and direction == "input" and port not in ("bc0_i", "valid_i", "clear_i")
-        ],
+        "inputs": _inputs(design) if fpga.index == 0 else [],
         "receives": None if fpga.receives is None else _link(design, fpga.receives),
         "sends": None if fpga.sends is None else _link(design, fpga.sends),
         "outputs": _outputs(design, 0) if is_last else [],
@@ -187,9 +206,8 @@ def emit_rtl_vectors(design: Design, values: Mapping[str, Array]) -> dict[str, s
         name = identifier(fpga.name)
         if fpga.receives is None:
             columns = []
-            for node in design.graph.inputs:
-                signal = Signal(name=node.name, value=node.name, layout=Layout.parallel(node.type.size), first_cycle=0)
-                columns += signal_beats(design.graph, signal, values[node.name])
+            for node, signal in design.inputs.items():
+                columns += signal_beats(design.graph, signal, values[node])
         else:
             columns = frame_words(design.graph, fpga.receives, values)
         files[f"{name}_in.txt"] = hexadecimal_lines(columns)

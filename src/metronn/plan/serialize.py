@@ -14,10 +14,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from metronn.ir.graph import Graph
-from metronn.plan import design as design_module
 from metronn.plan.compact import decode_ints, encode_ints
 from metronn.plan.design import Design
-from metronn.plan.kernels import spec as spec_module
 from metronn.plan.kernels.spec import KernelSpec
 from metronn.plan.layout import Layout
 from metronn.plan.signals import Segment
@@ -115,7 +113,7 @@ def design_from_json(text: str, graph: Graph) -> Design:
         record = json.loads(text)
         if record["format"] != FORMAT:
             raise PlanFormatError(f"plan format is {record['format']}, this version reads {FORMAT}")
-        names = typing.get_type_hints(Design, vars(design_module))
+        names = typing.get_type_hints(Design)
         return Design(
             graph=graph,
             system=System.model_validate(record["system"]),
@@ -145,8 +143,7 @@ def _decode(value: Any, hint: Any) -> Any:  # noqa: ANN401 - the shape of JSON a
             return _decode_segments(value)
         return tuple(_decode(item, inner) for item in value)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        module = spec_module if hint.__name__ in KERNELS else design_module
-        names = typing.get_type_hints(hint, vars(module))
+        names = typing.get_type_hints(hint)
         fields = {item.name for item in dataclasses.fields(hint)}
         return hint(**{name: _decode(item, names[name]) for name, item in value.items() if name in fields})
     return value

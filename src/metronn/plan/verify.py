@@ -266,5 +266,8 @@ def _outputs(design: Design) -> Iterator[str]:
         signal = last.signal.get(output.signal)
         if signal is None or names.get(output.name) != signal.value:
             yield f"output {output.name}: signal {output.signal} on {last.name} does not carry it"
+        elif last.receives is not None and signal.first_cycle < last.receives.words + 1:
+            known = last.receives.words + 1
+            yield f"output {output.name}: leaves in cycle {signal.first_cycle}, its error flag is known in {known}"
     if {output.name for output in design.outputs} != set(names):
         yield f"outputs are {sorted(o.name for o in design.outputs)}, the graph has {sorted(names)}"

@@ -196,7 +196,7 @@ def _rtl(build: Build, wanted: Sequence[int], scratch: Path, log: Log) -> list[V
 
     def run(task: tuple[int, str, str]) -> Verdict:
         rung, name, top = task
-        verdict = _attempt(rung, name, _rtl_tools, lambda: _simulate(build, rung, name, top, scratch / top))
+        verdict = _attempt(rung, name, _rtl_tools, lambda: simulate(build, rung, name, top, scratch / top))
         log(f"rung {rung}: {name}: {verdict.status.value}")
         return verdict
 
@@ -215,8 +215,8 @@ def rtl_sources(build: Build, fpgas: Sequence[FpgaDesign]) -> list[Path]:
     return files
 
 
-def _simulate(build: Build, rung: int, name: str, top: str, directory: Path) -> Verdict:
-    """Build one top and run its cocotb tests; the counts come from the bench."""
+def simulate(build: Build, rung: int, name: str, top: str, directory: Path) -> Verdict:
+    """Build one top (`system` or the identifier of an FPGA), run its cocotb tests; the counts come from the bench."""
     if top == "system":
         files = rtl_sources(build, build.design.fpgas)
         files += [build.folder / "rtl" / "mnn_link_model.sv", build.folder / "rtl" / "system.sv"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from metronn.emit.rtl.event_line import EventLine, event_line
 from metronn.emit.rtl.frame import emit_frame_in, emit_frame_out, frame_in_taps, frame_out_taps
 from metronn.emit.rtl.kernel import emit_kernel
 from metronn.emit.rtl.text import comment, identifier
@@ -14,7 +17,16 @@ BUNCH_CROSSING_MHZ = 40.0
 FLAG_CYCLES = 1
 """The receiver's error flag is there this many cycles after the frame's last word plus one (docs/links.md)."""
 
-LIBRARY = ("mnn_delay", "mnn_crc32", "mnn_link_orbit", "mnn_link_tx", "mnn_link_rx", "mnn_link_elastic")
+LIBRARY = (
+    "mnn_delay",
+    "mnn_pulse_delay",
+    "mnn_ring",
+    "mnn_crc32",
+    "mnn_link_orbit",
+    "mnn_link_tx",
+    "mnn_link_rx",
+    "mnn_link_elastic",
+)
 
 
 def orbit_cycles(clock_mhz: float) -> int:
@@ -40,14 +52,25 @@ def spread_cycles(link: Link) -> int:
 
 
 def event_cycles(fpga: FpgaDesign, design: Design) -> int:
-    """Length of the FPGA's event line: the last cycle at which anything starts or leaves."""
-    last = max((kernel.start_cycle for kernel in fpga.kernels), default=0)
+    """Return the last cycle in which anything starts or leaves."""
+    return max(1, *_event_taps(design, fpga))
+
+
+def _event_taps(design: Design, fpga: FpgaDesign) -> list[int]:
+    """Local cycles in which something starts: every kernel, what the frames do, and the first result."""
+    taps = {0, *(kernel.start_cycle for kernel in fpga.kernels)}
     if fpga is design.fpgas[-1]:
-        last = max([last, *(fpga.signal[o.signal].first_cycle for o in design.outputs)])
-    for frame, taps in ((fpga.receives, frame_in_taps), (fpga.sends, frame_out_taps)):
-        if frame is not None:
-            last = max(last, max(taps(fpga, frame)))
-    return max(1, last)
+        taps.add(_first_result(design))
+    if fpga.receives is not None:
+        taps.update(frame_in_taps(fpga.receives))
+    if fpga.sends is not None:
+        taps.update(frame_out_taps(fpga, fpga.sends), [fpga.sends.send_cycle])
+    return sorted(taps)
+
+
+def _first_result(design: Design) -> int:
+    last = design.fpgas[-1]
+    return min(last.signal[output.signal].first_cycle for output in design.outputs)
 
 
 def module_name(fpga: FpgaDesign, kernel: KernelInstance) -> str:
@@ -77,7 +100,7 @@ def ports(design: Design, fpga: FpgaDesign) -> list[tuple[str, str, int]]:
     if fpga.index == 0:
         found.append(("input", "valid_i", 1))
         for node in design.graph.inputs:
-            width = wire_format(node.type, fpga.signals[0].layout.parallel(node.type.size)).width
+            width = wire_format(node.type, design.inputs[node.name].layout).width
             found.append(("input", f"{identifier(node.name)}_i", width))
     if fpga.receives is not None:
         found.append(("input", "lane_i", 68 * fpga.receives.lanes))
@@ -104,33 +127,22 @@ def port_lines(found: list[tuple[str, str, int]]) -> list[str]:
 
 def _top(design: Design, fpga: FpgaDesign) -> str:
     name = identifier(fpga.name)
-    last = event_cycles(fpga, design)
+    line = event_line("event", "event_start", _event_taps(design, fpga), design.ii_cycles)
     contract = [
         f"{fpga.name}: FPGA {fpga.index + 1} of {len(design.fpgas)}; II {design.ii_cycles}; local cycle 0 is system "
         f"cycle {fpga.offset_cycles}.",
         *_promises(design, fpga),
     ]
     body: list[str] = []
-    body += _links_in(design, fpga)
-    body += [
-        "  // The event line: event_at[n] is high in local cycle n of an event.",
-        f"  logic [{last}:1] event_q;",
-        f"  wire  [{last}:0] event_at = {{event_q, event_start}};",
-        "  always_ff @(posedge clk_i) begin",
-        f"    event_q <= rst_i ? {last}'d0 : event_at[{last - 1}:0];",
-        "  end",
-        "",
-    ]
+    body += _links_in(design, fpga, line)
+    body += ["  // The event line: bit k of event_n is high in local cycle n + k of an event.", *line.lines, ""]
     if fpga.index == 0:
-        for node in design.graph.inputs:
-            for signal in fpga.signals:
-                if signal.value == node.name and signal.first_cycle == 0:
-                    body.append(f"  assign s_{signal.name} = {identifier(node.name)}_i;")
+        body += [f"  assign s_{signal.name} = {identifier(node)}_i;" for node, signal in design.inputs.items()]
         body.append("")
     for kernel in fpga.kernels:
-        body += _instance(fpga, kernel)
-    body += _links_out(design, fpga)
-    body += _outputs(design, fpga)
+        body += _instance(fpga, kernel, line)
+    body += _links_out(design, fpga, line)
+    body += _outputs(design, fpga, line)
     declared = [f"  wire [{signal_width(design, fpga, s.name) - 1}:0] s_{s.name};" for s in fpga.signals]
     parameter = (
         f" #(\n  parameter int OrbitCycles = {orbit_cycles(design.system.clock_mhz)}\n)" if _linked(fpga) else ""
@@ -144,7 +156,7 @@ def _top(design: Design, fpga: FpgaDesign) -> str:
         *declared,
         "",
         *body,
-        *_unused(design, fpga),
+        *_unused(design, fpga, line),
         "endmodule",
     ]
     return comment(contract) + "`default_nettype none\n\n" + "\n".join(text) + "\n\n`default_nettype wire\n"
@@ -168,19 +180,19 @@ def _promises(design: Design, fpga: FpgaDesign) -> list[str]:
     return lines
 
 
-def _instance(fpga: FpgaDesign, kernel: KernelInstance) -> list[str]:
+def _instance(fpga: FpgaDesign, kernel: KernelInstance, line: EventLine) -> list[str]:
     lines = [
         f"  // {kernel.name}: cycle {kernel.start_cycle}, latency {kernel.latency_cycles}.",
         f"  {module_name(fpga, kernel)} u_{identifier(kernel.name)} (",
         "    .clk_i,",
         "    .rst_i,",
-        f"    .start_i(event_at[{kernel.start_cycle}]),",
+        f"    .start_i({line.at[kernel.start_cycle]}),",
     ]
     lines += [f"    .x{k}_i(s_{name})," for k, name in enumerate(kernel.inputs)]
     return [*lines, f"    .y_o(s_{kernel.output})", "  );", ""]
 
 
-def _links_in(design: Design, fpga: FpgaDesign) -> list[str]:
+def _links_in(design: Design, fpga: FpgaDesign, line: EventLine) -> list[str]:
     lines: list[str] = []
     if _linked(fpga):
         lines += [
@@ -229,19 +241,21 @@ def _links_in(design: Design, fpga: FpgaDesign) -> list[str]:
         "  );",
         "",
         "  // The error flag of the event, and where it stands later.",
-        f"  logic [{_flag_cycles(design, fpga)}:1] flag_q;",
-        f"  wire  [{_flag_cycles(design, fpga)}:0] flag_at = {{flag_q, flag_valid && flag}};",
-        "  always_ff @(posedge clk_i) begin",
-        f"    flag_q <= rst_i ? {_flag_cycles(design, fpga)}'d0 : flag_at[{_flag_cycles(design, fpga) - 1}:0];",
-        "  end",
+        "  wire flagged = flag_valid && flag;",
+        *_flag_line(design, fpga).lines,
         "",
     ]
-    taps = frame_in_taps(fpga, frame)
+    taps = frame_in_taps(frame)
     lines += [f"  {identifier(fpga.name)}_frame_in u_frame_in (", "    .clk_i,", "    .rst_i,"]
-    lines += [f"    .at_i({{{', '.join(f'event_at[{t}]' for t in reversed(taps))}}}),", "    .word_i(word_in),"]
+    lines += [f"    .at_i({_pulses(taps, line)}),", "    .word_i(word_in),"]
     lines += [f"    .s_{field.target}_o(s_{field.target})," for field in frame.fields]
     lines[-1] = lines[-1].rstrip(",")
     return [*lines, "  );", ""]
+
+
+def _pulses(taps: Sequence[int], line: EventLine) -> str:
+    """Return the vector of event pulses a frame module takes."""
+    return f"{{{', '.join(line.at[tap] for tap in reversed(taps))}}}" if taps else "1'b0"
 
 
 def _flag_known(frame: Frame) -> int:
@@ -253,21 +267,26 @@ def _flag_needed(design: Design, fpga: FpgaDesign) -> int:
     """Local cycle in which the flag must be there again: with the last word sent, or with the first output beat."""
     if fpga.sends is not None:
         return fpga.sends.send_cycle + fpga.sends.words - 1
-    return min(fpga.signal[output.signal].first_cycle for output in design.outputs)
+    return _first_result(design)
 
 
-def _flag_cycles(design: Design, fpga: FpgaDesign) -> int:
+def _flag_wait(design: Design, fpga: FpgaDesign) -> int:
+    """Cycles the flag waits; a sound design never needs it before it is there."""
     assert fpga.receives is not None
-    return max(1, _flag_needed(design, fpga) - _flag_known(fpga.receives))
+    return max(0, _flag_needed(design, fpga) - _flag_known(fpga.receives))
+
+
+def _flag_line(design: Design, fpga: FpgaDesign) -> EventLine:
+    return event_line("flag", "flagged", sorted({0, _flag_wait(design, fpga)}), design.ii_cycles)
 
 
 def _flag(design: Design, fpga: FpgaDesign) -> str:
     if fpga.receives is None:
         return "1'b0"
-    return f"flag_at[{_flag_needed(design, fpga) - _flag_known(fpga.receives)}]"
+    return _flag_line(design, fpga).at[_flag_wait(design, fpga)]
 
 
-def _links_out(design: Design, fpga: FpgaDesign) -> list[str]:
+def _links_out(design: Design, fpga: FpgaDesign, line: EventLine) -> list[str]:
     frame = fpga.sends
     if frame is None:
         return []
@@ -277,7 +296,7 @@ def _links_out(design: Design, fpga: FpgaDesign) -> list[str]:
         f"  {identifier(fpga.name)}_frame_out u_frame_out (",
         "    .clk_i,",
         "    .rst_i,",
-        f"    .at_i({{{', '.join(f'event_at[{t}]' for t in reversed(taps))}}}),",
+        f"    .at_i({_pulses(taps, line)}),",
     ]
     lines += [f"    .s_{field.source}_i(s_{field.source})," for field in frame.fields]
     lines += [
@@ -291,7 +310,7 @@ def _links_out(design: Design, fpga: FpgaDesign) -> list[str]:
         "    .clk_i,",
         "    .rst_i,",
         "    .orbit_zero_i(orbit_zero),",
-        f"    .start_i(event_at[{frame.send_cycle}]),",
+        f"    .start_i({line.at[frame.send_cycle]}),",
         f"    .error_i({_flag(design, fpga)}),",
         "    .word_i(word_out),",
         "    .lane_o",
@@ -301,29 +320,28 @@ def _links_out(design: Design, fpga: FpgaDesign) -> list[str]:
     return lines
 
 
-def _outputs(design: Design, fpga: FpgaDesign) -> list[str]:
+def _outputs(design: Design, fpga: FpgaDesign, line: EventLine) -> list[str]:
     if fpga is not design.fpgas[-1]:
         return []
-    first = min(fpga.signal[output.signal].first_cycle for output in design.outputs)
     lines = [
         "  // Results: valid_o marks the first beat of the earliest one, error_o an event damaged on a link.",
-        f"  assign valid_o = event_at[{first}];",
+        f"  assign valid_o = {line.at[_first_result(design)]};",
         f"  assign error_o = {_flag(design, fpga)};",
     ]
     lines += [f"  assign {identifier(o.name)}_o = s_{o.signal};" for o in design.outputs]
     return [*lines, ""]
 
 
-def _unused(design: Design, fpga: FpgaDesign) -> list[str]:
+def _unused(design: Design, fpga: FpgaDesign, line: EventLine) -> list[str]:
     """Collect nets that nothing reads, for the linter."""
     read = {name for kernel in fpga.kernels for name in kernel.inputs}
     read |= {field.source for field in (fpga.sends.fields if fpga.sends else ())}
     if fpga is design.fpgas[-1]:
         read |= {output.signal for output in design.outputs}
     idle = [f"s_{signal.name}" for signal in fpga.signals if signal.name not in read]
-    idle.append("event_at")
+    idle += line.nets
     if _linked(fpga):
         idle += ["orbit_synced", "orbit_cycle"]
     if fpga.receives is not None:
-        idle.append("flag_at")
+        idle += _flag_line(design, fpga).nets
     return ["  logic unused_nets;", f"  assign unused_nets = ^{{{', '.join(idle)}}};", ""]

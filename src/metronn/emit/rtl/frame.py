@@ -1,156 +1,200 @@
-"""SystemVerilog of a frame's two ends: signals into lane words on one FPGA, lane words into signals on the next."""
+"""SystemVerilog of a frame's two ends: signals into lane words on one FPGA, lane words into signals on the next.
+
+Both are paths: some bits of a source go to some bits of a target in some cycles, straight or after a wait. What only
+one path leads to is a wire; where several meet, each is let through in its own cycles.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
 from metronn.emit.rtl.text import comment, identifier
-from metronn.plan.design import Design, FpgaDesign, Frame, Segment
-from metronn.plan.frames import WORD_BITS, beat_bits
-from metronn.plan.layout import WireFormat, wire_format
+from metronn.emit.rtl.train import train_text
+from metronn.plan.design import Design, FpgaDesign, Frame
+from metronn.plan.layout import wire_format
+from metronn.plan.paths import WORDS, Path, Storage, receiver_paths, sender_paths
+from metronn.plan.pieces import WORD_BITS
 
 
-def _kept_beats(fpga: FpgaDesign, frame: Frame) -> list[tuple[str, int]]:
-    """Beats (source signal, beat) of which some bits are sent later than they are there: they are kept in registers."""
-    source = {field.value: field.source for field in frame.fields}
-    kept = dict.fromkeys(
-        (source[s.value], s.beat)
-        for s in frame.segments
-        if fpga.signal[source[s.value]].first_cycle + s.beat < frame.send_cycle + s.word
-    )
-    return list(kept)
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A vector of the module: its name in paths, its name as a port, its bits."""
+
+    key: str
+    name: str
+    width: int
+
+
+@dataclass(slots=True)
+class _Pulses:
+    """Pulse trains of the module, each made once, and the event pulses they start from."""
+
+    taps: list[int]
+    names: dict[tuple[int, ...], str] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+
+    def name(self, cycles: Sequence[int]) -> str:
+        """Return the wire that is high in these local cycles of an event."""
+        key = tuple(cycles)
+        if key not in self.names:
+            start = f"at_i[{self.taps.index(key[0])}]"
+            if len(key) == 1:
+                self.names[key] = start
+            else:
+                name = f"train_{len(self.names)}"
+                self.lines += train_text(name, start, [cycle - key[0] for cycle in key])
+                self.names[key] = name
+        return self.names[key]
 
 
 def frame_out_taps(fpga: FpgaDesign, frame: Frame) -> list[int]:
-    """Local cycles whose event pulses the frame needs: the sending cycle, then one per kept beat."""
-    return [frame.send_cycle, *(fpga.signal[name].first_cycle + beat for name, beat in _kept_beats(fpga, frame))]
+    """Local cycles whose event pulses `emit_frame_out` needs, in the order of its port `at_i`."""
+    return _taps(sender_paths(frame, fpga.signal), gated=True)
 
 
-def frame_in_taps(fpga: FpgaDesign, frame: Frame) -> list[int]:
-    """Local cycles whose event pulses the frame needs: one per word, then the first beat of every field."""
-    del fpga
-    return [*range(frame.words), *(field.target_first_cycle for field in frame.fields)]
+def frame_in_taps(frame: Frame) -> list[int]:
+    """Local cycles whose event pulses `emit_frame_in` needs, in the order of its port `at_i`."""
+    return _taps(receiver_paths(frame), gated=False)
 
 
-def _wires(design: Design, frame: Frame) -> dict[str, WireFormat]:
-    return {f.value: wire_format(design.graph.type_of(f.value), f.layout) for f in frame.fields}
+def _taps(paths: Sequence[Path], *, gated: bool) -> list[int]:
+    alone = _alone(paths)
+    found = set()
+    for path in paths:
+        if path.storage is not Storage.WIRE:
+            found.add(path.arrive[0])
+        if path.storage is Storage.RING:
+            found.add(path.leave[0] - 1)
+        if gated or path not in alone:
+            found.add(path.leave[0])
+    return sorted(found)
 
 
-def _phase(prefix: str, pulse: str, count: int) -> list[str]:
-    """Return a counter that is 0 in the cycle of the pulse and rests at its last value."""
-    bits = max(1, (count - 1).bit_length())
-    last = f"{bits}'d{count - 1}"
-    return [
-        f"  logic [{bits - 1}:0] {prefix}_q;",
-        f"  wire  [{bits - 1}:0] {prefix} = {pulse} ? {bits}'d0 : {prefix}_q;",
-        "  always_ff @(posedge clk_i) begin",
-        f"    {prefix}_q <= rst_i ? {last} : ({prefix} == {last}) ? {last} : {prefix} + {bits}'d1;",
-        "  end",
-        "",
-    ]
+def _alone(paths: Iterable[Path]) -> set[Path]:
+    """Paths none of whose target bits another path leads to."""
+    by_target: dict[str, list[Path]] = {}
+    for path in paths:
+        by_target.setdefault(path.target, []).append(path)
+    found: set[Path] = set()
+    for same in by_target.values():
+        same.sort(key=lambda path: path.target_bit)
+        end = 0
+        for k, path in enumerate(same):
+            own_end = path.target_bit + path.width
+            following = same[k + 1].target_bit if k + 1 < len(same) else own_end
+            if path.target_bit >= end and following >= own_end:
+                found.add(path)
+            end = max(end, own_end)
+    return found
 
 
 def emit_frame_out(design: Design, fpga: FpgaDesign, frame: Frame) -> str:
-    """Return the module that makes the words of a frame."""
-    source = {field.value: field.source for field in frame.fields}
-    wires = _wires(design, frame)
-    kept = _kept_beats(fpga, frame)
-    taps = frame_out_taps(fpga, frame)
-    lines = [f"  input  wire [{len(taps) - 1}:0] at_i,  // event pulses of local cycles {', '.join(map(str, taps))}"]
-    lines += [f"  input  wire [{wires[f.value].width - 1}:0] s_{f.source}_i," for f in frame.fields]
-    lines.append(f"  output logic [{WORD_BITS * frame.lanes - 1}:0] word_o")
-    body: list[str] = []
-    layout = {field.source: (field.layout, wires[field.value]) for field in frame.fields}
-    for k, (name, beat) in enumerate(kept):
-        beats, wire = layout[name]
-        bits = beat_bits(wire, len(beats.beats[beat]))
-        body += [
-            f"  logic [{bits - 1}:0] {name}_beat_{beat}_q;",
-            f"  always_ff @(posedge clk_i) if (at_i[{k + 1}]) {name}_beat_{beat}_q <= s_{name}_i[{bits - 1}:0];",
-        ]
-    body += ["", *_phase("word", "at_i[0]", frame.words)]
-    words = []
-    for word in range(frame.words):
-        parts = []
-        for segment in sorted((s for s in frame.segments if s.word == word), key=lambda s: (s.lane, s.bit)):
-            name = source[segment.value]
-            live = fpga.signal[name].first_cycle + segment.beat == frame.send_cycle + word
-            vector = f"s_{name}_i" if live else f"{name}_beat_{segment.beat}_q"
-            parts.append((segment, f"{vector}[{segment.offset} +: {segment.width}]"))
-        words.append(_concatenation(parts, WORD_BITS * frame.lanes))
-    bits = max(1, (frame.words - 1).bit_length())
-    body += ["  always_comb begin", "    unique case (word)"]
-    body += [f"      {bits}'d{k}: word_o = {text};" for k, text in enumerate(words[:-1])]
-    body += [f"      default: word_o = {words[-1]};", "    endcase", "  end"]
-    unused = [f"s_{field.source}_i" for field in frame.fields]
-    name = f"{identifier(fpga.name)}_frame_out"
+    """Return the module that makes the words of a frame. Bits of the words that carry nothing are 0."""
+    sources = [Port(f.source, f"s_{f.source}_i", _width(design, f.value, frame)) for f in frame.fields]
     contract = [
-        f"Words of the frame {fpga.name} sends: {frame.words} words on {frame.lanes} lanes, word 0 with at_i[0]."
+        f"Words of the frame {fpga.name} sends: {frame.words} words on {frame.lanes} lanes, word 0 in local cycle "
+        f"{frame.send_cycle}."
     ]
-    return _module(name, contract, lines, body, ["at_i", *unused])
-
-
-def _concatenation(parts: list[tuple[Segment, str]], width: int) -> str:
-    """Return the bits of one word of all lanes, gaps filled with zeros."""
-    texts: list[str] = []
-    position = 0
-    for segment, text in parts:
-        start = segment.lane * WORD_BITS + segment.bit
-        if start > position:
-            texts.append(f"{start - position}'d0")
-        texts.append(text)
-        position = start + segment.width
-    if position < width:
-        texts.append(f"{width - position}'d0")
-    return "{" + ", ".join(reversed(texts)) + "}"
+    return _module(
+        f"{identifier(fpga.name)}_frame_out",
+        contract,
+        sources,
+        [Port(WORDS, "word_o", WORD_BITS * frame.lanes)],
+        sender_paths(frame, fpga.signal),
+        gated=True,
+    )
 
 
 def emit_frame_in(design: Design, fpga: FpgaDesign, frame: Frame) -> str:
     """Return the module that makes signals of the words of a frame."""
-    wires = _wires(design, frame)
-    taps = frame_in_taps(fpga, frame)
-    width = WORD_BITS * frame.lanes
-    first = {field.value: field.target_first_cycle for field in frame.fields}
-    kept = sorted({s.word for s in frame.segments if first[s.value] + s.beat > s.word})
-    lines = [
-        f"  input  wire [{len(taps) - 1}:0] at_i,  // event pulses of local cycles {', '.join(map(str, taps))}",
-        f"  input  wire [{width - 1}:0] word_i,",
-    ]
-    lines += [f"  output logic [{wires[f.value].width - 1}:0] s_{f.target}_o," for f in frame.fields]
-    lines[-1] = lines[-1].rstrip(",")
+    targets = [Port(f.target, f"s_{f.target}_o", _width(design, f.value, frame)) for f in frame.fields]
+    contract = [f"Signals of the frame {fpga.name} receives: word k is on word_i in local cycle k."]
+    return _module(
+        f"{identifier(fpga.name)}_frame_in",
+        contract,
+        [Port(WORDS, "word_i", WORD_BITS * frame.lanes)],
+        targets,
+        receiver_paths(frame),
+        gated=False,
+    )
+
+
+def _width(design: Design, value: str, frame: Frame) -> int:
+    (layout,) = (f.layout for f in frame.fields if f.value == value)
+    return wire_format(design.graph.type_of(value), layout).width
+
+
+def _module(
+    name: str, contract: list[str], sources: list[Port], targets: list[Port], paths: Sequence[Path], *, gated: bool
+) -> str:
+    """Return a module. `gated`: target bits are 0 in all cycles in which no path leads to them."""
+    taps = _taps(paths, gated=gated)
+    pulses = _Pulses(taps)
+    source = {port.key: port for port in sources}
+    kept: list[str] = []
+    ends = []
+    for number, path in enumerate(paths):
+        port = source[path.source]
+        bits = port.name if path.width == port.width else f"{port.name}[{path.source_bit} +: {path.width}]"
+        waiting, text = _kept(f"path_{number}_q", path, bits, pulses)
+        kept += waiting
+        ends.append((path, text))
     body: list[str] = []
-    for word in kept:
-        body += [
-            f"  logic [{width - 1}:0] word_{word}_q;",
-            f"  always_ff @(posedge clk_i) if (at_i[{word}]) word_{word}_q <= word_i;",
-        ]
-    body.append("")
-    for k, field in enumerate(frame.fields):
-        count = field.layout.beat_count
-        beats = []
-        for beat in range(count):
-            parts = []
-            own = [s for s in frame.segments if s.value == field.value and s.beat == beat]
-            for segment in sorted(own, key=lambda s: s.offset):
-                live = first[field.value] + beat == segment.word
-                start = segment.lane * WORD_BITS + segment.bit
-                parts.append(f"{'word_i' if live else f'word_{segment.word}_q'}[{start} +: {segment.width}]")
-            missing = wires[field.value].width - sum(s.width for s in own)
-            text = ", ".join(reversed(parts))
-            beats.append(f"{{{missing}'d0, {text}}}" if missing else f"{{{text}}}")
-        if count == 1:
-            body += [f"  assign s_{field.target}_o = {beats[0]};", ""]
-            continue
-        bits = max(1, (count - 1).bit_length())
-        body += _phase(f"beat_{k}", f"at_i[{frame.words + k}]", count)
-        body += ["  always_comb begin", f"    unique case (beat_{k})"]
-        body += [f"      {bits}'d{b}: s_{field.target}_o = {text};" for b, text in enumerate(beats[:-1])]
-        body += [f"      default: s_{field.target}_o = {beats[-1]};", "    endcase", "  end", ""]
-    unused = ["at_i", "word_i", "rst_i", *(f"word_{word}_q" for word in kept)]
-    contract = [f"Signals of the frame {fpga.name} receives: word k is on word_i with at_i[k]."]
-    return _module(f"{identifier(fpga.name)}_frame_in", contract, lines, body, unused)
-
-
-def _module(name: str, contract: list[str], ports: list[str], body: list[str], unused: list[str]) -> str:
+    for target in targets:
+        body += _target(target, [end for end in ends if end[0].target == target.key], pulses, gated=gated)
+    lines = [f"  input  wire [{max(1, len(taps)) - 1}:0] at_i,  // event pulses of local cycles: {_listed(taps)}"]
+    lines += [f"  input  wire [{port.width - 1}:0] {port.name}," for port in sources]
+    lines += [f"  output logic [{port.width - 1}:0] {port.name}," for port in targets]
+    lines[-1] = lines[-1].rstrip(",")
+    unused = ["clk_i", "rst_i", "at_i", *(port.name for port in sources)]
     head = ["  input  wire clk_i,", "  input  wire rst_i,"]
     tail = ["", "  logic unused_inputs;", f"  assign unused_inputs = ^{{{', '.join(unused)}}};"]
-    text = [f"module {name} (", *head, *ports, ");", "", *body, *tail, "", "endmodule"]
-    return comment(contract) + "`default_nettype none\n\n" + "\n".join(text) + "\n\n`default_nettype wire\n"
+    inside = [*pulses.lines, *kept, "", *body, *tail]
+    text = "\n".join([f"module {name} (", *head, *lines, ");", "", *inside, "", "endmodule"])
+    return comment(contract) + f"`default_nettype none\n\n{text}\n\n`default_nettype wire\n"
+
+
+def _listed(taps: Sequence[int]) -> str:
+    shown = ", ".join(map(str, taps[:12]))
+    return f"{shown}, ... {taps[-1]}" if len(taps) > 12 else shown or "none"
+
+
+def _kept(name: str, path: Path, bits: str, pulses: _Pulses) -> tuple[list[str], str]:
+    """Return what keeps a path's bits, and the name under which they leave."""
+    match path.storage:
+        case Storage.WIRE:
+            return [], bits
+        case Storage.REGISTER:
+            return [
+                f"  logic [{path.width - 1}:0] {name};",
+                f"  always_ff @(posedge clk_i) if ({pulses.name(path.arrive)}) {name} <= {bits};",
+            ], name
+        case Storage.RING:
+            return [
+                f"  wire [{path.width - 1}:0] {name};  // {path.leave[0] - path.arrive[0]} cycles",
+                "  mnn_ring #(",
+                f"    .Width({path.width}),",
+                f"    .Depth({path.depth})",
+                f"  ) u_{name.removesuffix('_q')} (",
+                "    .clk_i,",
+                "    .rst_i,",
+                f"    .write_i({pulses.name(path.arrive)}),",
+                f"    .data_i({bits}),",
+                f"    .read_i({pulses.name([cycle - 1 for cycle in path.leave])}),",
+                f"    .data_o({name})",
+                "  );",
+            ], name
+
+
+def _target(port: Port, ends: Sequence[tuple[Path, str]], pulses: _Pulses, *, gated: bool) -> list[str]:
+    """Join the paths that lead to a port."""
+    alone = set() if gated else _alone([path for path, _ in ends])
+    lines = ["  always_comb begin", f"    {port.name} = {port.width}'d0;"]
+    for path, text in ends:
+        bits = port.name if path.width == port.width else f"{port.name}[{path.target_bit} +: {path.width}]"
+        if path in alone:
+            lines.append(f"    {bits} = {text};")
+        else:
+            lines.append(f"    {bits} = {bits} | ({{{path.width}{{{pulses.name(path.leave)}}}}} & {text});")
+    return [*lines, "  end", ""]

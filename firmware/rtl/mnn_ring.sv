@@ -1,0 +1,44 @@
+/// A memory in a ring: words leave in the order in which they came, each with its own `read_i`, at least two cycles
+/// after its `write_i`. `data_o` holds the word from the cycle after `read_i` to the next one. At most `Depth` words
+/// are inside, one that comes and one that leaves in the same cycle both counted. Reset empties it.
+`default_nettype none
+
+module mnn_ring #(
+  parameter int Width = 8,
+  parameter int Depth = 16   // >= 2
+) (
+  input  wire              clk_i,
+  input  wire              rst_i,    // synchronous, active high
+  input  wire              write_i,
+  input  wire  [Width-1:0] data_i,
+  input  wire              read_i,
+  output logic [Width-1:0] data_o
+);
+
+`ifndef __ICARUS__  // Icarus 11 has no elaboration checks
+  if (Width < 1 || Depth < 2) begin : gen_check_depth
+    $error("mnn_ring: Width=%0d, at least 1 is needed; Depth=%0d, at least 2", Width, Depth);
+  end
+`endif
+
+  localparam int              Bits = $clog2(Depth);
+  localparam logic [Bits-1:0] Last = Bits'(Depth - 1);
+
+  logic [Width-1:0] memory [Depth];
+  logic [Bits-1:0]  write_q, read_q;
+
+  always_ff @(posedge clk_i) begin
+    if (write_i) memory[write_q] <= data_i;
+    if (read_i) data_o <= memory[read_q];
+    if (rst_i) begin
+      write_q <= '0;
+      read_q  <= '0;
+    end else begin
+      if (write_i) write_q <= (write_q == Last) ? '0 : write_q + 1'b1;
+      if (read_i) read_q <= (read_q == Last) ? '0 : read_q + 1'b1;
+    end
+  end
+
+endmodule
+
+`default_nettype wire
