@@ -7,17 +7,26 @@ exact there. Events are computed a chunk at a time, so that memory does not grow
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import assert_never
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
+from metronn.emulate.arithmetic import (
+    aligned_pair,
+    code_bounds,
+    linear,
+    reach_of,
+    reduce,
+    requantize,
+    rewire,
+    same_rank,
+    window,
+    window_fill,
+)
 from metronn.errors import ModelError
 from metronn.ir.arrays import Array, as_dtype_for, fits_int64
 from metronn.ir.graph import Graph, Node
-from metronn.ir.infer import aligned_bounds
 from metronn.ir.ops import (
     Add,
     Constant,
@@ -27,20 +36,14 @@ from metronn.ir.ops import (
     Linear,
     Lookup,
     Multiply,
-    Overflow,
-    Padding,
     Reduce,
-    ReduceKind,
     Requantize,
     Rewire,
-    Rounding,
     Window,
     operands,
 )
 from metronn.ir.types import TensorType
 
-FLOAT32_EXACT = 2**24
-FLOAT64_EXACT = 2**53
 CHUNK_BYTES = 48 * 2**20
 """Memory of the codes held at a time; the temporaries of an op come to a few times that of its result."""
 CODE_BYTES, WIDE_CODE_BYTES = 8, 48
@@ -233,243 +236,27 @@ def _compute(graph: Graph, node: Node, values: Mapping[str, Array]) -> Array:
         case Constant():
             return op.values.array[np.newaxis]
         case Rewire():
-            return _rewire(op, [values[x] for x in op.xs], node.type)
+            return rewire(op, [values[x] for x in op.xs], node.type)
         case Window():
-            return _window(op, values[op.x], window_fill(op, graph.type_of(op.x)))
+            return window(op, values[op.x], window_fill(op, graph.type_of(op.x)))
         case Linear():
-            return _linear(graph, op, values, node.type)
+            return linear(graph, op, values, node.type)
         case Add():
-            x, y = _aligned_pair(graph, op.x, op.y, values, node.type)
+            x, y = aligned_pair(graph, op.x, op.y, values, node.type)
             return x - y if op.subtract else x + y
         case Multiply():
-            bounds = _reach(node.type, graph.type_of(op.x), graph.type_of(op.y))
-            x, y = _same_rank(values[op.x], values[op.y])
+            bounds = reach_of(node.type, graph.type_of(op.x), graph.type_of(op.y))
+            x, y = same_rank(values[op.x], values[op.y])
             return as_dtype_for(x, *bounds) * as_dtype_for(y, *bounds)
         case Extremum():
-            x, y = _aligned_pair(graph, op.x, op.y, values, node.type)
+            x, y = aligned_pair(graph, op.x, op.y, values, node.type)
             return np.maximum(x, y) if op.kind is ExtremumKind.MAX else np.minimum(x, y)
         case Reduce():
-            return _reduce(op, values[op.x], graph.type_of(op.x), node.type)
+            return reduce(op, values[op.x], graph.type_of(op.x), node.type)
         case Requantize():
-            return _requantize(op, values[op.x], graph.type_of(op.x), node.type)
+            return requantize(op, values[op.x], graph.type_of(op.x), node.type)
         case Lookup():
             codes = values[op.x] - graph.type_of(op.x).range.lowest
             return op.table.array[codes.astype(np.intp)]
         case _:
             assert_never(op)
-
-
-def _reach(*types: TensorType) -> tuple[int, int]:
-    return min(t.range.lowest for t in types), max(t.range.highest for t in types)
-
-
-def _same_rank(x: Array, y: Array) -> tuple[Array, Array]:
-    """Insert axes after the batch axis so that the shapes behind it broadcast from the right."""
-    rank = max(x.ndim, y.ndim)
-
-    def widen(a: Array) -> Array:
-        return a.reshape(a.shape[0], *(1,) * (rank - a.ndim), *a.shape[1:])
-
-    return widen(x), widen(y)
-
-
-def _shifted_to(array: Array, t: TensorType, frac: int, bounds: tuple[int, int]) -> Array:
-    """Codes moved up to `frac` fraction bits, in a dtype that holds `bounds`."""
-    wide = as_dtype_for(array, *bounds)
-    if t.range.frac == frac:
-        return wide
-    shift = frac - t.range.frac_array(t.shape)
-    if not shift.any():
-        return wide
-    return wide * as_dtype_for(np.frompyfunc(lambda bits: 1 << int(bits), 1, 1)(shift), 0, 1 << int(shift.max()))
-
-
-def code_bounds(t: TensorType, frac: int) -> tuple[int, int]:
-    """Lowest and highest code of any element in codes with `frac` fraction bits (frac >= every element's)."""
-    if isinstance(t.range.frac, int):
-        return t.range.lowest << (frac - t.range.frac), t.range.highest << (frac - t.range.frac)
-    lo, hi = aligned_bounds(t, frac)
-    return int(lo.min()), int(hi.max())
-
-
-def _aligned_pair(graph: Graph, x: str, y: str, values: Mapping[str, Array], out: TensorType) -> tuple[Array, Array]:
-    """Both operands in the codes of the result, batched and of equal rank."""
-    pair = []
-    for name in (x, y):
-        t = graph.type_of(name)
-        lo, hi = code_bounds(t, max(t.range.max_frac, out.range.max_frac))
-        bounds = (min(lo, out.range.lowest), max(hi, out.range.highest))
-        array = values[name]
-        wide = as_dtype_for(array, *bounds)
-        same = isinstance(t.range.frac, int) and t.range.frac == out.range.frac
-        shift = np.zeros(()) if same else out.range.frac_array(out.shape) - t.range.frac_array(t.shape)
-        if shift.any():
-            factor = np.asarray(np.frompyfunc(lambda bits: 1 << int(bits), 1, 1)(shift), dtype=object)
-            wide = wide.reshape(wide.shape[0], *(1,) * (factor.ndim - t.range.frac_array(t.shape).ndim), *t.shape)
-            wide = wide * as_dtype_for(factor, *bounds)
-        pair.append(wide)
-    return _same_rank(pair[0], pair[1])
-
-
-def _rewire(op: Rewire, xs: list[Array], out: TensorType) -> Array:
-    events = max(x.shape[0] for x in xs)
-    sizes = [math.prod(x.shape[1:]) for x in xs]
-    flat = [np.broadcast_to(x.reshape(len(x), size), (events, size)) for x, size in zip(xs, sizes, strict=True)]
-    joined = flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
-    index = op.index.array.ravel().astype(np.intp)
-    if np.array_equal(index, np.arange(joined.shape[1])):
-        return joined.reshape(events, *out.shape)
-    picked = joined[:, np.where(index < 0, 0, index)]
-    if (index < 0).any():
-        picked[:, index < 0] = 0
-    return as_dtype_for(picked, out.range.lowest, out.range.highest).reshape(events, *out.shape)
-
-
-def linear_reach(op: Linear, x: TensorType) -> int:
-    """Bound on every operand, product, partial sum and result of the op, in any order of summation."""
-    biggest = max(1, *map(abs, code_bounds(x, x.range.max_frac)))
-    low, high = op.weight.bounds()
-    most = max(abs(low), abs(high)) * op.weight.shape[0]
-    columns = np.abs(as_dtype_for(op.weight.array, -most, most)).sum(axis=0)
-    return biggest * int(max(1, *columns)) + max(abs(v) for v in op.bias.bounds())
-
-
-def window_fill(op: Window, x: TensorType) -> int:
-    """Return the code beyond the edge."""
-    return x.range.lowest if op.padding is Padding.LOWEST else 0
-
-
-def _window(op: Window, x: Array, fill: int) -> Array:
-    first = x.ndim - 1 - len(op.kernel)
-    spatial = x.shape[first:-1]
-    padded = tuple(n + b + a for n, b, a in zip(spatial, op.before, op.after, strict=True))
-    if padded != spatial:
-        edged = np.full((*x.shape[:first], *padded, x.shape[-1]), fill, dtype=x.dtype)
-        inside = tuple(slice(b, b + n) for n, b in zip(spatial, op.before, strict=True))
-        edged[(slice(None),) * first + inside] = x
-        x = edged
-    fields = zip(padded, op.kernel, op.strides, op.dilations, strict=True)
-    places = tuple((n - d * (k - 1) - 1) // s + 1 for n, k, s, d in fields)
-    steps = x.strides[first:-1]
-    view = as_strided(
-        x,
-        (*x.shape[:first], *places, *op.kernel, x.shape[-1]),
-        (
-            *x.strides[:first],
-            *(n * s for n, s in zip(steps, op.strides, strict=True)),
-            *(n * d for n, d in zip(steps, op.dilations, strict=True)),
-            x.strides[-1],
-        ),
-        writeable=False,
-    )
-    return view.reshape(*x.shape[:first], *places, math.prod(op.kernel) * x.shape[-1])
-
-
-def _linear(graph: Graph, op: Linear, values: Mapping[str, Array], out: TensorType) -> Array:
-    """Multiply; a window between x and the op is applied to x in the type of the products."""
-    x_type = graph.type_of(op.x)
-    reach = linear_reach(op, x_type)
-    window = graph.by_name[op.x].op
-    fused = window if op.x not in values and isinstance(window, Window) else None
-    source = fused.x if fused is not None else op.x
-    x = _shifted_to(values[source], graph.type_of(source), x_type.range.max_frac, (-reach, reach))
-    weight, bias = op.weight.array, op.bias.array
-    kind: type | None = None
-    if reach < FLOAT64_EXACT:
-        kind = np.float32 if reach < FLOAT32_EXACT else np.float64
-        x, weight, bias = x.astype(kind), weight.astype(kind), bias.astype(kind)
-    else:
-        x, weight, bias = (as_dtype_for(array, -reach, reach) for array in (x, weight, bias))
-    if fused is not None:
-        x = _window(fused, x, window_fill(fused, graph.type_of(fused.x)))
-    result = np.matmul(x, weight)
-    if kind is not None:
-        result += bias
-        codes: Array = result.astype(np.int64)
-        return codes
-    return as_dtype_for(result + bias, out.range.lowest, out.range.highest)
-
-
-def _reduce(op: Reduce, x: Array, x_type: TensorType, out: TensorType) -> Array:
-    lo, hi = code_bounds(x_type, x_type.range.max_frac)
-    count = x_type.size
-    bounds = (min(lo * count, out.range.lowest), max(hi * count, out.range.highest))
-    x = _shifted_to(x, x_type, x_type.range.max_frac, bounds)
-    axes = tuple(axis + 1 for axis in op.axes)
-    match op.kind:
-        case ReduceKind.SUM:
-            result = x.sum(axis=axes)
-        case ReduceKind.MAX:
-            result = x.max(axis=axes)
-        case ReduceKind.MIN:
-            result = x.min(axis=axes)
-        case _:
-            assert_never(op.kind)
-    return as_dtype_for(np.asarray(result), out.range.lowest, out.range.highest)
-
-
-def _requantize(op: Requantize, x: Array, x_type: TensorType, out: TensorType) -> Array:
-    if isinstance(x_type.range.frac, int) and isinstance(op.out.frac, int):
-        shift = np.asarray(x_type.range.frac - op.out.frac)
-    else:
-        shift = x_type.range.frac_array(x_type.shape) - op.out.frac_array(x_type.shape)
-    grow = max(0, -int(shift.min())) if shift.size else 0
-    half = 1 << max(0, int(shift.max()))
-    reach = (max(abs(x_type.range.lowest), abs(x_type.range.highest)) + half) << grow
-    wide = as_dtype_for(x, -reach, reach)
-    if shift.size and (shift == shift.flat[0]).all():
-        rounded = _round(wide, int(shift.flat[0]), op.rounding)
-    else:
-        rounded = wide.copy()
-        for bits in np.unique(shift):
-            where = shift == bits
-            rounded[:, where] = _round(wide[:, where], int(bits), op.rounding)
-    if op.out.uniform:
-        lo, hi = np.asarray(op.out.lowest, dtype=object), np.asarray(op.out.highest, dtype=object)
-        if fits_int64(op.out.lowest, op.out.highest):
-            lo, hi = lo.astype(np.int64), hi.astype(np.int64)
-    else:
-        lo, hi = op.out.lo_array(x_type.shape), op.out.hi_array(x_type.shape)
-    bounds = (min(-reach, op.out.lowest), max(reach, op.out.highest))
-    rounded = as_dtype_for(rounded, *bounds)
-    return as_dtype_for(_overflow(rounded, lo, hi, op.overflow), out.range.lowest, out.range.highest)
-
-
-def _round(x: Array, shift: int, rounding: Rounding) -> Array:
-    """Round x * 2**-shift in the given mode; the vector form of `ir.infer.round_shift`."""
-    if shift == 0:
-        return x
-    if shift < 0:
-        return np.asarray(x * (1 << -shift))
-    half = 1 << (shift - 1)
-    match rounding:
-        case Rounding.TRN:
-            added: Array | int = 0
-        case Rounding.TRN_ZERO:
-            added = np.where(x < 0, (1 << shift) - 1, 0).astype(x.dtype)
-        case Rounding.RND:
-            added = half
-        case Rounding.RND_MIN_INF:
-            added = half - 1
-        case Rounding.RND_ZERO:
-            added = np.where(x < 0, half, half - 1).astype(x.dtype)
-        case Rounding.RND_INF:
-            added = np.where(x < 0, half - 1, half).astype(x.dtype)
-        case Rounding.RND_CONV:
-            added = (half - 1) + ((x >> shift) & 1)
-        case _:
-            assert_never(rounding)
-    moved: Array = x + added
-    return np.asarray(moved >> shift)
-
-
-def _overflow(x: Array, lo: Array, hi: Array, overflow: Overflow) -> Array:
-    match overflow:
-        case Overflow.WRAP:
-            return np.asarray((x - lo) % (hi - lo + 1) + lo)
-        case Overflow.SAT | Overflow.SAT_SYM:
-            return np.minimum(np.maximum(x, lo), hi)
-        case Overflow.SAT_ZERO:
-            return np.where((x < lo) | (x > hi), np.zeros_like(x), x)
-        case _:
-            assert_never(overflow)

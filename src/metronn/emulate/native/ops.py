@@ -8,11 +8,11 @@ from typing import assert_never
 import numpy as np
 import numpy.typing as npt
 
+from metronn.emulate.arithmetic import FLOAT32_EXACT, FLOAT64_EXACT, code_bounds, linear_reach, window_fill
 from metronn.emulate.native.emission import SHIFT, Emission, Loop, storage
 from metronn.emulate.native.fuse import Step
 from metronn.emulate.native.layout import BLOCK_EVENTS
 from metronn.emulate.native.types import type_for
-from metronn.emulate.numpy import FLOAT32_EXACT, FLOAT64_EXACT, code_bounds, linear_reach, window_fill
 from metronn.ir.graph import Node
 from metronn.ir.ops import (
     Add,
