@@ -195,7 +195,10 @@ def pulse_sets(spec: ReduceSerial, graph: Graph) -> tuple[tuple[int, ...], ...]:
 
 
 def resources(spec: ReduceSerial, graph: Graph, timing: Timing) -> Resources:
-    """A LUT per bit of each addition, two of each comparison; flip-flops of stages and accumulators; the trains."""
+    """A LUT per bit of each addition, two of each comparison; flip-flops of stages and accumulators; the trains.
+
+    Terms that count in some beats only cost nothing more: the LUTs of the addition have inputs left.
+    """
     each = 1 if reduce_op(spec, graph).kind is ReduceKind.SUM else 2
     deepest = depth(spec, graph, timing)
     total = Resources()
@@ -209,7 +212,6 @@ def resources(spec: ReduceSerial, graph: Graph, timing: Timing) -> Resources:
             before = after
         lut += each * before * lane.width
         ff += lane.width * (len(lane.results) + deepest - len(stages))
-        lut += sum(widths[0] for term in lane.terms if term.beats is not None)
         total += Resources(lut=lut, ff=ff)
         waits[lane.beats, len(stages) - 1] = waits[lane.first_beats, len(stages) - 1] = None
     for beats in pulse_sets(spec, graph):
