@@ -345,7 +345,7 @@ def serial_samples() -> Iterator[Sample]:
         x = builder.add(Input(shape=(side, side, channels), range=Range.fixed(8, 0, signed=False)), "x")
         builder.output("y", builder.add(Reduce(x=x, axes=(0, 1), kind=kind), "r"))
         layout = Layout.rows(side * side * channels, width, spacing)
-        name = f"{kind.value} of {side}x{side}, {channels} channels, {width} a beat"
+        name = f"{kind.value} of {side}x{side}x{channels}, {width} a beat"
         yield sample("reduce_serial", name, builder.build(), ReduceSerial(reduce="r", layout=layout))
 
 
