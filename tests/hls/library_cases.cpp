@@ -2,11 +2,17 @@
 #include "metronn/activation.hpp"
 #include "metronn/bridge.hpp"
 #include "metronn/dense.hpp"
+#include "metronn/dense_stream.hpp"
 #include "metronn/elementwise.hpp"
 #include "metronn/reduce.hpp"
+#include "metronn/reduce_stream.hpp"
+#include "metronn/reorder.hpp"
 #include "metronn/requantize.hpp"
 #include "metronn/rewire.hpp"
+#include "metronn/stream.hpp"
 #include "metronn/table.hpp"
+#include "metronn/window.hpp"
+#include "metronn/window_buffer.hpp"
 
 #define CHECK(condition)             \
   do {                               \
@@ -270,4 +276,341 @@ extern "C" int requantize_code(int rounding_mode, int overflow_mode, int code, i
     default:
       return metronn::bring_into<overflow::sat_sym>(value, low, high).to_int();
   }
+}
+
+// ---- streams: maps, forks, joins ---------------------------------------------------------------------------------
+
+template <int n>
+using beat_of = metronn::beat<sint<12>, n>;
+
+template <int n>
+using stream_of = metronn::stream<beat_of<n> >;
+
+// y[k] = 2 * x[k] + 1 of single rows
+struct twice_cfg {
+  static const int beats = 3;
+  static const int interval = 1;
+  static const int copies = 2;
+  static void apply(sint<12> y[2], const sint<12> x[2]) {
+    for (int k = 0; k < 2; k++) y[k] = sint<12>(2 * x[k] + 1);
+  }
+};
+
+// y = x0 - x1
+struct difference_cfg {
+  static const int beats = 3;
+  static const int interval = 1;
+  static void apply(sint<12> y[4], const sint<12> a[4], const sint<12> b[4]) {
+    for (int k = 0; k < 4; k++) y[k] = sint<12>(a[k] - b[k]);
+  }
+};
+
+extern "C" int case_stream_maps() {
+  stream_of<4> x("x"), first("first"), second("second"), made("made"), y("y"), out("out"), rest("rest");
+  for (int b = 0; b < 3; b++) {
+    beat_of<4> in;
+    for (int k = 0; k < 4; k++) in.slot[k] = 10 * b + k;
+    x.write(in);
+  }
+  metronn::fork_beats<3>(x, first, second);
+  metronn::map_rows<twice_cfg>(made, first);
+  metronn::map_beats<difference_cfg>(y, made, second);
+  metronn::copy_beats<2>(y, out);
+  for (int b = 0; b < 2; b++) {
+    const beat_of<4> some = out.read();
+    for (int k = 0; k < 4; k++) CHECK(some.slot[k] == 10 * b + k + 1);
+  }
+  CHECK(!y.empty());
+  metronn::drain_beats<1>(y);
+  CHECK(y.empty() && x.empty() && out.empty() && rest.empty());
+  return 0;
+}
+
+// ---- matrix products over beats ----------------------------------------------------------------------------------
+
+// weights and biases of above: 7 inputs, 5 outputs
+template <int beat_count, int lanes>
+struct stream_outputs_cfg {
+  static const int groups = 2;
+  static const int n_in = 7;
+  static const int n_out = 5;
+  static const int beats = beat_count;
+  static const int parallel = lanes;
+  static const int remainder = n_out - beats * lanes;
+  static const int copies = 2;
+  typedef sint<8> weight_t;
+  typedef sint<20> acc_t;
+  typedef sint<20> sum_t;
+  static void finish(int, const sint<20> *sum, sint<20> *result) {
+    for (int k = 0; k < parallel + remainder; k++) result[k] = -sum[k];
+  }
+};
+
+inline int row_sum(int row, int o) {
+  int sum = biases[o];
+  for (int i = 0; i < 7; i++) sum += ((row * 7 + i) * 29 % 256 - 128) * weights[o][i];
+  return sum;
+}
+
+template <int beats, int lanes>
+int check_stream_outputs() {
+  typedef stream_outputs_cfg<beats, lanes> cfg;
+  const int width = lanes + cfg::remainder;
+  metronn::stream<metronn::beat<sint<8>, 14> > x("x");
+  metronn::stream<metronn::beat<sint<20>, 2 * width> > y("y");
+  for (int group = 0; group < 2; group++) {
+    metronn::beat<sint<8>, 14> in;
+    for (int k = 0; k < 14; k++) in.slot[k] = (group * 14 + k) * 29 % 256 - 128;
+    x.write(in);
+  }
+  metronn::fold_outputs_beats<cfg>(x, weights, biases, y);
+  for (int group = 0; group < 2; group++) {
+    for (int b = lanes > 0 ? 0 : beats - 1; b < beats; b++) {
+      const metronn::beat<sint<20>, 2 * width> out = y.read();
+      const int count = b == beats - 1 ? width : lanes;
+      for (int copy = 0; copy < 2; copy++) {
+        for (int k = 0; k < count; k++) {
+          const int o = k < lanes ? b * lanes + k : beats * lanes + k - lanes;
+          CHECK(out.slot[copy * count + k] == -row_sum(2 * group + copy, o));
+        }
+      }
+    }
+  }
+  CHECK(y.empty());
+  return 0;
+}
+
+// the columns of `weights` in beats 6 1 4 | 0 3 5 | 2
+constexpr std::int8_t beat_weights[5][9] = {{7, -2, 5, 1, -4, -6, 3, 0, 0},
+                                            {0, 0, 0, 0, 0, 0, 0, 0, 0},
+                                            {127, 127, 127, 127, 127, 127, 127, 0, 0},
+                                            {-128, -128, -128, -128, -128, -128, -128, 0, 0},
+                                            {-7, 2, -5, -1, 4, 6, -3, 0, 0}};
+
+struct stream_inputs_cfg {
+  static const int groups = 2;
+  static const int n_in = 7;
+  static const int n_out = 5;
+  static const int beats = 3;
+  static const int lanes = 3;
+  typedef sint<8> weight_t;
+  typedef sint<20> acc_t;
+  typedef sint<20> sum_t;
+  static void finish(int, const sint<20> *sum, sint<20> *result) {
+    for (int k = 0; k < 5; k++) result[k] = -sum[k];
+  }
+};
+
+extern "C" int case_stream_dense() {
+  int line = check_stream_outputs<1, 5>();
+  if (line == 0) line = check_stream_outputs<2, 2>();
+  if (line == 0) line = check_stream_outputs<3, 1>();
+  if (line == 0) line = check_stream_outputs<4, 1>();
+  if (line == 0) line = check_stream_outputs<9, 0>();
+  if (line != 0) return line;
+  const int order[9] = {6, 1, 4, 0, 3, 5, 2, -1, -1};
+  metronn::stream<metronn::beat<sint<8>, 3> > x("x");
+  metronn::stream<metronn::beat<sint<20>, 5> > y("y");
+  for (int row = 0; row < 2; row++) {
+    for (int b = 0; b < 3; b++) {
+      metronn::beat<sint<8>, 3> in;
+      metronn::clear(in);
+      for (int s = 0; s < 3; s++) {
+        if (order[b * 3 + s] >= 0) in.slot[s] = (row * 7 + order[b * 3 + s]) * 29 % 256 - 128;
+      }
+      x.write(in);
+    }
+  }
+  metronn::fold_inputs_beats<stream_inputs_cfg>(x, beat_weights, biases, y);
+  for (int row = 0; row < 2; row++) {
+    const metronn::beat<sint<20>, 5> out = y.read();
+    for (int o = 0; o < 5; o++) CHECK(out.slot[o] == -row_sum(row, o));
+  }
+  return 0;
+}
+
+// ---- reductions over beats ---------------------------------------------------------------------------------------
+
+// 5 elements in beats of 2, the even ones into result 0, the odd ones into result 1; the last counts double
+struct reduce_stream_cfg {
+  static const int beats = 3;
+  static const int interval = 1;
+  typedef sint<14> acc_t;
+  static int filled(int b) { return b == 2 ? 1 : 2; }
+  static int result(int, int s) { return s; }
+  static int x_shift(int b, int) { return b == 2; }
+};
+
+struct reduce_sum_cfg : reduce_stream_cfg {
+  static acc_t initial() { return 0; }
+};
+
+struct reduce_max_cfg : reduce_stream_cfg {
+  static acc_t initial() { return -4096; }
+};
+
+struct reduce_min_cfg : reduce_stream_cfg {
+  static acc_t initial() { return 4094; }
+};
+
+inline void send_five(stream_of<2> &x) {
+  const int value[6] = {5, -3, 700, -800, 100, 0};
+  for (int b = 0; b < 3; b++) {
+    beat_of<2> in;
+    for (int s = 0; s < 2; s++) in.slot[s] = value[2 * b + s];
+    x.write(in);
+  }
+}
+
+extern "C" int case_stream_reduce() {
+  stream_of<2> x("x");
+  metronn::stream<metronn::beat<sint<14>, 2> > y("y");
+  send_five(x);
+  metronn::reduce_sum_beats<reduce_sum_cfg>(x, y);
+  metronn::beat<sint<14>, 2> out = y.read();
+  CHECK(out.slot[0] == 905 && out.slot[1] == -803);
+  send_five(x);
+  metronn::reduce_max_beats<reduce_max_cfg>(x, y);
+  out = y.read();
+  CHECK(out.slot[0] == 700 && out.slot[1] == -3);
+  send_five(x);
+  metronn::reduce_min_beats<reduce_min_cfg>(x, y);
+  out = y.read();
+  CHECK(out.slot[0] == 5 && out.slot[1] == -800);
+  return 0;
+}
+
+// ---- other beats -------------------------------------------------------------------------------------------------
+
+struct gather_cfg {
+  static const int beats = 3;
+  static const int interval = 1;
+  static int filled(int b) { return b == 2 ? 1 : 2; }
+  static int place(int b, int s) { return 4 - 2 * b - s; }
+};
+
+// two streams of three beats of 2 and of 1; the second is read a step later. Beat b of the result: the second's element
+// of step b, the first's slot 1 of the step before, and the padding
+struct reorder_cfg {
+  static const int beats = 3;
+  static const int steps = 4;
+  static const int slots = 3;
+  static const int depth = 2;
+  static bool reads(int p, int step) { return step >= p && step < 3 + p; }
+  static int due(int b) { return b + 1; }
+  static int filled(int) { return 3; }
+  static int slot(int, int s) { return s == 0 ? 2 : s == 1 ? 1 : -1; }
+  static int age(int, int s) { return s == 1; }
+  static sint<4> fill() { return -7; }
+};
+
+extern "C" int case_reorder() {
+  stream_of<2> x("x");
+  stream_of<1> other("other");
+  stream_of<3> y("y");
+  stream_of<5> all("all");
+  send_five(x);
+  metronn::gather_beats<gather_cfg>(x, all);
+  const beat_of<5> gathered = all.read();
+  CHECK(gathered.slot[4] == 5 && gathered.slot[3] == -3 && gathered.slot[2] == 700 && gathered.slot[1] == -800);
+  CHECK(gathered.slot[0] == 100);
+  send_five(x);
+  for (int b = 0; b < 3; b++) {
+    beat_of<1> in;
+    in.slot[0] = 11 * b;
+    other.write(in);
+  }
+  metronn::reorder_beats<reorder_cfg>(y, x, other);
+  const int second[3] = {-3, -800, 0};
+  for (int b = 0; b < 3; b++) {
+    const beat_of<3> out = y.read();
+    CHECK(out.slot[0] == 11 * b && out.slot[1] == second[b] && out.slot[2] == -7);
+  }
+  CHECK(x.empty() && other.empty());
+  return 0;
+}
+
+// ---- windows -----------------------------------------------------------------------------------------------------
+
+// two images of 5 x 6 pixels, two channels in `part_count` parts, blocks of `pixels`; kernel 3 x 2, padding all around
+template <int pixels, int part_count, int stride>
+struct window_cfg {
+  static const int frames = 2, rows = 5, columns = 6;
+  static const int width = pixels, blocks = columns / pixels, parts = part_count, channels = 2 / part_count;
+  static const int kernel_rows = 3, kernel_columns = 2, row_stride = 2, column_stride = stride;
+  static const int row_dilation = 1, column_dilation = 2, rows_before = 1, columns_before = 1;
+  static const int out_rows = 3, out_columns = (6 + 2 - 3) / stride + 1;
+  static const int out_width = pixels == 1 ? 1 : pixels / stride;
+  static const int out_blocks = (out_columns + out_width - 1) / out_width;
+  static const int newest = (out_width - 1) * stride + 1;
+  static const int first_block = blocks == 1 ? 0 : newest / width;
+  static const int block_step = pixels == 1 ? stride : 1;
+  static const int last_row = rows + (out_rows - 1) * row_stride + 1;
+  static const int last = (last_row * blocks + first_block + (out_blocks - 1) * block_step + 1) * parts;
+  static const int steps = last > frames * rows * blocks * parts ? last : frames * rows * blocks * parts;
+  static const int interval = 1;
+  static sint<12> fill() { return -99; }
+};
+
+inline int pixel_of(int frame, int row, int column, int channel) {
+  return ((frame * 5 + row) * 6 + column) * 2 + channel;
+}
+
+template <typename cfg>
+int check_windows() {
+  stream_of<cfg::width * cfg::channels> x("x");
+  stream_of<cfg::out_width * 6 * cfg::channels> y("y");
+  for (int at = 0; at < 60; at += cfg::width) {
+    for (int part = 0; part < cfg::parts; part++) {
+      beat_of<cfg::width * cfg::channels> in;
+      for (int k = 0; k < cfg::width * cfg::channels; k++) {
+        in.slot[k] = (at + k / cfg::channels) * 2 + part * cfg::channels + k % cfg::channels;
+      }
+      x.write(in);
+    }
+  }
+  metronn::window_beats<cfg>(x, y);
+  for (int at = 0; at < 2 * cfg::out_rows * cfg::out_blocks; at++) {
+    const int frame = at / cfg::out_blocks / cfg::out_rows;
+    const int top = at / cfg::out_blocks % cfg::out_rows * cfg::row_stride - 1;
+    for (int part = 0; part < cfg::parts; part++) {
+      const auto out = y.read();
+      for (int k = 0; k < cfg::out_width * 6 * cfg::channels; k++) {
+        const int window = at % cfg::out_blocks * cfg::out_width + k / (6 * cfg::channels);
+        const int row = top + k / cfg::channels / 2 % 3;
+        const int column = window * cfg::column_stride - 1 + k / cfg::channels % 2 * 2;
+        const int channel = part * cfg::channels + k % cfg::channels;
+        if (window >= cfg::out_columns) continue;
+        const bool inside = row >= 0 && row < 5 && column >= 0 && column < 6;
+        CHECK(out.slot[k] == (inside ? pixel_of(frame, row, column, channel) : -99));
+      }
+    }
+  }
+  CHECK(x.empty() && y.empty());
+  return 0;
+}
+
+// all windows of two pixels of three at once
+struct whole_window_cfg {
+  static const int n = 6;
+  static const int n_in = 3;
+  static int index(int k) { return k / 2 + k % 2 == 0 ? -1 : k / 2 + k % 2 - 1; }
+  static sint<4> fill() { return -7; }
+};
+
+extern "C" int case_windows() {
+  int line = check_windows<window_cfg<1, 1, 1> >();
+  if (line == 0) line = check_windows<window_cfg<1, 2, 2> >();
+  if (line == 0) line = check_windows<window_cfg<1, 1, 3> >();
+  if (line == 0) line = check_windows<window_cfg<2, 1, 1> >();
+  if (line == 0) line = check_windows<window_cfg<2, 2, 2> >();
+  if (line == 0) line = check_windows<window_cfg<3, 1, 1> >();
+  if (line == 0) line = check_windows<window_cfg<6, 2, 1> >();
+  if (line == 0) line = check_windows<window_cfg<6, 1, 2> >();
+  if (line != 0) return line;
+  const sint<8> x[3] = {1, 2, 3};
+  sint<8> y[6];
+  metronn::window<whole_window_cfg>(x, y);
+  CHECK(y[0] == -7 && y[1] == 1 && y[2] == 1 && y[3] == 2 && y[4] == 2 && y[5] == 3);
+  return 0;
 }

@@ -89,7 +89,8 @@ class Network:
         """Add sliding windows."""
         shape = self.shape(x)
         rank = self.rng.randint(1, len(shape) - 1)
-        op = random_window(self.rng, x, shape, rank, self.rng.choice(list(Padding)))
+        same = isinstance(self.builder.types[x].range.frac, int)
+        op = random_window(self.rng, x, shape, rank, self.rng.choice(list(Padding)) if same else Padding.ZERO)
         return self.builder.add(op, self.name("windows"))
 
     def pool(self, x: str) -> str:
@@ -98,7 +99,8 @@ class Network:
         rank = len(shape) - 1
         size = tuple(self.rng.randint(1, min(2, n)) for n in shape[:-1])
         kind = self.rng.choice(list(ReduceKind))
-        padding = Padding.LOWEST if kind is ReduceKind.MAX else Padding.ZERO
+        lowest = kind is ReduceKind.MAX and isinstance(self.builder.types[x].range.frac, int)
+        padding = Padding.LOWEST if lowest else Padding.ZERO
         zeros = (0,) * rank
         op = Window(x=x, kernel=size, strides=size, dilations=(1,) * rank, before=zeros, after=zeros, padding=padding)
         made = self.builder.add(op, self.name("windows"))

@@ -58,7 +58,13 @@ def library_cases(hls_compiler: None, tmp_path_factory: pytest.TempPathFactory) 
     return ctypes.CDLL(str(library))
 
 
-@pytest.mark.parametrize("case", ["dense_forms", "wide_dense", "reduce", "elementwise", "wires", "tables", "words"])
+CASE_NAMES = (
+    "dense_forms", "wide_dense", "reduce", "elementwise", "wires", "tables", "words", "stream_maps", "stream_dense",
+    "stream_reduce", "reorder", "windows",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASE_NAMES)
 def test_case(library_cases: ctypes.CDLL, case: str) -> None:
     """Each case returns the line of the first check that fails, or 0."""
     line = getattr(library_cases, f"case_{case}")()

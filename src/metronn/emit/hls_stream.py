@@ -74,8 +74,8 @@ class StreamDesign:
         for value in [*dict(flow.inputs), *(node.name for node in graph.nodes)]:
             if value not in known or value not in self.names:
                 self.names.claim(value, value)
-        for signal in flow.signals.values():
-            self.names.claim(f"signal:{signal.name}", f"{self.names[signal.value]}_beats")
+        for name, carried in flow.signals.items():
+            self.names.claim(f"signal:{name}", f"{self.names[carried.value]}_beats")
 
     @property
     def headers(self) -> set[str]:

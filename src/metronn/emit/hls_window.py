@@ -101,4 +101,4 @@ def _same_order(
     """Whether the beats leave frame by frame, row by row, block by block, part by part."""
     places = np.arange(v["frames"] * v["out_rows"])[:, None] * out[-2] + np.arange(v["out_blocks"]) * v["out_width"]
     firsts = (places.ravel()[:, None] * out[-1] + np.asarray([channels[0] for _, channels in parts])).ravel()
-    return firsts.tolist() == [beat[0] for beat in output.beats]
+    return bool(np.array_equal(firsts, [beat[0] for beat in output.beats]))
