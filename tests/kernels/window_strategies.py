@@ -181,7 +181,7 @@ def buffer_cases(draw: Draw, name: str, kind: str) -> Case:
     )
 
 
-BUFFER_KINDS = ("window", "loose_window", "reorder", "retime", "rewire")
+BUFFER_KINDS = ("window", "loose_window", "reorder", "retime", "delay", "rewire")
 
 
 @st.composite

@@ -169,16 +169,28 @@ def wire_format(tensor: TensorType, layout: Layout) -> WireFormat:
     A slot's bounds are the hull of the elements it carries over the beats; the slot is signed when its lower bound
     is negative. In the parallel layout each element has exactly the width of its own range.
     """
-    los, his = tensor.range.los(tensor.size), tensor.range.his(tensor.size)
     slots: list[Slot] = []
     offset = 0
-    for slot in range(layout.slot_count):
-        carried = [beat[slot] for beat in layout.beats if slot < len(beat)]
-        lo, hi = min(los[k] for k in carried), max(his[k] for k in carried)
+    for lo, hi in _slot_bounds(tensor, layout):
         width = width_bits(lo, hi)
         slots.append(Slot(offset=offset, width=width, signed=lo < 0, lo=lo, hi=hi))
         offset += width
     return WireFormat(tuple(slots))
+
+
+def _slot_bounds(tensor: TensorType, layout: Layout) -> list[tuple[int, int]]:
+    """Lowest and highest code of each slot over the beats."""
+    lo, hi = tensor.range.lo, tensor.range.hi
+    if isinstance(lo, int) and isinstance(hi, int):
+        return [(lo, hi)] * layout.slot_count
+    los, his = tensor.range.los(tensor.size), tensor.range.his(tensor.size)
+    lows, highs = [los[k] for k in layout.beats[0]], [his[k] for k in layout.beats[0]]
+    for beat in layout.beats[1:]:
+        own_lows, own_highs = [los[k] for k in beat], [his[k] for k in beat]
+        more = len(lows)
+        lows = [*map(min, lows, own_lows), *own_lows[more:], *lows[len(beat) :]]
+        highs = [*map(max, highs, own_highs), *own_highs[more:], *highs[len(beat) :]]
+    return list(zip(lows, highs, strict=True))
 
 
 def hull(tensor: TensorType) -> Range:

@@ -131,24 +131,23 @@ def _next(name: str, count: int) -> str:
 
 def _ring(cell: Ring, name: str, source: str, width: int, pulses: PulseNames) -> list[str]:
     bits, depth = counter_bits(cell.depth), cell.depth
-    put, take = f"{name}_put_q", f"{name}_take_q"
-    lines = [*_memory(name, depth, width, block=cell.block), f"  logic [{bits - 1}:0] {put}, {take};"]
-    push = pulses.of(cell.push) if cell.push else ""
-    pop = pulses.of(cell.pop) if cell.pop else ""
-    write = f"if ({push}) " if push else ""
-    read = f"if ({pop}) " if pop else ""
-    first = 0 if push else 1  # in every cycle the word to be written next is the oldest one
+    write = f"if ({pulses.of(cell.push)}) " if cell.push else ""
+    read = f"if ({pulses.of(cell.pop)}) " if cell.pop else ""
+    put = f"{name}_put_q" if cell.push else f"{name}_word_q"
+    take = f"{name}_take_q" if cell.pop else put
+    pointers = list(dict.fromkeys([put, take]))
+    moves = [f"{write}{put} <= {_next(put, depth)};"]
+    moves += [f"{read}{take} <= {_next(take, depth)};"] if take != put else []
     return [
-        *lines,
+        *_memory(name, depth, width, block=cell.block),
+        f"  logic [{bits - 1}:0] {', '.join(pointers)};",
         "  always_ff @(posedge clk_i) begin",
-        f"    {write}{name}_memory[{put}] <= {source};",
         f"    {read}{name}_q <= {name}_memory[{take}];",
+        f"    {write}{name}_memory[{put}] <= {source};",
         "    if (rst_i) begin",
-        f"      {put} <= {bits}'d0;",
-        f"      {take} <= {bits}'d{first};",
+        *(f"      {pointer} <= {bits}'d0;" for pointer in pointers),
         "    end else begin",
-        f"      {write}{put} <= {_next(put, depth)};",
-        f"      {read}{take} <= {_next(take, depth)};",
+        *(f"      {move}" for move in moves),
         "    end",
         "  end",
         "",

@@ -1,18 +1,17 @@
-"""Delays: the same beats, a number of cycles later, in shift registers of look-up tables."""
+"""Delays: the same beats, a number of cycles later, in a line that holds what is on its way."""
 
 from __future__ import annotations
 
+import numpy as np
+
 from metronn.ir.graph import Graph
+from metronn.plan.kernels.line_ways import Arrivals, Reads, build
+from metronn.plan.kernels.lines import Cell, cell_pulses, kept_bits, line_resources
+from metronn.plan.kernels.pulses import PulsePlan, plan_pulses, pulses_resources
 from metronn.plan.kernels.spec import Delay
 from metronn.plan.layout import Layout, wire_format
 from metronn.plan.resources import Resources
 from metronn.plan.timing import Timing
-
-SRL_CYCLES = 32
-"""Cycles one LUT delays one bit as a shift register (AMD UG574, SRLC32E)."""
-
-SRL_FROM_CYCLES = 3
-"""Delays shorter than this are flip-flops."""
 
 
 def latency_cycles(spec: Delay, graph: Graph, timing: Timing) -> int:
@@ -20,13 +19,31 @@ def latency_cycles(spec: Delay, graph: Graph, timing: Timing) -> int:
     return spec.cycles
 
 
+def line_of(spec: Delay, width: int) -> tuple[tuple[Cell, ...], PulsePlan]:
+    """Return the cells of the line, the last one the output, and their pulses; nothing for a delay of 0.
+
+    Events come as soon as the layout lets them: a span apart.
+    """
+    at = np.asarray(spec.layout.cycles)
+    arrivals = Arrivals(cycles=spec.layout.cycles, period=spec.layout.span, width=width)
+    cells: tuple[Cell, ...] = ()
+    if spec.cycles:
+        cells = build(arrivals, [Reads(np.arange(len(at)), at + spec.cycles)], chooses=False).cells
+    pulses, counted = cell_pulses(cells)
+    return cells, plan_pulses(pulses, counted, arrivals.period)
+
+
 def resources(spec: Delay, graph: Graph, timing: Timing) -> Resources:
-    """A LUT per bit and 32 cycles or part of them; what is left below 3 cycles are flip-flops, as Yosys maps it."""
+    """Cells and pulses of the line."""
     width = wire_format(graph.type_of(spec.value), spec.layout).width
-    full, rest = divmod(spec.cycles, SRL_CYCLES)
-    if rest < SRL_FROM_CYCLES:
-        return Resources(lut=width * full, ff=width * rest)
-    return Resources(lut=width * (full + 1))
+    cells, pulses = line_of(spec, width)
+    return line_resources(cells, width) + pulses_resources(pulses)
+
+
+def line_buffer_bits(spec: Delay, graph: Graph) -> int:
+    """Bits kept by the line."""
+    width = wire_format(graph.type_of(spec.value), spec.layout).width
+    return kept_bits(line_of(spec, width)[0], width)
 
 
 def input_layouts(spec: Delay, graph: Graph) -> tuple[tuple[str, Layout], ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from metronn.plan.kernels.train import ROM_BITS_PER_LUT, train_resources
 from metronn.plan.resources import Resources
@@ -119,14 +120,19 @@ def pulses_resources(plan: PulsePlan) -> Resources:
     """Estimate all pulses of a plan."""
     total = Resources()
     for start in plan.starts:
-        total += train_resources((start.cycles - start.source,))
+        total += _train((start.cycles - start.source,), index=False)
     for train in plan.trains:
         match train:
             case Train():
-                total += train_resources(train.cycles, index=train.index)
+                total += _train(train.cycles, index=train.index)
             case Shifted():
                 total += Resources(ff=train.cycles)
     return total + Resources(lut=sum(rom_luts(len(pulse.of)) for pulse in plan.chosen))
+
+
+@lru_cache(maxsize=1024)
+def _train(cycles: tuple[int, ...], *, index: bool) -> Resources:
+    return train_resources(cycles, index=index)
 
 
 def in_flight(enter: Sequence[int], leave: Sequence[int], period: int) -> int:

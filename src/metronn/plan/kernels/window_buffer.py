@@ -10,16 +10,8 @@ import numpy.typing as npt
 
 from metronn.ir.graph import Graph
 from metronn.plan.kernels.choices import Choices, choices_of, choices_resources
-from metronn.plan.kernels.lines import (
-    WIRE,
-    Arrivals,
-    Cell,
-    Reads,
-    build,
-    cell_pulses,
-    kept_bits,
-    line_resources,
-)
+from metronn.plan.kernels.line_ways import Arrivals, Reads, build
+from metronn.plan.kernels.lines import WIRE, Cell, cell_pulses, kept_bits, line_resources
 from metronn.plan.kernels.pulses import Pulse, PulsePlan, plan_pulses, pulses_resources
 from metronn.plan.kernels.spec import Reorder, WindowBuffer
 from metronn.plan.kernels.taps import (
