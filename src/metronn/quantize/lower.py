@@ -23,6 +23,7 @@ from metronn.ir.ops import (
     Lookup,
     Multiply,
     Overflow,
+    Padding,
     Reduce,
     ReduceKind,
     Requantize,
@@ -134,8 +135,9 @@ class Lowering:
                 xs = tuple(self._read(x, node) for x in op.xs)
                 self._keep(node, emit(Rewire(xs=xs, index=op.index, shape=op.shape), node.name, node.source))
             case RealWindow():
+                x = self._read(op.x, node)
                 window = Window(
-                    x=self._read(op.x, node),
+                    x=self._one_frac(x, node) if op.padding is Padding.LOWEST else x,
                     kernel=op.kernel,
                     strides=op.strides,
                     dilations=op.dilations,
@@ -333,6 +335,15 @@ class Lowering:
             values, INPUT_BITS, signed=kind.range.signed, method=Calibration.MAX, percentile=self.options.percentile
         )
         op = Requantize(x=x, out=out, rounding=Rounding.RND, overflow=Overflow.SAT)
+        return self.emitter.add(op, f"{node.name}.in", node.source)
+
+    def _one_frac(self, x: str, node: RealNode) -> str:
+        """Bring all elements to the finest frac among them, exactly: the lowest code stands for one value only then."""
+        kind = self.emitter.type_of(x)
+        if isinstance(kind.range.frac, int):
+            return x
+        lo, hi = aligned_bounds(kind, kind.range.max_frac)
+        op = Requantize(x=x, out=Range(int(lo.min()), int(hi.max()), kind.range.max_frac), overflow=Overflow.SAT)
         return self.emitter.add(op, f"{node.name}.in", node.source)
 
     def _function(self, node: RealNode, op: RealFunction) -> None:

@@ -1,0 +1,45 @@
+"""A padded maximum over channels of different grids, as behind concatenated branches."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from metronn.emulate.numpy import emulate
+from metronn.frontends.lowering import Lowering
+from metronn.frontends.spatial import PoolKind, pool
+from metronn.ir.ops import Window
+from metronn.model.reference import run_reference
+from metronn.quantize.codes import decode_outputs, encode_inputs
+from metronn.quantize.data import Events
+from metronn.quantize.options import InputOptions, QuantizeOptions
+from metronn.quantize.quantize import quantize
+
+
+def test_padded_maximum_brings_channels_to_one_grid_exactly() -> None:
+    lowering = Lowering()
+    coarse, fine = lowering.input("coarse", (4, 4, 1)), lowering.input("fine", (4, 4, 1))
+    joined = lowering.concatenate([coarse, fine], 2)
+    ones = (1, 1)
+    largest = pool(
+        lowering,
+        joined,
+        PoolKind.MAX,
+        kernel=(3, 3),
+        strides=ones,
+        dilations=ones,
+        pads=(ones, ones),
+        count_padding=False,
+    )
+    model = lowering.finish([("y", largest)], "test")
+    rng = np.random.default_rng(1)
+    codes = rng.integers(-128, 128, (2, 30, 4, 4, 1))
+    inputs = {"coarse": codes[0] * 0.25, "fine": codes[1] * 2.0**-6}
+    options = QuantizeOptions(
+        inputs={"coarse": InputOptions(bits=8, frac=2), "fine": InputOptions(bits=8, frac=6)}, output_bits=16
+    )
+    graph = quantize(model, Events(inputs=inputs), options).graph
+    windows = [node for node in graph.nodes if isinstance(node.op, Window)]
+    assert len(windows) == 1
+    assert graph.type_of(windows[0].op.x).range.frac == 6
+    fixed = decode_outputs(graph, emulate(graph, encode_inputs(graph, inputs)))
+    assert np.array_equal(fixed["y"], run_reference(model, inputs)["y"])
