@@ -6,7 +6,7 @@ its beats. Values of few beats, and the few beats of a stream that come before w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from metronn.plan.pieces import TAIL_BITS, WORD_BITS, FramePlan, Key, Piece, first_cycles, frame_key, last_words
@@ -136,28 +136,50 @@ def _placed(
     columns = _allocated([(s.column, end == ii_cycles - 1) for s, end in zip(streams, ends, strict=True)], lanes)
     if columns is None:
         return None
-    segments: list[Segment] = []
-    taken: dict[int, list[Run]] = {}
-    for stream, begin, skip, runs in zip(streams, begins, skipped, columns, strict=True):
-        value = stream.signal.value
-        for beat, cycle in enumerate(stream.signal.layout.cycles):
-            if beat < skip:
-                continue
+    placed = [
+        _Placed(stream, begin, skip, runs, frozenset(stream.signal.layout.cycles[skip:]))
+        for stream, begin, skip, runs in zip(streams, begins, skipped, columns, strict=True)
+    ]
+    rest = _filled([*loose, *early], placed, lanes, send, ii_cycles)
+    if rest is None:
+        return None
+    return [segment for own in placed for segment in own.segments()] + rest
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A stream in its columns: cycle 0 of its layout is word `begin`, the first `skip` beats travel elsewhere."""
+
+    stream: _Stream
+    begin: int
+    skip: int
+    runs: list[Run]
+    cycles: frozenset[int]
+
+    def in_word(self, word: int) -> bool:
+        """Whether a beat is in the columns in this word."""
+        return any(word - self.begin - k in self.cycles for k in range(self.stream.words))
+
+    def segments(self) -> Iterator[Segment]:
+        """Yield the segments of all beats."""
+        stream, layout = self.stream, self.stream.signal.layout
+        for beat in range(self.skip, layout.beat_count):
             for k in range(stream.words):
                 offset, left = k * stream.column, min(stream.column, stream.bits[beat] - k * stream.column)
-                word = begin + cycle + k
-                if left > 0:
-                    taken.setdefault(word, []).extend(runs)
-                for lane, bit, width in runs:
+                for lane, bit, width in self.runs:
                     if left <= 0:
                         break
                     part = min(width, left)
-                    segments.append(
-                        Segment(word=word, lane=lane, bit=bit, value=value, beat=beat, offset=offset, width=part)
+                    yield Segment(
+                        word=self.begin + layout.cycles[beat] + k,
+                        lane=lane,
+                        bit=bit,
+                        value=stream.signal.value,
+                        beat=beat,
+                        offset=offset,
+                        width=part,
                     )
                     offset, left = offset + part, left - part
-    rest = _filled([*loose, *early], taken, lanes, send, ii_cycles)
-    return None if rest is None else segments + rest
 
 
 def _allocated(wanted: Sequence[tuple[int, bool]], lanes: int) -> list[list[Run]] | None:
@@ -182,7 +204,7 @@ def _allocated(wanted: Sequence[tuple[int, bool]], lanes: int) -> list[list[Run]
 
 
 def _filled(
-    pieces: Sequence[Piece], taken: dict[int, list[Run]], lanes: int, send: int, ii_cycles: int
+    pieces: Sequence[Piece], placed: Sequence[_Placed], lanes: int, send: int, ii_cycles: int
 ) -> list[Segment] | None:
     """Fill the bits that no column takes with pieces, in the order in which they are there."""
     segments: list[Segment] = []
@@ -194,7 +216,8 @@ def _filled(
         if waiting[position].ready > send + word:
             continue
         room = WORD_BITS - (TAIL_BITS if word == ii_cycles - 1 else 0)
-        for lane, start, width in _free(taken.get(word, []), lanes, room):
+        taken = [run for own in placed if own.in_word(word) for run in own.runs]
+        for lane, start, width in _free(taken, lanes, room):
             bit = start
             while bit < start + width and position < len(waiting) and waiting[position].ready <= send + word:
                 piece = waiting[position]
