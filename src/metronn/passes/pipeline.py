@@ -9,10 +9,12 @@ from pathlib import Path
 from metronn.ir.check import check
 from metronn.ir.graph import Graph
 from metronn.model.graph import RealGraph
+from metronn.passes.absorb_moves import absorb_into_matrix, fold_window_padding
 from metronn.passes.clean import drop_dead, drop_neutral_ops, merge_requantize
 from metronn.passes.clean_real import drop_dead_real, drop_neutral, merge_rewires
 from metronn.passes.fold_affine import fold_into_consumers, fold_into_producer
 from metronn.passes.fold_constants import fold_constants
+from metronn.passes.sink_moves import sink_moves
 from metronn.quantize.data import Events
 from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.quantize import Quantized, check_constants, quantize
@@ -21,7 +23,12 @@ REAL_PASSES: tuple[Callable[[RealGraph], RealGraph], ...] = (
     drop_dead_real,
     fold_constants,
     drop_neutral,
+    sink_moves,
+    drop_dead_real,
     merge_rewires,
+    fold_window_padding,
+    absorb_into_matrix,
+    drop_dead_real,
     fold_into_producer,
     fold_into_consumers,
     drop_dead_real,
