@@ -194,7 +194,9 @@ def _kind(entry: Mapping[str, Any]) -> str:
     """Return the class name, with its package when the class is not one of Keras' layers."""
     kind, module = str(entry["class_name"]), entry.get("module")
     registered = str(entry.get("registered_name") or "")
-    if str(module).startswith(OPERATOR_MODULES):
+    config = entry.get("config")
+    bare = module is None and isinstance(config, dict) and "trainable" not in config  # an operation in .h5
+    if str(module).startswith(OPERATOR_MODULES) or (bare and kind in OPERATORS and "inbound_nodes" in entry):
         return OPERATION + kind
     own = module is None or module == "keras" or str(module).startswith(("keras.layers", "keras.src.layers"))
     if own or (str(module).startswith(("keras.src.", "keras.models", "keras.engine")) and kind in MODELS):
