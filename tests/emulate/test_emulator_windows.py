@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 from native_graphs import collected, random_codes
-from test_native import QUICK, STRICT, assert_equal, build_all
+from test_native import QUICK, STRICT, _lines, assert_equal, build_all
 from window_graphs import upsampled, window_graphs
 
 from metronn.emulate import numpy as numpy_emulator
-from metronn.emulate.native import generate
+from metronn.emulate.native import generate, write_files
 from metronn.emulate.native.fuse import fuse
 from metronn.emulate.numpy import emulate
 from metronn.ir.arrays import IntArray
@@ -160,3 +161,18 @@ def test_many_random_networks_with_windows_are_bit_equal(tmp_path: Path, flags: 
     found = [image_network(12, (8, 16)), *collected(window_graphs(3), 20)]
     for seed, emulator in enumerate(build_all(found, tmp_path, (*QUICK, *STRICT, *flags))):
         assert_equal(emulator, 130, seed)
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_sanitizers_find_nothing_in_windows(tmp_path: Path) -> None:
+    """The program of a small image network runs clean under the address and undefined-behaviour sanitizers."""
+    graph = image_network(8, (4, 8))
+    flags = ["-std=c++17", "-O1", "-pthread", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    write_files(generate(graph, "g"), tmp_path)
+    subprocess.run(["g++", *flags, "-o", "g", "main.cpp", "g_emulator.cpp"], cwd=tmp_path, check=True)
+    codes = random_codes(graph, 130, 0)
+    command = [tmp_path / "g", "--threads", "2"]
+    done = subprocess.run(command, input=_lines(codes.values(), 130), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == _lines(emulate(graph, codes).values(), 130)
