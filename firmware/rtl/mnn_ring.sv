@@ -5,7 +5,8 @@
 
 module mnn_ring #(
   parameter int Width = 8,
-  parameter int Depth = 16   // >= 2
+  parameter int Depth = 16,  // >= 2
+  parameter bit Block = 0    // block RAM, else LUTs
 ) (
   input  wire              clk_i,
   input  wire              rst_i,    // synchronous, active high
@@ -24,12 +25,23 @@ module mnn_ring #(
   localparam int              Bits = $clog2(Depth);
   localparam logic [Bits-1:0] Last = Bits'(Depth - 1);
 
-  logic [Width-1:0] memory [Depth];
-  logic [Bits-1:0]  write_q, read_q;
+  logic [Bits-1:0] write_q, read_q;
+
+  if (Block) begin : gen_block
+    (* ram_style = "block" *) logic [Width-1:0] memory [Depth];
+    always_ff @(posedge clk_i) begin
+      if (write_i) memory[write_q] <= data_i;
+      if (read_i) data_o <= memory[read_q];
+    end
+  end else begin : gen_luts
+    (* ram_style = "distributed" *) logic [Width-1:0] memory [Depth];
+    always_ff @(posedge clk_i) begin
+      if (write_i) memory[write_q] <= data_i;
+      if (read_i) data_o <= memory[read_q];
+    end
+  end
 
   always_ff @(posedge clk_i) begin
-    if (write_i) memory[write_q] <= data_i;
-    if (read_i) data_o <= memory[read_q];
     if (rst_i) begin
       write_q <= '0;
       read_q  <= '0;

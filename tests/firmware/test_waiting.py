@@ -36,7 +36,7 @@ def test_ring(tmp_path: Path, simulator: str, width: int, depth: int) -> None:
         top="mnn_ring",
         module="tb_ring",
         build=tmp_path / "ring",
-        parameters={"Width": width, "Depth": depth},
+        parameters={"Width": width, "Depth": depth, "Block": int(depth > 16)},
     )
 
 
@@ -46,7 +46,7 @@ def test_ring(tmp_path: Path, simulator: str, width: int, depth: int) -> None:
         ("mnn_pulse_delay", {"Cycles": 2, "Distance": 1}),
         ("mnn_pulse_delay", {"Cycles": 90, "Distance": 100}),
         ("mnn_ring", {"Width": 8, "Depth": 2}),
-        ("mnn_ring", {"Width": 1, "Depth": 500}),
+        ("mnn_ring", {"Width": 1, "Depth": 500, "Block": 1}),
     ],
 )
 def test_lint(top: str, parameters: dict[str, int]) -> None:

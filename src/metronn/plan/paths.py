@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from metronn.plan.kernels.memories import memory_resources, takes_block
 from metronn.plan.pieces import TAIL_BITS, WORD_BITS
 from metronn.plan.resources import Resources
 from metronn.plan.signals import Frame, Signal
@@ -20,6 +21,16 @@ FEW = 4
 
 WORDS = ""
 """As source or target of a path: the lane words, lane k in bits [64 k +: 64]."""
+
+
+BLOCK_FROM_BITS = 8192
+"""Rings of more bits are block RAM, where they are deep enough for it."""
+
+
+def ring_block(width: int, depth: int) -> bool:
+    """Whether a ring is block RAM."""
+    choices = takes_block(depth, width)
+    return choices[-1] and (False not in choices or width * depth > BLOCK_FROM_BITS)
 
 
 class Storage(enum.Enum):
@@ -212,8 +223,6 @@ def _kept(paths: Iterable[Path]) -> Resources:
 
 
 def _ring_resources(width: int, depth: int) -> Resources:
-    """A memory of `depth` words: LUT RAM of 64 words in 4 LUTs for 3 bits, block RAM of 512 words of 36 bits."""
-    pointers = 2 * depth.bit_length()
-    if depth * width <= 8192 or depth <= 64:
-        return Resources(lut=-(-4 * width // 3) * -(-depth // 64) + 2 * pointers, ff=width + pointers)
-    return Resources(lut=2 * pointers, ff=pointers, bram36=-(-width // 36) * -(-depth // 512) / 2)
+    """A memory of `depth` words, its two pointers and their increments."""
+    pointers = 2 * (depth - 1).bit_length()
+    return memory_resources(depth, width, block=ring_block(width, depth)) + Resources(lut=2 * pointers, ff=pointers)

@@ -228,6 +228,7 @@ def simulate(build: Build, rung: int, name: str, top: str, directory: Path) -> V
     simulation = simulator.build(simulator="verilator", files=files, top=top, parameters=parameters)
     directory.mkdir(parents=True, exist_ok=True)
     result = directory / "result.jsonl"
+    result.unlink(missing_ok=True)
     cases = simulator.run(
         simulation,
         module=f"test_{top}",

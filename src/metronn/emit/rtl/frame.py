@@ -13,7 +13,7 @@ from metronn.emit.rtl.text import comment, identifier
 from metronn.emit.rtl.train import train_text
 from metronn.plan.design import Design, FpgaDesign, Frame
 from metronn.plan.layout import wire_format
-from metronn.plan.paths import WORDS, Path, Storage, receiver_paths, sender_paths
+from metronn.plan.paths import WORDS, Path, Storage, receiver_paths, ring_block, sender_paths
 from metronn.plan.pieces import WORD_BITS
 
 
@@ -175,7 +175,8 @@ def _kept(name: str, path: Path, bits: str, pulses: _Pulses) -> tuple[list[str],
                 f"  wire [{path.width - 1}:0] {name};  // {path.leave[0] - path.arrive[0]} cycles",
                 "  mnn_ring #(",
                 f"    .Width({path.width}),",
-                f"    .Depth({path.depth})",
+                f"    .Depth({path.depth}),",
+                f"    .Block({int(ring_block(path.width, path.depth))})",
                 f"  ) u_{name.removesuffix('_q')} (",
                 "    .clk_i,",
                 "    .rst_i,",
