@@ -8,6 +8,7 @@ from metronn.errors import ModelError
 from metronn.frontends.files import read_bytes
 from metronn.frontends.keras import load_keras_archive, load_keras_hdf5, load_keras_json
 from metronn.frontends.onnx import load_onnx
+from metronn.frontends.torch import load_torch_program
 from metronn.model.graph import RealGraph
 
 READERS = {
@@ -16,22 +17,23 @@ READERS = {
     ".h5": load_keras_hdf5,
     ".hdf5": load_keras_hdf5,
     ".json": load_keras_json,
+    ".pt2": load_torch_program,
 }
 """Readers by suffix: each takes the path and the file's content."""
 
 
 def load_model(path: Path) -> RealGraph:
-    """Read a trained network: ONNX, Keras 3 `.keras`, Keras `.h5`, or Keras JSON with its weights beside it.
+    """Read a trained network: ONNX, Keras 3 `.keras`, Keras `.h5`, Keras JSON with its weights, PyTorch `.pt2`.
 
     Raises ModelError for anything that is not such a network, is damaged, holds NaN or infinite weights, or has
-    layers that are not supported (all of them are listed).
+    layers that are not supported (all of them are listed); raises ToolError when a `.pt2` is read without PyTorch.
     """
     content = read_bytes(path)
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         found = f"suffix {path.suffix}" if path.suffix else "no suffix"
         raise ModelError(
-            f"{path}: {found}; metronn reads .onnx, .keras, .h5 (or .hdf5) and .json (Keras architecture with "
-            f"<stem>_weights.h5, <stem>.weights.h5 or <stem>.h5 beside it)"
+            f"{path}: {found}; metronn reads .onnx, .keras, .h5 (or .hdf5), .pt2 (PyTorch) and .json (Keras "
+            f"architecture with <stem>_weights.h5, <stem>.weights.h5 or <stem>.h5 beside it)"
         )
     return reader(path, content)

@@ -1,0 +1,81 @@
+"""PyTorch to RealGraph: an exported program or a module, through PyTorch's own ONNX exporter.
+
+PyTorch and onnxscript are the extra `metronn[torch]`; nothing else imports them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+from pathlib import Path
+from typing import Any
+
+from metronn.errors import ModelError, ToolError
+from metronn.frontends.files import FileKind, expect
+from metronn.frontends.onnx import load_onnx
+from metronn.model.graph import RealGraph
+
+
+def load_torch_program(path: Path, content: bytes) -> RealGraph:
+    """Read what `torch.export.save` wrote; axis 0 of every input is the batch.
+
+    Raises ToolError without PyTorch and onnxscript, ModelError for anything else as `load_model` says.
+    """
+    expect(path, content, FileKind.ZIP, "a PyTorch exported program")
+    torch = _torch(str(path))
+    try:
+        program = torch.export.load(io.BytesIO(content))
+    except (RuntimeError, ValueError, KeyError, TypeError, OSError, AssertionError) as error:
+        raise ModelError(
+            f"{path}: not an exported program, or damaged: {_first_line(error)}; write it with torch.export.save"
+        ) from None
+    return _read(torch, str(path), program)
+
+
+def from_module(module: Any, example_inputs: tuple[Any, ...], *, name: str = "module") -> RealGraph:  # noqa: ANN401
+    """Read a `torch.nn.Module` in evaluation mode.
+
+    `example_inputs` are tensors as the module's `forward` takes them, of at least two events each, so that the
+    exporter sees axis 0 as one of any size. Raises ToolError without PyTorch and onnxscript, ModelError when the
+    module is in training mode, cannot be exported or has layers that are not supported.
+    """
+    torch = _torch(name)
+    if module.training:
+        raise ModelError(f"{name}: the module is in training mode; call module.eval() before")
+    for position, tensor in enumerate(example_inputs):
+        if tensor.ndim < 2 or tensor.shape[0] < 2:
+            raise ModelError(
+                f"{name}: example input {position} has shape {tuple(tensor.shape)}; axis 0 must be a batch of at least "
+                "2 events, with at least one axis more"
+            )
+    batch = tuple({0: torch.export.Dim.AUTO} for _ in example_inputs)
+    try:
+        program = torch.export.export(module, example_inputs, dynamic_shapes=batch)
+    except (RuntimeError, ValueError, TypeError, NotImplementedError, AssertionError) as error:
+        raise ModelError(f"{name}: torch.export cannot export the module: {_first_line(error)}") from None
+    return _read(torch, name, program)
+
+
+def _torch(where: str) -> Any:  # noqa: ANN401 - a module
+    try:
+        torch = importlib.import_module("torch")
+        importlib.import_module("onnxscript")
+        importlib.import_module("torch.onnx")
+    except ImportError as error:
+        missing = error.name or "torch"
+        raise ToolError(
+            f"{where}: reading it needs {missing}, which is not installed; install metronn[torch]"
+        ) from error
+    return torch
+
+
+def _read(torch: Any, where: str, program: Any) -> RealGraph:  # noqa: ANN401 - PyTorch's types
+    try:
+        exported = torch.onnx.export(program, dynamo=True, verbose=False)
+    except torch.onnx.OnnxExporterError as error:
+        raise ModelError(f"{where}: PyTorch cannot export the program to ONNX: {_first_line(error)}") from None
+    return load_onnx(Path(where), exported.model_proto.SerializeToString())
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
