@@ -489,18 +489,21 @@ struct gather_cfg {
   static int place(int b, int s) { return 4 - 2 * b - s; }
 };
 
-// two streams of three beats of 2 and of 1; the second is read a step later. Beat b of the result: the second's element
-// of step b, the first's slot 1 of the step before, and the padding
+// two streams of three beats of 2 and of 1; the second is read a step later. Beat b of the result: the second's newest
+// element, the first's slot 1 of the same beat, and the padding
 struct reorder_cfg {
   static const int beats = 3;
   static const int steps = 4;
+  static const int streams = 2;
   static const int slots = 3;
   static const int depth = 2;
-  static bool reads(int p, int step) { return step >= p && step < 3 + p; }
+  static int count(int) { return 3; }
+  static int comes(int p, int b) { return b + p; }
   static int due(int b) { return b + 1; }
   static int filled(int) { return 3; }
   static int slot(int, int s) { return s == 0 ? 2 : s == 1 ? 1 : -1; }
-  static int age(int, int s) { return s == 1; }
+  static int stream_of(int k) { return k / 2; }
+  static int age(int b, int s) { return s == 1 && b < 2; }
   static sint<4> fill() { return -7; }
 };
 

@@ -78,7 +78,11 @@ def bridge(name: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> str:
     lines = ["#include <cstdint>", "", f'#include "{name}.hpp"', '#include "metronn/bridge.hpp"']
     for port in [*inputs, *outputs]:
         if port.beats is not None:
-            lines += ["", f"// which element of {port.key} is in which slot of which beat", port.beats.order_text]
+            lines += [
+                "",
+                f"// which element of {port.key} is in which slot of which beat",
+                port.beats.order_text.rstrip("\n"),
+            ]
     lines += BRIDGE_COMMENT.rstrip("\n").split("\n")
     lines.append(f'extern "C" void {name}_run(')
     lines.append("    std::int64_t events_, const std::int64_t *const *inputs_, std::int64_t *const *outputs_) {")

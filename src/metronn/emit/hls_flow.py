@@ -10,6 +10,7 @@ import numpy as np
 from metronn.ir.graph import Graph
 from metronn.plan.design import Design, FpgaDesign, KernelInstance, Signal
 from metronn.plan.kernels.spec import Delay, ReduceSerial, Reorder, Streamed, WindowBuffer
+from metronn.plan.kernels.taps import element_map
 from metronn.plan.layout import Layout
 
 SLACK_CYCLES = 64
@@ -38,12 +39,43 @@ class Flow:
         return any(isinstance(k.spec, Streamed | WindowBuffer | Reorder | ReduceSerial) for k in self.kernels)
 
     def origin(self, signal: str) -> tuple[str, int]:
-        """Return the signal that a chain of delays begins with, and their cycles together."""
-        cycles = 0
+        """Return the signal whose beats these are, and how many of them wait on the way at most.
+
+        Delays, beats sent at other times and other shapes of the same beats are queues and names, no processes.
+        """
+        waiting = 0
         made = {kernel.output: kernel for kernel in self.kernels}
-        while signal in made and isinstance(spec := made[signal].spec, Delay):
-            signal, cycles = made[signal].inputs[0], cycles + spec.cycles
-        return signal, cycles
+        while signal in made and self.only_waits(made[signal]):
+            kernel = made[signal]
+            waiting += self._waiting(kernel)
+            signal = kernel.inputs[0]
+        return signal, waiting
+
+    def only_waits(self, kernel: KernelInstance) -> bool:
+        """Whether the kernel puts out the beats it gets, slot by slot, whatever they are called and whenever."""
+        match kernel.spec:
+            case Delay():
+                return True
+            case Reorder(layout=layout, output=output):
+                return layout.beats == output.beats
+            case WindowBuffer() as spec:
+                return _same_beats(spec, self.graph)
+            case _:
+                return False
+
+    def _waiting(self, kernel: KernelInstance) -> int:
+        match kernel.spec:
+            case Delay(layout=layout, cycles=cycles):
+                return self.depth(layout, cycles)
+            case (
+                Reorder(layout=layout, output=output, offset=offset)
+                | WindowBuffer(layouts=(layout, *_), output=output, offset=offset)
+            ):
+                leave = np.asarray(output.cycles) + offset
+                come = np.searchsorted(np.asarray(layout.cycles), leave, side="right")
+                return int((come - np.arange(len(leave))).max()) + 1
+            case _:
+                return 0
 
     def depth(self, layout: Layout, cycles: int) -> int:
         """Beats in flight when each waits for `cycles` cycles and the other path may be slower by the slack."""
@@ -52,6 +84,17 @@ class Flow:
         times = np.concatenate([times, times + self.ii_cycles])
         most = np.searchsorted(times, times[: layout.beat_count] + rest, side="right") - np.arange(layout.beat_count)
         return max(2, whole * layout.beat_count + int(most.max()) + 1)
+
+
+def _same_beats(spec: WindowBuffer, graph: Graph) -> bool:
+    """Whether each beat of the result holds the elements of a beat of the one operand, in order."""
+    if len(spec.layouts) != 1 or spec.output.beat_count != spec.layouts[0].beat_count:
+        return False
+    _, index = element_map(spec, graph)
+    return all(
+        tuple(index[np.asarray(beat)].tolist()) == came
+        for beat, came in zip(spec.output.beats, spec.layouts[0].beats, strict=True)
+    )
 
 
 def flow_of(design: Design, fpga: FpgaDesign) -> Flow:

@@ -31,11 +31,23 @@ class Members:
         """Add an integer."""
         self.lines.append(f"static const int {name} = {value};")
 
-    def vector(self, name: str, values: Sequence[int], variable: str = "b", *, before: str = "") -> None:
-        """Add `static int name(before, int b)`."""
+    def vector(self, name: str, values: Sequence[int], variable: str = "b") -> None:
+        """Add `static int name(int b)`."""
         text = self._vector_text(name, np.asarray(values, dtype=np.int64), variable)
         parameter = f"int {variable}" if variable in _words(text) else "int"
-        parameters = ", ".join(part for part in (before, parameter) if part)
+        self.lines.append(f"static int {name}({parameter}) {{ return {text}; }}")
+
+    def choice(self, name: str, values: Sequence[Sequence[int]], variable: str = "") -> None:
+        """Add `static int name(int p, int b)`, or without b where each of `values` is one: a vector for each p."""
+        found = [
+            self._vector_text(f"{name}_{p}", np.asarray(v, dtype=np.int64), variable) for p, v in enumerate(values)
+        ]
+        text = found[-1]
+        for p in range(len(found) - 2, -1, -1):
+            text = f"p == {p} ? {found[p]} : {text}" if len(set(found)) > 1 else text
+        words = _words(text)
+        letters = ["p", *([variable] if variable else [])]
+        parameters = ", ".join(f"int {letter}" if letter in words else "int" for letter in letters)
         self.lines.append(f"static int {name}({parameters}) {{ return {text}; }}")
 
     def matrix(self, name: str, values: Matrix, known: npt.NDArray[np.bool_]) -> None:
@@ -68,11 +80,12 @@ class Members:
         regular = affine(steps, "b")
         if regular is not None and (values == steps[:, None] + row).all():
             across = affine(row, "s") or f"{self._table(name, row)}[s]"
-            return across if regular == "0" else f"{regular} + {across}"
+            return " + ".join(part for part in (regular, across) if part != "0") or "0"
         slots = values.shape[1]
         period = _period(values)
         if period is not None:
             return f"{self._table(name, values[:period])}[b % {period} * {slots} + s]"
+        # few kinds of beats: which one, and the slots of each
         different, kind = np.unique(values, axis=0, return_inverse=True)
         if 2 * (different.size + len(values)) < values.size:
             which = self._vector_text(f"{name}_kind", kind.ravel(), "b")

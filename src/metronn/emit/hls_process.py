@@ -78,12 +78,12 @@ class Processes:
         """Names of values are claimed in `names` already."""
         self.flow, self.names, self.graph = flow, names, flow.graph
 
-    def make(self, kernel: KernelInstance) -> Process | None:
-        """Return the process of a kernel; None for a delay, which is the length of a queue."""
+    def make(self, kernel: KernelInstance) -> Process:
+        """Return the process of a kernel, which is none that `Flow.only_waits` says to be a queue."""
         spec = kernel.spec
         match spec:
             case Delay():
-                return None
+                raise AssertionError(f"{kernel.name}: a delay is a queue, not a process")
             case Gather():
                 return self._gather(kernel, spec.layout, Layout.parallel(spec.layout.size))
             case Reorder():
@@ -337,57 +337,43 @@ class Processes:
         ]
 
     def _reorder(self, kernel: KernelInstance, spec: WindowBuffer | Reorder) -> Process:
+        """Steps are the cycles of the plan in which something comes or leaves."""
         names, index = element_map(spec, self.graph)
         layouts, output = input_layouts_of(spec), spec.output
-        cycles = sorted({cycle for layout in layouts for cycle in layout.cycles})
-        step_of = {cycle: number for number, cycle in enumerate(cycles)}
+        leaves = np.asarray(output.cycles) + spec.offset
+        busy = np.unique(np.concatenate([leaves, *(np.asarray(layout.cycles) for layout in layouts)]))
         total = sum(self.graph.type_of(x).size for x in names)
-        came, slot = np.zeros(total, dtype=np.int64), np.zeros(total, dtype=np.int64)
-        reads = np.zeros((len(names), len(cycles)), dtype=bool)
+        number, slot, port = (np.zeros(total, dtype=np.int64) for _ in range(3))
         start = first_slot = 0
-        for port, (name, layout) in enumerate(zip(names, layouts, strict=True)):
-            for cycle, beat in zip(layout.cycles, layout.beats, strict=True):
+        for p, (name, layout) in enumerate(zip(names, layouts, strict=True)):
+            for b, beat in enumerate(layout.beats):
                 where = np.asarray(beat) + start
-                came[where], slot[where] = step_of[cycle], np.arange(len(beat)) + first_slot
-                reads[port, step_of[cycle]] = True
+                number[where], slot[where], port[where] = b, np.arange(len(beat)) + first_slot, p
             start += self.graph.type_of(name).size
             first_slot += layout.slot_count
         elements, known = element_matrix(output)
         source = np.where(known, index[elements], -1)
         held = source >= 0
         safe = np.maximum(source, 0)
-        need = np.where(held, came[safe], 0).max(axis=1)
-        due = np.maximum.accumulate(need - np.arange(len(need))) + np.arange(len(need))
-        age = np.where(held, due[:, None] - came[safe], 0)
-        steps = max(len(cycles), int(due[-1]) + 1)
-        process = self._new(kernel, "reorder_beats", "reorder", steps)
+        read = np.stack([np.searchsorted(np.asarray(layout.cycles), leaves, side="right") for layout in layouts])
+        age = np.where(held, read[port[safe], np.arange(len(leaves))[:, None]] - 1 - number[safe], 0)
+        process = self._new(kernel, "reorder_beats", "reorder", len(busy))
         process.result_first = True
         members = process.members
         for key, value in {
-            "beats": output.beat_count, "steps": steps, "slots": first_slot, "depth": int(age.max()) + 1,
+            "beats": output.beat_count, "steps": len(busy), "streams": len(layouts), "slots": first_slot,
+            "depth": int(age.max()) + 1,
         }.items():  # fmt: skip
             members.constant(key, value)
-        self._reads(members, reads)
-        members.vector("due", due.tolist())
+        members.choice("count", [[layout.beat_count] for layout in layouts])
+        members.choice("comes", [np.searchsorted(busy, layout.cycles).tolist() for layout in layouts], "b")
+        members.vector("stream_of", [p for p, layout in enumerate(layouts) for _ in range(layout.slot_count)], "k")
+        members.vector("due", np.searchsorted(busy, leaves).tolist())
         members.layout(output)
         members.matrix("slot", np.where(held, slot[safe], -1), known)
         members.matrix("age", age, held)
         self._fill(process, spec)
         return process
-
-    @staticmethod
-    def _reads(members: Members, reads: np.ndarray[tuple[int, int], np.dtype[np.bool_]]) -> None:
-        """Add whether a stream is read in a step: each has its own first steps, or a table."""
-        count = reads.shape[1]
-        if reads.all():
-            members.lines.append(f"static bool reads(int, int step) {{ return step < {count}; }}")
-            return
-        flat = reads.ravel().astype(int).tolist()
-        members.stored.append(stored_array(f"{members.name}_reads", flat))
-        members.lines.append(
-            f"static bool reads(int p, int step) {{ "
-            f"return step < {count} && {members.name}_reads[p * {count} + step] != 0; }}"
-        )
 
     # Reductions over beats
 

@@ -46,9 +46,8 @@ class StreamDesign:
         maker = Processes(flow, self.names)
         self.processes: list[tuple[KernelInstance, Process]] = []
         for kernel in flow.kernels:
-            process = maker.make(kernel)
-            if process is not None:
-                self.processes.append((kernel, process))
+            if not self._is_queue(kernel):
+                self.processes.append((kernel, maker.make(kernel)))
         graph = flow.graph
         signal_of = dict(flow.outputs)
         values = {output: flow.signals[signal].value for output, signal in flow.outputs}
@@ -111,18 +110,20 @@ class StreamDesign:
         flow = self.flow
         found: dict[str, list[_Reader]] = {}
         for kernel in flow.kernels:
-            if self._is_delay(kernel):
+            if self._is_queue(kernel):
                 continue
             for number, signal in enumerate(kernel.inputs):
-                origin, cycles = flow.origin(signal)
-                depth = flow.depth(flow.signals[origin].layout, cycles) if cycles or len(kernel.inputs) > 1 else 2
+                origin, waiting = flow.origin(signal)
+                slack = flow.depth(flow.signals[origin].layout, 0) if waiting or len(kernel.inputs) > 1 else 2
+                depth = max(waiting, slack)
                 found.setdefault(origin, []).append(_Reader(f"{kernel.name}:{number}", depth))
         for output, signal in flow.outputs:
             origin, _ = flow.origin(signal)
             found.setdefault(origin, []).append(_Reader(f"out:{output}", 2, self.names[f"out:{output}"]))
         return found
 
-    def _is_delay(self, kernel: KernelInstance) -> bool:
+    def _is_queue(self, kernel: KernelInstance) -> bool:
+        """Whether the kernel is no process but the length of a queue."""
         return self.flow.origin(kernel.output)[0] != kernel.output
 
     def _queues(self, origin: str, where: str, channels: dict[str, str]) -> tuple[str, list[str], list[str]]:
@@ -212,11 +213,9 @@ class StreamDesign:
         origins = [name for name in flow.signals if flow.origin(name)[0] == name]
         for port in self.inputs + self.outputs:
             lines[port.name] = type_line(port.name, port.type, port.key)
-        for signal in origins:
-            value = flow.signals[signal].value
-            lines.setdefault(
-                self.names[value], type_line(self.names[value], graph.type_of(value), graph.by_name[value].source)
-            )
+        for value in dict.fromkeys(carried.value for carried in flow.signals.values()):
+            name = self.names[value]
+            lines.setdefault(name, type_line(name, graph.type_of(value), graph.by_name[value].source))
         for _, process in self.processes:
             for name, line in process.types.items():
                 lines.setdefault(name, line)
@@ -248,7 +247,7 @@ class StreamDesign:
     def _source(self) -> str:
         lines = [f'#include "{self.name}.hpp"', "", '#include "config.hpp"', ""]
         for _, process in self.processes:
-            lines += [_struct(process.struct, [*process.members.lines, *process.functions]), ""]
+            lines += [_struct(process.struct, [*process.members.lines, *process.functions])]
         lines.append(f"{self._signature()} {{")
         for port in self.inputs + self.outputs:
             lines.append(f"#pragma HLS INTERFACE mode = ap_fifo port = {port.name}")
