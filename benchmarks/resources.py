@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 
+import buffer_samples
 from metronn.emit.data import data_directory
 from metronn.emit.rtl.fpga import emit_fpga
 from metronn.emit.rtl.kernel import emit_kernel
@@ -93,6 +94,13 @@ LIBRARY = (
 MEMORY_LUTS = {
     "SRL16E": 1,
     "SRLC32E": 1,
+    "RAM32X1S": 1,
+    "RAM64X1S": 1,
+    "RAM128X1S": 2,
+    "RAM256X1S": 4,
+    "RAM512X1S": 8,
+    "RAM32X16DR8": 8,
+    "RAM64X8SW": 8,
     "RAM16X1D": 2,
     "RAM32X1D": 2,
     "RAM64X1D": 2,
@@ -349,6 +357,11 @@ def serial_samples() -> Iterator[Sample]:
         yield sample("reduce_serial", name, builder.build(), ReduceSerial(reduce="r", layout=layout))
 
 
+def buffers(kind: str, cases: Iterator[tuple[str, Graph, KernelSpec]]) -> Iterator[Sample]:
+    for name, graph, spec in cases:
+        yield sample(kind, name, graph, spec)
+
+
 def link_samples(kind: str) -> Iterator[Sample]:
     """One end of a link of `two-serenity`: frame and transmitter, or receiver and frame, with their orbit counter."""
     for count, beats, lanes in ((14, 1, 1), (128, 9, 2), (128, 1, 3), (64, 4, 4), (128, 9, 6)):
@@ -413,6 +426,9 @@ KINDS: dict[str, Callable[[], Iterator[Sample]]] = {
     "reorder": reorder_samples,
     "streamed_fold": streamed_samples,
     "reduce_serial": serial_samples,
+    "window_buffer": lambda: buffers("window_buffer", buffer_samples.window_samples()),
+    "delay_stream": lambda: buffers("delay_stream", buffer_samples.delay_samples()),
+    "reorder_stream": lambda: buffers("reorder_stream", buffer_samples.reorder_samples()),
     "link_tx": lambda: link_samples("link_tx"),
     "link_rx": lambda: link_samples("link_rx"),
 }

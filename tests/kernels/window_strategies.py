@@ -34,7 +34,8 @@ def rasters(draw: Draw, shape: tuple[int, ...]) -> Layout:
     width = draw(st.sampled_from([1, 1, 1, 2, 3, columns]))
     parts = draw(st.integers(1, channels)) if draw(st.integers(0, 2)) == 0 else 1
     cuts = [round(k * channels / parts) for k in range(parts + 1)]
-    part_cycles, extra, row_extra = (draw(st.sampled_from([0, 0, 1, 3, 20])) for _ in range(3))
+    part_cycles, extra = (draw(st.sampled_from([0, 0, 1, 3, 9])) for _ in range(2))
+    row_extra = draw(st.sampled_from([0, 0, 1, 3, 20]))
     step = 1 + (part_cycles % 4)
     block_cycles = parts * step + extra
     beats, cycles, cycle = [], [], 0
@@ -177,7 +178,7 @@ def buffer_cases(draw: Draw, name: str, kind: str) -> Case:
         graph=graph,
         timing=draw(timings()),
         ii_cycles=cycles_per_event(spec, graph) + draw(st.sampled_from([0, 0, 1, draw(st.integers(2, 50))])),
-        events=14,
+        events=10,
     )
 
 

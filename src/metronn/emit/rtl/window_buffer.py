@@ -184,11 +184,10 @@ def _choice_text(memory: Memory, pulses: PulseNames) -> list[str]:
         end = f"{name}_q == {bits}'d{count - 1}"
         moves.append(f"      {f'if ({last}) ' if last else ''}{name}_q <= {end} ? {bits}'d0 : {name}_q + {bits}'d1;")
         last = end
-    texts = []
-    for number, bit in enumerate(choices.bits):
-        declared, text = _bit_text(number, bit, rows, columns)
-        lines += declared
-        texts.append(text)
+    roms: dict[tuple[str, tuple[bool, ...]], str] = {}
+    texts = [_bit_text(bit, rows, columns, roms) for bit in choices.bits]
+    for (_, flags), name in roms.items():
+        lines += flag_rom(name, flags, "")[0]
     made = texts[0] if len(texts) == 1 else f"{{{', '.join(reversed(texts))}}}"
     width = len(texts)
     lines += [
@@ -211,29 +210,23 @@ def _choice_text(memory: Memory, pulses: PulseNames) -> list[str]:
     return lines
 
 
-def _bit_text(number: int, bit: Bit, rows: int, columns: int) -> tuple[list[str], str]:
-    """Lines that declare the ROMs of a bit, and its text."""
-    lines: list[str] = []
-    texts = []
+def _bit_text(bit: Bit, rows: int, columns: int, roms: dict[tuple[str, tuple[bool, ...]], str]) -> str:
+    """Text of a bit; the ROMs it reads are added to `roms` (index, flags: name)."""
+    parts: list[tuple[str, tuple[bool, ...]]] = []
     if bit.rows:
-        rom, text = flag_rom(f"Row{number}", bit.rows, "row_q")
-        lines += rom
-        texts.append(text)
+        parts.append(("row_q", bit.rows))
     if bit.columns and len(bit.columns) == columns:
-        rom, text = flag_rom(f"Column{number}", bit.columns, "column_q")
-        lines += rom
-        texts.append(text)
+        parts.append(("column_q", bit.columns))
     elif bit.columns:
         room = 1 << counter_bits(columns)
-        flags = [flag for row in range(rows) for flag in _row(bit.columns, row, columns, room)]
-        rom, text = flag_rom(f"Beat{number}", flags, "{row_q, column_q}")
-        lines += rom
-        texts.append(text)
-    return lines, (" && " if bit.both else " || ").join(texts) if len(texts) == 1 else _gate(texts, both=bit.both)
-
-
-def _gate(texts: Sequence[str], *, both: bool) -> str:
-    return f"({(' && ' if both else ' || ').join(texts)})"
+        every = (flag for row in range(rows) for flag in _row(bit.columns, row, columns, room))
+        parts.append(("{row_q, column_q}", tuple(every)))
+    texts = []
+    for index, flags in parts:
+        kind = {"row_q": "Row", "column_q": "Column"}.get(index, "Beat")
+        name = roms.setdefault((index, flags), f"{kind}{len(roms)}")
+        texts.append(f"{name}[{index}]")
+    return texts[0] if len(texts) == 1 else f"({(' && ' if bit.both else ' || ').join(texts)})"
 
 
 def _row(flags: Sequence[bool], row: int, columns: int, room: int) -> list[bool]:

@@ -33,11 +33,6 @@ class Bit:
     columns: tuple[bool, ...]
     both: bool
 
-    @property
-    def luts(self) -> int:
-        """LUTs of the ROMs and the gate."""
-        return rom_luts(len(self.rows)) + rom_luts(len(self.columns)) + int(bool(self.rows and self.columns))
-
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -95,7 +90,7 @@ def choices_of(sources: Sequence[Sequence[object]], select: Index) -> Choices:
         if beats % rows or not arrays:
             continue
         bits = [_bit(values.reshape(rows, -1)) for values in arrays]
-        score = sum(b.luts for b in bits) + 2 * (rows.bit_length() + (beats // rows).bit_length())
+        score = _luts(bits) + 2 * (rows.bit_length() + (beats // rows).bit_length())
         if score < least:
             best, least = (rows, bits), score
     if best is None:
@@ -135,10 +130,16 @@ def _flags(values: npt.NDArray[np.bool_]) -> tuple[bool, ...]:
     return tuple(values.tolist())
 
 
+def _luts(bits: Sequence[Bit]) -> int:
+    """LUTs of the ROMs, equal ones made once, and of the gates that join them."""
+    roms = {("row", bit.rows) for bit in bits} | {("column", bit.columns) for bit in bits}
+    gates = len({bit for bit in bits if bit.rows and bit.columns})
+    return sum(rom_luts(len(flags)) for _, flags in roms) + gates
+
+
 def choices_resources(choices: Choices, *, ahead: bool) -> Resources:
     """Counters, ROMs, and a register for each bit when the choice is made a cycle before it is used."""
     if not choices.bits:
         return Resources()
     counters = (choices.rows - 1).bit_length() + (choices.columns_count - 1).bit_length()
-    luts = sum(bit.luts for bit in choices.bits)
-    return Resources(lut=luts + counters + 3, ff=counters + (len(choices.bits) if ahead else 0))
+    return Resources(lut=_luts(choices.bits) + counters + 3, ff=counters + (len(choices.bits) if ahead else 0))

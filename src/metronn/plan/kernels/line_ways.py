@@ -74,9 +74,12 @@ class Built:
 
 
 def build(arrivals: Arrivals, reads: Sequence[Reads], *, chooses: bool) -> Built:
-    """Return the cheapest line; unless the kernel `chooses`, one whose every reader stays with one cell."""
+    """Return the cheapest line; unless the kernel `chooses`, one whose every reader stays with one cell.
+
+    What is quickly tried is tried first: the other ways give up when they cannot cost less.
+    """
     best, least = None, float("inf")
-    for way in (_constant, _queue, _bank, _store):
+    for way in (_queue, _store, _bank, _constant):
         built = way(arrivals, reads, least)
         if built is None or (not chooses and any((given != given[0]).any() for given in built.given)):
             continue
@@ -112,6 +115,8 @@ def _constant(arrivals: Arrivals, reads: Sequence[Reads], least: float) -> Built
             stages[-1][1].append(d)
         else:
             stages.append((0, [d]))
+    if value(Resources(ff=len(stages) * arrivals.width)) >= least:
+        return None
     cells: list[Cell] = []
     cell_of = {0: WIRE}
     source, lag = WIRE, 0

@@ -82,7 +82,7 @@ def line_resources(cells: Sequence[Cell], width: int) -> Resources:
             case Shift(cycles=cycles):
                 total += shift_resources(cycles, width)
             case Ring(push=push, depth=depth, block=block):
-                total += memory_resources(depth, width, block=block)
+                total += memory_resources(depth, width, block=block, one_address=push is None)
                 pointer = (depth - 1).bit_length()
                 spare = 0 if depth == 1 << pointer else 1
                 pointers = 2 if push else 1

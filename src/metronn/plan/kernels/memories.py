@@ -7,6 +7,9 @@ from metronn.plan.resources import Resources
 LUT_RAM = ((32, 14, 8), (64, 7, 8), (128, 1, 4), (256, 1, 8))
 """Words, bits and LUTs of distributed RAMs: RAM32M16, RAM64M8, RAM128X1D, RAM256X1D (AMD UG574)."""
 
+LUT_RAM_ONE_ADDRESS = ((64, 1, 1), (128, 1, 2), (256, 1, 4), (512, 1, 8))
+"""The same where the word that is written is the one that is read: RAM64X1S to RAM512X1S."""
+
 BLOCK_SHAPES = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 """Words and bits of half a block RAM (AMD UG573)."""
 
@@ -21,15 +24,16 @@ def takes_block(words: int, width: int) -> tuple[bool, ...]:
     return (True,) if words > LUT_UP_TO_WORDS else (False, True)
 
 
-def memory_resources(words: int, width: int, *, block: bool) -> Resources:
-    """A memory with one port to write and one to read, and its output register."""
+def memory_resources(words: int, width: int, *, block: bool, one_address: bool = False) -> Resources:
+    """A memory with a port to write, one to read, and an output register; with `one_address` both at the same word."""
     if block:
         halves = min(-(-words // deep) * -(-width // wide) for deep, wide in BLOCK_SHAPES)
         return Resources(bram36=halves / 2)
-    for deep, wide, luts in LUT_RAM:
+    kinds = LUT_RAM_ONE_ADDRESS if one_address else LUT_RAM
+    for deep, wide, luts in kinds:
         if words <= deep:
             return Resources(lut=luts * -(-width // wide), ff=width)
-    deep, wide, luts = LUT_RAM[-1]
+    deep, wide, luts = kinds[-1]
     parts = -(-words // deep)
     return Resources(lut=parts * luts * -(-width // wide) + width * mux_luts(parts) + parts, ff=width)
 

@@ -206,15 +206,16 @@ def latency_cycles(spec: Spec, graph: Graph, timing: Timing) -> int:
 
 
 def resources(spec: Spec, graph: Graph, timing: Timing) -> Resources:
-    """Lines, their pulses, and the choice with its register."""
+    """Lines, their pulses, and the choice with its register; slots that hold the same in every beat share theirs."""
     memory = memory_of(spec, graph)
     total = pulses_resources(memory.pulses) + choices_resources(memory.choices, ahead=memory.ahead)
     for line in memory.lines:
         total += line_resources(line.cells, line.width)
     if memory.chooses:
         slots = wire_format(graph.type_of(graph_value(spec)), spec.output).slots
-        for slot, column in zip(slots, memory.choices.columns, strict=True):
-            total += Resources(ff=slot.width, lut=column.luts * slot.width)
+        widths = [slot.width for slot in slots]
+        for _, column, width in set(zip(memory.sources, memory.choices.columns, widths, strict=True)):
+            total += Resources(ff=width, lut=column.luts * width)
     return total
 
 
