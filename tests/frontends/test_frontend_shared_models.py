@@ -10,7 +10,9 @@ import pytest
 
 from metronn.errors import ModelError
 from metronn.frontends import load_model
+from metronn.model.graph import RealRewire
 from metronn.model.reference import run_reference
+from metronn.passes.pipeline import prepare
 
 Close = Callable[[object, object], None]
 
@@ -28,6 +30,15 @@ DENSE = {
 }
 """Networks of dense layers, and the name of their output."""
 
+SPATIAL = {
+    "cms_hgcal_encoder/model.onnx": "encoded_vector.Relu_0",
+    "mnist8_onnx/model.onnx": "Plus214_Output_0",
+    "onnx_conv1d_small_keras/model.onnx": "output_softmax_Softmax_01",
+    "onnx_conv2d_small_mp_keras/model.onnx": "output_softmax_Softmax_01",
+    "str_ww_ref_model/model.onnx": "dense",
+}
+"""Networks with convolutions in ONNX, and the name of their output."""
+
 REFUSED = {
     "KERAS_conv1d_small/KERAS_conv1d_small.json": ("conv1_relu: Conv1D", "conv2_relu: Conv1D", "conv3_relu: Conv1D"),
     "ad03_qkeras/model.h5": ("q_dense: QDense", "q_activation: QActivation"),
@@ -35,8 +46,6 @@ REFUSED = {
     "garnet_1layer/garnet_1layer.json": ("gar_1: GarNet",),
     "hgq2_jsc_openml_7229/model.keras": ("t1: hgq>QEinsumDenseBatchnorm", "out: hgq>QDense"),
     "kws_w3a3_qonnx/model.onnx": ("Quant_3: Quant",),
-    "mnist8_onnx/model.onnx": ("Convolution28: Conv", "Pooling66: MaxPool"),
-    "onnx_conv2d_small_mp_keras/model.onnx": ("Conv2D_1: Conv", "Selu: Selu", "MaxPool2D_1: MaxPool"),
     "own_gru_jets16/own_gru_jets16.keras": ("gru: GRU",),
     "toptag_GRU/model_keras2.h5": ("lstm1: GRU",),
 }
@@ -50,6 +59,19 @@ def test_dense_networks_agree_with_their_stored_answers(name: str, shared_models
     found = run_reference(graph, {graph.inputs[0].name: data["x"].astype(np.float64)})
     assert list(found) == [DENSE[name]]
     assert_close(found[DENSE[name]], data["y"])
+
+
+@pytest.mark.parametrize("name", SPATIAL)
+def test_spatial_networks_agree_and_turn_channels_last(name: str, shared_models: Path, assert_close: Close) -> None:
+    graph = load_model(shared_models / name)
+    data = np.load(shared_models / Path(name).parent / "data.npz")
+    x = data["x"][:100].reshape(-1, *graph.inputs[0].shape).astype(np.float64)
+    prepared = prepare(graph)
+    for network in (graph, prepared):
+        found = run_reference(network, {graph.inputs[0].name: x})
+        assert_close(found[SPATIAL[name]], data["y"][:100].reshape(found[SPATIAL[name]].shape))
+    moves = [node.op.index.array.ravel() for node in prepared.nodes if isinstance(node.op, RealRewire)]
+    assert all(np.array_equal(index, np.arange(index.size)) for index in moves), "no transpose is left"
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -70,4 +92,4 @@ def test_every_file_loads_or_raises_a_model_error(shared_models: Path) -> None:
             assert str(path) in error.message
         else:
             loaded.add(str(path.relative_to(shared_models)))
-    assert loaded == set(DENSE)
+    assert loaded == set(DENSE) | set(SPATIAL)

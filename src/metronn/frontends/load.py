@@ -33,7 +33,7 @@ def load_model(path: Path) -> RealGraph:
     if reader is None:
         found = f"suffix {path.suffix}" if path.suffix else "no suffix"
         raise ModelError(
-            f"{path}: {found}; metronn reads .onnx, .keras, .h5 (or .hdf5), .pt2 (PyTorch) and .json (Keras "
-            f"architecture with <stem>_weights.h5, <stem>.weights.h5 or <stem>.h5 beside it)"
+            f"{path}: {found}; metronn reads .onnx, .keras, .h5 (or .hdf5) and .json (Keras architecture with "
+            f"<stem>_weights.h5, <stem>.weights.h5 or <stem>.h5 beside it), and .pt2 (PyTorch)"
         )
     return reader(path, content)
