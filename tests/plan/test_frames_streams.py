@@ -8,11 +8,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hand_designs import chain, framed, inputs_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metronn.emit.events import verification_events
 from metronn.emit.rtl.event_line import event_line
 from metronn.emit.rtl.frame import emit_frame_in, emit_frame_out
 from metronn.plan.compact import decode_ints, encode_ints
@@ -227,3 +229,12 @@ def test_layouts_are_short_in_a_plan_and_come_back(layout: Layout) -> None:
 def test_integers_come_back_from_a_plan(parts: list[tuple[list[int], int, int]]) -> None:
     values = [value + step * k for part, copies, step in parts for k in range(copies) for value in part]
     assert decode_ints(json.loads(json.dumps(encode_ints(values)))) == tuple(values)
+
+
+@pytest.mark.parametrize(("most", "expected"), [(None, (36, 200, 50)), (125, (36, 39, 50)), (12, (4, 2, 6))])
+def test_events_of_a_long_interval_are_bounded(most: int | None, expected: tuple[int, int, int]) -> None:
+    graph = inputs_graph(small())
+    real = {node.name: np.zeros((50, *node.type.shape), dtype=np.int64) for node in graph.inputs}
+    events, counts = verification_events(graph, real, 2000, most)
+    assert (counts.corner, counts.random, counts.real) == expected
+    assert all(len(codes) == counts.total <= (most or 10**6) for codes in events.values())

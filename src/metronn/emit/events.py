@@ -77,7 +77,8 @@ def verification_events(
 ) -> tuple[dict[str, Array], EventCounts]:
     """Return `events` real events (fewer when there are fewer) behind corner events and a tenth as many random ones.
 
-    `most` bounds all of them together: a third are corners then, a sixth random ones, the rest real ones.
+    `most`, at least 8, bounds all of them together: a third are corners then, a sixth or more random ones, the rest
+    real ones.
     """
     corners = corner_codes(graph)
     names = [node.name for node in graph.inputs]
@@ -85,8 +86,8 @@ def verification_events(
     corner, random, chosen = len(corners[names[0]]), max(16, events // 10), min(events, available)
     if most is not None and corner + random + chosen > most:
         corner = min(corner, max(4, most // 3))
-        random = min(random, max(2, most // 6))
-        chosen = min(chosen, max(0, most - corner - random))
+        chosen = min(chosen, most - corner - max(2, most // 6))
+        random = min(random, most - corner - chosen)
     counts = EventCounts(corner=corner, random=random, real=chosen)
     chance = random_codes(graph, counts.random)
     joined = {}

@@ -190,11 +190,13 @@ def receiver_resources(frame: Frame) -> Resources:
     """Receiver and frame: per lane the elastic buffer of 32 words, the check sum and the word that leaves.
 
     A bit that waits for later ones takes a register or its part of a memory, one chosen among n places in the frame
-    (n - 1) / 2 LUTs. Coefficients from `benchmarks/resources.py --kind link_rx`.
+    (n - 1) / 2 LUTs; the receiver keeps two flags for every word of the frame. Coefficients from
+    `benchmarks/resources.py --kind link_rx`.
     """
     paths = receiver_paths(frame)
     return _kept(paths) + Resources(
-        lut=70 + 400 * frame.lanes + _choice_luts(_choices(paths).values()), ff=110 + 155 * frame.lanes
+        lut=65 + frame.words + 400 * frame.lanes + _choice_luts(_choices(paths).values()),
+        ff=96 + 2 * frame.words + 155 * frame.lanes,
     )
 
 
