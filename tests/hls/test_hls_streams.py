@@ -10,6 +10,11 @@ from hls_projects import assert_equal
 from native_graphs import collected, random_codes
 from stream_graphs import stream_networks
 
+from metronn.ir.graph import GraphBuilder
+from metronn.ir.ops import Input, Overflow, Reduce, Requantize
+from metronn.ir.types import Range
+from metronn.plan.layout import Layout
+
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("hls_compiler")
@@ -23,3 +28,26 @@ def test_random_streams_equal_numpy(tmp_path: Path, part: int) -> None:
     ]
     for number, (simulation, flow) in enumerate(zip(build_flows(flows, tmp_path), flows, strict=True)):
         assert_equal(simulation, flow.graph, random_codes(flow.graph, 12, number))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("hls_compiler")
+def test_ports_unread_passed_on_and_read_often(tmp_path: Path) -> None:
+    """An input that nothing reads, one that is a result, one with three readers, a result shown twice, wide codes."""
+    builder = GraphBuilder()
+    unread = builder.add(Input(shape=(3, 1), range=Range.fixed(6, 2)), "unread")
+    echoed = builder.add(Input(shape=(3, 2), range=Range(0, 2**70, 1)), "echoed")
+    often = builder.add(Input(shape=(4, 1), range=Range.fixed(90, 2)), "often")
+    small = builder.add(Requantize(x=often, out=Range.fixed(5, 1), overflow=Overflow.SAT), "small")
+    total = builder.add(Reduce(x=often, axes=(0,)), "total")
+    for name, value in {"echo": echoed, "same": often, "a": small, "b": small, "total": total}.items():
+        builder.output(name, value)
+    graph = builder.build()
+    inputs = {name: Layout.rows(graph.type_of(name).size, 1) for name in (unread, echoed, often)}
+    flow = flow_with(graph, 1, 6, inputs)
+    (simulation,) = build_flows([flow], tmp_path)
+    assert_equal(simulation, graph, random_codes(graph, 20, 3))
+    top = (tmp_path / "f0" / "f0.cpp").read_text()
+    assert "metronn::drain_beats<3>(unread);" in top
+    assert "metronn::copy_beats<6>(echoed, echo);" in top
+    assert top.count("metronn::fork_beats<4>") >= 2
