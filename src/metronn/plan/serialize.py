@@ -136,7 +136,10 @@ def _decode(value: Any, hint: Any) -> Any:  # noqa: ANN401 - the shape of JSON a
     if origin is types.UnionType:
         if value is None:
             return None
-        return _decode(value, next(arm for arm in typing.get_args(hint) if arm is not type(None)))
+        arms = [arm for arm in typing.get_args(hint) if arm is not type(None)]
+        if len(arms) > 1:
+            raise ValueError(f"a kernel must say which it is, found {str(value)[:80]}")
+        return _decode(value, arms[0])
     if origin is tuple:
         inner = typing.get_args(hint)[0]
         if inner is Segment and isinstance(value, dict):
