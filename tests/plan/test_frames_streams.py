@@ -19,6 +19,7 @@ from metronn.emit.rtl.event_line import event_line
 from metronn.emit.rtl.frame import emit_frame_in, emit_frame_out
 from metronn.plan.compact import decode_ints, encode_ints
 from metronn.plan.design import Design, Frame, Signal
+from metronn.plan.kernels.spec import FoldInputs, Streamed, WindowBuffer
 from metronn.plan.layout import Layout
 from metronn.plan.paths import Path, Storage, receiver_paths, sender_paths
 from metronn.plan.pieces import TAIL_BITS, WORD_BITS
@@ -206,6 +207,19 @@ def first_signal(design: Design, **changes: object) -> Design:
 def test_the_check_knows_streams(damage: Callable[[Design], Design], words: str) -> None:
     found = violations(damage(chain(small(), 40, (0, 300, 0), 2)))
     assert any(words in line for line in found), found
+
+
+def test_nested_kernels_come_back_from_a_plan() -> None:
+    design = chain(small()[:1], 40, (3,), 1)
+    fpga = design.fpgas[0]
+    fold = FoldInputs(linear="a", epilogue=("b",), layout=Layout.rows(4, 2))
+    specs = (
+        Streamed(inner=fold, layouts=(Layout.rows(40, 2, 2),)),
+        WindowBuffer(node="w", layouts=(Layout.rows(40, 1),), output=Layout.rows(36, 9, 3), offset=4),
+    )
+    kernels = tuple(replace(fpga.kernels[0], spec=spec) for spec in specs)
+    changed = replace(design, fpgas=(replace(fpga, kernels=kernels),))
+    assert design_from_json(design_to_json(changed), design.graph) == changed
 
 
 LAYOUTS = [
