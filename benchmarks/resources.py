@@ -321,7 +321,7 @@ def streamed_samples() -> Iterator[Sample]:
     kind, epilogue = "streamed_fold", ("relu", "q")
     for count, n_in, n_out, beats, copies, name in (
         (400, 72, 16, 4, 1, "3x3x8 to 16, 20x20 at II 1600"),
-        (196, 27, 9, 3, 1, "3x3x3 to 9, 14x14 at II 588"),
+        (196, 27, 12, 3, 1, "3x3x3 to 12, 14x14 at II 588"),
         (64, 12, 6, 3, 2, "12 to 6, 64 rows, 2 a beat, II 96"),
     ):
         graph = rows(count, n_in, n_out)

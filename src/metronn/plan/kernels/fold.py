@@ -26,8 +26,8 @@ DSP_NARROW_BITS = 18
 COUNTED_BEATS = 64
 """A FoldInputs of at most this many beats without gaps counts them itself; others take their beats from a train."""
 
-LOGIC_ROM_BEATS = 128
-"""Weights of more beats than this are read from block RAM: a LUT and a slice's first multiplexer hold 128 of a bit."""
+LOGIC_ROM_BEATS = 64
+"""Weights of more beats than this are read from block RAM: a LUT holds 64 of a bit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,7 @@ from metronn.plan.kernels.fold import (
     weights_in_block_ram,
 )
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
-from metronn.plan.kernels.train import ROM_BITS_PER_LUT, train_resources
+from metronn.plan.kernels.train import train_resources
 from metronn.plan.resources import Resources
 from metronn.plan.timing import Timing
 
@@ -85,7 +85,8 @@ def inputs_resources(spec: FoldInputs, graph: Graph, timing: Timing) -> Resource
     total = Resources(ff=spec.layout.slot_count * x_bits * (1 + weights_in_block_ram(spec)))
     if not counts_beats(spec):
         stages = inputs_front(spec, graph, timing) + len(inputs_tree(spec, graph, timing)) - 1
-        total += train_resources(spec.layout.cycles, index=True) + Resources(ff=2 * stages)
+        borrows = pairs * acc if pack.ways == 2 else 0  # a third number in the accumulators of every second lane
+        total += train_resources(spec.layout.cycles, index=True) + Resources(lut=borrows, ff=2 * stages)
     if slots.multiplied:
         phases = np.zeros((spec.layout.beat_count, lanes, len(slots.multiplied)), dtype=weight.dtype)
         for beat, elements in enumerate(spec.layout.beats):
@@ -130,19 +131,18 @@ def _packed(phases: Array, pack: Packing) -> Array:
 def _selected(words: list[Array], bits: int) -> Resources:
     """Registers loaded by phase, and a LUT before each: bits that agree in all phases are one.
 
-    With `beats` phases there are at most 2**beats different ones; bits that never change cost nothing. Beyond 64 phases
-    a bit takes several LUTs, joined by the multiplexers of a slice.
+    With `beats` phases there are at most 2**beats different ones; bits that never change cost nothing.
     """
     columns = _columns(np.concatenate(words, axis=1), bits)
     different = len(np.unique(np.packbits(columns, axis=1), axis=0)) if len(columns) else 0
-    return Resources(lut=different * -(-len(words[0]) // ROM_BITS_PER_LUT), ff=different)
+    return Resources(lut=different, ff=different)
 
 
 def _columns(words: Array, bits: int) -> npt.NDArray[np.uint8]:
     """Bits of words [beat, word] that change: [bit of a word, beat]."""
     planes = [((words >> bit) & 1).astype(np.uint8) for bit in range(bits)]
     columns = np.concatenate(planes, axis=1).T
-    return columns[(columns != columns[:, :1]).any(axis=1)]
+    return np.asarray(columns[(columns != columns[:, :1]).any(axis=1)])
 
 
 def _stored(words: Array, bits: int) -> Resources:

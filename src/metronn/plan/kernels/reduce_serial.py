@@ -131,8 +131,8 @@ def _shared(spec: ReduceSerial, graph: Graph, brought: Brought) -> tuple[Lane, .
     for position, (pairs, _) in enumerate(by_group[0]):
         results = tuple(members[position][1] for members in by_group)
         lo, hi = _bounds(spec, graph, results)
-        own = tuple(Term(slot=slot, shift=shift) for slot, shift in pairs)
-        lanes.append(Lane(results=results, beats=tuple(range(count)), terms=own, lo=lo, hi=hi))
+        brings = tuple(Term(slot=slot, shift=shift) for slot, shift in pairs)
+        lanes.append(Lane(results=results, beats=tuple(range(count)), terms=brings, lo=lo, hi=hi))
     return tuple(lanes)
 
 
