@@ -50,13 +50,15 @@ def evenly(layout: Layout, shape: tuple[int, ...], ii_cycles: int) -> Layout | N
     raster = raster_of(layout, shape)
     if raster is None:
         return None
-    step = max(1, _period(raster, math.prod(shape[:-2]), ii_cycles) // raster.blocks)
+    rows = _places(raster, shape)
+    room = min(_period(raster, math.prod(shape[:-2]), ii_cycles), ii_cycles - rows[-1][1])
+    step = max(1, room // raster.blocks)
     parts = len(raster.parts)
     spread = max(1, step // parts)
     if raster.blocks > 1 and step < raster.block_cycles:
         return None
     cycles: list[int] = []
-    for place, cycle in _places(raster, shape):
+    for place, cycle in rows:
         cycles.extend(cycle + place * step + spread * k for k in range(parts))
     made = tuple(cycles)
     if made == layout.cycles or any(b <= a for a, b in zip(made, made[1:], strict=False)):
