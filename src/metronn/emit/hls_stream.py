@@ -8,7 +8,8 @@ from metronn.emit.hls_files import Beats, Port
 from metronn.emit.hls_flow import Flow
 from metronn.emit.hls_index import Members
 from metronn.emit.hls_names import Names, identifier
-from metronn.emit.hls_process import Process, Processes, element_matrix
+from metronn.emit.hls_process import Process, Processes
+from metronn.emit.hls_reorder import element_matrix
 from metronn.emit.hls_top import action, call, declaration
 from metronn.emit.hls_values import constants_header, guard, type_line
 from metronn.ir.ops import Input
