@@ -31,16 +31,21 @@ DENSE = {
 """Networks of dense layers, and the name of their output."""
 
 SPATIAL = {
+    "KERAS_conv1d_small/KERAS_conv1d_small.json": "output_softmax",
+    "KERAS_conv1d_small/KERAS_conv1d_small.keras": "output_softmax",
     "cms_hgcal_encoder/model.onnx": "encoded_vector.Relu_0",
+    "jetTagger_Conv2D_Small/jetTagger_Conv2D_Small.json": "output_softmax",
+    "jetTagger_Conv2D_Small/jetTagger_Conv2D_Small.keras": "output_softmax",
     "mnist8_onnx/model.onnx": "Plus214_Output_0",
     "onnx_conv1d_small_keras/model.onnx": "output_softmax_Softmax_01",
     "onnx_conv2d_small_mp_keras/model.onnx": "output_softmax_Softmax_01",
+    "str_ww_ref_model/model.keras": "dense",
     "str_ww_ref_model/model.onnx": "dense",
+    "str_ww_ref_model/model_keras2.h5": "dense",
 }
-"""Networks with convolutions in ONNX, and the name of their output."""
+"""Networks with convolutions, and the name of their output."""
 
 REFUSED = {
-    "KERAS_conv1d_small/KERAS_conv1d_small.json": ("conv1_relu: Conv1D", "conv2_relu: Conv1D", "conv3_relu: Conv1D"),
     "ad03_qkeras/model.h5": ("q_dense: QDense", "q_activation: QActivation"),
     "cms_axol1tl_v4/model_qonnx.onnx": ("Quant_2: qonnx.custom_op.general.Quant",),
     "garnet_1layer/garnet_1layer.json": ("gar_1: GarNet",),

@@ -326,6 +326,8 @@ class _Reader:
         if layer.kind == WRAPPER:
             return self._distributed(layer.wrapped(), here, xs)
         with self._reading(here, layer.kind):
+            if layer.kind.startswith(OPERATION):
+                raise LayerProblem("the configuration is damaged: an operation outside a functional model")
             context = LayerContext(
                 lowering=self.lowering,
                 kind=layer.kind,
@@ -366,7 +368,10 @@ class _Reader:
                 config={**layer.config, **{name: operands(value, values) for name, value in named.items()}},
                 arguments=[operands(value, values) for value in node.get("args") or []],
             )
-            results = OPERATORS[layer.kind.removeprefix(OPERATION)](context)
+            try:
+                results = OPERATORS[layer.kind.removeprefix(OPERATION)](context)
+            except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+                raise LayerProblem(f"the arguments are not understood: {error}") from None
             return results if isinstance(results, list) else [results]
 
     @contextmanager
