@@ -240,9 +240,9 @@ def _result_boxes(graph: Graph, name: str, found: dict[str, Boxes]) -> Boxes:
     assert best is not None
     for x in sources:
         shape = graph.type_of(x).shape
-        for lists, own in zip(best, found[x].indices, strict=True):
+        for joined, own in zip(best, found[x].indices, strict=True):
             for axis, rs in enumerate(own):
-                wanted = lists[axis + rank - len(shape)]
+                wanted = joined[axis + rank - len(shape)]
                 if shape[axis] > 1 and rs != wanted:
                     raise NotStreamableError(f"{name}: operands carry other elements in a beat")
     lens = tuple(max(len(lists[axis]) for lists in best) for axis in range(rank))
