@@ -208,19 +208,18 @@ def main() -> int:
     unknown = sorted(set(options.names) - set(names))
     if unknown:
         parser.error(f"{', '.join(unknown)}: no such network; there are {', '.join(names)}")
-    records = read_results()
     failed = []
     for entry in ENTRIES:
         if options.names and entry.name not in options.names:
             continue
         sys.stderr.write(f"== {entry.name}\n")
         start = time.monotonic()
-        records[entry.name] = record = compile_one(entry)
+        record = compile_one(entry)
         if record["failure"]:
             failed.append(entry.name)
         said = f"fails: {record['failure']}" if record["failure"] else "passed"
         sys.stderr.write(f"== {entry.name}: {said}, {time.monotonic() - start:.0f} s\n")
-        write_results(records)
+        write_results({**read_results(), entry.name: record})
     if failed:
         sys.stderr.write(f"failed: {', '.join(failed)}\n")
     return 1 if failed else 0
