@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # compiling takes longer than running
 keras = pytest.importorskip("keras", reason="keras is not installed")
 pytest.importorskip(os.environ["KERAS_BACKEND"], reason="the backend of keras is not installed")
 
