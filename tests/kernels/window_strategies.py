@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -13,7 +14,7 @@ from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Input, Padding, Rewire, Window
 from metronn.plan.kernels.model import cycles_per_event
-from metronn.plan.kernels.spec import Delay, KernelSpec, Reorder, WindowBuffer
+from metronn.plan.kernels.spec import Delay, Reorder, WindowBuffer
 from metronn.plan.kernels.taps import element_map, input_layouts_of, rewire_output, window_output
 from metronn.plan.layout import Layout
 from metronn.verify.kernel_bench import Case
@@ -110,7 +111,7 @@ def least_offset(spec: WindowBuffer | Reorder, graph: Graph) -> int:
 @st.composite
 def buffer_cases(draw: Draw, name: str, kind: str) -> Case:
     """Draw a WindowBuffer, Reorder or Delay and an II it can keep: its least, one more, or any."""
-    spec: KernelSpec
+    spec: WindowBuffer | Reorder | Delay
     late = draw(st.sampled_from([0, 0, 0, 1, 2, 7, 40]))
     match kind:
         case "window":
@@ -172,6 +173,8 @@ def buffer_cases(draw: Draw, name: str, kind: str) -> Case:
             )
         case _:
             raise ValueError(f"unknown kind {kind}")
+    apart = cycles_per_event(spec, graph)
+    spec = dataclasses.replace(spec, period=draw(st.sampled_from([0, apart, apart + 1, apart + 9, 3 * apart])))
     return Case(
         name=name,
         spec=spec,

@@ -82,5 +82,5 @@ def _decode(record: Any) -> Ints:  # noqa: ANN401 - the shape of JSON
         return np.concatenate([_decode(part) for part in record["parts"]])
     if "repeat" in record:
         one = _decode(record["of"])
-        return (np.arange(record["repeat"])[:, None] * record["step"] + one).ravel()
-    return record["start"] + np.arange(record["count"], dtype=np.int64) * record["step"]
+        return np.asarray(np.arange(record["repeat"])[:, None] * record["step"] + one).ravel()
+    return np.asarray(record["start"] + np.arange(record["count"], dtype=np.int64) * record["step"])

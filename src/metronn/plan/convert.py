@@ -17,23 +17,23 @@ MOST_CHOICES = 4096
 QUEUE_CYCLES = 2
 """Cycles a beat stays at least in a queue (write, registered read)."""
 
-_CACHE: OrderedDict[tuple[int, str, Layout, Layout], tuple[Graph, KernelSpec | None]] = OrderedDict()
+_CACHE: OrderedDict[tuple[int, str, Layout, Layout, int], tuple[Graph, KernelSpec | None]] = OrderedDict()
 
 
-def conversion(graph: Graph, value: str, source: Layout, wanted: Layout) -> KernelSpec | None:
+def conversion(graph: Graph, value: str, source: Layout, wanted: Layout, ii_cycles: int = 0) -> KernelSpec | None:
     """Return the kernel that brings the value from one layout into another, or None when there is none."""
-    key = (id(graph), value, source, wanted)
+    key = (id(graph), value, source, wanted, ii_cycles)
     entry = _CACHE.get(key)
     if entry is not None and entry[0] is graph:
         return entry[1]
-    made = _conversion(graph, value, source, wanted)
+    made = _conversion(graph, value, source, wanted, ii_cycles)
     _CACHE[key] = (graph, made)
     if len(_CACHE) > 4096:
         _CACHE.popitem(last=False)
     return made
 
 
-def _conversion(graph: Graph, value: str, source: Layout, wanted: Layout) -> KernelSpec | None:
+def _conversion(graph: Graph, value: str, source: Layout, wanted: Layout, period: int) -> KernelSpec | None:
     if source == wanted:
         raise ValueError(f"{value}: is in the wanted layout")
     if wanted.is_parallel:
@@ -42,8 +42,8 @@ def _conversion(graph: Graph, value: str, source: Layout, wanted: Layout) -> Ker
         return None  # a vector that is there at once is read at once (FoldOutputs)
     offset = _offset(source, wanted)
     if source.beats == wanted.beats:
-        return Reorder(value=value, layout=source, output=wanted, offset=offset + QUEUE_CYCLES)
-    spec = Reorder(value=value, layout=source, output=wanted, offset=offset)
+        return Reorder(value=value, layout=source, output=wanted, offset=offset + QUEUE_CYCLES, period=period)
+    spec = Reorder(value=value, layout=source, output=wanted, offset=offset, period=period)
     taps = taps_of(spec, graph)
     if sum(len(some) for some in taps.sources) > MOST_CHOICES:
         return None

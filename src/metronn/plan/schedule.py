@@ -183,7 +183,7 @@ class Scheduler:
         found: list[tuple[int, str, KernelSpec]] = []
         for name in place.of_value[value]:
             source = place.signals[name]
-            spec = conversion(self.graph, value, source.layout, layout)
+            spec = conversion(self.graph, value, source.layout, layout, self.system.ii)
             if spec is not None:
                 there = source.first_cycle + latency_cycles(spec, self.graph, self.timing)
                 found.append((there, name, spec))
@@ -208,7 +208,8 @@ class Scheduler:
             same = place.signals[other]
             if same.layout == signal.layout and same.first_cycle == first_cycle:
                 return other
-        spec = Delay(value=signal.value, layout=signal.layout, cycles=cycles)
+        period = self.system.ii if signal.layout.beat_count > 1 else 0
+        spec = Delay(value=signal.value, layout=signal.layout, cycles=cycles, period=period)
         output = place.add_signal(signal.value, signal.layout, first_cycle, f"_after_{cycles}")
         self._add(place, f"{output}_delay", spec, (name,), output, signal.first_cycle, cycles)
         return output

@@ -162,7 +162,7 @@ class _Model:
             mine = self._chosen(step.value, c)
             latency = 0
             if wanted != made.layout:
-                spec = conversion(graph, value, made.layout, wanted)
+                spec = conversion(graph, value, made.layout, wanted, self.problem.system.ii)
                 if spec is None:
                     self.model.add(made.chosen + mine <= 1)
                     continue

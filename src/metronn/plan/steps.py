@@ -238,7 +238,8 @@ class _Builder:
 
     def _reachable(self, value: str, layout: Layout) -> bool:
         return any(
-            offer == layout or conversion(self.graph, value, offer, layout) is not None for offer in self.offers[value]
+            offer == layout or conversion(self.graph, value, offer, layout, self.ii) is not None
+            for offer in self.offers[value]
         )
 
     # Kernels of each kind of op
@@ -281,7 +282,7 @@ class _Builder:
             found = rewire_output(node.name, self.graph, layouts)
             if found is not None:
                 output, offset = found
-                yield WindowBuffer(node=node.name, layouts=tuple(layouts), output=output, offset=offset)
+                yield WindowBuffer(node=node.name, layouts=tuple(layouts), output=output, offset=offset, period=self.ii)
 
     def _window(self, node: Node, op: Window) -> Step:
         shape = self.graph.type_of(op.x).shape
@@ -290,7 +291,9 @@ class _Builder:
             made = window_output(op, shape, layout)
             if made is not None:
                 output, offset = made
-                found.append(WindowBuffer(node=node.name, layouts=(layout,), output=output, offset=offset))
+                found.append(
+                    WindowBuffer(node=node.name, layouts=(layout,), output=output, offset=offset, period=self.ii)
+                )
         found = self._fitting(iter(found))
         small = node.type.size <= LARGEST_PARALLEL and self._reaches_parallel(op.x)
         if not found or (small and self.ii == 1) or (small and any(x.is_parallel for x in self.offers[op.x])):
@@ -321,7 +324,7 @@ class _Builder:
 
     def _busiest(self, specs: list[KernelSpec]) -> list[KernelSpec]:
         """Drop folds whose multipliers idle: those that need more of them than another fold, with 5 % to spare."""
-        dsps = {
+        dsps: dict[KernelSpec, int] = {
             spec: resources(spec, self.graph, self.timing).dsp
             for spec in specs
             if isinstance(spec, Streamed) and isinstance(spec.inner, FoldOutputs | FoldInputs)

@@ -22,10 +22,10 @@ def latency_cycles(spec: Delay, graph: Graph, timing: Timing) -> int:
 def line_of(spec: Delay, width: int) -> tuple[tuple[Cell, ...], PulsePlan]:
     """Return the cells of the line, the last one the output, and their pulses; nothing for a delay of 0.
 
-    Events come as soon as the layout lets them: a span apart.
+    Events come as soon as they may: a period, or the layout's span, apart.
     """
     at = np.asarray(spec.layout.cycles)
-    arrivals = Arrivals(cycles=spec.layout.cycles, period=spec.layout.span, width=width)
+    arrivals = Arrivals(cycles=spec.layout.cycles, period=max(spec.period, spec.layout.span), width=width)
     cells: tuple[Cell, ...] = ()
     if spec.cycles:
         cells = build(arrivals, [Reads(np.arange(len(at)), at + spec.cycles)], chooses=False).cells

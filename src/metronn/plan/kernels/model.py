@@ -172,12 +172,14 @@ def cycles_per_event(spec: KernelSpec, graph: Graph) -> int:
     match spec:
         case FoldOutputs():
             return spec.beats
-        case FoldInputs() | Gather() | Delay() | ReduceSerial():
+        case FoldInputs() | Gather() | ReduceSerial():
             return spec.layout.span
+        case Delay():
+            return max(spec.period, spec.layout.span)
         case WindowBuffer():
-            return max(spec.output.span, *(layout.span for layout in spec.layouts))
+            return max(spec.period, spec.output.span, *(layout.span for layout in spec.layouts))
         case Reorder():
-            return max(spec.output.span, spec.layout.span)
+            return max(spec.period, spec.output.span, spec.layout.span)
         case Streamed():
             return max(stream.busy_cycles(spec, graph), *(layout.span for layout in spec.layouts))
         case MatvecAdders() | Elementwise() | Table() | ReduceTree() | Wiring():

@@ -85,11 +85,12 @@ class Gather:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delay:
-    """The same beats, `cycles` later."""
+    """The same beats, `cycles` later. Events are at least `period` cycles apart; 0 stands for the layout's span."""
 
     value: str
     layout: Layout
     cycles: int
+    period: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,22 +112,26 @@ class WindowBuffer:
     """One Window or Rewire in time: each element waits until its beat of `output` leaves, `offset` cycles after start.
 
     Where an element is chosen among several, or replaced by the padding, a register follows: the latency is one more.
+    Events are at least `period` cycles apart (0: as near as the layouts let them): what is known to be far apart needs
+    less memory.
     """
 
     node: str
     layouts: tuple[Layout, ...]
     output: Layout
     offset: int
+    period: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reorder:
-    """The same value in another layout, whose first beat leaves `offset` cycles after start."""
+    """The same value in another layout, whose first beat leaves `offset` cycles after start; `period` as above."""
 
     value: str
     layout: Layout
     output: Layout
     offset: int
+    period: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,7 +89,7 @@ def memory_of(spec: Spec, graph: Graph) -> Memory:
 
 def period_of(spec: Spec) -> int:
     """Cycles from the start of one event to the earliest start of the next."""
-    return max(layout.span for layout in (*input_layouts_of(spec), spec.output))
+    return max(spec.period, *(layout.span for layout in (*input_layouts_of(spec), spec.output)))
 
 
 def _memory(spec: Spec, graph: Graph) -> Memory:
