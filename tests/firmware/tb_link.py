@@ -31,18 +31,18 @@ class Bench:
         self.random = random.Random(seed)
         self.cycle = 0
         self.sent: dict[int, tuple[list[list[int]], bool]] = {}  # by start cycle: words[word][lane], upstream error
-        self.words: dict[int, list[int]] = {}                    # word_o by cycle
+        self.words: dict[int, list[int]] = {}  # word_o by cycle
         self.starts: list[int] = []
-        self.verdicts: dict[int, bool] = {}                      # error by start cycle
-        self.sidebands: dict[int, int] = {}                      # lane_o of the sender
+        self.verdicts: dict[int, bool] = {}  # error by start cycle
+        self.sidebands: dict[int, int] = {}  # lane_o of the sender
         self.aligned: dict[int, bool] = {}
-        self.zeros: list[int] = []                               # cycles of the sender's orbit zero
+        self.zeros: list[int] = []  # cycles of the sender's orbit zero
         self.frame: list[list[int]] = []
         self.frame_error = False
         self.next_start = 0
         self.traffic = "none"
         self.error_rate = 0.0
-        self.flips: dict[int, int] = {}                          # by cycle: mask on the words that enter the lanes
+        self.flips: dict[int, int] = {}  # by cycle: mask on the words that enter the lanes
         self.raw = [RAW_MIN] * LANES
         self.slip = 0
         self.dead = 0
@@ -100,7 +100,7 @@ class Bench:
                 word = int(dut.word_o.value)
                 self.words[self.cycle] = [(word >> (64 * lane)) & (2**64 - 1) for lane in range(LANES)]
             done, flagged = int(dut.done_o.value), int(dut.error_o.value)
-            assert done == (self.cycle - VERDICT in self.starts[-VERDICT - 2:]), f"done_o={done} in cycle {self.cycle}"
+            assert done == (self.cycle - VERDICT in self.starts[-VERDICT - 2 :]), f"done_o={done} in cycle {self.cycle}"
             assert done or not flagged, f"error_o without done_o in cycle {self.cycle}"
             if done:
                 self.verdicts[self.cycle - VERDICT] = bool(flagged)

@@ -69,8 +69,10 @@ def checks(chain: Chain, function: ScalarFunction, element: int, events: dict[st
         assert function.result_lo <= want <= function.result_hi
         width = function.result_width
         call = f"{function.name}({', '.join(values)})"
-        lines.append(f'    if ({call} !== {width}\'h{want % (1 << width):x}) begin bad = bad + 1; '
-                     f'$display("{function.name} event {event}: %0d, allowed {want}", {call}); end')
+        lines.append(
+            f"    if ({call} !== {width}'h{want % (1 << width):x}) begin bad = bad + 1; "
+            f'$display("{function.name} event {event}: %0d, allowed {want}", {call}); end'
+        )
     return lines
 
 
@@ -79,7 +81,10 @@ def run_icarus(folder: Path, functions: list[str], statements: list[str]) -> str
     folder.mkdir(parents=True, exist_ok=True)
     bench = folder / "bench.sv"
     bench.write_text(
-        "module bench;\n" + "\n".join(functions) + "  integer bad = 0;\n  initial begin\n" + "\n".join(statements)
+        "module bench;\n"
+        + "\n".join(functions)
+        + "  integer bad = 0;\n  initial begin\n"
+        + "\n".join(statements)
         + '\n    $display("wrong: %0d", bad);\n  end\nendmodule\n'
     )
     built = subprocess.run(
