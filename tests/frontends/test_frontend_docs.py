@@ -1,0 +1,34 @@
+"""docs/frontends.md lists what the frontends read: neither more nor less."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from metronn.frontends.keras_activations import ACTIVATIONS
+from metronn.frontends.keras_layers import LAYERS
+from metronn.frontends.keras_operators import OPERATORS
+from metronn.frontends.load import READERS
+
+PAGE = Path(__file__).parents[2] / "docs" / "frontends.md"
+
+
+def section(title: str) -> str:
+    return PAGE.read_text().split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+@pytest.mark.parametrize(
+    ("title", "names"),
+    [("Keras layers", LAYERS), ("Activations", ACTIVATIONS), ("Operations on Keras tensors", OPERATORS)],
+)
+def test_every_name_is_listed_once(title: str, names: dict[str, object]) -> None:
+    first = next(line for line in section(title).splitlines() if line.count("`, `") > 3)
+    block = section(title)[section(title).index(first) :].split("\n\n")[0]
+    assert re.findall(r"`(\w+)`", block) == sorted(names)
+
+
+def test_every_suffix_is_listed() -> None:
+    table = PAGE.read_text().split("## Keras layers")[0]
+    assert set(READERS) <= set(re.findall(r"`(\.\w+)`", table))
