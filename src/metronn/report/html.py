@@ -250,7 +250,7 @@ def _plan(summary: Summary) -> str:
             label=kernel.name,
             start=kernel.start_cycle,
             end=kernel.start_cycle + kernel.latency_cycles,
-            tail=kernel.start_cycle + kernel.latency_cycles + kernel.beat_count - 1,
+            tail=kernel.start_cycle + kernel.latency_cycles + kernel.span - 1,
             colour=colours[kernel.fpga],
         )
         for kernel in summary.kernels

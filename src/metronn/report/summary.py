@@ -27,7 +27,7 @@ class KernelRow:
     start_cycle: int
     latency_cycles: int
     beats: str
-    beat_count: int
+    span: int
     resources: Mapping[str, float]
 
 
@@ -144,7 +144,7 @@ def _kernel(design: Design, fpga: FpgaDesign, kernel: KernelInstance) -> KernelR
         start_cycle=fpga.offset_cycles + kernel.start_cycle,
         latency_cycles=kernel.latency_cycles,
         beats=layout.describe(),
-        beat_count=layout.beat_count,
+        span=layout.span,
         resources=kernel.resources.as_dict(),
     )
 
