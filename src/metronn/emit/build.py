@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Mapping
 
 import numpy as np
@@ -180,10 +181,16 @@ def all_values(graph: Graph, codes: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def npz(arrays: Mapping[str, Array]) -> bytes:
-    """Return a compressed .npz; codes beyond 64 bits are kept as decimal text."""
-    plain = {name: array if array.dtype != object else array.astype(str) for name, array in arrays.items()}
+    """Return a compressed .npz; codes beyond 64 bits are kept as decimal text.
+
+    The same as NumPy's `savez_compressed`, which takes no array called like one of its own arguments (`file`).
+    """
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **plain)  # type: ignore[arg-type]
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            plain = array if array.dtype != object else array.astype(str)
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asanyarray(plain), allow_pickle=False)
     return buffer.getvalue()
 
 

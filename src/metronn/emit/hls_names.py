@@ -25,6 +25,9 @@ useconds_t blksize_t blkcnt_t fsblkcnt_t fsfilcnt_t pthread_t int8_t int16_t int
 uint32_t uint64_t intmax_t uintmax_t intptr_t uintptr_t u_int8_t u_int16_t u_int32_t u_int64_t int_fast8_t
 int_fast16_t int_fast32_t int_fast64_t int_least8_t int_least16_t int_least32_t int_least64_t uint_fast8_t
 uint_fast16_t uint_fast32_t uint_fast64_t uint_least8_t uint_least16_t uint_least32_t uint_least64_t
+error_t stack_t sig_t sigval_t siginfo_t sigevent_t sighandler_t sig_atomic_t ucontext_t mcontext_t greg_t gregset_t
+fpregset_t fenv_t femode_t fexcept_t imaxdiv_t wctrans_t char8_t comparison_fn_t socklen_t cpu_set_t ino64_t off64_t
+fpos64_t blkcnt64_t fsblkcnt64_t fsfilcnt64_t cookie_io_functions_t
 """
 TAKEN = frozenset(WORDS.split())
 """Words of the language, macros, and types of the C library, which a derived name could meet."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from metronn.emit.data import data_directory
 from metronn.emit.rtl.fpga import event_cycles, orbit_cycles, ports
+from metronn.emit.rtl.port_names import port_names
 from metronn.emit.rtl.system import latency_bits
 from metronn.emit.rtl.text import identifier
 from metronn.emit.wires import frame_words, hexadecimal_lines, signal_beats
@@ -70,7 +71,7 @@ def _system_test(design: Design) -> str:
 
 def _description(design: Design) -> dict[str, object]:
     system_ports = ["valid_i", "bc0_i", "clear_i"]
-    system_ports += [f"{identifier(node.name)}_i" for node in design.graph.inputs]
+    system_ports += port_names(design).inputs.values()
     links = []
     for fpga in design.fpgas:
         if fpga.sends is not None:
@@ -115,11 +116,12 @@ def _valid_cycle(design: Design) -> int:
 def _outputs(design: Design, offset: int) -> list[dict[str, object]]:
     last = design.fpgas[-1]
     found = []
+    names = port_names(design).outputs
     for output in design.outputs:
         signal = last.signal[output.signal]
         found.append(
             {
-                "port": f"{identifier(output.name)}_o",
+                "port": names[output.name],
                 "first_cycle": signal.first_cycle + offset,
                 "cycles": encode_ints(signal.layout.cycles),
                 "bits": encode_ints(_beat_widths(design, signal)),
@@ -129,9 +131,10 @@ def _outputs(design: Design, offset: int) -> list[dict[str, object]]:
 
 
 def _inputs(design: Design) -> list[dict[str, object]]:
+    names = port_names(design).inputs
     return [
         {
-            "port": f"{identifier(name)}_i",
+            "port": names[name],
             "width": wire_format(design.graph.type_of(name), signal.layout).width,
             "cycles": encode_ints(signal.layout.cycles),
             "bits": encode_ints(_beat_widths(design, signal)),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from metronn.emit.rtl.event_line import EventLine, event_line
 from metronn.emit.rtl.frame import emit_frame_in, emit_frame_out, frame_in_taps, frame_out_taps
 from metronn.emit.rtl.kernel import emit_kernel
+from metronn.emit.rtl.port_names import port_names
 from metronn.emit.rtl.text import comment, identifier
 from metronn.plan.design import Design, FpgaDesign, Frame, KernelInstance
 from metronn.plan.layout import wire_format
@@ -95,13 +96,14 @@ def emit_fpga(design: Design, fpga: FpgaDesign) -> dict[str, str]:
 def ports(design: Design, fpga: FpgaDesign) -> list[tuple[str, str, int]]:
     """Ports of the FPGA's top as (direction, name, bits), without clock and reset."""
     found: list[tuple[str, str, int]] = []
+    names = port_names(design)
     if fpga.receives is not None or fpga.sends is not None:
         found.append(("input", "bc0_i", 1))
     if fpga.index == 0:
         found.append(("input", "valid_i", 1))
         for node in design.graph.inputs:
             width = wire_format(node.type, design.inputs[node.name].layout).width
-            found.append(("input", f"{identifier(node.name)}_i", width))
+            found.append(("input", names.inputs[node.name], width))
     if fpga.receives is not None:
         found.append(("input", "lane_i", 68 * fpga.receives.lanes))
         found.append(("input", "clear_i", 1))
@@ -111,7 +113,7 @@ def ports(design: Design, fpga: FpgaDesign) -> list[tuple[str, str, int]]:
     if fpga is design.fpgas[-1]:
         found += [("output", "valid_o", 1), ("output", "error_o", 1)]
         for output in design.outputs:
-            found.append(("output", f"{identifier(output.name)}_o", signal_width(design, fpga, output.signal)))
+            found.append(("output", names.outputs[output.name], signal_width(design, fpga, output.signal)))
     return found
 
 
@@ -137,7 +139,8 @@ def _top(design: Design, fpga: FpgaDesign) -> str:
     body += _links_in(design, fpga, line)
     body += ["  // The event line: bit k of event_n is high in local cycle n + k of an event.", *line.lines, ""]
     if fpga.index == 0:
-        body += [f"  assign s_{signal.name} = {identifier(node)}_i;" for node, signal in design.inputs.items()]
+        taken = port_names(design).inputs
+        body += [f"  assign s_{signal.name} = {taken[node]};" for node, signal in design.inputs.items()]
         body.append("")
     for kernel in fpga.kernels:
         body += _instance(fpga, kernel, line)
@@ -328,7 +331,8 @@ def _outputs(design: Design, fpga: FpgaDesign, line: EventLine) -> list[str]:
         f"  assign valid_o = {line.at[_first_result(design)]};",
         f"  assign error_o = {_flag(design, fpga)};",
     ]
-    lines += [f"  assign {identifier(o.name)}_o = s_{o.signal};" for o in design.outputs]
+    names = port_names(design).outputs
+    lines += [f"  assign {names[o.name]} = s_{o.signal};" for o in design.outputs]
     return [*lines, ""]
 
 

@@ -42,7 +42,7 @@ def is_candidate(spec: MatvecAdders, graph: Graph) -> bool:
     op = linear_op(spec, graph)
     rows = graph.type_of(op.x).size // op.weight.shape[0]
     low, high = op.weight.bounds()
-    if max(abs(low), abs(high)) >= 1 << (EXACT_WEIGHT_BITS - _spread(graph, op.x)):
+    if max(abs(low), abs(high)) << _spread(graph, op.x) >= 1 << EXACT_WEIGHT_BITS:
         return False
     if any(name != spec.linear for name in _epilogue_inputs(spec, graph)):
         return False
