@@ -97,6 +97,18 @@ def test_flat_arrays_take_the_shape_of_the_input(tmp_path: Path) -> None:
     assert events.inputs["image"].shape == (2, 3, 4, 1)
 
 
+def test_images_with_their_axes_in_another_order_are_refused(tmp_path: Path) -> None:
+    images = np.arange(4 * 6 * 5 * 2.0).reshape(4, 6, 5, 2)
+    assert message(npz(tmp_path, x=images), {"x": (2, 6, 5)}) == [
+        "x: shape per event is (6, 5, 2), allowed is (2, 6, 5) or (60,); transpose the axes of each event to (2, 0, 1)"
+    ]
+    assert message(npz(tmp_path, x=images), {"x": (5, 6, 2)}) == [
+        "x: shape per event is (6, 5, 2), allowed is (5, 6, 2) or (60,)"
+    ]
+    one = load_events(npz(tmp_path, x=images[..., 0]), {"x": (1, 6, 5)})
+    assert (one.inputs["x"] == images[..., 0].reshape(4, 1, 6, 5)).all()
+
+
 def test_the_one_array_that_fits_feeds_the_one_input(tmp_path: Path) -> None:
     holds_x(load_events(npz(tmp_path, features=X, y=np.ones((4, 2)), label=np.ones((4, 3))), INPUTS))
 

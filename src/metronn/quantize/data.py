@@ -107,6 +107,20 @@ def _source_of(
     return (UNNAMED,) if UNNAMED in fitting else (name,)
 
 
+def _long(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the axes of more than one element: the others do not change the order of the elements."""
+    return tuple(n for n in shape if n != 1)
+
+
+def _order(found: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the order of axes that moves the last axis first, or the first one last, where that gives `wanted`."""
+    axes = tuple(range(len(found)))
+    for order in ((*axes[-1:], *axes[:-1]), (*axes[1:], *axes[:1])):
+        if tuple(found[axis] for axis in order) == wanted:
+            return order
+    return ()
+
+
 def _values(
     name: str, shape: tuple[int, ...], sources: Sequence[str], arrays: Mapping[str, Array]
 ) -> tuple[Floats | None, list[str]]:
@@ -140,6 +154,12 @@ def _values(
         found = tuple(int(n) for n in shown)
         what = name if sources == (name,) else f"input {name} from {', '.join(sources)}"
         return None, [f"{what}: shape per event is {found}, allowed is {shape} or ({math.prod(shape)},)"]
+    found = tuple(int(n) for n in arrays[sources[0]].shape[1:])
+    if len(sources) == 1 and len(_long(found)) > 1 and _long(found) != _long(shape):
+        order = _order(found, shape)
+        change = f"; transpose the axes of each event to {order}" if order else ""
+        what = name if sources == (name,) else f"input {name} from {sources[0]}"
+        return None, [f"{what}: shape per event is {found}, allowed is {shape} or ({math.prod(shape)},){change}"]
     return values.reshape(len(values), *shape), []
 
 
