@@ -73,7 +73,10 @@ class IntArray:
 
     def ints(self) -> list[int]:
         """Return all values, flattened in C order, as Python integers."""
-        return [int(value) for value in self.array.ravel()]
+        if self.array.dtype == object:
+            return [int(value) for value in self.array.ravel()]
+        values: list[int] = self.array.ravel().tolist()
+        return values
 
     def bounds(self) -> tuple[int, int]:
         """Return (smallest, largest) value; (0, 0) for an empty array."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import itertools
 import json
 import re
 from dataclasses import fields
@@ -36,6 +37,8 @@ OPS: dict[str, type[Any]] = {
     for cls in (Input, Constant, Rewire, Window, Linear, Add, Multiply, Extremum, Reduce, Requantize, Lookup)
 }
 HEADER = "metronn graph 1"
+_HASH = "_text_hash"
+"""Where a graph, which never changes, keeps the hash of its text."""
 
 
 class TextError(ValueError):
@@ -57,8 +60,12 @@ def to_text(graph: Graph) -> str:
 
 
 def graph_hash(graph: Graph) -> str:
-    """First 16 hex digits of the SHA-256 of the text form."""
-    return hashlib.sha256(to_text(graph).encode()).hexdigest()[:16]
+    """First 16 hex digits of the SHA-256 of the text form, which is made once for each graph."""
+    known = graph.__dict__.get(_HASH)
+    if known is None:
+        known = hashlib.sha256(to_text(graph).encode()).hexdigest()[:16]
+        graph.__dict__[_HASH] = known
+    return str(known)
 
 
 def _node_line(node: Node, arrays: dict[str, IntArray]) -> str:
@@ -95,14 +102,9 @@ def _ints_text(value: Ints) -> str:
 def _run_lengths(values: list[int]) -> str:
     """Integers separated by blanks; a run of three or more is written value*count."""
     words: list[str] = []
-    start = 0
-    while start < len(values):
-        end = start
-        while end < len(values) and values[end] == values[start]:
-            end += 1
-        count = end - start
-        words.extend([f"{values[start]}*{count}"] if count > 2 else [str(values[start])] * count)
-        start = end
+    for value, run in itertools.groupby(values):
+        count = sum(1 for _ in run)
+        words.extend([f"{value}*{count}"] if count > 2 else [str(value)] * count)
     return " ".join(words)
 
 

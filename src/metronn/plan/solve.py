@@ -6,7 +6,8 @@ them in `schedule`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -64,11 +65,11 @@ class _Candidate:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """A value as one of its makers gives it: whether that maker is chosen, the layout, the cycle of the first beat."""
+    """A value as one of its makers gives it: whether that maker is chosen, the layout, the maker's latency."""
 
     chosen: Linear
     layout: Layout
-    ready: Linear
+    latency: int
 
 
 def solve(problem: Problem) -> dict[str, Choice] | None:
@@ -118,8 +119,9 @@ class _Model:
                     self.at[step.value, c, k] = literal
                     here.append(literal)
             self.model.add_exactly_one(here)
-            places = [(k, v) for (value, _, k), v in self.at.items() if value == step.value]
-            self.model.add(self.fpga[step.value] == sum(k * v for k, v in places))
+            places = itertools.product(range(len(self.candidates[step.value])), range(self.fpga_count))
+            where = sum(k * v for (_, k), v in zip(places, here, strict=True))
+            self.model.add(self.fpga[step.value] == where)
 
     def _chosen(self, value: str, candidate: int) -> Linear:
         return sum(self.at[value, candidate, k] for k in range(self.fpga_count))
@@ -143,42 +145,69 @@ class _Model:
         for step in self.problem.steps:
             for value in step.inputs:
                 if value in self.candidates:
-                    for p, producer in enumerate(self.candidates[value]):
-                        made = _Made(self._chosen(value, p), producer.output, self.start[value] + producer.latency)
-                        self._after(step, value, made, self.fpga[value])
+                    makers = [
+                        _Made(self._chosen(value, p), producer.output, producer.latency)
+                        for p, producer in enumerate(self.candidates[value])
+                    ]
+                    self._after(step, value, makers, self.start[value], self.fpga[value])
                 else:
-                    self._after(step, value, _Made(1, self.problem.inputs[value], 0), 0)
+                    self._after(step, value, [_Made(1, self.problem.inputs[value], 0)], 0, 0)
 
-    def _after(self, step: Step, value: str, made: _Made, fpga: Linear) -> None:
-        """Order a step behind one of the kernels that could make its input, or behind an input of the network."""
-        graph = self.problem.graph
+    def _after(self, step: Step, value: str, makers: Sequence[_Made], begin: Linear, fpga: Linear) -> None:
+        """Order a step behind the kernels that could make its input, or behind an input of the network.
+
+        One variable for each pair of kernels that go together: the latency of a chain is then a shortest path, which
+        the linear relaxation of the model knows exactly, however long the chain is.
+        """
         hops = self.fpga[step.value] - fpga
         self.model.add(hops >= 0)
-        hop = self._hop_cycles(value, made.layout) if self.fpga_count > 1 else 0
-        if hop is None:
-            self.model.add(hops <= self.fpga_count * (1 - made.chosen))
-        for c, consumer in enumerate(self.candidates[step.value]):
-            wanted = consumer.wants[value]
-            mine = self._chosen(step.value, c)
-            latency = 0
-            if wanted != made.layout:
-                spec = conversion(graph, value, made.layout, wanted, self.problem.system.ii)
-                if spec is None:
-                    self.model.add(made.chosen + mine <= 1)
+        mine = [self._chosen(step.value, c) for c in range(len(self.candidates[step.value]))]
+        into: list[list[Linear]] = [[] for _ in mine]
+        path: Linear = begin
+        for p, made in enumerate(makers):
+            hop = self._hop_cycles(value, made.layout) if self.fpga_count > 1 else 0
+            if hop is None:
+                self.model.add(hops <= self.fpga_count * (1 - made.chosen))
+            out: list[Linear] = []
+            for c, consumer in enumerate(self.candidates[step.value]):
+                latency = self._reached(value, made.layout, consumer.wants[value])
+                if latency is None:
                     continue
-                latency = latency_cycles(spec, graph, self.problem.timing)
-                self._convert(step.value, c, made.chosen, resources(spec, graph, self.problem.timing))
-            slack = HORIZON_CYCLES * (2 - made.chosen - mine)
-            ready: Linear = made.ready + latency + (hop or 0) * hops
-            self.model.add(self.start[step.value] + slack >= ready)
+                pair = self.model.new_bool_var(f"{value} {p} to {step.value} {c}")
+                out.append(pair)
+                into[c].append(pair)
+                path += (made.latency + latency) * pair
+                if consumer.wants[value] != made.layout:
+                    self._convert(value, made.layout, step.value, c, pair)
+                if hop:
+                    ready: Linear = begin + made.latency + latency + hop * hops
+                    self.model.add(self.start[step.value] + HORIZON_CYCLES * (1 - pair) >= ready)
+            self.model.add(sum(out) == made.chosen)
+        for pairs, chosen in zip(into, mine, strict=True):
+            self.model.add(sum(pairs) == chosen)
+        self.model.add(self.start[step.value] >= path)
 
-    def _convert(self, value: str, candidate: int, chosen: Linear, cost: Resources) -> None:
-        """Count a conversion where its reader is, when both its ends are chosen."""
+    def _reached(self, value: str, have: Layout, wanted: Layout) -> int | None:
+        """Cycles from one layout of a value to another, or None when there is no way."""
+        if wanted == have:
+            return 0
+        spec = conversion(self.problem.graph, value, have, wanted, self.problem.system.ii)
+        return None if spec is None else latency_cycles(spec, self.problem.graph, self.problem.timing)
+
+    def _convert(self, value: str, have: Layout, reader: str, candidate: int, pair: Linear) -> None:
+        """Count the conversion of a value for a candidate of its reader, where the reader is, when both are chosen."""
+        graph, wanted = self.problem.graph, self.candidates[reader][candidate].wants[value]
+        spec = conversion(graph, value, have, wanted, self.problem.system.ii)
+        assert spec is not None
+        cost = resources(spec, graph, self.problem.timing)
         if cost == Resources():
+            return
+        if self.fpga_count == 1:
+            self.converted[0].append((cost, pair))
             return
         for k in range(self.fpga_count):
             both = self.model.new_bool_var(f"{value} converted on {k}")
-            self.model.add(both >= chosen + self.at[value, candidate, k] - 1)
+            self.model.add(both >= pair + self.at[reader, candidate, k] - 1)
             self.converted[k].append((cost, both))
 
     def _carry(self) -> None:
@@ -211,7 +240,7 @@ class _Model:
         """1 when the value is made on FPGA k or before it."""
         if value not in self.candidates:
             return 1
-        return sum(v for (name, _, j), v in self.at.items() if name == value and j <= k)
+        return sum(self.at[value, c, j] for c in range(len(self.candidates[value])) for j in range(k + 1))
 
     def _budget(self) -> cp_model.IntVar:
         """No FPGA holds more than its budget; returns the worst utilisation in thousandths."""
@@ -237,11 +266,15 @@ class _Model:
         graph, options = self.problem.graph, self.problem.options
         end = self.model.new_int_var(0, HORIZON_CYCLES, "latency")
         for output in graph.outputs:
+            path: Linear = self.start.get(output.value, 0)
             for c, candidate in enumerate(self.candidates.get(output.value, [])):
                 hop = self._hop_cycles(output.value, candidate.output) or 0
-                ready: Linear = self.start[output.value] + candidate.latency + candidate.output.span - 1
-                ready += hop * (self.last - self.fpga[output.value])
-                self.model.add(end + HORIZON_CYCLES * (1 - self._chosen(output.value, c)) >= ready)
+                last = candidate.latency + candidate.output.span - 1
+                path += last * self._chosen(output.value, c)
+                ready: Linear = self.start[output.value] + last + hop * (self.last - self.fpga[output.value])
+                if hop:
+                    self.model.add(end + HORIZON_CYCLES * (1 - self._chosen(output.value, c)) >= ready)
+            self.model.add(end >= path)
         if options.fpgas is not None:
             self.model.add(self.last == options.fpgas - 1)
             for k in range(options.fpgas):
