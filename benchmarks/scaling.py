@@ -14,8 +14,8 @@ status 1 when it is above 1.1 or the largest network takes more than 1.1 times a
 of the others.
 
 With --large: dense 200-1000-750-100-1, and the network of examples/calorimeter_energy (`model.keras` as its train.py
-writes it, where that is; else random weights), on the systems said in the table. The limits are 180 s of wall clock
-and 4,000 MB for reading, quantizing, planning and writing firmware; exit status 1 when one is missed.
+writes it, where that is; else random weights), on the systems said in the table. The limits are 180 processor
+seconds and 4,000 MB for reading, quantizing, planning and writing firmware; exit status 1 when one is missed.
 
 Processor seconds count all threads and child processes: what other work on the machine does not change. Needs keras
 and a backend for it; --plot needs matplotlib.
@@ -159,11 +159,11 @@ def cpu_seconds() -> float:
 
 
 def in_process(job: Sequence[str]) -> Any:  # noqa: ANN401 - the shape of JSON
-    """Run a job of this file in a new process, with one thread in numerical libraries; returns its answer."""
+    """Run a job of this file in a new process, with one thread and an empty cache; returns its answer."""
     quiet = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3", "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, __file__, "--job", *job],
-        env={**quiet, **os.environ},
+        env={**quiet, **os.environ, "XDG_CACHE_HOME": str(Path(job[1]) / "cache")},
         capture_output=True,
         text=True,
         check=False,

@@ -103,7 +103,7 @@ class Boxes:
     indices: tuple[tuple[tuple[int, ...], ...], ...]
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def boxes(layout: Layout, shape: tuple[int, ...]) -> Boxes | None:
     """Return the layout as boxes of a tensor of `shape`, or None when a beat is no box or the boxes differ."""
     found = []

@@ -106,7 +106,7 @@ def solve(weight: Array, bounds: Sequence[tuple[int, int]]) -> AdderGraph:
     return _solved(matrix, tuple(bounds))
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def _solved(weight: IntArray, bounds: tuple[tuple[int, int], ...]) -> AdderGraph:
     key = json.dumps([SOLVER_VERSION, dict(SOLVER_OPTIONS), weight.digest, bounds])
     path = cache_directory() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"

@@ -89,7 +89,7 @@ def adder_graphs(spec: MatvecAdders, graph: Graph) -> tuple[AdderGraph, ...]:
     return tuple(solve(*row_matrix(spec, graph, row)[:2]) for row in range(rows))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=512)
 def _planned(spec: MatvecAdders, graph: _ById, timing: Timing) -> tuple[Netlist, Graph]:
     return _plan(spec, graph.graph, timing)
 

@@ -64,7 +64,7 @@ def reduce_op(spec: ReduceSerial, graph: Graph) -> Reduce:
 
 
 _CACHE: OrderedDict[tuple[int, ReduceSerial], tuple[Graph, tuple[Lane, ...]]] = OrderedDict()
-CACHE_ENTRIES = 128
+CACHE_ENTRIES = 1024
 
 
 def lanes_of(spec: ReduceSerial, graph: Graph) -> tuple[Lane, ...]:

@@ -53,7 +53,7 @@ class Slice:
 
 
 _CACHE: OrderedDict[tuple[int, Streamed], tuple[Graph, Slice]] = OrderedDict()
-CACHE_ENTRIES = 512
+CACHE_ENTRIES = 4096
 
 
 def slice_of(spec: Streamed, graph: Graph) -> Slice:

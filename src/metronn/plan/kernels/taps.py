@@ -81,7 +81,7 @@ def input_layouts_of(spec: WindowBuffer | Reorder) -> tuple[Layout, ...]:
 
 
 _CACHE: OrderedDict[tuple[int, WindowBuffer | Reorder], tuple[Graph, Taps]] = OrderedDict()
-CACHE_ENTRIES = 256
+CACHE_ENTRIES = 2048
 
 
 def taps_of(spec: WindowBuffer | Reorder, graph: Graph) -> Taps:

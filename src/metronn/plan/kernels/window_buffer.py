@@ -70,7 +70,7 @@ class Memory:
 
 
 _CACHE: OrderedDict[tuple[int, Spec], tuple[Graph, Memory]] = OrderedDict()
-CACHE_ENTRIES = 256
+CACHE_ENTRIES = 2048
 
 
 def memory_of(spec: Spec, graph: Graph) -> Memory:
