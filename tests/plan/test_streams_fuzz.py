@@ -1,0 +1,63 @@
+"""Random networks with shape at random II on one to four FPGAs: sound plans, and RTL that computes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fuzz_networks import random_network, random_setting
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stream_networks import Net
+from test_ladder import build, check_all, need_verilator
+
+from metronn.errors import InfeasibleError
+from metronn.ir.arrays import IntArray
+from metronn.ir.ops import Linear, Rewire
+from metronn.plan.options import Fold, PlanOptions
+from metronn.plan.planner import plan
+from metronn.plan.system import load_system
+from metronn.plan.verify import violations
+from metronn.verify.run import verify_build
+
+
+@settings(max_examples=10, derandomize=True, deadline=None, database=None)
+@given(st.integers(0, 10_000))
+def test_plans_of_random_networks_are_sound(seed: int) -> None:
+    graph = random_network(seed, size=7)
+    ii, system, options = random_setting(seed)
+    try:
+        design = plan(graph, load_system(system).with_overrides(ii=ii), options)
+    except InfeasibleError as error:
+        assert options.fpgas is not None, error.message  # more FPGAs than layers; all else fits
+        assert "plan.fpgas" in error.message
+        return
+    assert violations(design) == ()
+    assert {node.name for node in design.graph.inputs} == set(design.inputs)
+
+
+def test_inputs_of_very_different_scale_meet_in_one_matrix() -> None:
+    net = Net(0)
+    fine = net.builder.add(
+        Linear(x=net.input("x", (4,)), weight=IntArray.of(np.eye(4, dtype=np.int64)), bias=IntArray.of([0] * 4),
+               weight_frac=60), "fine",
+    )  # fmt: skip
+    coarse = net.input("y", (4,))
+    joined = net.builder.add(Rewire(xs=(fine, coarse), index=IntArray.of(np.arange(8)), shape=(8,)), "joined")
+    graph = net.finish(net.linear(joined, "out", 3))
+    for ii in (1, 4):
+        design = plan(graph, load_system("one-serenity").with_overrides(ii=ii), PlanOptions(fold=Fold.LATENCY))
+        assert violations(design) == ()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_random_networks_up_the_ladder(seed: int, tmp_path: Path) -> None:
+    need_verilator()
+    options = PlanOptions(outputs=random_setting(seed)[2].outputs)
+    folder = build(
+        random_network(seed, size=6), tmp_path / "build", "one-serenity", (9, 40)[seed - 1], options,
+        events=10, rtl_events=10,
+    )  # fmt: skip
+    check_all(verify_build(folder, rungs=(2, 4)), {2, 4})
