@@ -9,6 +9,7 @@ import pytest
 from stream_networks import NETWORKS, image_network, residual_network
 from test_ladder import build, check_all, need_verilator
 
+from metronn.errors import InfeasibleError
 from metronn.ir.ops import Linear
 from metronn.plan.design import Design
 from metronn.plan.kernels.spec import Streamed, WindowBuffer, covered_nodes
@@ -109,6 +110,13 @@ def test_bursts_are_spread_joined_and_split() -> None:
     joined = whole_blocks(parts, (4, 4, 2))
     assert joined is not None
     assert joined.beats == even.beats
+
+
+def test_a_limit_below_the_time_of_the_inputs_says_so() -> None:
+    with pytest.raises(InfeasibleError, match="The inputs alone come over 144 cycles: lower the II"):
+        planned("image", 144, PlanOptions(max_latency_ns=100))
+    with pytest.raises(InfeasibleError, match=r"Raise plan.max_latency_ns, or set plan.fold"):
+        planned("image", 144, PlanOptions(max_latency_ns=450))
 
 
 @pytest.mark.slow

@@ -146,11 +146,22 @@ def _with(problem: Problem, **changes: object) -> Problem:
     return problem_of(problem.graph, problem.system, options)
 
 
+def _faster(problem: Problem, limit_ns: float) -> str:
+    """Say what to change for a latency within the limit."""
+    came = max(layout.span for layout in problem.inputs.values())
+    if came > 1 and (came - 1) * problem.system.period_ns >= limit_ns:
+        return (
+            f"The inputs alone come over {came} cycles: lower the II (now {problem.system.ii}), set plan.inputs to "
+            "parallel, or raise plan.max_latency_ns."
+        )
+    return "Raise plan.max_latency_ns, or set plan.fold to latency."
+
+
 def _remedies(problem: Problem) -> list[str]:
     """Try the changes a user can make, smallest first; report those with which a plan exists."""
     found: list[str] = []
     if problem.options.max_latency_ns is not None and solve(_with(problem, max_latency_ns=None)) is not None:
-        found.append("Raise plan.max_latency_ns, or set plan.fold to latency.")
+        found.append(_faster(problem, problem.options.max_latency_ns))
     if problem.options.fpgas is not None and solve(_with(problem, fpgas=None)) is not None:
         found.append("Remove plan.fpgas and let the planner take the number that fits.")
     if found:
