@@ -312,3 +312,13 @@ def test_slower_clocks_pack_more_levels_into_a_stage() -> None:
     levels = [Timing.of("xcup", period).levels_per_stage for period in (1500, 2778, 4167, 25_000)]
     assert levels == sorted(levels)
     assert levels[1] == 2
+
+
+def test_a_given_number_of_fpgas_does_not_depend_on_how_long_the_chain_is() -> None:
+    two, four = (
+        plan(stack((20, 60, 60, 10)), load_system(name).with_overrides(ii=9), PlanOptions(fpgas=2))
+        for name in ("two-serenity", "four-serenity")
+    )
+    assert len(two.fpgas) == len(four.fpgas) == 2
+    assert two.latency_cycles == four.latency_cycles
+    assert [f.kernels for f in two.fpgas] == [f.kernels for f in four.fpgas]

@@ -58,6 +58,6 @@ def test_random_networks_up_the_ladder(seed: int, tmp_path: Path) -> None:
     options = PlanOptions(outputs=random_setting(seed)[2].outputs)
     folder = build(
         random_network(seed, size=6), tmp_path / "build", "one-serenity", (9, 40)[seed - 1], options,
-        events=10, rtl_events=10,
+        events=20, rtl_events=20,
     )  # fmt: skip
     check_all(verify_build(folder, rungs=(2, 4)), {2, 4})

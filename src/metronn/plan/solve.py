@@ -84,7 +84,7 @@ class _Model:
         """Create the variables and constraints."""
         self.problem = problem
         self.model = cp_model.CpModel()
-        self.fpga_count = len(problem.system.fpgas)
+        self.fpga_count = problem.options.fpgas or len(problem.system.fpgas)
         self.candidates = {step.value: [self._candidate(spec) for spec in step.candidates] for step in problem.steps}
         self.at: dict[tuple[str, int, int], cp_model.IntVar] = {}
         self.start: dict[str, cp_model.IntVar] = {}
@@ -220,7 +220,7 @@ class _Model:
                 readers.setdefault(value, []).append(step.value)
         self.last = self.model.new_int_var(0, self.fpga_count - 1, "last FPGA")
         self.model.add_max_equality(self.last, list(self.fpga.values()))
-        for k, link in enumerate(system.links):
+        for k, link in enumerate(system.links[: self.fpga_count - 1]):
             load: list[Linear] = []
             for value in dict.fromkeys([*readers, *shown]):
                 crosses = self.model.new_bool_var(f"{value} crosses {k}")
@@ -245,7 +245,7 @@ class _Model:
     def _budget(self) -> cp_model.IntVar:
         """No FPGA holds more than its budget; returns the worst utilisation in thousandths."""
         worst = self.model.new_int_var(0, 1000, "worst utilisation")
-        for k, fpga in enumerate(self.problem.system.fpgas):
+        for k, fpga in enumerate(self.problem.system.fpgas[: self.fpga_count]):
             budget = fpga.budget.as_dict()
             for name, limit in budget.items():
                 scale = 2 if name == "bram36" else 1
