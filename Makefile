@@ -63,7 +63,7 @@ test: setup-tests
 	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal
 
 bench: setup-tests
-	for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done
+	status=0; for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python $$program || status=1; done; exit $$status
 
 zoo: setup-tests
 	$(BIN)/python examples/zoo.py $(NETWORKS)
