@@ -121,11 +121,11 @@ def test_an_answer_one_cycle_late_is_found(tmp_path: Path) -> None:
     top = folder / "rtl" / "fpga0" / "fpga0.sv"
     cycle = read_build(folder).design.latency_cycles
     text = top.read_text()
-    line = f"assign valid_o = event_at[{cycle}];"
+    line = f"assign valid_o = event_0[{cycle}];"
     assert line in text
     top.write_text(
         text.replace(
-            line, f"logic late_q; always_ff @(posedge clk_i) late_q <= event_at[{cycle}]; assign valid_o = late_q;"
+            line, f"logic late_q; always_ff @(posedge clk_i) late_q <= event_0[{cycle}]; assign valid_o = late_q;"
         )
     )
     (verdict,) = verify_build(folder, rungs=(4,))
