@@ -16,7 +16,7 @@ import numpy.typing as npt
 from metronn.errors import ModelError
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import sanitized
-from metronn.ir.ops import ExtremumKind, ReduceKind
+from metronn.ir.ops import ExtremumKind, Overflow, ReduceKind, Rounding
 from metronn.model.graph import (
     FloatArray,
     Floats,
@@ -31,6 +31,7 @@ from metronn.model.graph import (
     RealLinear,
     RealMultiply,
     RealOp,
+    RealQuantize,
     RealReduce,
     RealRewire,
     RealSoftmax,
@@ -49,11 +50,15 @@ class LayerProblem(Exception):
 
 @dataclass(slots=True)
 class Lowering:
-    """The network being built and the layer being read. Every method returns the name of a value."""
+    """The network being built and the layer being read. Every method returns the name of a value.
+
+    `tensors` holds the values of the framework's tensors, by the framework's names.
+    """
 
     builder: RealGraphBuilder = field(default_factory=RealGraphBuilder)
     layer: str = ""
     problems: list[str] = field(default_factory=list)
+    tensors: dict[str, str] = field(default_factory=dict)
 
     def shape(self, value: str) -> tuple[int, ...]:
         """Return the shape of a value, without the batch axis."""
@@ -132,11 +137,33 @@ class Lowering:
             raise LayerProblem(f"shapes {shapes} cannot be joined along axis {axis}") from None
         return self.rewire(xs, index, "concatenate")
 
-    def linear(self, x: str, weight: Floats, bias: Floats | None = None) -> str:
-        """Return x @ weight + bias on the last axis."""
+    def linear(self, x: str, weight: Floats, bias: Floats | None = None, step: Floats | None = None) -> str:
+        """Return x @ weight + bias on the last axis; `step` as in `RealLinear`."""
         shift = np.zeros(weight.shape[1:]) if bias is None else bias
-        op = RealLinear(x=x, weight=FloatArray.of(weight), bias=FloatArray.of(shift))
+        grid = None if step is None else FloatArray.of(step)
+        op = RealLinear(x=x, weight=FloatArray.of(weight), bias=FloatArray.of(shift), step=grid)
         return self.add(op, "linear")
+
+    def quantize(
+        self,
+        x: str,
+        scale: npt.ArrayLike,
+        lo: npt.ArrayLike,
+        hi: npt.ArrayLike,
+        rounding: Rounding = Rounding.RND_CONV,
+        overflow: Overflow = Overflow.SAT,
+        part: str = "quantize",
+    ) -> str:
+        """Return x through a quantizer of the framework, see `RealQuantize`; raises LayerProblem."""
+        op = RealQuantize(
+            x=x,
+            scale=FloatArray.of(self.checked(scale, f"{part} scale")),
+            lo=IntArray.of(np.asarray(lo)),
+            hi=IntArray.of(np.asarray(hi)),
+            rounding=rounding,
+            overflow=overflow,
+        )
+        return self.add(op, part)
 
     def plus(self, x: str, y: str) -> str:
         """Return x + y, broadcast."""
@@ -253,7 +280,8 @@ class Lowering:
             while unique in names:
                 unique = f"{base}_{sum(taken.startswith(base) for taken in names) + 1}"
             names[unique] = value
-        return RealGraph(nodes=tuple(nodes), outputs=tuple(names.items()))
+        tensors = tuple((tensor, value) for tensor, value in self.tensors.items() if value in needed)
+        return RealGraph(nodes=tuple(nodes), outputs=tuple(names.items()), tensors=tensors)
 
 
 def counted(count: int, noun: str) -> str:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import sanitized
-from metronn.ir.ops import ExtremumKind, Padding, ReduceKind
+from metronn.ir.ops import ExtremumKind, Overflow, Padding, ReduceKind, Rounding
 from metronn.ir.windows import window_shape
 
 Floats = npt.NDArray[np.float64]
@@ -145,11 +145,16 @@ class RealWindow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RealLinear:
-    """y[..., o] = sum_i x[..., i] weight[i, o] + bias[o]."""
+    """y[..., o] = sum_i x[..., i] weight[i, o] + bias[o].
+
+    `step` [n_out], when the framework quantized the weights on a grid that is no power of two: every weight of column o
+    is a whole multiple of step[o] > 0. Without it a quantized network's weights are exact as they stand.
+    """
 
     x: str
     weight: FloatArray
     bias: FloatArray
+    step: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +209,24 @@ class RealSoftmax:
     axis: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealQuantize:
+    """A quantizer of the framework: y = scale * overflow(round(x / scale)), the whole numbers kept within [lo, hi].
+
+    `scale` (positive), `lo` and `hi` broadcast to the shape of x from the right; lo <= 0 <= hi is usual, not required.
+    A zero point is part of the bounds: with codes in [qmin, qmax], lo = qmin - zero and hi = qmax - zero. With
+    `Overflow.WRAP` every [lo, hi] is a whole range of two's complement or unsigned codes; lo = hi = 0 is no bits at all.
+    Division, rounding and product are those of real numbers, not of float32.
+    """
+
+    x: str
+    scale: FloatArray
+    lo: IntArray
+    hi: IntArray
+    rounding: Rounding = Rounding.RND_CONV
+    overflow: Overflow = Overflow.SAT
+
+
 RealOp = (
     RealInput
     | RealConstant
@@ -216,6 +239,7 @@ RealOp = (
     | RealReduce
     | RealFunction
     | RealSoftmax
+    | RealQuantize
 )
 
 
@@ -226,7 +250,7 @@ def real_operands(op: RealOp) -> tuple[str, ...]:
             return ()
         case RealRewire():
             return op.xs
-        case RealWindow() | RealLinear() | RealReduce() | RealFunction() | RealSoftmax():
+        case RealWindow() | RealLinear() | RealReduce() | RealFunction() | RealSoftmax() | RealQuantize():
             return (op.x,)
         case RealAdd() | RealMultiply() | RealExtremum():
             return (op.x, op.y)
@@ -252,6 +276,8 @@ def real_shape(op: RealOp, shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
         case RealLinear():
             if not shapes[0] or op.weight.shape[:1] != shapes[0][-1:] or op.bias.shape != op.weight.shape[1:]:
                 raise ValueError(f"weight {op.weight.shape} and bias {op.bias.shape} do not fit an input {shapes[0]}")
+            if op.step is not None and (op.step.shape != op.bias.shape or not (op.step.array > 0).all()):
+                raise ValueError(f"steps of shape {op.step.shape}, allowed are {op.bias.shape}, all positive")
             return (*shapes[0][:-1], op.weight.shape[1])
         case RealAdd() | RealMultiply() | RealExtremum():
             try:
@@ -272,8 +298,38 @@ def real_shape(op: RealOp, shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
             if not 0 <= op.axis < len(shapes[0]):
                 raise ValueError(f"axis {op.axis} is not an axis of shape {shapes[0]}")
             return shapes[0]
+        case RealQuantize():
+            _check_quantizer(op, shapes[0])
+            return shapes[0]
         case _:
             assert_never(op)
+
+
+def _check_quantizer(op: RealQuantize, shape: tuple[int, ...]) -> None:
+    """Raise ValueError when the arrays of a quantizer do not fit the shape, or each other."""
+    arrays = {"scale": op.scale.array, "lo": op.lo.array, "hi": op.hi.array}
+    for name, array in arrays.items():
+        try:
+            fits = np.broadcast_shapes(array.shape, shape) == shape
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ValueError(f"{name} of a quantizer has shape {array.shape}, which does not broadcast to {shape}")
+    if not (op.scale.array > 0).all() or not np.isfinite(op.scale.array).all():
+        raise ValueError("scale of a quantizer: found values that are not positive and finite")
+    if (arrays["lo"] > arrays["hi"]).any():
+        raise ValueError("bounds of a quantizer: lo is above hi")
+    if op.overflow is Overflow.WRAP:
+        lo, hi = (np.broadcast_to(arrays[name], shape) for name in ("lo", "hi"))
+        spans = {(int(a), int(b)) for a, b in zip(lo.ravel(), hi.ravel(), strict=True)}
+        wrong = [span for span in sorted(spans) if not _wraps(*span)]
+        if wrong:
+            raise ValueError(f"bounds {wrong[0]} of a quantizer that wraps: neither two's complement nor unsigned")
+
+
+def _wraps(lo: int, hi: int) -> bool:
+    count = hi - lo + 1
+    return count & (count - 1) == 0 and lo in (0, -count // 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,10 +344,15 @@ class RealNode:
 
 @dataclass(frozen=True, kw_only=True)
 class RealGraph:
-    """A trained network over real numbers; nodes in topological order. `outputs` maps output name to value name."""
+    """A trained network over real numbers; nodes in topological order. `outputs` maps output name to value name.
+
+    `tensors` tells which value holds a tensor of the framework, by the framework's own name (Keras: layer, ONNX:
+    tensor), so that both can be compared in the middle of the network. Passes keep the entries whose value they keep.
+    """
 
     nodes: tuple[RealNode, ...]
     outputs: tuple[tuple[str, str], ...]
+    tensors: tuple[tuple[str, str], ...] = ()
 
     @cached_property
     def by_name(self) -> Mapping[str, RealNode]:
@@ -302,6 +363,14 @@ class RealGraph:
     def inputs(self) -> tuple[RealNode, ...]:
         """The input nodes, in order."""
         return tuple(node for node in self.nodes if isinstance(node.op, RealInput))
+
+    @cached_property
+    def quantized(self) -> bool:
+        """Whether the framework quantized it: then its grids are kept exactly, and nothing is folded across them."""
+        return any(
+            isinstance(node.op, RealQuantize) or (isinstance(node.op, RealLinear) and node.op.step is not None)
+            for node in self.nodes
+        )
 
     @cached_property
     def uses(self) -> Mapping[str, tuple[str, ...]]:
@@ -349,5 +418,7 @@ def real_op_arrays(op: RealOp) -> tuple[Any, ...]:
             return (op.values,)
         case RealLinear():
             return (op.weight, op.bias)
+        case RealQuantize():
+            return (op.scale,)
         case _:
             return ()

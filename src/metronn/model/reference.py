@@ -8,7 +8,7 @@ from typing import assert_never
 import numpy as np
 
 from metronn.errors import ModelError
-from metronn.ir.ops import ExtremumKind, Padding, ReduceKind
+from metronn.ir.ops import ExtremumKind, Overflow, Padding, ReduceKind, Rounding
 from metronn.ir.windows import window_index
 from metronn.model.functions import apply_function
 from metronn.model.graph import (
@@ -22,6 +22,7 @@ from metronn.model.graph import (
     RealLinear,
     RealMultiply,
     RealNode,
+    RealQuantize,
     RealReduce,
     RealRewire,
     RealSoftmax,
@@ -89,6 +90,8 @@ def evaluate_real(node: RealNode, values: Mapping[str, Floats], inputs: Mapping[
             x = values[op.x]
             shifted = np.exp(x - x.max(axis=op.axis + 1, keepdims=True))
             return np.asarray(shifted / shifted.sum(axis=op.axis + 1, keepdims=True))
+        case RealQuantize():
+            return quantize_real(op, values[op.x])
         case _:
             assert_never(op)
 
@@ -126,3 +129,44 @@ def _rewire(op: RealRewire, xs: list[Floats]) -> Floats:
     joined = np.concatenate([np.broadcast_to(x.reshape(x.shape[0], -1), (events, x[0].size)) for x in xs], axis=1)
     padded = np.concatenate([joined, np.zeros((events, 1))], axis=1)
     return padded[:, op.index.array.ravel()].reshape(events, *op.shape)
+
+
+def quantize_real(op: RealQuantize, x: Floats) -> Floats:
+    """Apply a quantizer to floats of shape (..., *shape); NaN stays NaN, infinities saturate whatever the overflow."""
+    lo, hi = op.lo.array.astype(np.float64), op.hi.array.astype(np.float64)
+    codes = round_real(np.clip(x / op.scale.array, -(2.0**100), 2.0**100), op.rounding)
+    match op.overflow:
+        case Overflow.WRAP:
+            kept = lo + np.mod(codes - lo, hi - lo + 1)
+        case Overflow.SAT:
+            kept = np.clip(codes, lo, hi)
+        case Overflow.SAT_ZERO:
+            kept = np.where((codes < lo) | (codes > hi), 0.0, codes)
+        case Overflow.SAT_SYM:
+            kept = np.clip(codes, np.where(lo < 0, -hi, lo), hi)
+        case _:
+            assert_never(op.overflow)
+    return np.asarray(kept * op.scale.array)
+
+
+def round_real(x: Floats, rounding: Rounding) -> Floats:
+    """Round floats to whole numbers, as `ap_fixed` does in this mode."""
+    down = np.floor(x)
+    part = x - down
+    match rounding:
+        case Rounding.TRN:
+            return down
+        case Rounding.TRN_ZERO:
+            return np.trunc(x)
+        case Rounding.RND:
+            return down + (part >= 0.5)
+        case Rounding.RND_MIN_INF:
+            return down + (part > 0.5)
+        case Rounding.RND_ZERO:
+            return down + np.where(x < 0, part >= 0.5, part > 0.5)
+        case Rounding.RND_INF:
+            return down + np.where(x < 0, part > 0.5, part >= 0.5)
+        case Rounding.RND_CONV:
+            return np.rint(x)
+        case _:
+            assert_never(rounding)

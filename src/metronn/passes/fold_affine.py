@@ -17,13 +17,15 @@ from metronn.passes.rewriting import affine_of, frozen, is_output, rebuilt
 def fold_into_producer(graph: RealGraph) -> RealGraph:
     """Fold y = linear(x) * scale + offset into the matrix, where nothing else reads the matrix's result.
 
-    Scale and offset must be the same at every position of the leading axes.
+    Scale and offset must be the same at every position of the leading axes. A quantized network keeps its matrices:
+    their weights stand on the grid of a quantizer.
     """
-    while True:
+    while not graph.quantized:
         found = _producer_fold(graph)
         if found is None:
             return graph
         graph = found
+    return graph
 
 
 def _producer_fold(graph: RealGraph) -> RealGraph | None:
@@ -57,11 +59,12 @@ def fold_into_consumers(graph: RealGraph) -> RealGraph:
     All readers must be matrices, and in front of each the constants must be the same at every position of the
     leading axes; otherwise the node stays.
     """
-    while True:
+    while not graph.quantized:
         found = _consumer_fold(graph)
         if found is None:
             return graph
         graph = found
+    return graph
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from metronn.model.graph import (
     RealMultiply,
     RealNode,
     RealOp,
+    RealQuantize,
     RealReduce,
     RealRewire,
     RealSoftmax,
@@ -39,7 +40,7 @@ def with_operands(op: RealOp, names: Mapping[str, str]) -> RealOp:
             return op
         case RealRewire():
             return replace(op, xs=tuple(new(x) for x in op.xs))
-        case RealWindow() | RealLinear() | RealReduce() | RealFunction() | RealSoftmax():
+        case RealWindow() | RealLinear() | RealReduce() | RealFunction() | RealSoftmax() | RealQuantize():
             return replace(op, x=new(op.x))
         case RealAdd() | RealMultiply() | RealExtremum():
             return replace(op, x=new(op.x), y=new(op.y))
@@ -65,13 +66,22 @@ def rebuilt(
         if node.name not in removed
     )
     outputs = tuple((name, names.get(value, value)) for name, value in graph.outputs)
-    return RealGraph(nodes=nodes, outputs=outputs)
+    return replace(graph, nodes=nodes, outputs=outputs, tensors=kept_tensors(graph, nodes, names))
+
+
+def kept_tensors(
+    graph: RealGraph, nodes: tuple[RealNode, ...], names: Mapping[str, str] | None = None
+) -> tuple[tuple[str, str], ...]:
+    """Return the tensors of the framework whose values are still there, some under another name."""
+    names, there = names or {}, {node.name for node in nodes}
+    moved = ((tensor, names.get(value, value)) for tensor, value in graph.tensors)
+    return tuple((tensor, value) for tensor, value in moved if value in there)
 
 
 def with_new_nodes(graph: RealGraph, before: Mapping[str, tuple[RealNode, ...]]) -> RealGraph:
     """Return the graph with nodes inserted ahead of the named ones."""
     nodes = [part for node in graph.nodes for part in (*before.get(node.name, ()), node)]
-    return RealGraph(nodes=tuple(nodes), outputs=graph.outputs)
+    return replace(graph, nodes=tuple(nodes))
 
 
 def free_name(graph: RealGraph, base: str) -> str:

@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,12 +29,13 @@ from metronn.model.graph import (
     RealMultiply,
     RealNode,
     RealOp,
+    RealQuantize,
     RealReduce,
     RealRewire,
     RealSoftmax,
     real_operands,
 )
-from metronn.passes.rewriting import frozen, with_operands
+from metronn.passes.rewriting import frozen, kept_tensors, with_operands
 
 Ints = npt.NDArray[np.int64]
 
@@ -96,7 +98,8 @@ class _Sinking:
         for node in self.graph.nodes:
             self.names[node.name] = self._visit(node)
         outputs = tuple((name, self.names[value]) for name, value in self.graph.outputs)
-        return RealGraph(nodes=tuple(self.builder.nodes), outputs=outputs)
+        nodes = tuple(self.builder.nodes)
+        return RealGraph(nodes=nodes, outputs=outputs, tensors=kept_tensors(self.graph, nodes, self.names))
 
     def _shape(self, name: str) -> tuple[int, ...]:
         return self.builder.shapes[name]
@@ -149,6 +152,8 @@ class _Sinking:
                 return self._visit_rewire(op, node)
             case RealFunction():
                 moved = self._through(op, node)
+            case RealQuantize():
+                moved = self._through_quantizer(op, node)
             case RealReduce() | RealSoftmax():
                 moved = self._along_axes(op, node)
             case RealLinear():
@@ -192,6 +197,24 @@ class _Sinking:
         if movement is None:
             return None
         y = self._add(replace(op, x=movement.x), node)
+        return self._rewire((y,), movement.index, node, f"{node.name}.order")
+
+    def _through_quantizer(self, op: RealQuantize, node: RealNode) -> str | None:
+        movement = self._moving(op.x)
+        if movement is None:
+            return None
+        shape, order = self._shape(movement.x), movement.index.ravel()
+
+        def back(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            """Return constants of the moved value as those of the value before; one for all stays one."""
+            if values.size == 1:
+                return values.reshape(())
+            placed = np.empty(math.prod(shape), dtype=values.dtype)
+            placed[order] = np.broadcast_to(values, node.shape).ravel()
+            return placed.reshape(shape)
+
+        scale, lo, hi = frozen(back(op.scale.array)), IntArray.of(back(op.lo.array)), IntArray.of(back(op.hi.array))
+        y = self._add(replace(op, x=movement.x, scale=scale, lo=lo, hi=hi), node)
         return self._rewire((y,), movement.index, node, f"{node.name}.order")
 
     def _along_axes(self, op: RealReduce | RealSoftmax, node: RealNode) -> str | None:

@@ -43,6 +43,7 @@ from metronn.model.graph import (
     RealLinear,
     RealMultiply,
     RealNode,
+    RealQuantize,
     RealReduce,
     RealRewire,
     RealSoftmax,
@@ -168,6 +169,8 @@ class Lowering:
                 self._function(node, op)
             case RealSoftmax():
                 self._softmax(node, op)
+            case RealQuantize():
+                raise AssertionError(f"{node.name}: quantized networks are lowered exactly")
             case _:
                 assert_never(op)
 

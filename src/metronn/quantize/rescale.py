@@ -53,7 +53,7 @@ def rescale(graph: RealGraph, values: Mapping[str, Floats], options: QuantizeOpt
     for pair in _pairs(graph):
         search.apply(pair, search.best(pair))
     nodes = tuple(replace(node, op=search.ops.get(node.name, node.op)) for node in graph.nodes)
-    return RealGraph(nodes=nodes, outputs=graph.outputs)
+    return replace(graph, nodes=nodes)
 
 
 @dataclass(slots=True, kw_only=True)
