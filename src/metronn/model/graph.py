@@ -215,7 +215,7 @@ class RealQuantize:
 
     `scale` (positive), `lo` and `hi` broadcast to the shape of x from the right; lo <= 0 <= hi is usual, not required.
     A zero point is part of the bounds: with codes in [qmin, qmax], lo = qmin - zero and hi = qmax - zero. With
-    `Overflow.WRAP` every [lo, hi] is a whole range of two's complement or unsigned codes; lo = hi = 0 is no bits at all.
+    `Overflow.WRAP` every [lo, hi] is a whole range of two's complement or unsigned codes; lo = hi = 0 is no bits.
     Division, rounding and product are those of real numbers, not of float32.
     """
 
