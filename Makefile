@@ -3,13 +3,14 @@
 # make check   style, types, fast tests and lint: about two minutes
 # make bench   the figures of benchmarks/
 # make zoo     train where needed, compile and verify every network of examples/; fills the table there (an hour)
+# make setup-qkeras   QKeras with TensorFlow in .venv-qkeras/: its package collides with one of HGQ2 (2.4 GB)
 # make clean   remove what was made, .venv/ included
 #
 # Needs python3 (3.11 or later) with venv, g++, make and perl; everything else goes into .venv/.
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test check bench zoo clean setup setup-tests
+.PHONY: demo test check bench zoo clean setup setup-tests setup-qkeras
 
 PYTHON ?= python3
 VENV := .venv
@@ -36,6 +37,14 @@ $(VENV)/.installed-tests: pyproject.toml $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all]'
 	touch $@
 
+# QKeras networks are read without QKeras; tests and `verify --against framework` compare with the real one.
+setup-qkeras: $(VENV)-qkeras/.installed
+
+$(VENV)-qkeras/.installed: | $(VENV)/bin/python
+	$(PYTHON) -m venv $(VENV)-qkeras
+	$(VENV)-qkeras/bin/python -m pip install --quiet --disable-pip-version-check 'qkeras-v3==1.2.1' 'tensorflow==2.21.*' 'pyparsing>=3'
+	touch $@
+
 demo: setup
 	@mkdir -p $(DATA)
 	$(BIN)/python $(DEMO)/generate.py --events 10000 --seed 1 --output $(DATA)/muons.npz
@@ -59,15 +68,15 @@ check: setup-tests
 	  $(VERILATOR) --lint-only -Wall --top-module $$top firmware/lint.vlt -y firmware/rtl -y firmware/sim firmware/rtl/$$top.sv || exit 1; \
 	done
 
-test: setup-tests
+test: setup-tests setup-qkeras
 	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal
 
-bench: setup-tests
+bench: setup-tests setup-qkeras
 	status=0; for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python $$program || status=1; done; exit $$status
 
 zoo: setup-tests
 	$(BIN)/python examples/zoo.py $(NETWORKS)
 
 clean:
-	rm -rf $(VENV) build dist $(DEMO)/build $(DATA) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-qkeras build dist $(DEMO)/build $(DATA) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
