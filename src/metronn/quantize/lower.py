@@ -51,6 +51,7 @@ from metronn.model.graph import (
     real_operands,
 )
 from metronn.quantize.calibration import RealValues
+from metronn.quantize.channels import check_channels, round_channels
 from metronn.quantize.emitter import Emitter
 from metronn.quantize.fixed import (
     choose_range,
@@ -314,7 +315,13 @@ class Lowering:
         aim = op.weight.array
         if moments.corrected:
             aim = aim + moments.regression()
-        weight = round_weights(aim, moments.gram, settings.weight_bits, settings.weight_frac, settings.calibration)
+        bits, channels = settings.weight_bits, settings.channel_bits
+        if channels is None:
+            weight = round_weights(aim, moments.gram, bits, settings.weight_frac, settings.calibration)
+        else:
+            bits = max(channels)
+            check_channels(node.source, channels, aim.shape[1])
+            weight = round_channels(aim, moments.gram, channels, settings.weight_frac, settings.calibration)
         bias = op.bias.array
         if moments.corrected:
             bias = bias + (moments.target - moments.mean @ weight.values - bias)
@@ -323,7 +330,7 @@ class Lowering:
         value = self.emitter.add(linear, node.name, node.source)
         self._settle(node, value, "linear")
         record = self.record_of[node.name]
-        record.weight_bits, record.weight_frac = settings.weight_bits, weight.frac
+        record.weight_bits, record.weight_frac = bits, weight.frac
         record.weights, record.weights_saturated = weight.codes.size, weight.saturated
         record.accumulator = value
 

@@ -41,9 +41,13 @@ class InputOptions(_Table):
 
 
 class LayerOptions(_Table):
-    """What may differ from layer to layer; None keeps the general value."""
+    """What may differ from layer to layer; None keeps the general value.
+
+    `channel_bits` gives each output channel of a matrix its own width of weights, instead of `weight_bits`.
+    """
 
     weight_bits: Bits | None = None
+    channel_bits: Annotated[tuple[Bits, ...], Field(min_length=1)] | None = None
     activation_bits: Bits | None = None
     weight_frac: Frac | None = None
     activation_frac: Frac | None = None
@@ -100,6 +104,7 @@ class Settings:
     """The options of one layer after all patterns; None means: chosen from the calibration events."""
 
     weight_bits: int
+    channel_bits: tuple[int, ...] | None
     activation_bits: int
     weight_frac: int | None
     activation_frac: int | None
