@@ -56,11 +56,13 @@ CONSTANT_INPUTS: Mapping[str, tuple[int, ...]] = {
     "Col2Im": (1, 2),
     "Compress": (1,),
     "Conv": (1, 2),
+    "ConvInteger": (1, 2, 3),
     "ConvTranspose": (1, 2),
     "CumProd": (1,),
     "CumSum": (1,),
     "DFT": (1, 2),
     "DeformConv": (1, 2, 3, 4),
+    "DequantizeLinear": (1, 2),
     "Dropout": (1, 2),
     "Expand": (1,),
     "Gather": (1,),
@@ -69,10 +71,14 @@ CONSTANT_INPUTS: Mapping[str, tuple[int, ...]] = {
     "GridSample": (1,),
     "GroupNormalization": (1, 2),
     "InstanceNormalization": (1, 2),
+    "MatMulInteger": (1, 2, 3),
     "MaxUnpool": (1, 2),
     "PRelu": (1,),
     "Pad": (1, 2, 3),
     "Pow": (1,),
+    "QLinearConv": (1, 2, 3, 4, 5, 6, 7, 8),
+    "QLinearMatMul": (1, 2, 3, 4, 5, 6, 7),
+    "QuantizeLinear": (1, 2),
     "ReduceL1": (1,),
     "ReduceL2": (1,),
     "ReduceLogSum": (1,),
@@ -107,7 +113,8 @@ TRAINING = "training: gradients, optimizers, losses, statistics of a batch"
 SEQUENCES = "sequences, optional values, strings, images in files"
 CONTROL = "control flow"
 RANDOM = "random numbers"
-QUANTIZED = "quantized operators: not yet"
+DYNAMIC = "quantization with a scale taken from the data"
+SMALL_FLOATS = "floating-point numbers of 8 bits and fewer"
 RECURRENT = "recurrent layers: not yet"
 TREES = "decision trees: not yet"
 INTEGERS = "arithmetic of integers with a fixed number of bits"
@@ -130,8 +137,7 @@ BY_OPERATOR: Mapping[str, str] = {
     **dict.fromkeys(("ConcatFromSequence", "SplitToSequence", "SequenceConstruct"), SEQUENCES),
     **dict.fromkeys(("If", "Loop", "Scan"), CONTROL),
     **dict.fromkeys(("Bernoulli", "RandomUniformLike", "Multinomial"), RANDOM),
-    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"), QUANTIZED),
-    **dict.fromkeys(("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"), QUANTIZED),
+    "DynamicQuantizeLinear": DYNAMIC,
     **dict.fromkeys(("GRU", "LSTM", "LinearAttention", "RNN"), RECURRENT),
     "ai.onnx.ml.TreeEnsemble": TREES,
     **dict.fromkeys(("BitCast", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor"), INTEGERS),
@@ -148,6 +154,7 @@ COMPUTED_AT_ONCE = frozenset(("Constant", "ConstantOfShape", "Range", "Shape", "
 """Operators without data that models with data have too."""
 
 FLOATS = frozenset((TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16))
+FLOATS_OF_8_BITS = frozenset((TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E5M2, TensorProto.FLOAT4E2M1))
 INTEGER_MEANING = frozenset(("Add", "Div", "Mul", "Pow", "Sub", "CastLike", "Cast", "CumSum"))
 """Operators for which integers wrap or are truncated."""
 
@@ -270,6 +277,8 @@ def reason_out_of_scope(case: Case) -> str:
     if attributes.get("training_mode") or case.name.startswith("test_training_dropout"):
         if "zero_ratio" not in case.name:
             return TRAINING
+    if case.operator == "QuantizeLinear" and outputs & FLOATS_OF_8_BITS:
+        return SMALL_FLOATS
     if case.operator in ("Cast", "CastLike") and (outputs - FLOATS):
         return NARROW
     data = [entry for entry in _inputs(case) if entry.name not in case.constants]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,12 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from metronn.errors import ModelError
 from metronn.frontends.files import FileKind, kind_of
 from metronn.frontends.lowering import LayerProblem, Lowering, unsupported_error
-from metronn.frontends.onnx_context import Constant, NodeContext, Operand, evaluate
-from metronn.frontends.onnx_layers import LAYERS
-from metronn.model.graph import RealGraph
+from metronn.frontends.onnx_context import Array, Codes, Constant, NodeContext, Operand, evaluate
+from metronn.frontends.onnx_layers import KEEP_CODES, KEEP_STEPS, LAYERS, READ_CODES
+from metronn.frontends.onnx_quant import QONNX
+from metronn.frontends.onnx_quant_grids import made
+from metronn.frontends.onnx_quant_linear import RANGES
+from metronn.model.graph import Floats, RealGraph
 
 STAND_IN_BATCH = 61
 """Size that stands for a dynamic batch axis while shapes are computed; a result that depends on it is refused."""
@@ -37,6 +40,14 @@ UNFOLDABLE = frozenset(
     ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout")
 )
 """Operators with constant inputs whose result is not a constant."""
+
+QUANTIZE_CONSTANTS = frozenset(
+    (*QONNX, *(domain + name for domain in ("", "com.microsoft.") for name in ("QuantizeLinear", "DequantizeLinear")))
+)
+"""Operators whose functions in `LAYERS` compute constants themselves, exactly."""
+
+FOREIGN_DOMAINS = frozenset(("ai.onnx.ml", "ai.onnx.preview.training", "com.microsoft"))
+"""Domains that have no operators of QONNX."""
 
 
 def load_onnx(path: Path, content: bytes, *, batched: bool = True) -> RealGraph:
@@ -171,18 +182,24 @@ def _first_line(error: Exception) -> str:
 
 @dataclass(slots=True)
 class _Reader:
-    """One pass over the nodes; `operands` holds what each name means, None where reading failed before."""
+    """One pass over the nodes; `operands` holds what each name means, None where reading failed before.
+
+    `codes` holds the values of quantized tensors whose codes were made for a reader, by tensor name.
+    """
 
     where: str
     model: onnx.ModelProto
     opset: int
     batch: int | None
     lowering: Lowering = field(default_factory=Lowering)
-    operands: dict[str, Operand | None] = field(default_factory=dict)
+    operands: dict[str, Operand | Codes | None] = field(default_factory=dict)
+    codes: dict[str, str] = field(default_factory=dict)
     unsupported: list[tuple[str, str]] = field(default_factory=list)
+    quantized: bool = False
 
     def read(self) -> RealGraph:
         graph = self.model.graph
+        self.quantized = any(_kind(node) in QONNX or _kind(node) in READ_CODES for node in graph.node)
         for tensor in graph.initializer:
             self._initializer(tensor)
         self._inputs([entry for entry in graph.input if entry.name not in self.operands])
@@ -195,6 +212,8 @@ class _Reader:
             match self.operands.get(entry.name):
                 case str() as value:
                     outputs.append((entry.name, value))
+                case Codes() as codes:
+                    outputs.append((entry.name, self._made(entry.name, codes)))
                 case Constant():
                     self.lowering.problems.append(f"output {entry.name}: does not depend on any input")
                 case None if not self.lowering.problems:
@@ -213,7 +232,7 @@ class _Reader:
                 dims = [dim.dim_value for dim in entry.type.tensor_type.shape.dim]
                 if not entry.type.tensor_type.HasField("shape") or any(size <= 0 for size in dims):
                     raise ModelError(f"{self.where}: input {entry.name}: every axis must have a fixed size, not {dims}")
-                self.operands[entry.name] = self.lowering.input(entry.name, tuple(dims))
+                self._input(entry, tuple(dims))
             return
         shapes = {}
         for entry in entries:
@@ -239,36 +258,76 @@ class _Reader:
             if dims[0] > 0:
                 self.batch = dims[0]
             shapes[entry.name] = tuple(dims[1:])
-        for name, shape in shapes.items():
-            self.operands[name] = self.lowering.input(name, shape)
+        for entry in entries:
+            self._input(entry, shapes[entry.name])
+
+    def _input(self, entry: onnx.ValueInfoProto, shape: tuple[int, ...]) -> None:
+        """Add an input; integers of a quantized network keep to the range of their type."""
+        value = self.lowering.input(entry.name, shape)
+        kind = entry.type.tensor_type.elem_type
+        if self.quantized and kind in RANGES:
+            value = self.lowering.quantize(value, 1.0, *RANGES[kind])
+        self.operands[entry.name] = self.lowering.tensors[entry.name] = value
 
     def _node(self, node: onnx.NodeProto) -> None:
-        kind = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+        kind = _kind(node)
         self.lowering.layer = node.name or next((name for name in node.output if name), kind)
         missing = [name for name in node.input if name and name not in self.operands]
         if missing:
             self.lowering.problems.append(f"{self.lowering.layer}: reads {', '.join(missing)}, which no node makes")
-        operands = tuple(self.operands.get(name) if name else None for name in node.input)
-        known = not any(name and operand is None for name, operand in zip(node.input, operands, strict=True))
-        results: tuple[Operand, ...] = ()
-        constants = [operand for operand in operands if isinstance(operand, Constant)]
-        computed = any(isinstance(operand, str) for operand in operands)
+        given = tuple(self.operands.get(name) if name else None for name in node.input)
+        results: tuple[Operand | Codes, ...] = ()
         try:
-            if known and not computed and _foldable(node, kind):
-                results = self._folded(node, constants)
-            elif known and kind in ("Shape", "Size") and isinstance(operands[0], str):
-                results = (self._sizes(node, self.lowering.shape(operands[0])),)
+            if not any(name and operand is None for name, operand in zip(node.input, given, strict=True)):
+                results = self._results(node, kind, given)
             elif kind not in LAYERS and kind not in ("Shape", "Size"):
                 self.unsupported.append((self.lowering.layer, kind))
-            elif known:
-                context = NodeContext(self.lowering, node, self.opset, self.batch, operands)
-                made = LAYERS[kind](context)
-                results = made if isinstance(made, tuple) else (made,)
         except LayerProblem as problem:
             self.lowering.problems.append(f"{self.lowering.layer} ({kind}): {problem}")
         for position, name in enumerate(node.output):
             if name:
-                self.operands[name] = results[position] if position < len(results) else None
+                self.operands[name] = result = results[position] if position < len(results) else None
+                if isinstance(result, str):
+                    self.lowering.tensors[name] = result
+
+    def _results(
+        self, node: onnx.NodeProto, kind: str, given: tuple[Operand | Codes | None, ...]
+    ) -> tuple[Operand | Codes, ...]:
+        """Return the results of a node with known operands; none when it is not supported, which is noted."""
+        computed = [operand for operand in given if isinstance(operand, str | Codes)]
+        if not computed and _foldable(node, kind) and kind not in QUANTIZE_CONSTANTS:
+            return self._folded(node, [operand for operand in given if isinstance(operand, Constant)])
+        if kind in ("Shape", "Size") and computed:
+            first = computed[0]
+            return (self._sizes(node, self.lowering.shape(first.value if isinstance(first, Codes) else first)),)
+        if kind not in LAYERS:
+            self.unsupported.append((self.lowering.layer, kind))
+            return ()
+        kept = _common_grid(computed) if kind in KEEP_CODES else None
+        operands: list[Operand | None] = []
+        for name, operand in zip(node.input, given, strict=True):
+            if not isinstance(operand, Codes):
+                operands.append(operand)
+            elif kept is not None or kind in READ_CODES:
+                operands.append(operand.value)
+            else:
+                operands.append(self._made(name, operand))
+        codes = tuple(operand if isinstance(operand, Codes) else None for operand in given)
+        made = LAYERS[kind](
+            NodeContext(self.lowering, node, self.opset, self.batch, tuple(operands), codes, self.quantized)
+        )
+        results = made if isinstance(made, tuple) else (made,)
+        if kept is None:
+            return results
+        return tuple(replace(kept, value=result) if isinstance(result, str) else result for result in results)
+
+    def _made(self, name: str, codes: Codes) -> str:
+        """Return the value of the codes of a tensor, which are made for the first reader."""
+        if name not in self.codes:
+            layer, self.lowering.layer = self.lowering.layer, name
+            self.codes[name] = self.lowering.tensors[name] = made(self.lowering, codes)
+            self.lowering.layer = layer
+        return self.codes[name]
 
     def _sizes(self, node: onnx.NodeProto, shape: tuple[int, ...]) -> Constant:
         """Return the result of Shape or Size."""
@@ -287,7 +346,35 @@ class _Reader:
         if sum(math.prod(v.shape) for v in values) > 2**28:
             raise LayerProblem("a constant of more than 2**28 elements")
         tainted = any(constant.from_batch for constant in constants)
-        return tuple(Constant(name, v, from_batch=tainted) for name, v in zip(node.output, values, strict=True))
+        steps = self._steps(node, feeds, len(values))
+        return tuple(
+            Constant(name, v, from_batch=tainted, step=step)
+            for name, v, step in zip(node.output, values, steps, strict=True)
+        )
+
+    def _steps(self, node: onnx.NodeProto, feeds: dict[str, Array], count: int) -> list[Floats | None]:
+        """Return the steps of the results of an operator on constants: moved as their values are."""
+        data = node.input if node.op_type == "Concat" else node.input[:1]
+        given = {name: operand.step for name in data if isinstance(operand := self.operands[name], Constant)}
+        steps = {name: step for name, step in given.items() if step is not None}
+        if node.op_type not in KEEP_STEPS or not steps or len(steps) < len(given):
+            return [None] * count
+        return [np.asarray(step, dtype=np.float64) for step in evaluate(node, {**feeds, **steps}, self.opset)]
+
+
+def _kind(node: onnx.NodeProto) -> str:
+    """Return the name of an operator in `LAYERS`; the domain of those of QONNX has changed and is not looked at."""
+    plain = node.domain in ("", "ai.onnx") or (node.op_type in QONNX and node.domain not in FOREIGN_DOMAINS)
+    return node.op_type if plain else f"{node.domain}.{node.op_type}"
+
+
+def _common_grid(computed: list[str | Codes]) -> Codes | None:
+    """Return the grid of quantized tensors that have the same scale and zero point for all elements, if they do."""
+    first = computed[0] if computed else None
+    if not isinstance(first, Codes) or first.scale.ndim or first.zero.ndim:
+        return None
+    same = all(isinstance(other, Codes) and first.same_grid(other) for other in computed)
+    return first if same else None
 
 
 def _foldable(node: onnx.NodeProto, kind: str) -> bool:

@@ -26,15 +26,37 @@ EVALUATION_ERRORS = (ValueError, TypeError, IndexError, KeyError, AttributeError
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """A constant array; `from_batch` when it was computed from the size of the batch axis."""
+    """A constant array; `from_batch` when it was computed from the size of the batch axis.
+
+    `step`, of the shape of the values, when these were quantized: each value is a whole multiple of its step.
+    """
 
     name: str
     values: Array
     from_batch: bool = False
+    step: Floats | None = None
 
 
 Operand = str | Constant
 """The name of a computed value, or a constant."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Codes:
+    """The whole numbers in [lo, hi] of a quantized tensor, which no op makes unless a reader needs them.
+
+    Most readers need only what they mean: `value` = (codes - zero) * scale. Both arrays broadcast to an event.
+    """
+
+    value: str
+    scale: Floats
+    zero: Floats
+    lo: int
+    hi: int
+
+    def same_grid(self, other: Codes) -> bool:
+        """Whether equal codes mean equal values in both."""
+        return np.array_equal(self.scale, other.scale) and np.array_equal(self.zero, other.zero)
 
 
 def evaluate(node: onnx.NodeProto, feeds: Mapping[str, Array], opset: int) -> list[Array]:
@@ -58,7 +80,9 @@ def evaluate(node: onnx.NodeProto, feeds: Mapping[str, Array], opset: int) -> li
 class NodeContext:
     """One node with its operands; None stands for an omitted optional input.
 
-    `batch` is the number of events on axis 0 of computed tensors, None when they have no batch axis.
+    `batch` is the number of events on axis 0 of computed tensors, None when they have no batch axis. `codes` has an
+    entry for every operand that is a quantized tensor, which operators of `READ_CODES` see; the operand itself is then
+    the value of the codes' meaning. `quantized` tells that the framework quantized the network.
     """
 
     lowering: Lowering
@@ -66,6 +90,8 @@ class NodeContext:
     opset: int
     batch: int | None
     operands: tuple[Operand | None, ...]
+    codes: tuple[Codes | None, ...] = ()
+    quantized: bool = False
 
     @property
     def lead(self) -> int:
@@ -73,8 +99,8 @@ class NodeContext:
         return 0 if self.batch is None else 1
 
     def reading(self, *operands: Operand | None) -> NodeContext:
-        """Return the same node with other operands."""
-        return replace(self, operands=operands)
+        """Return the same node with other operands, none of them quantized tensors."""
+        return replace(self, operands=operands, codes=())
 
     def attribute(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - attributes have any type
         """Return an attribute's value (text decoded), or the default."""
@@ -121,6 +147,10 @@ class NodeContext:
         if constant.values.dtype.kind not in "fiubV":
             raise LayerProblem(f"{constant.name} holds no numbers but {constant.values.dtype}")
         return self.lowering.checked(constant.values, constant.name)
+
+    def steps(self, position: int) -> Floats | None:
+        """Return the steps of a constant operand, None when it has none."""
+        return self.constant(position).step
 
     def shape(self, position: int) -> tuple[int, ...]:
         """Return the shape of a computed operand without its batch axis."""
@@ -184,6 +214,9 @@ class NodeContext:
         counted = [k for k, x in enumerate(self.operands) if isinstance(x, str) or (x is not None and not self.lead)]
         return max(self.rank(k) for k in counted)
 
+
+Result = str | Constant | Codes | tuple[str, ...]
+"""What an operator's function returns: one result, or the values of all of them."""
 
 Layer = Callable[[NodeContext], str | tuple[str, ...]]
 """What an operator becomes: the value of its result, or one for each result."""

@@ -1,26 +1,49 @@
 """What each ONNX operator becomes: one table from operator to function, gathered from the files of their kinds.
 
 A new operator is one function `(NodeContext) -> value` (or a tuple of values) and one line in the table of its file:
-`onnx_math`, `onnx_moves`, `onnx_normalize`, `onnx_products` or `onnx_spatial`. An operator that is not here and that
-the ONNX standard defines as a function of others is expanded.
+`onnx_math`, `onnx_moves`, `onnx_normalize`, `onnx_products`, `onnx_spatial`, `onnx_quant` (QONNX), `onnx_quant_linear`
+(the ONNX standard) or `onnx_quant_runtime` (onnxruntime). An operator that is not here and that the ONNX standard
+defines as a function of others is expanded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from metronn.frontends.onnx_context import Constant, NodeContext
+from metronn.frontends.onnx_context import NodeContext, Result
 from metronn.frontends.onnx_math import MATH
 from metronn.frontends.onnx_moves import MOVES
 from metronn.frontends.onnx_normalize import NORMALIZE
 from metronn.frontends.onnx_products import PRODUCTS
+from metronn.frontends.onnx_quant import QONNX
+from metronn.frontends.onnx_quant_linear import QUANTIZED
+from metronn.frontends.onnx_quant_runtime import RUNTIME
 from metronn.frontends.onnx_spatial import SPATIAL
 
-LAYERS: Mapping[str, Callable[[NodeContext], str | Constant | tuple[str, ...]]] = {
+LAYERS: Mapping[str, Callable[[NodeContext], Result]] = {
     **MATH,
     **MOVES,
     **NORMALIZE,
     **PRODUCTS,
+    **QONNX,
+    **QUANTIZED,
+    **RUNTIME,
     **SPATIAL,
 }
 """The supported operators. `Shape` and `Size`, and any operator on constants, are computed at once."""
+
+READ_CODES = frozenset((*QUANTIZED, *RUNTIME))
+"""Operators that see which operands are quantized tensors."""
+
+KEEP_CODES = frozenset(
+    ("Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "GlobalMaxPool", "Identity")
+    + ("Max", "MaxPool", "Min", "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose")
+    + ("Unsqueeze",)
+)
+"""Operators that choose or move elements: what the codes mean goes the same way as the codes."""
+
+KEEP_STEPS = frozenset(
+    ("Cast", "Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Tile")
+    + ("Transpose", "Unsqueeze")
+)
+"""Operators on constants that leave every value on its grid."""

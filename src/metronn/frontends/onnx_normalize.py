@@ -138,7 +138,22 @@ def _batch_normalization(c: NodeContext) -> str:
         stats = (gamma.ravel(), beta.ravel(), mean.ravel(), variance.ravel())
         return lowering.reshape(lowering.normalized(flat, 0, stats, epsilon), shape)
     axis = 1 - c.lead if c.rank(0) > 1 else 0
+    if c.quantized:
+        return _normalized_float32(c, x, axis, epsilon)
     return lowering.normalized(x, axis, (gamma, beta, mean, variance), epsilon)
+
+
+def _normalized_float32(c: NodeContext, x: str, axis: int, epsilon: float) -> str:
+    """Return batch normalization as x * scale + shift with the float32 numbers of onnxruntime, in its own order."""
+    gamma, beta, mean, variance = (c.floats(k).astype(np.float32) for k in (1, 2, 3, 4))
+    with np.errstate(all="ignore"):
+        inverse = np.float32(1) / np.sqrt(variance + np.float32(epsilon))
+    scale = inverse * gamma
+    shift = beta - mean * scale
+    if scale.shape != (c.lowering.shape(x)[axis],):
+        raise LayerProblem(f"{scale.size} channels in the weights, {c.lowering.shape(x)[axis]} in the input")
+    trailing = (1,) * (len(c.lowering.shape(x)) - 1 - axis)
+    return c.lowering.scaled(x, scale.reshape(-1, *trailing), shift.reshape(-1, *trailing))
 
 
 def standardized(lowering: Lowering, x: str, axes: Sequence[int], epsilon: float) -> tuple[str, str, str]:

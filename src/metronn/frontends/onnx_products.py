@@ -13,6 +13,7 @@ import numpy as np
 
 from metronn.frontends.lowering import LayerProblem, Lowering
 from metronn.frontends.onnx_context import Constant, Layer, NodeContext
+from metronn.frontends.onnx_quant_grids import column_steps
 from metronn.ir.ops import ReduceKind
 from metronn.model.graph import Floats
 
@@ -27,10 +28,16 @@ def _shape(lowering: Lowering, factor: Factor) -> tuple[int, ...]:
     return lowering.shape(factor) if isinstance(factor, str) else factor.shape
 
 
-def contract(lowering: Lowering, terms: tuple[str, str], factors: tuple[Factor, Factor], result: str) -> str:
+def contract(
+    lowering: Lowering,
+    terms: tuple[str, str],
+    factors: tuple[Factor, Factor],
+    result: str,
+    steps: Floats | None = None,
+) -> str:
     """Return the sum of products of two tensors whose axes bear letters, as `numpy.einsum` of two operands.
 
-    No letter may be twice in a term; at least one factor is computed.
+    No letter may be twice in a term; at least one factor is computed. `steps` are those of the constant factor.
     """
     sizes: dict[str, int] = {}
     for term, factor in zip(terms, factors, strict=True):
@@ -47,7 +54,7 @@ def contract(lowering: Lowering, terms: tuple[str, str], factors: tuple[Factor, 
     shared = [letter for letter in left if letter in right and letter in result]
     alone = [letter for letter in summed if letter not in left or letter not in right]
     if not isinstance(w, str) and not shared and not alone:
-        return _linear(lowering, (left, right), x, w, result, summed)
+        return _linear(lowering, (left, right), (x, w, steps), result, summed)
     if math.prod(sizes.values()) > LARGEST_PRODUCT:
         raise LayerProblem(f"{math.prod(sizes.values())} products; up to {LARGEST_PRODUCT} are allowed")
     order = result + summed
@@ -59,15 +66,20 @@ def contract(lowering: Lowering, terms: tuple[str, str], factors: tuple[Factor, 
     return y if lowering.shape(y) == full else lowering.reshape(y, full)
 
 
-def _linear(lowering: Lowering, terms: tuple[str, str], x: str, w: Floats, result: str, summed: str) -> str:
-    left, right = terms
+def _linear(
+    lowering: Lowering, terms: tuple[str, str], factors: tuple[str, Floats, Floats | None], result: str, summed: str
+) -> str:
+    (left, right), (x, w, steps) = terms, factors
     kept, added = [a for a in left if a not in summed], [a for a in right if a not in summed]
     inner = [a for a in left if a in summed]
     x = lowering.transpose(x, [left.index(a) for a in (*kept, *inner)])
     rows = math.prod(lowering.shape(x)[len(kept) :])
     x = lowering.reshape(x, [*lowering.shape(x)[: len(kept)], rows])
-    ordered = w.transpose([right.index(a) for a in (*inner, *added)])
-    y = lowering.linear(x, ordered.reshape(rows, -1))
+    order = [right.index(a) for a in (*inner, *added)]
+    ordered = w.transpose(order)
+    grid = None if steps is None else steps.transpose(order).reshape(rows, -1)
+    matrix = ordered.reshape(rows, -1)
+    y = lowering.linear(x, matrix, step=column_steps(matrix, grid))
     y = lowering.reshape(y, [*lowering.shape(y)[:-1], *ordered.shape[len(inner) :]])
     made = [*kept, *added]
     return lowering.transpose(y, [made.index(a) for a in result])
@@ -86,11 +98,23 @@ def _factor(c: NodeContext, position: int, rank: int) -> Factor:
     operand = c.given(position)
     if isinstance(operand, str):
         return operand
-    values = c.floats(position)
-    return c.without_batch(values, rank, operand.name) if values.ndim > 2 else values
+    return _without_batch(c, c.floats(position), rank, operand.name)
 
 
-def _matmul(c: NodeContext) -> str:
+def _without_batch(c: NodeContext, values: Floats, rank: int, name: str) -> Floats:
+    return c.without_batch(values, rank, name) if values.ndim > 2 else values
+
+
+def _factor_steps(c: NodeContext, rank: int) -> Floats | None:
+    """Return the steps of the constant factor, as `_factor` returns its values."""
+    for operand in (c.given(0), c.given(1)):
+        if isinstance(operand, Constant) and operand.step is not None:
+            return _without_batch(c, operand.step, rank, operand.name)
+    return None
+
+
+def matmul_node(c: NodeContext) -> str:
+    """Return the product of the first two operands of a node."""
     left, right = c.given(0), c.given(1)
     ranks = (c.rank(0), c.rank(1))
     if c.lead:
@@ -100,11 +124,15 @@ def _matmul(c: NodeContext) -> str:
             raise LayerProblem("constant @ x with a batch axis on the second last axis of x mixes events")
         if isinstance(left, str) and isinstance(right, Constant) and right.values.ndim > max(2, ranks[0]):
             raise LayerProblem(f"weights {right.name} have more axes ({right.values.ndim}) than the events of a batch")
-    return matmul(c.lowering, _factor(c, 0, max(ranks)), _factor(c, 1, max(ranks)))
+    factors = _factor(c, 0, max(ranks)), _factor(c, 1, max(ranks))
+    return matmul(c.lowering, *factors, _factor_steps(c, max(ranks)))
 
 
-def matmul(lowering: Lowering, left: Factor, right: Factor) -> str:
-    """Return the matrix product of two tensors, broadcast and with vectors as in `numpy.matmul`."""
+def matmul(lowering: Lowering, left: Factor, right: Factor, steps: Floats | None = None) -> str:
+    """Return the matrix product of two tensors, broadcast and with vectors as in `numpy.matmul`.
+
+    `steps` are those of the constant factor.
+    """
     shapes = (_shape(lowering, left), _shape(lowering, right))
     if not all(shapes):
         raise LayerProblem("a matrix product of a single number")
@@ -116,10 +144,20 @@ def matmul(lowering: Lowering, left: Factor, right: Factor) -> str:
     result = letters + (rows if len(shapes[0]) > 1 else "") + (columns if len(shapes[1]) > 1 else "")
     if shapes[0][-1] != shapes[1][-2 if len(shapes[1]) > 1 else 0]:
         raise LayerProblem(f"a product of shapes {shapes[0]} and {shapes[1]}")
-    return contract(lowering, (first, second), (left, right), result)
+    return contract(lowering, (first, second), (left, right), result, steps)
 
 
-def _gemm(c: NodeContext) -> str:
+def _gemm_steps(c: NodeContext, alpha: float, *, transposed: bool) -> Floats | None:
+    """Return the steps of the columns of the weights of Gemm."""
+    values, steps = c.floats(1) * alpha, c.steps(1)
+    if steps is None or alpha == 0:
+        return None
+    grid = steps * abs(alpha)
+    return column_steps(values.T, grid.T) if transposed else column_steps(values, grid)
+
+
+def gemm_node(c: NodeContext) -> str:
+    """Return alpha * A B + beta * C, with A and B transposed where the node says so."""
     lowering = c.lowering
     trans_a, trans_b = bool(c.attribute("transA", 0)), bool(c.attribute("transB", 0))
     if c.lead:
@@ -138,7 +176,7 @@ def _gemm(c: NodeContext) -> str:
     alpha, beta, addend = float(c.attribute("alpha", 1.0)), float(c.attribute("beta", 1.0)), c.operand(2)
     x, w = factors
     if isinstance(x, str) and not isinstance(w, str):
-        weight = (w.T if trans_b else w) * alpha
+        weight, grid = (w.T if trans_b else w) * alpha, _gemm_steps(c, alpha, transposed=trans_b)
         data = lowering.transpose(x, [1, 0]) if trans_a else x
         bias = None
         if isinstance(addend, Constant) and (c.floats(2).ndim < 2 or c.floats(2).shape[0] == 1):
@@ -146,8 +184,8 @@ def _gemm(c: NodeContext) -> str:
             if bias.size not in (1, weight.shape[1]):
                 shape = c.floats(2).shape
                 raise LayerProblem(f"bias {addend.name} of shape {shape} does not fit {weight.shape[1]} outputs")
-            return lowering.linear(data, weight, np.broadcast_to(bias, weight.shape[1:]))
-        y = lowering.linear(data, weight)
+            return lowering.linear(data, weight, np.broadcast_to(bias, weight.shape[1:]), grid)
+        y = lowering.linear(data, weight, step=grid)
     else:
         first, second = "km" if trans_a else "mk", "nk" if trans_b else "kn"
         y = lowering.scaled(contract(lowering, (first, second), (x, w), "mn"), alpha)
@@ -228,5 +266,5 @@ def _diagonal(lowering: Lowering, term: str, x: Factor) -> tuple[str, Factor]:
     return once, lowering.rewire([x], index, "diagonal") if isinstance(x, str) else x.ravel()[index]
 
 
-PRODUCTS: Mapping[str, Layer] = {"Einsum": _einsum, "Gemm": _gemm, "MatMul": _matmul}
+PRODUCTS: Mapping[str, Layer] = {"Einsum": _einsum, "Gemm": gemm_node, "MatMul": matmul_node}
 """The operators of this file."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from metronn.frontends.lowering import LayerProblem
 from metronn.frontends.onnx_context import Layer, NodeContext
 from metronn.frontends.onnx_math import absolute, power
+from metronn.frontends.onnx_quant_grids import column_steps
 from metronn.frontends.spatial import PoolKind, convolution, global_pool, pool, same_pads, transposed_convolution
 from metronn.model.graph import Floats
 
@@ -70,20 +71,31 @@ def _weights(c: NodeContext, rank: int) -> tuple[Floats, Floats | None]:
     return weights, None if c.operand(2) is None else c.floats(2)
 
 
-def _conv(c: NodeContext) -> str:
+def _filter_steps(c: NodeContext, order: Sequence[int]) -> Floats | None:
+    """Return the steps of the columns of a kernel with its axes in this order, the results last."""
+    values, steps = c.floats(1).transpose(order), c.steps(1)
+    if steps is None:
+        return None
+    return column_steps(values.reshape(-1, values.shape[-1]), steps.transpose(order).reshape(-1, values.shape[-1]))
+
+
+def convolution_node(c: NodeContext) -> str:
+    """Return the convolution of the first operand with the second, plus the third where given."""
     x, rank = _channels_last(c)
     weights, bias = _weights(c, rank)
     kernel, sizes = weights.shape[2:], c.lowering.shape(x)[-rank - 1 : -1]
     strides, dilations = _steps(c, "strides", rank), _steps(c, "dilations", rank)
+    order = [*range(2, rank + 2), 1, 0]
     y = convolution(
         c.lowering,
         x,
-        weights.transpose([*range(2, rank + 2), 1, 0]),
+        weights.transpose(order),
         bias,
         strides=strides,
         dilations=dilations,
         pads=_pads(c, sizes, kernel, strides, dilations),
         groups=int(c.attribute("group", 1)),
+        step=_filter_steps(c, order),
     )
     return _channels_first(c, y)
 
@@ -114,15 +126,17 @@ def _conv_transpose(c: NodeContext) -> str:
     weights, bias = _weights(c, rank)
     sizes = c.lowering.shape(x)[-rank - 1 : -1]
     strides, dilations = _steps(c, "strides", rank), _steps(c, "dilations", rank)
+    order, groups = [*range(2, rank + 2), 0, 1], int(c.attribute("group", 1))
     y = transposed_convolution(
         c.lowering,
         x,
-        weights.transpose([*range(2, rank + 2), 0, 1]),
+        weights.transpose(order),
         bias,
         strides=strides,
         dilations=dilations,
         pads=_transposed_pads(c, sizes, weights.shape[2:], strides, dilations),
-        groups=int(c.attribute("group", 1)),
+        groups=groups,
+        step=_filter_steps(c, order) if groups == 1 else None,
     )
     return _channels_first(c, y)
 
@@ -168,7 +182,8 @@ def _max_pool(c: NodeContext) -> str:
     return _channels_first(c, _pool(c, x, PoolKind.MAX, rank, count_padding=False))
 
 
-def _average_pool(c: NodeContext) -> str:
+def average_pool_node(c: NodeContext) -> str:
+    """Return the averages of windows of the first operand."""
     x, rank = _channels_last(c)
     counted = bool(c.attribute("count_include_pad", 0))
     return _channels_first(c, _pool(c, x, PoolKind.AVERAGE, rank, count_padding=counted))
@@ -220,8 +235,8 @@ def _global_lp_pool(c: NodeContext) -> str:
 
 
 SPATIAL: Mapping[str, Layer] = {
-    "AveragePool": _average_pool,
-    "Conv": _conv,
+    "AveragePool": average_pool_node,
+    "Conv": convolution_node,
     "ConvTranspose": _conv_transpose,
     "GlobalAveragePool": _global_pool(PoolKind.AVERAGE),
     "GlobalLpPool": _global_lp_pool,

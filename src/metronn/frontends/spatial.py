@@ -39,8 +39,9 @@ def convolution(
     dilations: Sequence[int],
     pads: Pads,
     groups: int = 1,
+    step: Floats | None = None,
 ) -> str:
-    """Return the convolution (cross-correlation) of x plus bias; negative pads crop.
+    """Return the convolution (cross-correlation) of x plus bias; negative pads crop. `step` as in `RealLinear`.
 
     Raises LayerProblem when channels, groups or sizes do not fit.
     """
@@ -48,7 +49,7 @@ def convolution(
     matrix = _grouped(kernel, groups, _channels(lowering, x, rank)).reshape(-1, kernel.shape[-1])
     plain = math.prod(kernel.shape[:rank]) == 1 and set(strides) == {1} and not any(map(any, pads))
     windows = x if plain else _windows(lowering, x, kernel.shape[:rank], strides, dilations, pads, Padding.ZERO)
-    return lowering.linear(windows, matrix, bias)
+    return lowering.linear(windows, matrix, bias, step)
 
 
 def transposed_convolution(
@@ -61,8 +62,9 @@ def transposed_convolution(
     dilations: Sequence[int],
     pads: Pads,
     groups: int = 1,
+    step: Floats | None = None,
 ) -> str:
-    """Return y[i * stride + t * dilation] = sum over i, t of x[i] kernel[t], plus bias.
+    """Return y[i * stride + t * dilation] = sum over i, t of x[i] kernel[t], plus bias; `step` as in `RealLinear`.
 
     `kernel` has shape (*kernel, channels in, channels out / groups). The full result has (n - 1) * stride +
     dilation * (kernel - 1) + 1 positions; `pads` are cropped from it, negative ones add positions that hold the bias.
@@ -80,7 +82,8 @@ def transposed_convolution(
     reach = [d * (k - 1) for d, k in zip(dilations, kernel.shape[:rank], strict=True)]
     around = [(r - before, r - after) for r, (before, after) in zip(reach, pads, strict=True)]
     ones = (1,) * rank
-    return convolution(lowering, spread, order, bias, strides=ones, dilations=dilations, pads=around, groups=groups)
+    moves = {"strides": ones, "dilations": dilations}
+    return convolution(lowering, spread, order, bias, **moves, pads=around, groups=groups, step=step)
 
 
 def pool(
@@ -94,8 +97,9 @@ def pool(
     pads: Pads,
     count_padding: bool,
     uncounted_after: Sequence[int] | None = None,
+    numerator: float = 1.0,
 ) -> str:
-    """Return the maximum or the average of each window.
+    """Return the maximum or the average of each window, an average times `numerator`.
 
     Padding never wins a maximum. An average divides by all positions of the window when `count_padding`, else by those
     inside x. Of the padding behind an axis, the last `uncounted_after` positions are left out in any case.
@@ -119,18 +123,22 @@ def pool(
     )
     places = _window("", kernel, strides, dilations, [(0, 0)] * rank, Padding.ZERO)
     counts = inside.ravel()[window_index(places, (*inside.shape, 1))].sum(axis=-1)
-    scale = 1 / np.maximum(counts, 1)
+    scale = numerator / np.maximum(counts, 1)
     return lowering.scaled(reduced, float(scale.flat[0]) if (scale == scale.flat[0]).all() else scale[..., np.newaxis])
 
 
-def global_pool(lowering: Lowering, x: str, kind: PoolKind, *, rank: int, keep: bool) -> str:
-    """Return the maximum or the average over all `rank` spatial axes, which vanish or stay with size 1."""
+def global_pool(lowering: Lowering, x: str, kind: PoolKind, *, rank: int, keep: bool, numerator: float = 1.0) -> str:
+    """Return the maximum or the average over all `rank` spatial axes, which vanish or stay with size 1.
+
+    An average is multiplied by `numerator`.
+    """
     _channels(lowering, x, rank)
-    last = len(lowering.shape(x)) - 1
-    axes = range(last - rank, last)
+    shape = lowering.shape(x)
+    axes = range(len(shape) - 1 - rank, len(shape) - 1)
     if kind is PoolKind.MAX:
         return lowering.reduced(x, axes, ReduceKind.MAX, keep=keep)
-    return lowering.mean(x, axes, keep=keep)
+    total = lowering.reduced(x, axes, ReduceKind.SUM, keep=keep)
+    return lowering.scaled(total, numerator / math.prod(shape[axis] for axis in axes))
 
 
 def pad(lowering: Lowering, x: str, pads: Pads, value: float = 0.0) -> str:
