@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from metronn.frontends.keras_activations import ACTIVATIONS
 from metronn.frontends.keras_layers import LAYERS
 from metronn.frontends.keras_operators import OPERATORS
 from metronn.frontends.load import READERS
+from metronn.frontends.qkeras_layers import QKERAS_LAYERS
+from metronn.frontends.qkeras_quantizers import SIGNATURES
 
 PAGE = Path(__file__).parents[2] / "docs" / "frontends.md"
 
@@ -21,9 +24,15 @@ def section(title: str) -> str:
 
 @pytest.mark.parametrize(
     ("title", "names"),
-    [("Keras layers", LAYERS), ("Activations", ACTIVATIONS), ("Operations on Keras tensors", OPERATORS)],
+    [
+        ("Keras layers", LAYERS.keys() - QKERAS_LAYERS.keys()),
+        ("QKeras layers", QKERAS_LAYERS),
+        ("QKeras quantizers", SIGNATURES.keys() - {"bernoulli"}),
+        ("Activations", ACTIVATIONS),
+        ("Operations on Keras tensors", OPERATORS),
+    ],
 )
-def test_every_name_is_listed_once(title: str, names: dict[str, object]) -> None:
+def test_every_name_is_listed_once(title: str, names: Iterable[str]) -> None:
     first = next(line for line in section(title).splitlines() if line.count("`, `") > 3)
     block = section(title)[section(title).index(first) :].split("\n\n")[0]
     assert re.findall(r"`(\w+)`", block) == sorted(names)

@@ -33,6 +33,7 @@ from metronn.frontends.keras_weights import (
     weight_store,
 )
 from metronn.frontends.lowering import LayerProblem, Lowering, unsupported_error
+from metronn.frontends.qkeras_layers import QKERAS_LAYERS
 from metronn.model.graph import RealGraph
 
 MODELS = frozenset(("Sequential", "Functional", "Model"))
@@ -193,7 +194,7 @@ def _name(entry: Mapping[str, Any]) -> str:
 def _kind(entry: Mapping[str, Any]) -> str:
     """Return the class name, with its package when the class is not one of Keras' layers."""
     kind, module = str(entry["class_name"]), entry.get("module")
-    registered = str(entry.get("registered_name") or "")
+    registered = str(entry.get("registered_name") or "").removeprefix("qkeras>")
     config = entry.get("config")
     bare = module is None and isinstance(config, dict) and "trainable" not in config  # an operation in .h5
     if str(module).startswith(OPERATOR_MODULES) or (bare and kind in OPERATORS and "inbound_nodes" in entry):
@@ -201,7 +202,7 @@ def _kind(entry: Mapping[str, Any]) -> str:
     own = module is None or module == "keras" or str(module).startswith(("keras.layers", "keras.src.layers"))
     if own or (str(module).startswith(("keras.src.", "keras.models", "keras.engine")) and kind in MODELS):
         return kind
-    return registered if ">" in registered else f"{module}.{kind}"
+    return registered if ">" in registered or registered in QKERAS_LAYERS else f"{module}.{kind}"
 
 
 def _snake_case(name: str) -> str:
@@ -338,7 +339,9 @@ class _Reader:
                 major_version=self.major_version,
                 lead=lead,
             )
-            return [LAYERS[layer.kind](context)]
+            value = LAYERS[layer.kind](context)
+            self.lowering.tensors.setdefault(self.lowering.layer, value)
+            return [value]
 
     def _distributed(self, inner: _Layer, path: tuple[LayerPlace, ...], xs: Sequence[str]) -> list[str]:
         """Read a layer repeated along the first axis: as one where it can be, else once for every position."""

@@ -8,6 +8,8 @@ from dataclasses import replace
 from metronn.frontends.keras_context import LayerContext
 from metronn.frontends.lowering import LayerProblem, Lowering
 from metronn.frontends.products import log_softmax
+from metronn.frontends.qkeras_activations import quantized_value
+from metronn.frontends.qkeras_quantizers import parse_quantizer, quantizer_name
 from metronn.model.graph import FunctionKind
 
 
@@ -20,7 +22,9 @@ def activation_name(value: object) -> str | None:
 
 
 def apply_activation(c: LayerContext, x: str, value: object) -> str:
-    """Apply an activation given as a string or as a serialized function or layer."""
+    """Apply an activation given as a string or as a serialized function, layer or quantizer."""
+    if quantizer_name(value) is not None:
+        return quantized_value(c.lowering, x, parse_quantizer(value))
     name = activation_name(value)
     if name is None:
         return x

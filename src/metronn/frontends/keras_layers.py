@@ -1,8 +1,8 @@
 """What each Keras layer becomes: tables from class name to function, each function a few real ops.
 
 A new layer is one function `(LayerContext) -> value` and one line in a table: here, or in the file of its family
-(`keras_activations`, `keras_spatial`, `keras_normalization`). Axes in Keras configurations count the batch axis as 0;
-`LayerContext.event_axis` turns them into axes of the event.
+(`keras_activations`, `keras_spatial`, `keras_normalization`, `qkeras_layers`). Axes in Keras configurations count the
+batch axis as 0; `LayerContext.event_axis` turns them into axes of the event.
 """
 
 from __future__ import annotations
@@ -18,18 +18,9 @@ from metronn.frontends.keras_context import Config, LayerContext
 from metronn.frontends.keras_normalization import NORMALIZATION_LAYERS
 from metronn.frontends.keras_spatial import SPATIAL_LAYERS, unsupported_interpolation
 from metronn.frontends.lowering import LayerProblem, Lowering
-
-
-def _dense(c: LayerContext) -> str:
-    if len(c.shape) == c.lead:
-        raise LayerProblem("reads one number per event, a vector is needed")
-    units = int(c.number("units"))
-    shapes: dict[str, tuple[int, ...]] = {"kernel": (c.shape[-1], units)}
-    if c.config.get("use_bias", True):
-        shapes["bias"] = (units,)
-    kernel, *bias = c.weights(shapes)
-    y = c.lowering.linear(c.x, kernel, bias[0] if bias else None)
-    return apply_activation(c, y, c.config.get("activation"))
+from metronn.frontends.qkeras_activations import FUNCTIONS as QKERAS_FUNCTIONS
+from metronn.frontends.qkeras_layers import QKERAS_LAYERS, unsupported_quantizer
+from metronn.frontends.qkeras_quantizers import quantizer_name
 
 
 def _activation(c: LayerContext) -> str:
@@ -90,13 +81,13 @@ LAYERS: Mapping[str, Callable[[LayerContext], str]] = {
     **ACTIVATION_FAMILY,
     **NORMALIZATION_LAYERS,
     **SPATIAL_LAYERS,
+    **QKERAS_LAYERS,
     "Activation": _activation,
     "ActivityRegularization": _identity,
     "Add": _merge(Lowering.plus),
     "AlphaDropout": _identity,
     "Average": _average,
     "Concatenate": _concatenate,
-    "Dense": _dense,
     "Dropout": _identity,
     "Flatten": _flatten,
     "GaussianDropout": _identity,
@@ -120,9 +111,12 @@ DISTRIBUTED = frozenset(LAYERS) - {"Dot", "EinsumDense", "Normalization", "Permu
 
 def unsupported_part(class_name: str, config: Config) -> str | None:
     """Return what is not supported in a layer of a supported class, or None."""
+    reason = unsupported_quantizer(class_name, config)
+    if reason is not None:
+        return reason
     activation = config.get("activation")
-    name = activation_name(activation)
-    table: Sequence[str] = tuple(ACTIVATIONS)
+    name = None if quantizer_name(activation) is not None else activation_name(activation)
+    table: Sequence[str] = (*ACTIVATIONS, *(QKERAS_FUNCTIONS if class_name in QKERAS_LAYERS else ()))
     if isinstance(activation, dict) and isinstance(activation.get("config"), dict):
         table = tuple(ACTIVATION_LAYERS)
     if name is not None and name not in table:

@@ -18,6 +18,37 @@ KERAS_EPSILON = 1e-7
 """What Keras adds where it divides by a deviation or a length."""
 
 
+def dense(c: LayerContext) -> str:
+    """Return x @ kernel + bias on the last axis."""
+    if len(c.shape) == c.lead:
+        raise LayerProblem("reads one number per event, a vector is needed")
+    units = int(c.number("units"))
+    shapes: dict[str, tuple[int, ...]] = {"kernel": (c.shape[-1], units)}
+    if c.config.get("use_bias", True):
+        shapes["bias"] = (units,)
+    kernel, *bias = c.weights(shapes)
+    y = c.lowering.linear(c.x, kernel, bias[0] if bias else None)
+    return apply_activation(c, y, c.config.get("activation"))
+
+
+def normalized(c: LayerContext, axis: int, stats: Mapping[str, Floats]) -> str:
+    """Return x * scale + shift along an axis, both constants computed in float32 and in Keras' order.
+
+    `stats` has gamma, beta, moving_mean, moving_variance. Raises LayerProblem when a variance is negative.
+    """
+    gamma, beta, mean, variance = (
+        np.asarray(stats[name], dtype=np.float32) for name in ("gamma", "beta", "moving_mean", "moving_variance")
+    )
+    raised = variance + np.float32(c.number("epsilon", 1e-3))
+    if np.any(raised <= 0):
+        raise LayerProblem(f"variance {float(variance.min()):g} + epsilon must be positive")
+    scale = np.float32(1) / np.sqrt(raised) * gamma
+    shift = beta - mean * scale
+    shape = (-1, *(1,) * (len(c.shape) - 1 - axis))
+    x = c.lowering.times(c.x, c.lowering.constant(scale.reshape(shape), "scale"))
+    return c.lowering.plus(x, c.lowering.constant(shift.reshape(shape), "shift"))
+
+
 def _batch_normalization(c: LayerContext) -> str:
     axes = c.event_axes()
     if len(axes) != 1:
@@ -33,8 +64,7 @@ def _batch_normalization(c: LayerContext) -> str:
         )
     )
     gamma, beta = arrays.get("gamma", np.ones(channels)), arrays.get("beta", np.zeros(channels))
-    stats = (gamma, beta, arrays["moving_mean"], arrays["moving_variance"])
-    return c.lowering.normalized(c.x, axis, stats, c.number("epsilon", 1e-3))
+    return normalized(c, axis, {**arrays, "gamma": gamma, "beta": beta})
 
 
 def _over_axes(c: LayerContext, values: Floats, axes: list[int]) -> Floats:
@@ -152,6 +182,7 @@ def _dot(c: LayerContext) -> str:
 
 NORMALIZATION_LAYERS: Mapping[str, Callable[[LayerContext], str]] = {
     "BatchNormalization": _batch_normalization,
+    "Dense": dense,
     "Dot": _dot,
     "EinsumDense": _einsum_dense,
     "LayerNormalization": _layer_normalization,

@@ -200,22 +200,27 @@ def _transposed_pads(reach: int, stride: int, extra: int | None, *, same: bool) 
     return reach - 1 - left, reach - 1 - (total - left)
 
 
-def _pooling(rank: int, kind: PoolKind) -> Layer:
+def pooling(rank: int, kind: PoolKind, numerator: float = 1.0) -> Layer:
+    """Make a layer that pools windows; an average is multiplied by `numerator`."""
+
     def layer(c: LayerContext) -> str:
         x, kernel = _enter(c, rank), c.sizes("pool_size", rank, 2)
         strides = kernel if c.config.get("strides") is None else c.sizes("strides", rank)
         ones = (1,) * rank
         pads = _pads(c, x, {"kernel": kernel, "strides": strides, "dilations": ones})
-        y = pool(c.lowering, x, kind, kernel=kernel, strides=strides, dilations=ones, pads=pads, count_padding=False)
+        moves = {"kernel": kernel, "strides": strides, "dilations": ones}
+        y = pool(c.lowering, x, kind, **moves, pads=pads, count_padding=False, numerator=numerator)
         return _leave(c, y, rank)
 
     return layer
 
 
-def _global_pooling(rank: int, kind: PoolKind) -> Layer:
+def global_pooling(rank: int, kind: PoolKind, numerator: float = 1.0) -> Layer:
+    """Make a layer that pools all positions; an average is multiplied by `numerator`."""
+
     def layer(c: LayerContext) -> str:
         keep = bool(c.config.get("keepdims", False))
-        y = global_pool(c.lowering, _enter(c, rank), kind, rank=rank, keep=keep)
+        y = global_pool(c.lowering, _enter(c, rank), kind, rank=rank, keep=keep, numerator=numerator)
         return _leave(c, y, rank) if keep else y
 
     return layer
@@ -266,14 +271,14 @@ SPATIAL_LAYERS: Mapping[str, Layer] = {
     f"{name}{rank}D{ending}": make(rank)
     for rank in (1, 2)
     for name, ending, make in (
-        ("AveragePooling", "", lambda rank: _pooling(rank, PoolKind.AVERAGE)),
+        ("AveragePooling", "", lambda rank: pooling(rank, PoolKind.AVERAGE)),
         ("Conv", "", _convolution),
         ("Conv", "Transpose", _transposed),
         ("Cropping", "", _cropping),
         ("DepthwiseConv", "", _depthwise),
-        ("GlobalAveragePooling", "", lambda rank: _global_pooling(rank, PoolKind.AVERAGE)),
-        ("GlobalMaxPooling", "", lambda rank: _global_pooling(rank, PoolKind.MAX)),
-        ("MaxPooling", "", lambda rank: _pooling(rank, PoolKind.MAX)),
+        ("GlobalAveragePooling", "", lambda rank: global_pooling(rank, PoolKind.AVERAGE)),
+        ("GlobalMaxPooling", "", lambda rank: global_pooling(rank, PoolKind.MAX)),
+        ("MaxPooling", "", lambda rank: pooling(rank, PoolKind.MAX)),
         ("SeparableConv", "", _separable),
         ("UpSampling", "", _upsampling),
         ("ZeroPadding", "", _padding),
