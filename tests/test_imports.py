@@ -21,9 +21,10 @@ ORDER = (
     "emit",
     "verify",
     "report",
+    "train",
     "cli",
 )
-FRAMEWORKS = ("tensorflow", "torch", "keras", "jax", "hls4ml", "cocotb", "matplotlib")
+FRAMEWORKS = ("tensorflow", "torch", "keras", "hgq", "jax", "hls4ml", "cocotb", "matplotlib")
 """Not in the base install: nothing may import them when a module loads."""
 
 

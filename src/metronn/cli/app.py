@@ -11,6 +11,7 @@ from metronn.cli.boards import show_boards
 from metronn.cli.compile import compile_network
 from metronn.cli.console import say
 from metronn.cli.emulate import emulate_events
+from metronn.cli.finetune import finetune_network
 from metronn.cli.importing import import_network
 from metronn.cli.plan import plan_graph
 from metronn.cli.quantize import quantize_network
@@ -43,6 +44,7 @@ def metronn(
 app.command("compile")(compile_network)
 app.command("import")(import_network)
 app.command("quantize")(quantize_network)
+app.command("finetune")(finetune_network)
 app.command("plan")(plan_graph)
 app.command("verify")(verify_folder)
 app.command("emulate")(emulate_events)

@@ -1,0 +1,118 @@
+"""Which weights share a multiplier: the groups that must be zero together for a multiplier to vanish.
+
+A folded kernel uses a multiplier in every cycle of an event, with another weight each time, and where two narrow
+products share a DSP block with two of them. Zeros scattered over a layer save nothing there; a multiplier is dropped
+only when all weights it would ever see are zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from metronn.ir.graph import Graph
+from metronn.plan.estimate import lut_equivalents
+from metronn.plan.kernels.fold import input_slots, linear_of, packing, slice_inputs
+from metronn.plan.kernels.model import resources
+from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, KernelSpec, MatvecAdders, Streamed
+from metronn.plan.kernels.stream import slice_of
+from metronn.plan.options import PlanOptions
+from metronn.plan.planner import timing_of
+from metronn.plan.steps import input_layouts_of, steps
+from metronn.plan.system import System
+from metronn.plan.timing import Timing
+
+Groups = npt.NDArray[np.int64]
+
+ALONE = -1
+"""The group of a weight that shares its hardware with no other: constant multiples and adder graphs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldGroups:
+    """Groups of one Linear: `groups` int64 [n_in, n_out], the number of the multiplier each weight goes through.
+
+    `source` is the layer, `linear` the node; `multipliers` counts the groups. An unrolled layer has ALONE everywhere
+    and no multipliers. Of a convolution, n_in counts the elements of a window.
+    """
+
+    linear: str
+    source: str
+    groups: Groups
+    multipliers: int
+
+
+def outputs_groups(spec: FoldOutputs, graph: Graph, timing: Timing) -> Groups:
+    """Multiplier of each weight [n_in, n_out] of a FoldOutputs: input and pair of lanes, over all its cycles."""
+    n_in, n_out = linear_of(graph, spec.linear).weight.shape
+    ways = packing(graph, spec.linear, timing).ways
+    count = slice_inputs(spec, graph)
+    i, o = np.meshgrid(np.arange(n_in), np.arange(n_out), indexing="ij")
+    main = spec.lanes * spec.beats
+    pairs = spec.lanes // ways
+    shared = i * max(pairs, 1) + (o % max(spec.lanes, 1)) // ways
+    rest = n_in * pairs + (o - main) // ways * count + i % count
+    return np.where(o < main, shared, rest).astype(np.int64)
+
+
+def inputs_groups(spec: FoldInputs, graph: Graph, timing: Timing) -> Groups:
+    """Multiplier of each weight [n_in, n_out] of a FoldInputs: slot of the beats and pair of outputs."""
+    n_in, n_out = linear_of(graph, spec.linear).weight.shape
+    pairs = -(-n_out // (ways := packing(graph, spec.linear, timing).ways))
+    groups = np.full((n_in, n_out), ALONE, dtype=np.int64)
+    for position, slot in enumerate(input_slots(spec.layout).multiplied):
+        carried = [beat[slot] for beat in spec.layout.beats if slot < len(beat)]
+        groups[carried] = position * pairs + np.arange(n_out) // ways  # every element of the slot: the same row
+    return groups
+
+
+def kernel_groups(spec: KernelSpec, graph: Graph, timing: Timing) -> Groups:
+    """Return the multiplier of each weight of the Linear a kernel makes."""
+    match spec:
+        case FoldOutputs():
+            return outputs_groups(spec, graph, timing)
+        case FoldInputs():
+            return inputs_groups(spec, graph, timing)
+        case MatvecAdders():
+            return np.full(linear_of(graph, spec.linear).weight.shape, ALONE, dtype=np.int64)
+        case Streamed(inner=FoldOutputs() | FoldInputs() | MatvecAdders()):
+            return kernel_groups(spec.inner, slice_of(spec, graph).graph, timing)
+        case _:
+            raise AssertionError(f"{spec}: makes no Linear")
+
+
+def graph_groups(graph: Graph, system: System, options: PlanOptions) -> tuple[FoldGroups, ...]:
+    """Return the groups of every Linear of a graph at the II of a system, in topological order.
+
+    The kernel is the unrolled one where the planner may take one, else the cheapest fold: as `plan.estimate` counts.
+    Whether the system holds the network plays no part.
+    """
+    timing = timing_of(system)
+    found = []
+    for step in steps(graph, system.ii, timing, options, input_layouts_of(graph, system.ii, options.inputs)):
+        named = [(spec, name) for spec in step.candidates if (name := linear_of_kernel(spec)) is not None]
+        if not named:
+            continue
+        unrolled = [pair for pair in named if _is_unrolled(pair[0])]
+        spec, name = min(unrolled or named, key=lambda pair: _price(pair[0], graph, timing, bool(unrolled)))
+        groups = kernel_groups(spec, graph, timing)
+        used = np.unique(groups[groups != ALONE])
+        source = graph.by_name[name].source
+        found.append(FoldGroups(linear=name, source=source, groups=groups, multipliers=len(used)))
+    return tuple(found)
+
+
+def linear_of_kernel(spec: KernelSpec) -> str | None:
+    """Return the node of the Linear that a kernel makes, None for other kernels."""
+    inner = spec.inner if isinstance(spec, Streamed) else spec
+    return inner.linear if isinstance(inner, MatvecAdders | FoldOutputs | FoldInputs) else None
+
+
+def _is_unrolled(spec: KernelSpec) -> bool:
+    return isinstance(spec.inner if isinstance(spec, Streamed) else spec, MatvecAdders)
+
+
+def _price(spec: KernelSpec, graph: Graph, timing: Timing, unrolled: bool) -> float:
+    return 0.0 if unrolled else lut_equivalents(resources(spec, graph, timing))

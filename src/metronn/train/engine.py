@@ -1,0 +1,167 @@
+"""One epoch after another: what a run needs of Keras. Same seed, same machine: same weights."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from metronn.errors import ModelError, ToolError
+from metronn.ir.arrays import Array
+from metronn.train.backend import Backend, KerasObject
+from metronn.train.graph_walk import one
+from metronn.train.networks import Kernel
+from metronn.train.task import Part, Task
+
+TRACE_BATCH = 2048
+SENSITIVITY_BATCHES = 32
+HOLD = 0.7
+"""Share of the epochs at full learning rate; then it falls as a cosine, down to a hundredth."""
+
+
+def learning_rate(rate: float, epoch: int, epochs: int) -> float:
+    """Return the rate of an epoch: half in the first, full until `HOLD` of the epochs, then a cosine to 1 %."""
+    if epoch == 0 and epochs > 2:
+        return rate / 2
+    start = math.floor(HOLD * epochs)
+    if epoch < start or epochs - start < 2:
+        return rate
+    return rate * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * (epoch - start) / (epochs - 1 - start))))
+
+
+@dataclass(slots=True)
+class Engine:
+    """A compiled model with its data. `batch`: events per step; the last, smaller batch of an epoch is left out."""
+
+    backend: Backend
+    model: KerasObject
+    task: Task
+    batch: int
+    seed: int
+    quantized: bool
+    _trace: Callable[..., KerasObject] | None = field(default=None)
+
+    def compile(self) -> None:
+        """Give the model a loss and an optimizer."""
+        self.batch = min(self.batch, self.task.train.count)
+        optimizer = self.backend.keras.optimizers.Adam(1e-3)
+        self.model.compile(optimizer=optimizer, loss=self.task.loss)
+        optimizer.build(self.model.trainable_variables)
+
+    def fit(self, epoch: int, rate: float) -> float:
+        """Train one epoch, in an order that follows from seed and epoch; returns the mean loss.
+
+        Raises ModelError when the loss is no number any more.
+        """
+        part = self.task.train
+        order = np.random.Generator(np.random.PCG64([self.seed, 2, epoch])).permutation(part.count)
+        order = order[: part.count // self.batch * self.batch]
+        self.model.optimizer.learning_rate = rate
+        history = self.model.fit(
+            one([x[order] for x in part.inputs]),
+            part.targets[order],
+            batch_size=self.batch,
+            epochs=1,
+            shuffle=False,
+            verbose=0,
+        )
+        loss = float(history.history["loss"][-1])
+        if not math.isfinite(loss):
+            raise ModelError(f"epoch {epoch + 1}: the loss is {loss}; lower the learning rate (--rate)")
+        return loss
+
+    def loss_alone(self, part: Part) -> float:
+        """Return the mean loss of the answers, without the resource term, on at most 16,384 events."""
+        count = min(part.count, 16384)
+        result = self.model.predict(one([x[:count] for x in part.inputs]), batch_size=1024, verbose=0)
+        return float(self.task.loss(part.targets[:count], result))
+
+    def measure(self) -> float:
+        """Return the metric on the validation events."""
+        return self.task.measure(self.model, self.batch)
+
+    def trace(self) -> float:
+        """Find the integer bits that the training events need, and the EBOPs; NaN for a network without quantizers."""
+        if not self.quantized:
+            return math.nan
+        tracing = importlib.import_module("hgq.utils.minmax_trace")
+        inputs = self.task.train.inputs
+        tracing._reset_minmax(self.model)
+        run = self._tracer(tracing)
+        count = self.task.train.count
+        size = min(TRACE_BATCH, count)
+        for start in range(0, count, size):
+            rows = np.arange(start, start + size) % count
+            run(one([x[rows] for x in inputs]))
+        return float(sum(int(layer.ebops) for layer in ebops_layers(self.model)))
+
+    def _tracer(self, tracing: KerasObject) -> Callable[[KerasObject], None]:
+        flag = tracing.TrainingFlagWrapper("tracing")
+        if self.backend.keras.backend.backend() != "jax":
+            return lambda batch: self.model(batch, training=flag)
+        if self._trace is None:
+            jax = importlib.import_module("jax")
+
+            def step(trainable: KerasObject, fixed: KerasObject, batch: KerasObject) -> KerasObject:
+                return self.model.stateless_call(trainable, fixed, batch, training=flag)[1]
+
+            self._trace = jax.jit(step)
+        traced = self._trace
+
+        def run(batch: KerasObject) -> None:
+            trainable = [v.value for v in self.model.trainable_variables]
+            fixed = [v.value for v in self.model.non_trainable_variables]
+            for variable, value in zip(
+                self.model.non_trainable_variables, traced(trainable, fixed, batch), strict=True
+            ):
+                variable.assign(value)
+
+        return run
+
+    def sensitivity(self, kernels: Sequence[Kernel]) -> list[Array]:
+        """Return (gradient times weight)^2 of every weight, mean over batches: the loss a zero there would cost.
+
+        First-order Taylor importance (Molchanov et al., CVPR 2019). Raises ToolError on a backend other than JAX.
+        """
+        if self.backend.keras.backend.backend() != "jax":
+            raise ToolError("pruning by sensitivity needs the JAX backend of Keras.\n  Set KERAS_BACKEND=jax.")
+        jax = importlib.import_module("jax")
+        model, part = self.model, self.task.train
+        trainable = model.trainable_variables
+        places = [next(k for k, v in enumerate(trainable) if v is kernel.variable) for kernel in kernels]
+        fixed = [v.value for v in model.non_trainable_variables]
+        values = [v.value for v in trainable]
+
+        def loss(chosen: KerasObject, x: KerasObject, y: KerasObject) -> KerasObject:
+            own = list(values)
+            for place, value in zip(places, chosen, strict=True):
+                own[place] = value
+            return self.task.loss(y, model.stateless_call(own, fixed, x, training=False)[0])
+
+        gradient = jax.jit(jax.grad(loss))
+        totals = [np.zeros(kernel.variable.shape, dtype=np.float64) for kernel in kernels]
+        size = min(self.batch, part.count)
+        starts = range(0, part.count - size + 1, size)[:SENSITIVITY_BATCHES]
+        for start in starts:
+            rows = slice(start, start + size)
+            found = gradient([values[p] for p in places], one([x[rows] for x in part.inputs]), part.targets[rows])
+            for total, kernel, g in zip(totals, kernels, found, strict=True):
+                total += np.square(np.asarray(g, dtype=np.float64) * kernel.value)
+        return [total / len(starts) for total in totals]
+
+
+def ebops_layers(model: KerasObject) -> list[KerasObject]:
+    """Return the layers that count EBOPs (effective bit operations: bits of the weight times bits of the input)."""
+    found = model._flatten_layers(include_self=False)
+    return [
+        layer for layer in found if getattr(layer, "enable_ebops", False) and getattr(layer, "_ebops", None) is not None
+    ]
+
+
+def set_beta(model: KerasObject, beta: float) -> None:
+    """Give every layer the weight of its EBOPs in the loss."""
+    for layer in ebops_layers(model):
+        layer._beta.assign(beta)

@@ -1,0 +1,168 @@
+"""Keras files in and out: read for training, listed when something cannot be trained, written byte for byte alike."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from metronn.errors import ModelError
+from metronn.ir.arrays import Array
+from metronn.train.backend import Backend, KerasObject
+from metronn.train.graph_walk import one
+
+SUFFIXES = (".keras", ".h5", ".hdf5")
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""Date of every file inside a written .keras file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A Keras network that can be trained: a functional model, its inputs by name, and what its file was compiled with.
+
+    `loss` is the loss of the file's compilation (a name or a configuration), None where it was saved without.
+    """
+
+    model: KerasObject
+    inputs: Mapping[str, tuple[int, ...]]
+    loss: Any
+    quantized: bool
+
+
+def check_file(path: Path, verb: str) -> None:
+    """Raise ModelError unless the path is a Keras file."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise ModelError(
+            f"{path}: {verb} takes networks of Keras ({', '.join(SUFFIXES)}); this is a {path.suffix or 'file'}"
+        )
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file")
+
+
+def read_network(backend: Backend, path: Path, verb: str) -> Network:
+    """Read a Keras file for training. Raises ModelError where it cannot be read or trained."""
+    check_file(path, verb)
+    keras = backend.keras
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except (ValueError, TypeError, KeyError, AttributeError, OSError, ImportError, IndexError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(
+            f"{path}: Keras {keras.__version__} cannot read this file: {reason}\n"
+            "  Load and save it again with the Keras it was trained with, or with Keras 3."
+        ) from None
+    if isinstance(model, keras.Sequential) and model.built:
+        model = keras.Model(one(model.inputs), one(model.outputs), name=model.name)
+    if not isinstance(model, keras.Model) or not getattr(model, "_nodes_by_depth", None):
+        raise ModelError(f"{path}: {verb} needs a functional or sequential network with known input shapes")
+    problems = [
+        f"{path}: input {x.name}: shape {tuple(x.shape[1:])}; only the batch axis may vary"
+        for x in model.inputs
+        if None in x.shape[1:]
+    ]
+    if len(model.outputs) != 1:
+        problems.append(f"{path}: {len(model.outputs)} outputs, {verb} needs one")
+    if problems:
+        raise ModelError("\n".join(problems))
+    inputs = {x.name: tuple(int(n) for n in x.shape[1:]) for x in model.inputs}
+    quantized = any(type(layer).__module__.startswith("hgq") for layer in model._flatten_layers())
+    return Network(model, inputs, compiled_loss(path), quantized)
+
+
+def compiled_loss(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
+    """Return the loss a Keras file was compiled with, None where there is none."""
+    try:
+        if path.suffix.lower() == ".keras":
+            with zipfile.ZipFile(path) as archive:
+                compiled = json.loads(archive.read("config.json")).get("compile_config") or {}
+        else:
+            with h5py.File(path, "r") as file:
+                compiled = json.loads(file.attrs.get("training_config", "{}"))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+    return compiled.get("loss") if isinstance(compiled, dict) else None
+
+
+def save_network(model: KerasObject, path: Path) -> None:
+    """Write a .keras file, at once or not at all. The same network gives the same bytes: no dates, no optimizer.
+
+    Raises ModelError where the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".metronn-", dir=path.parent) as folder:
+            raw, clean = Path(folder) / "raw.keras", Path(folder) / "clean.keras"
+            model.save(raw, include_optimizer=False)
+            with zipfile.ZipFile(raw) as old, zipfile.ZipFile(clean, "w", zipfile.ZIP_DEFLATED) as new:
+                for name in sorted(old.namelist()):
+                    content = old.read(name)
+                    if name == "metadata.json":
+                        content = _undated(content)
+                    new.writestr(zipfile.ZipInfo(name, date_time=EPOCH), content, zipfile.ZIP_DEFLATED)
+            os.replace(clean, path)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _undated(content: bytes) -> bytes:
+    metadata = json.loads(content)
+    metadata.pop("date_saved", None)
+    return json.dumps(metadata).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A matrix of weights of a layer: the layer's name, and the Keras variable."""
+
+    layer: str
+    variable: KerasObject
+
+    @property
+    def value(self) -> Array:
+        """The weights as NumPy numbers."""
+        return np.asarray(self.variable)
+
+
+def kernels(model: KerasObject) -> tuple[Kernel, ...]:
+    """Return the weight matrices that can be pruned: kernels of dense layers and convolutions, inner ones too."""
+    found: dict[int, Kernel] = {}
+    for layer in _layers(model):
+        variable = getattr(layer, "_kernel", None)
+        variable = getattr(layer, "kernel", None) if variable is None else variable
+        if variable is None or not hasattr(variable, "assign") or len(variable.shape) < 2 or not variable.trainable:
+            continue
+        found.setdefault(id(variable), Kernel(layer.name, variable))
+    return tuple(found.values())
+
+
+def _layers(model: KerasObject) -> Iterator[KerasObject]:
+    yield from model._flatten_layers(include_self=False)
+
+
+class HoldZeros:
+    """A Keras constraint: weights where `mask` is 0 are 0 after every step."""
+
+    def __init__(self, mask: Array, then: KerasObject) -> None:
+        """`then`: a constraint that the variable had already, or None."""
+        self.mask, self.then = mask.astype(np.float32), then
+
+    def __call__(self, weight: KerasObject) -> KerasObject:
+        """Return the weights that are kept."""
+        return (weight if self.then is None else self.then(weight)) * self.mask
+
+
+def hold_zeros(held: Sequence[tuple[Kernel, Array]]) -> None:
+    """Set weights outside the masks (bool, in the shape of each kernel) to zero, and keep them there in training."""
+    for kernel, mask in held:
+        before = kernel.variable.constraint
+        then = before.then if isinstance(before, HoldZeros) else before
+        kernel.variable.assign(kernel.value * mask)
+        kernel.variable.constraint = HoldZeros(mask, then)
