@@ -20,6 +20,7 @@ from typing import Any
 
 from metronn.errors import ModelError
 from metronn.frontends.files import FileKind, expect, read_bytes
+from metronn.frontends.hgq import HGQ_LAYERS, HGQ_REFUSED
 from metronn.frontends.keras_activations import ACTIVATIONS
 from metronn.frontends.keras_context import LayerContext
 from metronn.frontends.keras_layers import DISTRIBUTED, LAYERS, unsupported_part
@@ -38,6 +39,9 @@ from metronn.model.graph import RealGraph
 
 MODELS = frozenset(("Sequential", "Functional", "Model"))
 """Classes that hold layers. A subclassed model has another name and is a custom object."""
+
+ALL_LAYERS = {**LAYERS, **HGQ_LAYERS}
+"""What each layer becomes, by class name; layers of packages beside Keras have the package before it."""
 
 WRAPPER = "TimeDistributed"
 """The layer that repeats another one along axis 1."""
@@ -131,7 +135,7 @@ def _read(path: Path, model: Mapping[str, Any], store: WeightStore, version: obj
         if unsupported:
             operations = (f"{name.removeprefix(OPERATION)} (operation)" for name in OPERATORS)
             activations = (f"{name} (activation)" for name in ACTIVATIONS)
-            listed = [*activations, *LAYERS, *MODELS, *operations, "InputLayer", WRAPPER]
+            listed = [*activations, *ALL_LAYERS, *MODELS, *operations, "InputLayer", WRAPPER]
             raise unsupported_error(str(path), unsupported, listed)
         outputs = reader.model(top, (), None)
     except LayerProblem as problem:
@@ -232,7 +236,9 @@ class _Reader:
         elif layer.kind.startswith(OPERATION):
             if layer.kind.removeprefix(OPERATION) not in OPERATORS:
                 yield name, layer.kind
-        elif layer.kind not in LAYERS and layer.kind != "InputLayer":
+        elif layer.kind in HGQ_REFUSED:
+            yield name, f"{layer.kind} ({HGQ_REFUSED[layer.kind]})"
+        elif layer.kind not in ALL_LAYERS and layer.kind != "InputLayer":
             yield name, layer.kind
         elif (part := unsupported_part(layer.kind, layer.config)) is not None:
             yield name, part
@@ -297,7 +303,7 @@ class _Reader:
                 if layer.kind.startswith(OPERATION):
                     results = self._operate(layer, path, layer.inbound[number], values)
                 else:
-                    results = self._call(layer, path, [values[slot] for slot in slots])
+                    results = self._call(layer, path, [values[slot] for slot in slots], layer.inbound[number])
                 values.update({(name, number + first[name], k): value for k, value in enumerate(results)})
         outputs = [(key, (name, n - shown.get(name, 0) + first.get(name, 0), k)) for key, (name, n, k) in outputs]
         missing = [slot[0] for _, slot in outputs if slot not in values]
@@ -319,7 +325,9 @@ class _Reader:
                 )
         return self.lowering.input(name, tuple(shape[1:]))
 
-    def _call(self, layer: _Layer, path: tuple[LayerPlace, ...], xs: Sequence[str], lead: int = 0) -> list[str]:
+    def _call(
+        self, layer: _Layer, path: tuple[LayerPlace, ...], xs: Sequence[str], node: object = None, lead: int = 0
+    ) -> list[str]:
         """Read one call of a layer or of a nested model; `lead` axes of the event are repeated along."""
         here = (*path, layer.place)
         if layer.kind in MODELS:
@@ -338,8 +346,9 @@ class _Reader:
                 xs=tuple(xs),
                 major_version=self.major_version,
                 lead=lead,
+                node=node,
             )
-            value = LAYERS[layer.kind](context)
+            value = ALL_LAYERS[layer.kind](context)
             self.lowering.tensors.setdefault(self.lowering.layer, value)
             return [value]
 

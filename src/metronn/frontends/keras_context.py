@@ -19,7 +19,8 @@ Config = Mapping[str, Any]
 class LayerContext:
     """One call of a layer: its configuration, its weights and the values it reads.
 
-    The first `lead` axes of the event are those that a TimeDistributed layer repeats the layer along.
+    The first `lead` axes of the event are those that a TimeDistributed layer repeats the layer along. `node` is the
+    call as saved by Keras 3, which names the arguments; None inside a sequential model.
     """
 
     lowering: Lowering
@@ -30,6 +31,7 @@ class LayerContext:
     xs: tuple[str, ...]
     major_version: int
     lead: int = 0
+    node: object = None
 
     @property
     def x(self) -> str:

@@ -97,7 +97,7 @@ class NumberedWeights:
     def arrays(self, path: Sequence[LayerPlace], names: Sequence[str]) -> list[Array]:
         """Return the arrays of a layer in the order of `names`."""
         try:
-            group = self._group(path)
+            group = self.group(path)
             held = group.get("vars", {})
             if len(held) != len(names):
                 raise MissingWeightsError(f"{_expected(names)}, the weights hold {len(held)} under {group.name}")
@@ -105,8 +105,11 @@ class NumberedWeights:
         except HDF5_ERRORS as error:
             raise MissingWeightsError(f"the weights cannot be read: {error}") from None
 
-    def _group(self, path: Sequence[LayerPlace]) -> h5py.Group:
-        """Return the group of a layer; a layer shared with another model may be there, under its name."""
+    def group(self, path: Sequence[LayerPlace]) -> h5py.Group:
+        """Return the group of a layer; a layer shared with another model may be there, under its name.
+
+        Raises MissingWeightsError.
+        """
         group = self.root
         try:
             for place in path:
@@ -169,6 +172,33 @@ class LegacyWeights:
             return [np.asarray(group[found[name]][()], dtype=np.float64) for name in names]
         except HDF5_ERRORS as error:
             raise MissingWeightsError(f"the weights cannot be read: {error}") from None
+
+    def scoped(self, path: Sequence[LayerPlace]) -> Iterator[tuple[tuple[str, ...], h5py.Dataset]]:
+        """Yield the arrays of a layer and of the layers inside it, by the parts of the name behind the layer's.
+
+        Raises MissingWeightsError.
+        """
+        group = self.root.get(path[0].name)
+        stored = {} if group is None else {name: tuple(name.split("/")) for name in _name_list(group, "weight_names")}
+        places = {name: _place(parts, [place.name for place in path]) for name, parts in stored.items()}
+        best = max((score for score, _ in places.values()), default=0)
+        if group is None or not best:
+            raise MissingWeightsError(f"the weights have no arrays of {'/'.join(place.name for place in path)}")
+        for name, (score, position) in places.items():
+            if score == best:
+                yield tuple(part.split(":")[0] for part in stored[name][position + 1 :]), group[name]
+
+
+def _place(parts: Sequence[str], steps: Sequence[str]) -> tuple[int, int]:
+    """Return how many of the last steps stand together among the scopes of a name, and where the last one stands."""
+    found = (0, -1)
+    for position, scope in enumerate(parts[:-1]):
+        if scope == steps[-1]:
+            same = 1
+            while same < min(position + 1, len(steps)) and parts[position - same] == steps[-1 - same]:
+                same += 1
+            found = max(found, (same, -position))
+    return found[0], -found[1]
 
 
 def _closeness(stored: str, path: Sequence[LayerPlace]) -> tuple[int, int]:
