@@ -19,7 +19,8 @@ from metronn.emulate.numpy import emulate
 from metronn.errors import ModelError
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph
-from metronn.quantize.codes import decode_outputs, encode_inputs
+from metronn.ir.ops import Input, Overflow
+from metronn.quantize.codes import decode_outputs, encode_inputs, input_steps
 from metronn.quantize.data import load_events
 
 NumpyOption = Annotated[
@@ -38,8 +39,9 @@ def emulate_events(
 ) -> None:
     """Run events through the build's emulator, bit for bit as the firmware does.
 
-    Inputs are floats in the model's units. They are rounded to the nearest step of the input's grid (half up) and
-    saturate at its bounds. For each output the file gets its float value, and as NAME__int its integer code.
+    Inputs are floats in the model's units. They are rounded to the input's grid and saturate at its bounds, in the
+    modes of the network's own quantizer where it has one (else half up). For each output the file gets its float
+    value, and as NAME__int its integer code.
     """
     log = Log()
     read_manifest(build)
@@ -66,11 +68,19 @@ def input_codes(graph: Graph, path: str, log: Log) -> tuple[dict[str, Array], in
     codes = encode_inputs(graph, events.inputs)
     for name, count in saturated(graph, events.inputs).items():
         if count:
-            kind = graph.type_of(name).range
-            low, high = kind.value_bounds()
+            kind = graph.type_of(name)
+            op = graph.by_name[name].op
+            wraps = isinstance(op, Input) and op.overflow is Overflow.WRAP
+            steps = 1 if not isinstance(op, Input) or op.step is None else op.step.array
+            low, high = (
+                float((np.ldexp(bound.astype(np.float64), -kind.range.frac_array(kind.shape)) * steps).min())
+                if lowest
+                else float((np.ldexp(bound.astype(np.float64), -kind.range.frac_array(kind.shape)) * steps).max())
+                for bound, lowest in ((kind.range.lo_array(kind.shape), True), (kind.range.hi_array(kind.shape), False))
+            )
             log(
                 f"warning: input {name}: {count:,} of {events.inputs[name].size:,} values are outside "
-                f"{float(low):g} to {float(high):g} and were saturated"
+                f"{low:g} to {high:g} and {'wrapped around' if wraps else 'were saturated'}"
             )
     return codes, events.count
 
@@ -79,10 +89,9 @@ def saturated(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, int]:
     """Count, for every input, the values that round to a code outside the range."""
     counts = {}
     for node in graph.inputs:
-        kind = node.type
-        frac = kind.range.frac_array(kind.shape)
-        rounded = np.floor(np.ldexp(np.asarray(inputs[node.name], dtype=np.float64), frac) + 0.5)
-        low = kind.range.lo_array(kind.shape).astype(np.float64)
-        high = kind.range.hi_array(kind.shape).astype(np.float64)
-        counts[node.name] = int(((rounded < low) | (rounded > high)).sum())
+        if isinstance(node.op, Input):
+            rounded = input_steps(inputs[node.name], node.op)
+            low = node.op.range.lo_array(node.op.shape).astype(np.float64)
+            high = node.op.range.hi_array(node.op.shape).astype(np.float64)
+            counts[node.name] = int(((rounded < low) | (rounded > high)).sum())
     return counts

@@ -43,7 +43,7 @@ def infer(op: Op, types: Sequence[TensorType]) -> TensorType:
     """
     match op:
         case Input():
-            return TensorType(op.shape, op.range)
+            return _infer_input(op)
         case Constant():
             values = tuple(op.values.ints())
             return TensorType(op.values.shape, Range(values, values, op.frac))
@@ -67,6 +67,19 @@ def infer(op: Op, types: Sequence[TensorType]) -> TensorType:
             return _infer_lookup(op, types[0])
         case _:
             assert_never(op)
+
+
+def _infer_input(op: Input) -> TensorType:
+    if op.step is not None and (op.step.shape not in ((), op.shape) or op.step.bounds()[0] < 1):
+        raise TypeRuleError(
+            f"input: step has shape {op.step.shape} and least value {op.step.bounds()[0]}, "
+            f"allowed are positive values of shape {op.shape} or one"
+        )
+    if op.overflow is not Overflow.SAT:
+        count = math.prod(op.shape)
+        for lo, hi in set(zip(op.range.los(count), op.range.his(count), strict=True)):
+            check_overflow_range(lo, hi, op.overflow)
+    return TensorType(op.shape, op.range)
 
 
 def _range_of(lo: Array, hi: Array, frac: Array) -> Range:

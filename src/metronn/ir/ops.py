@@ -52,10 +52,18 @@ class ReduceKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Input:
-    """y = what the event brings. The range is a promise of the sender; the emulator checks it."""
+    """y = what the event brings. The range is a promise of the sender; the emulator checks it.
+
+    `rounding`, `overflow` and `step` say how real numbers become codes at the border, outside the graph:
+    code = overflow(round(x / (step * 2**-frac))). `step`, positive, of the input's shape or one for all elements, is
+    for scales that are no power of two; None is 1. No op of the graph depends on them.
+    """
 
     shape: tuple[int, ...]
     range: Range
+    rounding: Rounding = Rounding.RND
+    overflow: Overflow = Overflow.SAT
+    step: IntArray | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import re
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any, get_type_hints
 
 from metronn.ir.arrays import IntArray, exact_array, object_array
@@ -72,6 +72,8 @@ def _node_line(node: Node, arrays: dict[str, IntArray]) -> str:
     parts = []
     for item in fields(node.op):
         value = getattr(node.op, item.name)
+        if isinstance(node.op, Input) and value == item.default:
+            continue
         if isinstance(value, IntArray):
             arrays[f"{node.name}:{item.name}"] = value
             parts.append(f"{item.name}=@{node.name}:{item.name}")
@@ -174,7 +176,10 @@ def _read_op(name: str, text: str, arrays: dict[str, IntArray]) -> Op:
         if field_name not in hints:
             raise TextError(f"{name} has no field {field_name!r}")
         values[field_name] = _read_field(field_name, value, hints[field_name], arrays)
-    missing = [item.name for item in fields(cls) if item.name not in values]
+    optional = cls is Input
+    missing = [
+        item.name for item in fields(cls) if item.name not in values and not (optional and item.default is not MISSING)
+    ]
     if missing:
         raise TextError(f"{name} lacks {', '.join(missing)}")
     op: Op = cls(**values)

@@ -16,6 +16,7 @@ from metronn.passes.fold_affine import fold_into_consumers, fold_into_producer
 from metronn.passes.fold_constants import fold_constants
 from metronn.passes.sink_moves import sink_moves
 from metronn.quantize.data import Events
+from metronn.quantize.exact_values import present
 from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.quantize import Quantized, check_constants, quantize
 
@@ -71,4 +72,5 @@ def quantize_model(
     Arguments and errors are those of `quantize`.
     """
     quantized = quantize(prepare(model), events, options, base=base)
-    return replace(quantized, graph=optimize(quantized.graph))
+    graph = optimize(quantized.graph)
+    return replace(quantized, graph=graph, frontier=present(quantized.frontier, graph))

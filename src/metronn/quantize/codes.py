@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import assert_never
 
 import numpy as np
 
 from metronn.errors import ModelError
 from metronn.ir.arrays import Array, as_dtype_for
 from metronn.ir.graph import Graph
+from metronn.ir.ops import Input, Overflow
 from metronn.ir.types import TensorType
 from metronn.model.graph import Floats
+from metronn.model.reference import round_real
+
+FAR = 2.0**512
+"""Infinities count as this."""
 
 
 def encode(values: Array, target: TensorType) -> Array:
@@ -18,17 +24,46 @@ def encode(values: Array, target: TensorType) -> Array:
 
     NaN has no code: the caller checks for it first.
     """
-    frac = target.range.frac_array(target.shape)
-    lo, hi = target.range.lowest, target.range.highest
-    scaled = np.floor(np.ldexp(np.asarray(values, dtype=np.float64), frac) + 0.5)
-    if -(2**53) < lo and hi < 2**53:
-        clipped = np.clip(scaled, target.range.lo_array(target.shape), target.range.hi_array(target.shape))
-        return clipped.astype(np.int64)
-    limit = 1 << max(abs(lo).bit_length(), hi.bit_length())
-    bounded = np.clip(scaled, -float(limit), float(limit))
-    exact = np.frompyfunc(int, 1, 1)(bounded)
-    low, high = target.range.lo_array(target.shape).astype(object), target.range.hi_array(target.shape).astype(object)
-    return as_dtype_for(np.asarray(np.minimum(np.maximum(exact, low), high), dtype=object), lo, hi)
+    return encode_input(values, Input(shape=target.shape, range=target.range))
+
+
+def encode_input(values: Array, op: Input) -> Array:
+    """Round floats of shape (events, *shape) to codes of an input, in its own rounding and overflow mode.
+
+    The quotient of value and step is the nearest float64. NaN has no code: the caller checks for it first.
+    """
+    scaled = input_steps(values, op)
+    lo, hi = op.range.lowest, op.range.highest
+    low, high = op.range.lo_array(op.shape), op.range.hi_array(op.shape)
+    reach = 2.0 ** (max(abs(lo).bit_length(), hi.bit_length()) + 1)
+    if op.overflow is not Overflow.WRAP:
+        scaled = np.clip(scaled, -reach, reach)
+    elif not (np.abs(scaled) < 2.0**62).all():
+        scaled = np.where(np.isfinite(scaled), scaled, np.sign(scaled) * reach)
+    if reach < 2.0**53 and (np.abs(scaled) < 2.0**62).all():
+        codes: Array = scaled.astype(np.int64)
+    else:
+        codes = np.asarray(np.frompyfunc(int, 1, 1)(scaled), dtype=object)
+        low, high = low.astype(object), high.astype(object)
+    match op.overflow:
+        case Overflow.WRAP:
+            kept = (codes - low) % (high - low + 1) + low
+        case Overflow.SAT | Overflow.SAT_SYM:
+            kept = np.minimum(np.maximum(codes, low), high)
+        case Overflow.SAT_ZERO:
+            kept = np.where((codes < low) | (codes > high), codes * 0, codes)
+        case _:
+            assert_never(op.overflow)
+    return as_dtype_for(np.asarray(kept), lo, hi)
+
+
+def input_steps(values: Array, op: Input) -> Floats:
+    """Return floats (events, *shape) in steps of an input, rounded in its mode to whole numbers, not yet bounded."""
+    x = np.clip(np.asarray(values, dtype=np.float64), -FAR, FAR)
+    if op.step is not None:
+        step = np.ldexp(op.step.array.astype(np.float64), -op.range.frac_array(op.shape))
+        return round_real(x / step, op.rounding)
+    return round_real(np.ldexp(x, op.range.frac_array(op.shape)), op.rounding)
 
 
 def decode(codes: Array, source: TensorType) -> Floats:
@@ -43,6 +78,8 @@ def encode_inputs(graph: Graph, arrays: Mapping[str, Array]) -> dict[str, Array]
     """
     problems, codes = [], {}
     for node in graph.inputs:
+        if not isinstance(node.op, Input):
+            raise AssertionError(f"{node.name} is no input")
         if node.name not in arrays:
             problems.append(f"input {node.name}: no data; found {', '.join(sorted(arrays)) or 'nothing'}")
             continue
@@ -56,7 +93,7 @@ def encode_inputs(graph: Graph, arrays: Mapping[str, Array]) -> dict[str, Array]
             event = int(np.argwhere(bad)[0][0])
             problems.append(f"input {node.name}: {int(bad.sum())} values are NaN, the first in event {event}")
         else:
-            codes[node.name] = encode(values, node.type)
+            codes[node.name] = encode_input(values, node.op)
     if problems:
         raise ModelError("\n".join(problems))
     return codes

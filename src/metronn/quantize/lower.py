@@ -20,7 +20,6 @@ from metronn.ir.ops import (
     Extremum,
     Input,
     Linear,
-    Lookup,
     Multiply,
     Overflow,
     Padding,
@@ -56,45 +55,23 @@ from metronn.quantize.emitter import Emitter
 from metronn.quantize.fixed import (
     choose_range,
     covering_frac,
-    exact_grid,
     round_at,
     round_constant,
     round_weights,
 )
+from metronn.quantize.float_ops import INPUT_BITS, float_table, input_range
 from metronn.quantize.moments import gather
-from metronn.quantize.options import Calibration, InputOptions, QuantizeOptions, Settings
+from metronn.quantize.options import Calibration, QuantizeOptions, Settings
+from metronn.quantize.records import LayerRecord
 from metronn.quantize.softmax import lower_softmax
 from metronn.quantize.structure import constants_of, defers
-from metronn.quantize.tables import choose_table, result_bounds, result_range, table_domain, table_entries
 
-INPUT_BITS = 16
-"""Widest automatic input."""
 MAX_OPERAND_BITS = 18
 """Widest operand of a matrix after alignment: the narrow port of a multiplier is 18 bits."""
 MAX_EXACT_BITS = 40
 """A wider value is requantized even where its readers could take it exact."""
 GUARD_BITS = 4
 """Inexact constants beside a value get this many fraction bits more than the value."""
-FINEST_TABLE_ERROR = 2.0**-10
-"""Default bound on a table's error where its result has a finer step than that."""
-
-
-@dataclass(slots=True, kw_only=True)
-class LayerRecord:
-    """What was decided for one layer. `real` and `value` name the float and the integer value to compare."""
-
-    source: str
-    kind: str
-    real: str = ""
-    value: str = ""
-    accumulator: str = ""
-    requantize: list[str] = field(default_factory=list)
-    weight_bits: int | None = None
-    weight_frac: int | None = None
-    weights: int = 0
-    weights_saturated: int = 0
-    table_entries: int | None = None
-    table_max_error: float | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -252,7 +229,7 @@ class Lowering:
     # Inputs and outputs
 
     def _input(self, node: RealNode) -> None:
-        chosen = self._input_range(node)
+        chosen = input_range(node, self.reference[node.name], self.options)
         self.encode_input(node, chosen)
         name = self.emitter.add(Input(shape=node.shape, range=chosen), node.name, node.source)
         if name != node.name:
@@ -260,20 +237,6 @@ class Lowering:
         record = LayerRecord(source=node.source, kind="input", real=node.name, value=name)
         self.records.append(record)
         self._keep(node, name)
-
-    def _input_range(self, node: RealNode) -> Range:
-        values = self.reference[node.name]
-        chosen = self.options.inputs.get(node.name)
-        if chosen is None and isinstance(self.options.input, InputOptions):
-            chosen = self.options.input
-        if chosen is None:
-            grid = exact_grid(values, INPUT_BITS)
-            if grid is not None:
-                return grid
-            chosen = InputOptions(bits=INPUT_BITS)
-        lo, hi = float(values.min()), float(values.max())
-        frac = covering_frac(lo, hi, chosen.bits, signed=lo < 0) if chosen.frac is None else chosen.frac
-        return Range.fixed(chosen.bits, frac, signed=lo < 0)
 
     def _output(self, name: str, value: str) -> None:
         node = self.graph.by_name[value]
@@ -358,29 +321,21 @@ class Lowering:
 
     def _function(self, node: RealNode, op: RealFunction) -> None:
         settings = self._settings(node.source)
-        x = self._read(op.x, node)
-        codes = self.emitter.type_of(x).range
-        values = self.emitter.real(x)
-        lo, hi = table_domain(op, values, *(float(bound) for bound in codes.value_bounds()))
-        bits = self.options.output_bits if self._only_output(node) else settings.activation_bits
-        bounds = result_bounds(op, lo, hi, values)
-        out = result_range(op, bounds, bits)
-        largest = max(map(abs, bounds)) or 1.0
-        allowed = settings.table_max_error
-        if allowed is None:
-            allowed = max(2.0 ** -(out.max_frac + 1) / largest, FINEST_TABLE_ERROR)
-        choice = choose_table(op, lo, hi, bounds, allowed * largest, self.options.table_bits)
-        record = LayerRecord(source=node.source, kind=op.kind.value, real=node.name)
-        grid = choice.range
-        if codes.frac != grid.frac or codes.lowest < grid.lowest or codes.highest > grid.highest:
-            quantizer = Requantize(x=x, out=grid, rounding=Rounding.RND, overflow=Overflow.SAT)
-            x = self.emitter.add(quantizer, f"{node.name}.in", node.source)
-            record.requantize.append(x)
-        table = table_entries(op, self.emitter.type_of(x), lo, hi, bounds, out)
-        value = self.emitter.add(Lookup(x=x, table=table, frac=out.max_frac), node.name, node.source)
-        record.value, record.table_entries, record.table_max_error = value, len(table.ints()), choice.max_error
+        made = float_table(
+            self.emitter,
+            self._read(op.x, node),
+            op,
+            settings,
+            table_bits=self.options.table_bits,
+            bits=self.options.output_bits if self._only_output(node) else settings.activation_bits,
+            name=node.name,
+            source=node.source,
+        )
+        record = LayerRecord(source=node.source, kind=op.kind.value, real=node.name, value=made.value)
+        record.requantize.extend(filter(None, [made.requantize]))
+        record.table_entries, record.table_max_error = made.entries, made.max_error
         self.records.append(record)
-        self._keep(node, value)
+        self._keep(node, made.value)
 
     def _softmax(self, node: RealNode, op: RealSoftmax) -> None:
         settings = self._settings(node.source)

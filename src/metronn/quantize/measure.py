@@ -12,17 +12,19 @@ from metronn.emulate.numpy import emulate, evaluate
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph, Node
 from metronn.ir.infer import infer
-from metronn.ir.ops import Overflow, Requantize, operands
+from metronn.ir.ops import Input, Overflow, Requantize, operands
 from metronn.ir.types import Range
 from metronn.model.graph import Floats, RealGraph
 from metronn.model.reference import run_reference
 from metronn.quantize.calibration import CHUNK_ELEMENTS
-from metronn.quantize.codes import decode_outputs, encode_inputs
+from metronn.quantize.codes import decode_outputs, encode_inputs, input_steps
 from metronn.quantize.data import Events
 from metronn.quantize.emitter import Emitter
-from metronn.quantize.lower import LayerRecord, Lowering
+from metronn.quantize.exact import ExactLowering
+from metronn.quantize.lower import Lowering
 from metronn.quantize.metrics import find_metric
 from metronn.quantize.options import QuantizeOptions
+from metronn.quantize.records import LayerRecord
 from metronn.quantize.report import LayerReport, MetricReport, OutputReport, QuantizationReport, sqnr_db, widths
 
 BATCH = 4096
@@ -65,7 +67,12 @@ def _joined(parts: Sequence[Mapping[str, Floats]]) -> dict[str, Floats]:
 
 
 def measure(
-    model: RealGraph, graph: Graph, lowering: Lowering, events: Events, options: QuantizeOptions, base: Path
+    model: RealGraph,
+    graph: Graph,
+    lowering: Lowering | ExactLowering,
+    events: Events,
+    options: QuantizeOptions,
+    base: Path,
 ) -> QuantizationReport:
     """Compare layers on the calibration events, outputs and metric on all events."""
     sizes = {output.name: graph.type_of(output.value).size for output in graph.outputs}
@@ -98,13 +105,18 @@ def measure(
     )
 
 
-def layer_report(record: LayerRecord, lowering: Lowering) -> LayerReport:
+def layer_report(record: LayerRecord, lowering: Lowering | ExactLowering) -> LayerReport:
     """Measure one layer on the calibration events."""
     emitter = lowering.emitter
     bits, frac, signed = widths(emitter.type_of(record.value).range)
     counted = [saturations(emitter, name) for name in record.requantize]
     if record.kind == "input":
         counted.append(input_saturations(emitter, record.value, lowering.reference[record.real]))
+    fixed = emitter.real(record.value)
+    if record.scale is not None:
+        fixed = fixed * record.scale.array
+    if record.offset is not None:
+        fixed = fixed + record.offset.array
     return LayerReport(
         layer=record.source,
         kind=record.kind,
@@ -116,11 +128,13 @@ def layer_report(record: LayerRecord, lowering: Lowering) -> LayerReport:
         bits=bits,
         frac=frac,
         signed=signed,
-        sqnr_db=sqnr_db(lowering.reference[record.real], emitter.real(record.value)),
+        sqnr_db=sqnr_db(lowering.reference[record.real], fixed),
         saturated=sum(hit for hit, _ in counted),
         values=sum(total for _, total in counted),
         table_entries=record.table_entries,
         table_max_error=record.table_max_error,
+        exactness=record.exactness,
+        note=record.note,
     )
 
 
@@ -142,6 +156,8 @@ def saturations(emitter: Emitter, name: str) -> tuple[int, int]:
 
 def input_saturations(emitter: Emitter, name: str, values: Floats) -> tuple[int, int]:
     """Count the input values that lie outside the input's range."""
-    kind = emitter.type_of(name)
-    scaled = np.floor(np.ldexp(values, kind.range.frac_array(kind.shape)) + 0.5)
+    op = emitter.nodes[name].op
+    if not isinstance(op, Input):
+        raise AssertionError(f"{name} is no input")
+    scaled = input_steps(values, op)
     return int((scaled != emitter.codes[name].astype(np.float64)).sum()), int(values.size)

@@ -13,13 +13,16 @@ import numpy as np
 from metronn.errors import ModelError
 from metronn.ir.check import check
 from metronn.ir.graph import Graph
+from metronn.ir.ops import Input
 from metronn.ir.types import Range, TensorType
 from metronn.model.graph import Floats, RealGraph, RealNode, RealRewire, RealWindow, real_op_arrays
 from metronn.model.reference import run_reference
 from metronn.quantize.calibration import RealValues, affordable_events, chunks
-from metronn.quantize.codes import encode
+from metronn.quantize.codes import encode, encode_input
 from metronn.quantize.data import Events
 from metronn.quantize.emitter import Emitter
+from metronn.quantize.exact import ExactLowering
+from metronn.quantize.exact_values import ExactValue
 from metronn.quantize.lower import Lowering
 from metronn.quantize.measure import measure
 from metronn.quantize.options import QuantizeOptions
@@ -30,16 +33,23 @@ from metronn.quantize.structure import constant_names
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantized:
-    """The integer network and what its making cost."""
+    """The integer network and what its making cost.
+
+    `frontier`, for a network its framework quantized: the values that the graph holds exactly, those nearest to the
+    outputs first; `metronn.quantize.exact_values.exact_values` computes them. Empty after quantization of floats.
+    """
 
     graph: Graph
     report: QuantizationReport
+    frontier: tuple[ExactValue, ...] = ()
 
 
 def quantize(
     model: RealGraph, events: Events, options: QuantizeOptions | None = None, *, base: Path = Path()
 ) -> Quantized:
-    """Quantize a network to integers with at most `calibration_events` of the events, and measure it with all.
+    """Quantize a network to integers: one that its framework quantized exactly, others from events.
+
+    Quantization after training uses at most `calibration_events` of the events; all of them measure it.
 
     `model` may be anything a frontend returns; `metronn.passes` makes it smaller first. `base` is the folder in which
     a metric `file.py:function` is looked for. Deterministic: the same arguments give the same graph.
@@ -56,16 +66,28 @@ def quantize(
     with np.errstate(all="ignore"):
         run_in_parts(model, chosen, values)
     check_values(model, values)
-    if options.rescale:
+    if options.rescale and not model.quantized:
         model = rescale(model, values, options)
         values = RealValues()
         run_in_parts(model, chosen, values)
     emitter = Emitter()
+    if model.quantized:
 
-    def encode_input(node: RealNode, codes: Range) -> None:
+        def encode_exact(op: Input, name: str) -> None:
+            emitter.inputs[name] = encode_input(chosen[name], op)
+
+        exact = ExactLowering(
+            graph=model, options=options, reference=values, encode_input=encode_exact, emitter=emitter
+        )
+        exact.run()
+        graph = check(emitter.builder.build())
+        report = measure(model, graph, exact, events, options, base)
+        return Quantized(graph=graph, report=report, frontier=exact.frontier)
+
+    def encode_float(node: RealNode, codes: Range) -> None:
         emitter.inputs[node.name] = encode(chosen[node.name], TensorType(node.shape, codes))
 
-    lowering = Lowering(graph=model, options=options, reference=values, encode_input=encode_input, emitter=emitter)
+    lowering = Lowering(graph=model, options=options, reference=values, encode_input=encode_float, emitter=emitter)
     lowering.run()
     graph = check(emitter.builder.build())
     return Quantized(graph=graph, report=measure(model, graph, lowering, events, options, base))

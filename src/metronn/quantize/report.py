@@ -11,6 +11,7 @@ import numpy as np
 
 from metronn.ir.types import Range
 from metronn.model.graph import Floats
+from metronn.quantize.records import Exactness
 
 COLUMNS = (
     "layer",
@@ -22,6 +23,7 @@ COLUMNS = (
     "saturated weights",
     "saturated values",
     "table",
+    "against the framework",
 )
 
 
@@ -47,6 +49,8 @@ class LayerReport:
     values: int
     table_entries: int | None
     table_max_error: float | None
+    exactness: Exactness | None = None
+    note: str = ""
 
     def row(self) -> tuple[str, ...]:
         """Return the cells of a table row, in the order of COLUMNS."""
@@ -60,6 +64,7 @@ class LayerReport:
             f"{self.weights_saturated} of {self.weights}" if self.weights else "",
             f"{self.saturated} of {self.values}" if self.values else "",
             "" if self.table_entries is None else f"{self.table_entries} entries",
+            "" if self.exactness is None else self.exactness.value,
         )
 
 
@@ -115,6 +120,11 @@ class QuantizationReport:
     def to_json(self) -> dict[str, Any]:
         """Return plain data for JSON; every number is finite."""
         data = asdict(self)
+        for layer in data["layers"]:
+            if layer["exactness"] is None:
+                del layer["exactness"], layer["note"]
+            else:
+                layer["exactness"] = layer["exactness"].value
         if self.metric is not None:
             data["metric"] |= {"loss": self.metric.loss, "accepted": self.metric.accepted}
         return data

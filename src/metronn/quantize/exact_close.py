@@ -1,0 +1,219 @@
+"""Where a quantizer of the framework ends a chain: which integer ops give its codes, element by element, exactly."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from metronn.ir.arrays import Array
+from metronn.ir.infer import overflowed
+from metronn.ir.ops import Overflow, Rounding
+from metronn.quantize.exact_chain import ZERO, Affine, Chain, fraction_bits, power_of_two
+from metronn.quantize.exact_round import Scaling, exact_scaling, round_fraction
+
+MAX_TABLE_BITS = 16
+"""Codes of more bits have no table of their own."""
+MAX_SCAN = 1 << 22
+"""As many codes are looked at one by one to find the part of a function that is not flat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A quantizer of one element: its scale is `scale` * 2**-frac, of which `frac` is the IR's part."""
+
+    scale: Fraction
+    lo: int
+    hi: int
+    frac: int
+    rounding: Rounding
+    overflow: Overflow
+
+    @staticmethod
+    def of(scale: float, lo: int, hi: int, rounding: Rounding, overflow: Overflow) -> Target:
+        """Return the target; a scale that is a power of two goes into `frac` as a whole."""
+        step = Fraction(scale)
+        power = power_of_two(step)
+        if overflow is Overflow.SAT_SYM:
+            lo, overflow = (-hi if lo < 0 else lo), Overflow.SAT
+        if power is not None:
+            return Target(Fraction(1), lo, hi, -power, rounding, overflow)
+        return Target(step, lo, hi, 0, rounding, overflow)
+
+    @property
+    def step(self) -> Fraction:
+        """The quantizer's scale."""
+        return self.scale * (Fraction(2) ** -self.frac)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The code that enters: its exponent and bounds."""
+
+    frac: int
+    lo: int
+    hi: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """y = overflow(round(x * factor + offset)) in the IR's own arithmetic; first saturated at the codes `within`."""
+
+    factor: Fraction
+    offset: Fraction
+    target: Target
+    within: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """y = overflow((code * multiplier + addend) >> shift)."""
+
+    scaling: Scaling
+    target: Target
+    bound: Fraction = ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class Tabled:
+    """y = table of the code, saturated at [lo, hi] first and its lowest `drop` bits left out."""
+
+    lo: int
+    hi: int
+    drop: int
+    entries: tuple[int, ...]
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """No exact way was found, and why."""
+
+    reason: str
+
+
+Way = Plain | Scaled | Tabled | Refused
+
+
+def way(chain: Chain, source: Source, target: Target) -> Way:
+    """Choose how a quantizer that ends a chain becomes integer ops: the cheapest way that is exact."""
+    if chain.calls:
+        return tabled(chain, source, target)
+    affine, target, within = _merged(chain.affine, target)
+    if affine.scale == 0:
+        code = overflowed(
+            round_fraction(affine.at(ZERO) / target.step, target.rounding), target.lo, target.hi, target.overflow
+        )
+        return Plain(Fraction(1), ZERO, _fixed_at(target, code))
+    factor, offset = affine.scale / target.scale, affine.offset / target.scale
+    power = power_of_two(factor)
+    bits = fraction_bits(offset)
+    if power is not None and bits is not None and bits <= source.frac - power:
+        return Plain(factor, offset, target, within)
+    levels = within or (target.lo, target.hi)
+    if within is None and target.overflow is not Overflow.SAT:
+        levels = (-(1 << 200), 1 << 200)
+    scaling = exact_scaling(
+        affine.scale * Fraction(2) ** -source.frac / target.step,
+        affine.offset / target.step,
+        target.rounding,
+        (source.lo, source.hi),
+        levels,
+    )
+    if scaling is not None and within is None:
+        return Scaled(scaling, target)
+    factor_bits = fraction_bits(factor)
+    if factor_bits is not None and bits is not None and bits - source.frac <= factor_bits + 64:
+        return Plain(factor, offset, target, within)
+    return tabled(chain, source, target)
+
+
+def _fixed_at(target: Target, code: int) -> Target:
+    return Target(target.scale, code, code, target.frac, Rounding.TRN, Overflow.SAT)
+
+
+def _merged(affine: Affine, target: Target) -> tuple[Affine, Target, tuple[int, int] | None]:
+    """Merge the bounds of a chain with those of a quantizer: rounding is monotone, so the order does not matter.
+
+    Where the quantizer does not saturate, the bounds stay apart (as codes) unless they lie within its own.
+    """
+    if affine.low is None and affine.high is None:
+        return affine, target, None
+    low, high = (
+        None if bound is None else round_fraction(bound / target.step, target.rounding)
+        for bound in (affine.low, affine.high)
+    )
+    free = Affine(affine.scale, affine.offset)
+    if target.overflow is Overflow.SAT:
+        lo = target.lo if low is None else min(max(low, target.lo), target.hi)
+        hi = target.hi if high is None else min(max(high, target.lo), target.hi)
+        return free, Target(target.scale, lo, hi, target.frac, target.rounding, Overflow.SAT), None
+    if low is not None and high is not None and target.lo <= low and high <= target.hi:
+        return free, Target(target.scale, low, high, target.frac, target.rounding, Overflow.SAT), None
+    far = 1 << 200
+    return free, target, (-far if low is None else low, far if high is None else high)
+
+
+def quantized_codes(values: Array, target: Target) -> Array:
+    """Return the codes of float64 values; what is no number counts as 0."""
+    scaled = np.clip(
+        np.nan_to_num(values / float(target.step), nan=0.0, posinf=2.0**100, neginf=-(2.0**100)), -(2.0**100), 2.0**100
+    )
+    down = np.floor(scaled)
+    part = scaled - down
+    match target.rounding:
+        case Rounding.TRN:
+            codes = down
+        case Rounding.TRN_ZERO:
+            codes = np.trunc(scaled)
+        case Rounding.RND:
+            codes = down + (part >= 0.5)
+        case Rounding.RND_MIN_INF:
+            codes = down + (part > 0.5)
+        case Rounding.RND_ZERO:
+            codes = down + np.where(scaled < 0, part >= 0.5, part > 0.5)
+        case Rounding.RND_INF:
+            codes = down + np.where(scaled < 0, part > 0.5, part >= 0.5)
+        case Rounding.RND_CONV:
+            codes = np.rint(scaled)
+    lo, hi = float(target.lo), float(target.hi)
+    match target.overflow:
+        case Overflow.WRAP:
+            codes = lo + np.mod(codes - lo, hi - lo + 1)
+        case Overflow.SAT | Overflow.SAT_SYM:
+            codes = np.clip(codes, lo, hi)
+        case Overflow.SAT_ZERO:
+            codes = np.where((codes < lo) | (codes > hi), 0.0, codes)
+    return codes.astype(np.int64)
+
+
+def tabled(chain: Chain, source: Source, target: Target) -> Way:
+    """Evaluate the chain and the quantizer on every code; flat ends are cut off, and low bits that change nothing."""
+    count = source.hi - source.lo + 1
+    if count > MAX_SCAN:
+        return Refused(f"a table over {count:,} codes is too large")
+    codes = np.arange(source.lo, source.hi + 1)
+    values = chain.floats(np.ldexp(codes.astype(np.float64), -source.frac))
+    found = quantized_codes(values, target)
+    changes = np.flatnonzero(found[1:] != found[:-1])
+    if not changes.size:
+        return Plain(Fraction(1), ZERO, _fixed_at(target, int(found[0])))
+    first, last = int(changes[0]), int(changes[-1]) + 1
+    lo, hi = source.lo + first, source.lo + last
+    drop = 0
+    inner = changes + source.lo + 1
+    if inner.size:
+        common = int(np.bitwise_or.reduce(np.abs(inner)))
+        drop = (common & -common).bit_length() - 1 if common else 0
+    lo, hi = lo >> drop, hi >> drop
+    if hi - lo + 1 > 1 << MAX_TABLE_BITS:
+        return Refused(f"a table over {hi - lo + 1:,} codes is too large")
+    at = np.clip(np.arange(lo, hi + 1) << drop, source.lo, source.hi) - source.lo
+    return Tabled(lo, hi, drop, tuple(int(v) for v in found[at]), target)
+
+
+def table_bits(entries: int) -> int:
+    """Return the address bits of a table."""
+    return max(1, math.ceil(math.log2(entries)))

@@ -1,0 +1,45 @@
+"""What a lowering decided for each layer, for the report."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from metronn.model.graph import FloatArray
+
+
+class Exactness(enum.Enum):
+    """How a layer of the integer network stands to that of its framework."""
+
+    EXACT = "exact"
+    """Every integer is the framework's, in real arithmetic."""
+    REQUANTIZED = "requantized"
+    """Some constant or value had to be rounded; the note says where and how finely."""
+    APPROXIMATE = "approximate"
+    """The framework computes in floats on no grid; formats were chosen as in quantization after training."""
+
+
+@dataclass(slots=True, kw_only=True)
+class LayerRecord:
+    """What was decided for one layer. `real` and `value` name the float and the integer value to compare.
+
+    `scale` (None: 1) is what the decoded integer value is multiplied by for that, `offset` (None: 0) what is added.
+    `exactness` is None in quantization after training; `note` says why a layer is not exact.
+    """
+
+    source: str
+    kind: str
+    real: str = ""
+    value: str = ""
+    accumulator: str = ""
+    requantize: list[str] = field(default_factory=list)
+    weight_bits: int | None = None
+    weight_frac: int | None = None
+    weights: int = 0
+    weights_saturated: int = 0
+    table_entries: int | None = None
+    table_max_error: float | None = None
+    scale: FloatArray | None = None
+    offset: FloatArray | None = None
+    exactness: Exactness | None = None
+    note: str = ""
