@@ -1,0 +1,328 @@
+"""A network in its framework against its integer graph, tensor by tensor, every bit of what the graph holds exactly.
+
+A difference is one of three things. Float32 noise: the graph has the real value on the framework's grid, and float32
+may have moved the framework's value across a rounding boundary (`against_noise`). A consequence: an event that noise
+moved earlier, where this stretch of the network is right for what the framework had in front of it. Anything else is a
+real difference: a mistake of a frontend, a pass or the lowering, or another meaning of the framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+
+import numpy as np
+
+from metronn.emulate.native import NativeEmulator
+from metronn.emulate.numpy import emulate
+from metronn.errors import ModelError, ToolError
+from metronn.ir.arrays import Array
+from metronn.ir.graph import Graph, Node, Output
+from metronn.ir.types import TensorType, width_bits
+from metronn.model.graph import Floats, RealGraph, RealNode, RealQuantize
+from metronn.quantize.codes import decode
+from metronn.quantize.exact_values import ExactValue
+from metronn.verify.against_noise import UNIT, Envelope, envelopes
+from metronn.verify.framework import Framework
+
+GRID_TOLERANCE = 1e-3
+"""How far, in steps, a quantizer's value may lie beside its grid before that counts as a difference."""
+Emulate = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+
+
+@dataclass(slots=True, kw_only=True)
+class TensorResult:
+    """What comparing one tensor of the framework found; counts are of elements over all events, bits where said."""
+
+    tensor: str
+    layer: str
+    value: str
+    width: int
+    events: int = 0
+    values: int = 0
+    bits: int = 0
+    differing: int = 0
+    differing_bits: int = 0
+    noise: int = 0
+    consequences: int = 0
+    real: int = 0
+    first: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgainstResult:
+    """Every compared tensor in graph order; `approximate` names those the graph does not hold exactly."""
+
+    framework: str
+    events: int
+    tensors: tuple[TensorResult, ...]
+    approximate: tuple[str, ...] = field(default=())
+
+    @property
+    def real(self) -> int:
+        """Real differences: the network in hardware would not be the one that was trained."""
+        return sum(tensor.real for tensor in self.tensors)
+
+    @property
+    def noise(self) -> int:
+        """Elements where float32 rounding noise is the only difference, consequences included."""
+        return sum(tensor.noise + tensor.consequences for tensor in self.tensors)
+
+    @property
+    def bits(self) -> int:
+        """Bits compared."""
+        return sum(tensor.bits for tensor in self.tensors)
+
+    @property
+    def differing_bits(self) -> int:
+        """Bits that differ, for whatever reason."""
+        return sum(tensor.differing_bits for tensor in self.tensors)
+
+    @property
+    def first(self) -> str:
+        """The first real difference in graph order, or nothing."""
+        return next((tensor.first for tensor in self.tensors if tensor.real), "")
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain data."""
+        return {
+            "framework": self.framework,
+            "events": self.events,
+            "values": sum(tensor.values for tensor in self.tensors),
+            "bits": self.bits,
+            "differing_bits": self.differing_bits,
+            "float32_noise": self.noise,
+            "real_differences": self.real,
+            "first": self.first,
+            "tensors": [asdict(tensor) for tensor in self.tensors],
+            "approximate": list(self.approximate),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pair:
+    """A tensor of the framework and the value of the graph that holds it."""
+
+    tensor: str
+    exact: ExactValue
+    kind: TensorType
+    snapped: bool
+    result: TensorResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chunk:
+    """The codes of one tensor: the framework's (not always whole), the graph's, and where they differ."""
+
+    theirs: Floats
+    ours: Floats
+    differs: Array
+    known: Floats
+
+
+def tapped(graph: Graph, values: Iterable[str]) -> Graph:
+    """Return the graph with these values as its outputs, under their own names."""
+    return replace(graph, outputs=tuple(Output(name=value, value=value) for value in dict.fromkeys(values)))
+
+
+def emulator(graph: Graph, values: Sequence[str]) -> Emulate:
+    """Return what runs input codes and returns the codes of some values: compiled, or NumPy without a compiler."""
+    wanted = list(dict.fromkeys(values))
+    try:
+        return NativeEmulator.build(tapped(graph, wanted)).run
+    except ToolError:
+
+        def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
+            found: dict[str, Array] = {}
+
+            def keep(node: Node, codes: Array) -> None:
+                if node.name in wanted:
+                    found[node.name] = codes
+
+            emulate(graph, inputs, keep)
+            return found
+
+        return run
+
+
+def compare_framework(
+    model: RealGraph,
+    graph: Graph,
+    frontier: Sequence[ExactValue],
+    framework: Framework,
+    chunks: Iterable[Mapping[str, Array]],
+    seen: Callable[[int], None] = lambda _: None,
+) -> AgainstResult:
+    """Compare every tensor that the framework shows and the graph holds exactly, on chunks of input codes.
+
+    `model` is the prepared network that was lowered to `graph`, `frontier` what the lowering says it holds exactly.
+    `seen` is told the number of events after each chunk. Raises ModelError when nothing can be compared, ToolError when
+    the framework fails.
+    """
+    pairs, skipped = _pairs(model, graph, frontier, framework)
+    if not pairs:
+        raise ModelError(
+            "nothing to compare: the integer graph holds no tensor of the framework exactly (a network without "
+            "quantizers is quantized after training, which rung 1 measures)"
+        )
+    run = emulator(graph, [pair.exact.value for pair in pairs])
+    total = 0
+    for codes in chunks:
+        total += _compare_chunk(model, graph, framework, pairs, run, codes, total)
+        seen(total)
+    results = tuple(pair.result for pair in pairs)
+    return AgainstResult(framework=framework.name, events=total, tensors=results, approximate=skipped)
+
+
+def _pairs(
+    model: RealGraph, graph: Graph, frontier: Sequence[ExactValue], framework: Framework
+) -> tuple[list[_Pair], tuple[str, ...]]:
+    """Return the tensors to compare in graph order, and the names of those that are not held exactly."""
+    order = {node.name: at for at, node in enumerate(model.nodes)}
+    pairs: list[_Pair] = []
+    for exact in sorted(frontier, key=lambda exact: order.get(exact.real, -1)):
+        if exact.real not in order or exact.value not in graph.by_name:
+            continue
+        kind = graph.type_of(exact.value)
+        for tensor in exact.tensors:
+            shape = framework.tensors.get(tensor)
+            if shape is None or np.prod(shape, dtype=int) != kind.size:
+                continue
+            result = TensorResult(
+                tensor=tensor, layer=exact.source, value=exact.value, width=kind.range.width_bits, bits=0
+            )
+            snapped = isinstance(model.by_name[exact.real].op, RealQuantize)
+            pairs.append(_Pair(tensor=tensor, exact=exact, kind=kind, snapped=snapped, result=result))
+            break
+    compared = {name for pair in pairs for name in pair.exact.tensors}
+    skipped = [name for name, _ in model.tensors if name not in compared]
+    return pairs, tuple(skipped)
+
+
+def _compare_chunk(
+    model: RealGraph,
+    graph: Graph,
+    framework: Framework,
+    pairs: Sequence[_Pair],
+    run: Emulate,
+    codes: Mapping[str, Array],
+    before: int,
+) -> int:
+    """Compare one chunk of events into the pairs' results; returns how many there were."""
+    inputs = {node.name: decode(codes[node.name], node.type) for node in graph.inputs}
+    events = len(next(iter(inputs.values())))
+    found = framework.run([inputs[node.name] for node in graph.inputs], [pair.tensor for pair in pairs])
+    ours = run(codes)
+    differing = np.zeros(events, dtype=bool)
+    parts: dict[str, _Chunk] = {}
+    for pair in pairs:
+        part = _codes(pair, found[pair.tensor], ours[pair.exact.value], events)
+        parts[pair.tensor] = part
+        _count(pair, part)
+        differing |= part.differs.reshape(events, -1).any(axis=1)
+    if differing.any():
+        _judge(model, pairs, parts, inputs, np.flatnonzero(differing), before)
+    return events
+
+
+def _codes(pair: _Pair, tensor: Array, codes: Array, events: int) -> _Chunk:
+    shape = (events, *pair.kind.shape)
+    values = np.asarray(tensor, dtype=np.float64).reshape(shape)
+    theirs = pair.exact.codes_of(values, pair.kind)
+    ours = np.broadcast_to(codes.astype(np.float64), shape)
+    whole = np.rint(theirs)
+    with np.errstate(invalid="ignore"):
+        differs = ~(whole == ours)
+        if pair.snapped:
+            differs |= ~(np.abs(theirs - whole) <= GRID_TOLERANCE + 4 * UNIT * np.abs(theirs))
+    known = np.asarray(whole * pair.exact.step(pair.kind)) if pair.snapped else values
+    return _Chunk(theirs=theirs, ours=ours, differs=differs, known=known)
+
+
+def _count(pair: _Pair, part: _Chunk) -> None:
+    result, kind = pair.result, pair.kind
+    los, his = kind.range.los(kind.size), kind.range.his(kind.size)
+    widths = np.array([width_bits(lo, hi) for lo, hi in zip(los, his, strict=True)], dtype=np.int64)
+    events = len(part.ours)
+    result.events += events
+    result.values += part.ours.size
+    result.bits += events * int(widths.sum())
+    for event, element in np.argwhere(part.differs.reshape(events, -1)):
+        result.differing += 1
+        theirs, ours = (codes.reshape(events, -1)[event, element] for codes in (part.theirs, part.ours))
+        result.differing_bits += len(_bits(theirs, ours, int(widths[element])))
+
+
+def _bits(theirs: float, ours: float, width: int) -> list[int]:
+    """Return which bits of two codes differ; the lowest where the codes cannot tell (not a number, beside the grid)."""
+    if not np.isfinite(theirs):
+        return [0]
+    mask = (1 << max(1, width)) - 1
+    found = (int(np.rint(theirs)) ^ int(ours)) & mask
+    return [at for at in range(mask.bit_length()) if found >> at & 1] or [0]
+
+
+def _judge(
+    model: RealGraph,
+    pairs: Sequence[_Pair],
+    parts: Mapping[str, _Chunk],
+    inputs: Mapping[str, Floats],
+    events: Array,
+    before: int,
+) -> None:
+    """Tell noise, consequences and real differences apart, in graph order, on the events where anything differs.
+
+    Only what a quantizer has put on its grid is taken over from the framework: noise ends there, and a difference there
+    moves the rest of the event.
+    """
+    by_node: dict[str, list[_Pair]] = {}
+    for pair in pairs:
+        by_node.setdefault(pair.exact.real, []).append(pair)
+    moved = np.zeros(len(events), dtype=bool)
+
+    def see(node: RealNode, local: Envelope) -> None:
+        for pair in by_node.get(node.name, ()):
+            part = parts[pair.tensor]
+            differs = part.differs[events].reshape(len(events), -1)
+            if not differs.any():
+                continue
+            step = np.broadcast_to(pair.exact.step(pair.kind), pair.kind.shape).ravel()
+            low, high, value = (
+                np.broadcast_to(array, (len(events), *pair.kind.shape)).reshape(len(events), -1) / step
+                for array in (local.low, local.high, local.value)
+            )
+            theirs, ours = (codes[events].reshape(len(events), -1) for codes in (part.theirs, part.ours))
+            slack = GRID_TOLERANCE + 4 * UNIT * np.abs(theirs)
+            explained = (theirs >= low - slack) & (theirs <= high + slack)
+            faithful = np.abs(ours - value) <= 0.5 if not pair.snapped else np.abs(ours - value) <= GRID_TOLERANCE
+            before_noise = differs & ~moved[:, np.newaxis]
+            noise = before_noise & explained & faithful & (low < high)
+            after = differs & moved[:, np.newaxis] & explained
+            real = differs & ~noise & ~after
+            result = pair.result
+            result.noise += int(noise.sum())
+            result.consequences += int(after.sum())
+            result.real += int(real.sum())
+            if real.any() and not result.first:
+                at, element = (int(n) for n in np.argwhere(real)[0])
+                result.first = _described(
+                    pair, theirs[at, element], ours[at, element], before + int(events[at]), element
+                )
+        for pair in by_node.get(node.name, ()):
+            if pair.snapped:
+                moved[parts[pair.tensor].differs[events].reshape(len(events), -1).any(axis=1)] = True
+
+    known = {pair.exact.real: parts[pair.tensor].known[events] for pair in pairs if pair.snapped}
+    envelopes(model, {name: array[events] for name, array in inputs.items()}, known, see)
+
+
+def _described(pair: _Pair, theirs: float, ours: float, event: int, element: int) -> str:
+    width = pair.kind.range.width_bits
+    where = tuple(int(n) for n in np.unravel_index(element, pair.kind.shape or (1,)))
+    step = float(np.broadcast_to(pair.exact.step(pair.kind), pair.kind.shape).ravel()[element])
+    code = f"{int(np.rint(theirs))}" if np.isfinite(theirs) and abs(theirs - np.rint(theirs)) < 0.01 else f"{theirs:g}"
+    return (
+        f"layer {pair.exact.source} (tensor {pair.tensor}, value {pair.exact.value}): event {event}, element {where}: "
+        f"the framework has {code}, the integer graph {int(ours)}, in steps of {step:g}; "
+        f"lowest differing bit {_bits(theirs, ours, width)[0]} of {width}"
+    )
