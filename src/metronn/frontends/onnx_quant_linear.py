@@ -17,7 +17,7 @@ from onnx import TensorProto
 from metronn.frontends.lowering import LayerProblem
 from metronn.frontends.onnx_context import Array, Codes, Constant, NodeContext, Operand, evaluate
 from metronn.frontends.onnx_products import matmul_node
-from metronn.frontends.onnx_quant_grids import made, whole_numbers
+from metronn.frontends.onnx_quant_grids import made, rounded, whole_numbers
 from metronn.frontends.onnx_spatial import convolution_node
 from metronn.model.graph import Floats
 
@@ -106,15 +106,23 @@ def meaning(c: NodeContext, x: int, scale: int | None, zero: int, *, along: int 
     return operand if (factors == 1).all() else lowering.times(operand, lowering.constant(factors, "scale"))
 
 
-def quantized(c: NodeContext, x: str, scale: int, zero: int, default: int = TensorProto.UINT8) -> Codes:
-    """Return a value quantized to the scale and zero point at these positions."""
+def quantized(
+    c: NodeContext, x: str, scale: int, zero: int, default: int = TensorProto.UINT8, *, zero_first: bool = False
+) -> Codes:
+    """Return a value quantized to the scale and zero point at these positions.
+
+    With `zero_first`, the zero point is added before rounding, which matters for odd ones: half goes to even codes.
+    """
     shape = (*(() if c.batch is None else (c.batch,)), *c.lowering.shape(x))
     factors, zeros = _parameters(c, scale, zero, shape, lead=c.lead)
     kind = default if c.operand(zero) is None else element_type(c.constant(zero).values)
     lo, hi = _codes_of(kind)
     if not (factors > 0).all():
         raise LayerProblem(f"scale {factors.min():g}; it must be positive")
-    value = c.lowering.quantize(x, factors, (lo - zeros).astype(np.int64), (hi - zeros).astype(np.int64))
+    if zero_first:
+        value = rounded(c.lowering, x, factors, zeros, (np.full((), float(lo)), np.full((), float(hi))), "ROUND")
+    else:
+        value = c.lowering.quantize(x, factors, (lo - zeros).astype(np.int64), (hi - zeros).astype(np.int64))
     return Codes(value=value, scale=factors, zero=zeros, lo=lo, hi=hi)
 
 

@@ -1,6 +1,7 @@
 """Operators on quantized tensors that onnxruntime adds to the standard (domain com.microsoft).
 
-Each is its float operator between DequantizeLinear and QuantizeLinear.
+Each is its float operator between DequantizeLinear and QuantizeLinear; where onnxruntime adds the zero point before it
+rounds, that is kept.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from metronn.frontends.spatial import PoolKind, global_pool
 from metronn.model.graph import FunctionKind
 
 
-def _binary(combine: Callable[[Lowering, str, str], str]) -> Callable[[NodeContext], Codes]:
+def _binary(
+    combine: Callable[[Lowering, str, str], str], *, zero_first: bool = False
+) -> Callable[[NodeContext], Codes]:
     def layer(c: NodeContext) -> Codes:
         factors = meaning(c, 0, 1, 2), meaning(c, 3, 4, 5)
-        return quantized(c, str(pairwise(combine)(c.reading(*factors))), 6, 7)
+        return quantized(c, str(pairwise(combine)(c.reading(*factors))), 6, 7, zero_first=zero_first)
 
     return layer
 
@@ -95,7 +98,7 @@ RUNTIME: Mapping[str, Callable[[NodeContext], Codes | str]] = {
     "com.microsoft.QLinearConcat": _concat,
     "com.microsoft.QLinearGlobalAveragePool": _unary(_global_average),
     "com.microsoft.QLinearLeakyRelu": _unary(_leaky),
-    "com.microsoft.QLinearMul": _binary(Lowering.times),
+    "com.microsoft.QLinearMul": _binary(Lowering.times, zero_first=True),
     "com.microsoft.QLinearSigmoid": _unary(lambda c, x: c.lowering.function(x, FunctionKind.SIGMOID)),
     "com.microsoft.QLinearSoftmax": _unary(_softmax),
 }

@@ -1,0 +1,72 @@
+"""Random quantized ONNX networks mean the same here and in their frameworks: every tensor, every event."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from onnx_quant_execution import Comparison, Execution, compare
+from onnx_quant_networks import integer_networks, qdq_networks, qonnx_networks
+
+from metronn.frontends.onnx import load_onnx
+
+Drawn = tuple[onnx.ModelProto, np.ndarray[Any, Any]]
+slow_to_draw = settings(max_examples=60, suppress_health_check=list(HealthCheck))
+
+
+def differences(drawn: Drawn, *, exact: bool) -> Comparison:
+    model, x = drawn
+    graph = load_onnx(Path("random.onnx"), model.SerializeToString())
+    assert graph.quantized
+    return compare(graph, Execution(model), {"x": x}, Comparison(), exact=exact)
+
+
+def _exact(drawn: Drawn) -> None:
+    assert differences(drawn, exact=True).differing == {}
+
+
+def _noise(drawn: Drawn) -> None:
+    found = differences(drawn, exact=False)
+    assert found.total == found.noise, found
+
+
+@given(qonnx_networks(exact=True))
+@slow_to_draw
+def test_qonnx_on_grids_of_powers_of_two(drawn: Drawn) -> None:
+    pytest.importorskip("qonnx")
+    _exact(drawn)
+
+
+@given(qonnx_networks(exact=False))
+@slow_to_draw
+def test_qonnx_on_any_grid(drawn: Drawn) -> None:
+    pytest.importorskip("qonnx")
+    _noise(drawn)
+
+
+@given(qdq_networks(exact=True))
+@slow_to_draw
+def test_qdq_on_grids_of_powers_of_two(drawn: Drawn) -> None:
+    _exact(drawn)
+
+
+@given(qdq_networks(exact=False))
+@slow_to_draw
+def test_qdq_on_any_grid(drawn: Drawn) -> None:
+    _noise(drawn)
+
+
+@given(integer_networks(exact=True))
+@slow_to_draw
+def test_integer_operators_on_grids_of_powers_of_two(drawn: Drawn) -> None:
+    _exact(drawn)
+
+
+@given(integer_networks(exact=False))
+@slow_to_draw
+def test_integer_operators_on_any_grid(drawn: Drawn) -> None:
+    _noise(drawn)
