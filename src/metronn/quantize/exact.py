@@ -525,8 +525,9 @@ class ExactLowering:
         unit = rows.ravel()[0]
         same = all(row == unit for row in rows.ravel().tolist())
         codes, rest, left = [], [], False
+        grid = Fraction(2) ** (frac + self._weight_frac(op))
         for bias, step in zip(op.bias.array.tolist(), steps.tolist(), strict=True):
-            exact = Fraction(bias) / (unit * step) * Fraction(2) ** (frac + self._weight_frac(op))
+            exact = Fraction(bias) / (unit * step) * grid
             code = nearest(exact)
             tolerance = abs(exact) / 2**22 if power_of_two(unit * step) is None else ZERO
             if not same:
@@ -535,7 +536,7 @@ class ExactLowering:
                 rest.append(ZERO)
             else:
                 left = True
-                rest.append(Fraction(bias) - code * unit * step / Fraction(2) ** (frac + self._weight_frac(op)))
+                rest.append(Fraction(bias) - code * unit * step / grid)
             codes.append(code)
         return _Biases(codes, object_fractions(rest, (len(rest),)) if left else None)
 
