@@ -221,21 +221,26 @@ def _round(x: Array, shift: int, rounding: Rounding) -> Array:
         case Rounding.TRN:
             added: Array | int = 0
         case Rounding.TRN_ZERO:
-            added = np.where(x < 0, (1 << shift) - 1, 0).astype(x.dtype)
+            added = _by_sign(x, (1 << shift) - 1, 0)
         case Rounding.RND:
             added = half
         case Rounding.RND_MIN_INF:
             added = half - 1
         case Rounding.RND_ZERO:
-            added = np.where(x < 0, half, half - 1).astype(x.dtype)
+            added = _by_sign(x, half, half - 1)
         case Rounding.RND_INF:
-            added = np.where(x < 0, half - 1, half).astype(x.dtype)
+            added = _by_sign(x, half - 1, half)
         case Rounding.RND_CONV:
             added = (half - 1) + ((x >> shift) & 1)
         case _:
             assert_never(rounding)
     moved: Array = x + added
     return np.asarray(moved >> shift)
+
+
+def _by_sign(x: Array, negative: int, otherwise: int) -> Array:
+    """Return one integer or the other, in the dtype of x, which holds both."""
+    return np.where(x < 0, np.asarray(negative, dtype=x.dtype), np.asarray(otherwise, dtype=x.dtype))
 
 
 def _overflow(x: Array, lo: Array, hi: Array, overflow: Overflow) -> Array:

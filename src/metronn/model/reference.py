@@ -37,7 +37,8 @@ def run_reference(
     """Run floats of shape (events, *shape) through the network; returns outputs by name.
 
     `tap`, when given, sees every node's values. A value is freed after its last reader. Raises ModelError on a missing
-    input or a wrong shape.
+    input or a wrong shape. In a quantized network the results of functions are those of float32, in which its framework
+    computes them.
     """
     values: dict[str, Floats] = {}
     outputs = {value for _, value in graph.outputs}
@@ -50,6 +51,9 @@ def run_reference(
                 found = inputs[node.name].shape[1:]
                 raise ModelError(f"input {node.name}: shape per event is {found}, allowed is {node.shape}")
         values[node.name] = evaluate_real(node, values, inputs)
+        if graph.quantized and isinstance(node.op, RealFunction):
+            with np.errstate(over="ignore"):
+                values[node.name] = values[node.name].astype(np.float32).astype(np.float64)
         if tap is not None:
             tap(node, values[node.name])
         for x in {node.name, *real_operands(node.op)} - outputs:

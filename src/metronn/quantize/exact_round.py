@@ -81,14 +81,20 @@ class Scaling:
 
 @dataclass(frozen=True, slots=True)
 class Staircase:
-    """A rising staircase over codes: `first[j]` is the smallest code with a level of at least `high[j]`.
+    """A rising staircase over codes: at each code of `reached` the level is at least that of `least`.
 
-    One code earlier the level is below `low[j]`; `low` differs from `high` where several levels are jumped.
+    At each code of `before` it is below that of `below`.
     """
 
-    first: Array
-    low: Array
-    high: Array
+    reached: Array
+    least: Array
+    before: Array
+    below: Array
+
+    @property
+    def flat(self) -> bool:
+        """Whether there is only one level."""
+        return not self.reached.size and not self.before.size
 
 
 def staircase(
@@ -96,32 +102,36 @@ def staircase(
 ) -> Staircase | None:
     """Return the thresholds of round(scale * code + offset), scale > 0, for codes within bounds.
 
-    Levels are looked at from above the lower bound to the upper bound of `levels` only. None when there are too many.
+    Only levels within the bounds of `levels`, at which the result is cut, are told apart; at levels that are not reached
+    nothing is cut, so the ends of the codes are points of the staircase then. None when there are too many levels.
     """
     bottom = max(round_fraction(scale * codes[0] + offset, rounding), levels[0])
     top = min(round_fraction(scale * codes[1] + offset, rounding), levels[1])
     if top - bottom > MAX_LEVELS:
         return None
-    first: list[int] = []
-    low: list[int] = []
-    high: list[int] = []
+    reached: list[int] = []
+    least: list[int] = []
+    before: list[int] = []
+    below: list[int] = []
     for level in range(bottom + 1, top + 1):
-        least, included = edge(level, rounding)
-        at = (least - offset) / scale
+        edge_at, included = edge(level, rounding)
+        at = (edge_at - offset) / scale
         code = math.ceil(at) if included else math.floor(at) + 1
-        if first and first[-1] == code:
-            high[-1] = level
-        else:
-            first.append(code)
-            low.append(level)
-            high.append(level)
-    return Staircase(*(np.array(values, dtype=object) for values in (first, low, high)))
+        reached.append(code)
+        least.append(level)
+        before.append(code - 1)
+        below.append(level)
+    if reached and bottom > levels[0]:
+        reached.append(codes[0])
+        least.append(bottom)
+    if before and top < levels[1]:
+        before.append(codes[1])
+        below.append(top + 1)
+    return Staircase(*(np.array(values, dtype=object) for values in (reached, least, before, below)))
 
 
 def fit(stairs: Staircase, slope: Fraction) -> Scaling | None:
     """Return the scaling of fewest fraction bits that is exactly the staircase, or None up to MAX_SHIFT bits."""
-    if not stairs.first.size:
-        return Scaling(0, 0, 0)
     least, most = 0, MAX_SHIFT
     found = _fit_at(stairs, slope, most)
     if found is None:
@@ -140,16 +150,15 @@ def _fit_at(stairs: Staircase, slope: Fraction, shift: int) -> Scaling | None:
     """Return a scaling with these fraction bits. The room for the addend is concave in the multiplier."""
     guess = slope * (1 << shift)
     most = 2 * math.ceil(guess) + 2
-    reach = most * (int(abs(stairs.first).max()) + 1) + (
-        int(max(abs(stairs.low).max(), abs(stairs.high).max())) << shift
-    )
-    kind: npt.DTypeLike = np.int64 if reach < 2**62 else object
-    first = stairs.first.astype(kind)
-    need = (stairs.high * (1 << shift)).astype(kind)
-    allow = (stairs.low * (1 << shift)).astype(kind) - 1
+    farthest = max(int(abs(stairs.reached).max()), int(abs(stairs.before).max())) + 1
+    highest = max(int(abs(stairs.least).max()), int(abs(stairs.below).max())) + 1
+    kind: npt.DTypeLike = np.int64 if most * farthest + (highest << shift) < 2**62 else object
+    reached, before = stairs.reached.astype(kind), stairs.before.astype(kind)
+    need = (stairs.least * (1 << shift)).astype(kind)
+    allow = (stairs.below * (1 << shift) - 1).astype(kind)
 
     def room(multiplier: int) -> tuple[int, int]:
-        return int((need - multiplier * first).max()), int((allow - multiplier * (first - 1)).min())
+        return int((need - multiplier * reached).max()), int((allow - multiplier * before).min())
 
     low, high = 0, most
     near = math.floor(guess)
@@ -197,7 +206,7 @@ def exact_scaling(
     stairs = staircase(scale, offset, rounding, codes, levels)
     if stairs is None:
         return None
-    if not stairs.first.size:
+    if stairs.flat:
         level = min(max(round_fraction(scale * codes[0] + offset, rounding), levels[0]), levels[1])
         return Scaling(0, level, 0)
     return fit(stairs, scale)
