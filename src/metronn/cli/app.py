@@ -14,6 +14,7 @@ from metronn.cli.emulate import emulate_events
 from metronn.cli.finetune import finetune_network
 from metronn.cli.importing import import_network
 from metronn.cli.plan import plan_graph
+from metronn.cli.prune import prune_network
 from metronn.cli.quantize import quantize_network
 from metronn.cli.report import write_report
 from metronn.cli.vectors import write_vectors
@@ -45,6 +46,7 @@ app.command("compile")(compile_network)
 app.command("import")(import_network)
 app.command("quantize")(quantize_network)
 app.command("finetune")(finetune_network)
+app.command("prune")(prune_network)
 app.command("plan")(plan_graph)
 app.command("verify")(verify_folder)
 app.command("emulate")(emulate_events)

@@ -58,6 +58,12 @@ def finetune_network(
     ] = 30,
     batch: train_options.Batch = 1024,
     rate: train_options.Rate = 1e-3,
+    width_rate: Annotated[
+        float,
+        typer.Option(
+            "--width-rate", metavar="F", min=0.0, max=1e4, help="Learning rate of widths, in units of --rate."
+        ),
+    ] = 20.0,
     seed: train_options.Seed = 1,
     patience: Annotated[
         int, typer.Option("--patience", metavar="N", min=0, help="End after so many epochs without a better network.")
@@ -132,7 +138,7 @@ def finetune_network(
         widths=widths,
         saturate=saturate,
     )
-    engine = quantize_network(start, request, convert, keep_zeros=keep_zeros)
+    engine = quantize_network(start, request, convert, keep_zeros=keep_zeros, width_rate=width_rate)
     engine.compile()
     finetuner = Finetuner(
         engine=engine,
@@ -160,6 +166,7 @@ def finetune_network(
             "input_bits": input_bits,
             "saturate": saturate,
             "keep_zeros": keep_zeros,
+            "width_rate": width_rate,
             "loss": start.task.loss_name,
             "metric": start.task.metric_name,
             "events": start.task.train.count,

@@ -34,7 +34,11 @@ def learning_rate(rate: float, epoch: int, epochs: int) -> float:
 
 @dataclass(slots=True)
 class Engine:
-    """A compiled model with its data. `batch`: events per step; the last, smaller batch of an epoch is left out."""
+    """A compiled model with its data.
+
+    `batch`: events per step; the last, smaller batch of an epoch is left out. `width_rate`: learning rate of widths, in
+    units of that of weights.
+    """
 
     backend: Backend
     model: KerasObject
@@ -42,12 +46,13 @@ class Engine:
     batch: int
     seed: int
     quantized: bool
+    width_rate: float = 20.0
     _trace: Callable[..., KerasObject] | None = field(default=None)
 
     def compile(self) -> None:
         """Give the model a loss and an optimizer."""
         self.batch = min(self.batch, self.task.train.count)
-        optimizer = self.backend.keras.optimizers.Adam(1e-3)
+        optimizer = adam_of_two_rates(self.backend, width_variables(self.model), self.width_rate)
         self.model.compile(optimizer=optimizer, loss=self.task.loss)
         optimizer.build(self.model.trainable_variables)
 
@@ -159,6 +164,34 @@ def ebops_layers(model: KerasObject) -> list[KerasObject]:
     return [
         layer for layer in found if getattr(layer, "enable_ebops", False) and getattr(layer, "_ebops", None) is not None
     ]
+
+
+def width_variables(model: KerasObject) -> list[KerasObject]:
+    """Return the trained bits of the quantizers of HGQ2."""
+    found = []
+    for layer in model._flatten_layers(include_self=False):
+        if type(layer).__module__.startswith("hgq.quantizer"):
+            found += [v for name in ("_b", "_i", "_f") if (v := getattr(layer, name, None)) is not None and v.trainable]
+    return found
+
+
+def adam_of_two_rates(backend: Backend, fast: Sequence[KerasObject], factor: float) -> KerasObject:
+    """Return Adam that moves some variables at a multiple of the learning rate.
+
+    A step of Adam is about as long as the rate, whatever the gradient: fit for weights of around 0.1, and much too
+    short for widths, which have to move by whole bits.
+    """
+    base = backend.keras.optimizers.Adam
+    chosen = {id(variable) for variable in fast}
+
+    class TwoRates(base):  # type: ignore[misc, valid-type]
+        """Adam with a learning rate of its own for some variables."""
+
+        def update_step(self, gradient: KerasObject, variable: KerasObject, learning_rate: KerasObject) -> None:
+            """Move one variable."""
+            super().update_step(gradient, variable, learning_rate * (factor if id(variable) in chosen else 1.0))
+
+    return TwoRates(1e-3)
 
 
 def set_beta(model: KerasObject, beta: float) -> None:

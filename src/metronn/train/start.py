@@ -110,7 +110,9 @@ def _config(path: Path) -> bytes:
         return text if isinstance(text, bytes) else str(text).encode()
 
 
-def quantize_network(start: Start, request: Request, options: ConvertOptions, *, keep_zeros: bool) -> Engine:
+def quantize_network(
+    start: Start, request: Request, options: ConvertOptions, *, keep_zeros: bool, width_rate: float
+) -> Engine:
     """Return the engine of the network with quantizers; weights that were zero stay zero where `keep_zeros`."""
     network, model = start.network, start.network.model
     zeros = {kernel.layer: kernel.value != 0 for kernel in kernels(model)}
@@ -125,4 +127,5 @@ def quantize_network(start: Start, request: Request, options: ConvertOptions, *,
         batch=request.batch,
         seed=request.seed,
         quantized=True,
+        width_rate=width_rate,
     )

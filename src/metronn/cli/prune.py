@@ -1,0 +1,187 @@
+"""`metronn prune`: zeros where they save hardware."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metronn.cli import options, train_options
+from metronn.cli.console import Log, handled, say, say_json
+from metronn.cli.training import check_output, checkpoint_folder, copy_network, read_requests
+from metronn.errors import ModelError
+from metronn.report.tables import table_text
+from metronn.train.prune import LayerResult, Method, Pruned, PruneOptions, Pruner, Structure
+from metronn.train.start import begin
+from metronn.train.task import Loss
+
+
+@handled
+def prune_network(
+    data: train_options.Data,
+    target: train_options.Model = None,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Network to write.")] = Path(
+        "pruned.keras"
+    ),
+    sparsity: Annotated[
+        float | None,
+        typer.Option("--sparsity", metavar="F", min=0.0, max=0.999, help="Share of the weights that become zero."),
+    ] = None,
+    tolerance: train_options.Tolerance = None,
+    method: Annotated[Method, typer.Option("--method", help="What tells the weights that go.")] = Method.MAGNITUDE,
+    structure: Annotated[
+        Structure, typer.Option("--structure", help="fold: weights that share a multiplier at the II go together.")
+    ] = Structure.NONE,
+    keep: Annotated[
+        list[str] | None, typer.Option("--keep", metavar="LAYER", help="Layer to leave alone; * matches; repeatable.")
+    ] = None,
+    epochs: Annotated[
+        int, typer.Option("--epochs", metavar="N", min=0, max=100_000, help="Passes over the data; 0: no training.")
+    ] = 10,
+    validation: train_options.ValidationData = None,
+    validation_share: train_options.ValidationShare = 0.2,
+    label: options.Label = None,
+    reference: train_options.Reference = None,
+    loss: train_options.LossName = Loss.AUTO,
+    metric: train_options.Metric = None,
+    batch: train_options.Batch = 1024,
+    rate: train_options.Rate = 5e-4,
+    seed: train_options.Seed = 1,
+    system: options.SystemName = None,
+    ii: options.Ii = None,
+    clock_mhz: options.ClockMhz = None,
+    fold: options.FoldOption = None,
+    checkpoints: train_options.Checkpoints = None,
+    checkpoint_every: train_options.CheckpointEvery = 5,
+    resume: train_options.Resume = False,
+    force: options.Force = False,
+    json: options.Json = False,
+) -> None:
+    """Set weights of a network of Keras, float or of HGQ2, to zero, with training in between."""
+    log = Log()
+    request, file, place = read_requests(
+        target,
+        data=data,
+        validation=validation,
+        validation_share=validation_share,
+        label=label,
+        reference=reference,
+        loss=loss,
+        metric=metric,
+        seed=seed,
+        batch=batch,
+        system=system,
+        ii=ii,
+        clock_mhz=clock_mhz,
+        fold=fold,
+    )
+    if structure is Structure.FOLD and place is None:
+        raise ModelError("--structure fold: which weights share a multiplier follows from a system: give --system NAME")
+    if resume and epochs == 0:
+        raise ModelError("--resume: without training (--epochs 0) there is nothing to go on with")
+    check_output(output, request.model)
+    folder = checkpoint_folder(checkpoints, output, resume=resume, force=force)
+    start = begin(request, "prune", quantized=False)
+    log(
+        f"prune: {request.model.name}: {start.task.train.count:,} events to train with, "
+        f"{start.task.held_out.count:,} to judge with; {start.task.loss_name}; "
+        f"{start.task.metric_name} {start.reference:.4f} to hold"
+    )
+    engine = start.engine(request)
+    engine.compile()
+    accepted = file.quantize.tolerance if tolerance is None and sparsity is None else tolerance
+    result = Pruner(
+        engine=engine,
+        options=PruneOptions(
+            sparsity=sparsity,
+            tolerance=accepted,
+            method=method,
+            structure=structure,
+            keep=tuple(keep or ()),
+            epochs=epochs,
+            batch=batch,
+            rate=rate,
+            seed=seed,
+            checkpoint_every=checkpoint_every,
+        ),
+        folder=folder,
+        reference=start.reference,
+        target=place,
+        events=start.train,
+        about={
+            "verb": "prune",
+            "model": request.model.name,
+            "loss": start.task.loss_name,
+            "metric": start.task.metric_name,
+            "events": start.task.train.count,
+            "system": None if place is None else f"{place.system.name} at II {place.system.ii}",
+        },
+        log=log,
+    ).run(resume=resume)
+    copy_network(result.file, output)
+    log(f"written: {output}; checkpoints are in {folder}")
+    if json:
+        say_json(as_json(result, output))
+        return
+    say(pruned_text(result, start.task.metric_name))
+
+
+def pruned_text(result: Pruned, metric: str) -> str:
+    """Return the table of layers and a line about the whole."""
+    columns = ["layer", "weights", "not zero", "left", "zeros"]
+    costed, folded = not math.isnan(result.cost_before), any(layer.multipliers_before for layer in result.layers)
+    columns += ["LUT-equivalents", "after"] if costed else []
+    columns += ["multipliers", "left"] if folded else []
+    rows = [_row(layer, costed=costed, folded=folded) for layer in result.layers]
+    table = table_text(tuple(columns), rows, right=tuple(range(1, len(columns))))
+    best = result.best
+    line = (
+        f"{100 * best.sparsity:.1f} % of the weights are zero; {metric} {best.metric:.4f} after {result.reference:.4f} "
+        f"({-100 * best.loss_of_metric:+.2f} %)"
+    )
+    if costed:
+        line += f"; LUT-equivalents {result.cost_before:,.0f} -> {best.lut_equivalents:,.0f}"
+    return f"{table.rstrip()}\n{line}\n"
+
+
+def _row(layer: LayerResult, *, costed: bool, folded: bool) -> tuple[str, ...]:
+    cells = [
+        layer.layer,
+        f"{layer.weights:,}",
+        f"{layer.before:,}",
+        f"{layer.after:,}",
+        f"{100 * (1 - layer.after / layer.weights):.1f} %",
+    ]
+    cells += [f"{layer.cost_before:,.0f}", f"{layer.cost_after:,.0f}"] if costed else []
+    cells += [f"{layer.multipliers_before:,}", f"{layer.multipliers_after:,}"] if folded else []
+    return tuple(cells)
+
+
+def as_json(result: Pruned, output: Path) -> dict[str, object]:
+    """Return the result for machines."""
+
+    def number(value: float) -> float | None:
+        return None if math.isnan(value) else value
+
+    return {
+        "network": str(output),
+        "reference_metric": result.reference,
+        "best": result.best.as_dict(),
+        "lut_equivalents_before": number(result.cost_before),
+        "layers": [
+            {
+                "layer": layer.layer,
+                "weights": layer.weights,
+                "nonzero_before": layer.before,
+                "nonzero_after": layer.after,
+                "lut_equivalents_before": number(layer.cost_before),
+                "lut_equivalents_after": number(layer.cost_after),
+                "multipliers_before": layer.multipliers_before,
+                "multipliers_after": layer.multipliers_after,
+            }
+            for layer in result.layers
+        ],
+        "epochs": [record.as_dict() for record in result.records],
+    }
