@@ -14,15 +14,10 @@ from metronn.ir.arrays import IntArray, object_array
 from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Constant, Extremum, Input, Linear, Overflow, Requantize, Rounding
 from metronn.ir.types import Range
-from metronn.plan.kernels import adder_graph
-from metronn.plan.kernels.adder_graph import (
-    Adder,
-    AdderGraph,
-    AdderOutput,
-    adder_graph_matrix,
-    nonzero_digits,
-    solve,
-)
+from metronn.plan.kernels import adder_solver
+from metronn.plan.kernels.adder_constants import with_constants
+from metronn.plan.kernels.adder_graph import NOTHING, Adder, AdderGraph, AdderOutput, adder_graph_matrix, nonzero_digits
+from metronn.plan.kernels.adder_solver import solve
 from metronn.plan.kernels.adders import is_candidate, latency_cycles, matvec_netlist, resources
 from metronn.plan.kernels.netlist import Source, Sum
 from metronn.plan.kernels.spec import MatvecAdders
@@ -34,7 +29,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache directory, and nothing kept in memory."""
     pytest.importorskip("alkaid", reason="alkaid is not installed")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    adder_graph._solved.cache_clear()
+    adder_solver._solved.cache_clear()
     return tmp_path / "metronn" / "adders"
 
 
@@ -51,7 +46,56 @@ def problems(draw: st.DrawFn) -> tuple[np.ndarray, list[tuple[int, int]]]:
 @given(problem=problems())
 def test_the_graph_is_the_matrix(problem: tuple[np.ndarray, list[tuple[int, int]]]) -> None:
     weight, bounds = problem
-    assert (adder_graph_matrix(solve(weight, bounds)) == weight).all()
+    graphs = solve(weight, bounds)
+    assert all((adder_graph_matrix(graph) == weight).all() for graph in graphs)
+    costs = [graph.cost(bounds) for graph in graphs]
+    assert costs == sorted(costs)
+    assert [luts for _, luts in costs] == sorted((luts for _, luts in costs), reverse=True)
+
+
+@settings(derandomize=True, deadline=None, max_examples=40, database=None)
+@given(problem=problems(), data=st.data())
+def test_biases_are_added_on_the_way(problem: tuple[np.ndarray, list[tuple[int, int]]], data: st.DataObject) -> None:
+    weight, bounds = problem
+    size = weight.shape[1]
+    biases = data.draw(st.lists(st.integers(-5000, 5000) | st.just(0), min_size=size, max_size=size))
+    for graph in solve(weight, bounds):
+        made, rests = with_constants(graph, biases, bounds)
+        assert (adder_graph_matrix(made) == weight).all()
+        codes = [data.draw(st.integers(lo, hi)) for lo, hi in bounds]
+        values = values_of(made, codes)
+        for (low, high), code in zip(made.bounds(bounds), values, strict=True):
+            assert low <= code <= high
+        found = [rest + scaled(output, values) for output, rest in zip(made.outputs, rests, strict=True)]
+        assert found == (np.array(codes, dtype=object) @ weight + biases).tolist()
+
+
+def values_of(graph: AdderGraph, codes: list[int]) -> list[int]:
+    """Every value of a graph for given inputs, addition by addition."""
+    values = list(codes)
+    for adder in graph.adders:
+        right = 0 if adder.right == NOTHING else values[adder.right] << adder.right_shift
+        values.append((values[adder.left] << adder.left_shift) + (-right if adder.subtract else right) + adder.offset)
+    return values
+
+
+def scaled(output: AdderOutput, values: list[int]) -> int:
+    """The code of an output; bits that are dropped are zero."""
+    if output.value == NOTHING:
+        return 0
+    code = values[output.value] << max(0, output.shift)
+    assert code % (1 << max(0, -output.shift)) == 0
+    return (-1 if output.negative else 1) * (code >> max(0, -output.shift))
+
+
+def test_a_bias_costs_no_level_where_a_carry_takes_it() -> None:
+    graph, _ = layer(np.array([[1], [1], [2], [2]]), [3], Range.fixed(6, 0), act=False)
+    spec = MatvecAdders(linear="dense")
+    netlist, _ = matvec_netlist(spec, graph, Timing(levels_per_stage=2))
+    sums = [cell.op for cell in netlist.cells if isinstance(cell.op, Sum)]
+    assert len(sums) == len(netlist.cells) - 4 == 3
+    assert sorted(op.offset for op in sums)[-1] > 0
+    assert netlist.stage_count == 1
 
 
 def test_the_check_sees_a_wrong_adder() -> None:
@@ -68,17 +112,17 @@ def test_a_cached_graph_is_used_and_a_damaged_one_is_not(own_cache: Path, monkey
     weight, bounds = object_array([3, -7, 5, 11], (2, 2)), [(0, 63), (-8, 7)]
     first = solve(weight, bounds)
     (path,) = own_cache.iterdir()
-    adder_graph._solved.cache_clear()
+    adder_solver._solved.cache_clear()
     with monkeypatch.context() as patch:
-        patch.setattr(adder_graph, "_solve", lambda *_: pytest.fail("solved again"))
+        patch.setattr(adder_solver, "_solve", lambda *_: pytest.fail("solved again"))
         assert solve(weight, bounds) == first
     data = json.loads(path.read_text())
-    data["outputs"][0][1] += 1  # a graph, but not of this matrix
+    data["graphs"][0]["outputs"][0][1] += 1  # a graph, but not of this matrix
     for text in (json.dumps(data), "{", "[]"):
         path.write_text(text)
-        adder_graph._solved.cache_clear()
+        adder_solver._solved.cache_clear()
         assert solve(weight, bounds) == first
-        assert json.loads(path.read_text())["inputs"] == 2
+        assert json.loads(path.read_text())["graphs"][0]["inputs"] == 2
 
 
 def layer(weight: np.ndarray, bias: list[int], x: Range, *, act: bool = True) -> tuple[Graph, MatvecAdders]:
@@ -108,8 +152,8 @@ def test_dead_inputs_and_zero_weights_cost_nothing() -> None:
 
 def test_latency_is_the_levels_over_the_levels_per_stage() -> None:
     graph, spec = layer(np.ones((16, 1), dtype=np.int64), [7], Range.fixed(6, 0))
-    # four levels of sums, bias, ReLU, rounding, saturation: eight levels
-    assert [latency_cycles(spec, graph, Timing(levels_per_stage=n)) for n in (1, 2, 3, 4, 8)] == [8, 4, 3, 2, 1]
+    # four levels of sums, the bias in a carry, ReLU, rounding, saturation: seven levels
+    assert [latency_cycles(spec, graph, Timing(levels_per_stage=n)) for n in (1, 2, 3, 4, 8)] == [7, 4, 3, 2, 1]
 
 
 def test_fewer_registers_when_stages_are_deeper() -> None:

@@ -305,8 +305,8 @@ class _Builder:
         graph, op = self.graph, linear_of(self.graph, node.name)
         epilogue = grow(graph, node.name, (Extremum, Requantize))[1:]
         vector = len(graph.type_of(op.x).shape) == 1
-        if epilogue and vector and not is_uniform(graph, epilogue):
-            epilogue = ()
+        if epilogue and vector and self.ii > 1 and not is_uniform(graph, epilogue):
+            epilogue = ()  # folds take one epilogue for all outputs
         found: list[KernelSpec] = []
         unrolled = MatvecAdders(linear=node.name, epilogue=epilogue)
         large = not self._reaches_parallel(op.x)

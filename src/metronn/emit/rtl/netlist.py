@@ -10,7 +10,7 @@ from metronn.emit.rtl.slots import Vector, port_vector
 from metronn.emit.rtl.text import module_text, range_type, signed_literal, signed_width
 from metronn.ir.graph import Graph
 from metronn.ir.types import TensorType
-from metronn.plan.kernels.netlist import Affine, Call, Cell, Fixed, Netlist, Pick, Source, Sum, cell_reads
+from metronn.plan.kernels.netlist import Affine, Call, Cell, Fixed, Keep, Netlist, Pick, Source, Sum, cell_reads
 from metronn.plan.kernels.uniform import function_key
 
 
@@ -48,6 +48,12 @@ def emit_netlist(
     for cell in netlist.cells:
         if isinstance(cell.op, Call) and cell.lo == cell.hi:
             idle += [_read(netlist, read, cell.stage) for read in cell_reads(cell.op)]
+        if isinstance(cell.op, Keep) and cell.op.shift <= 0:
+            width = netlist.cells[cell.op.cell].width
+            first = cell.width + cell.op.shift
+            last = width - 1 - int(cell.op.ramp)
+            if first <= last:
+                idle.append(f"{_read(netlist, cell.op.cell, cell.stage)}[{last}:{max(0, first)}]")
     for number, port in enumerate(ports):
         idle += [port.target(k) for k in range(len(port.elements)) if (number, k) not in used]
     return module_text(
@@ -92,11 +98,11 @@ def _read(netlist: Netlist, index: int, stage: int) -> str:
     return f"{cell.name}_q{stage - cell.stage}"
 
 
-def _signed(netlist: Netlist, index: int, stage: int, shift: int = 0) -> tuple[str, int]:
-    """Signed text of a cell's value shifted up, and its width."""
+def _signed(netlist: Netlist, index: int, stage: int, shift: int = 0, fill: int = 0) -> tuple[str, int]:
+    """Signed text of a cell's value shifted up, the constant `fill` in the bits below, and its width."""
     cell = netlist.cells[index]
     text = _read(netlist, index, stage)
-    parts = ([] if cell.lo < 0 else ["1'b0"]) + [text] + ([f"{shift}'d0"] if shift else [])
+    parts = ([] if cell.lo < 0 else ["1'b0"]) + [text] + ([f"{shift}'d{fill}"] if shift else [])
     return (f"$signed({{{', '.join(parts)}}})" if len(parts) > 1 else text), signed_width(cell.lo, cell.hi) + shift
 
 
@@ -119,10 +125,10 @@ def _made(
         case Fixed():
             return f"{cell.width}'({signed_literal(op.value, signed_width(op.value, op.value))})"
         case Sum():
-            left = _signed(netlist, op.left, cell.stage, op.left_shift)
-            right = _signed(netlist, op.right, cell.stage, op.right_shift)
-            width = max(left[1], right[1], signed_width(cell.lo, cell.hi))
-            return _fitted(f"{_sized(left, width)} {'-' if op.subtract else '+'} {_sized(right, width)}", width, cell)
+            text, width = _sum(netlist, op, cell)
+            return _fitted(text, width, cell)
+        case Keep():
+            return _kept(netlist, op, cell)
         case Affine():
             term = _signed(netlist, op.cell, cell.stage, max(op.shift, 0))
             width = max(term[1], signed_width(cell.lo, cell.hi), signed_width(op.offset, op.offset))
@@ -146,6 +152,48 @@ def _made(
             return call if function.result_width == cell.width else f"{cell.width}'({call})"
         case _:
             assert_never(op)
+
+
+def _sum(netlist: Netlist, op: Sum, cell: Cell) -> tuple[str, int]:
+    """Write a sum or difference, and its width; the constant goes into the carry or into empty low bits where it can.
+
+    a + b + 1 is a - ~b, and a - b - 1 is a + ~b.
+    """
+    left = _signed(netlist, op.left, cell.stage, op.left_shift)
+    right = _signed(netlist, op.right, cell.stage, op.right_shift)
+    width = max(left[1], right[1], signed_width(cell.lo, cell.hi))
+    step = 1 << max(op.left_shift, op.right_shift) if not op.subtract else 1 << op.right_shift
+    if not op.offset:
+        return f"{_sized(left, width)} {'-' if op.subtract else '+'} {_sized(right, width)}", width
+    if op.subtract and op.left_shift and 0 < op.offset < 1 << op.left_shift:
+        filled = _signed(netlist, op.left, cell.stage, op.left_shift, fill=op.offset)
+        return f"{_sized(filled, width)} - {_sized(right, width)}", width
+    if op.offset == (-step if op.subtract else step):
+        sign = "+" if op.subtract else "-"
+        if op.left_shift and not op.subtract:
+            inverted = _inverted(netlist, op.left, cell.stage, op.left_shift)
+            return f"{_sized(right, width)} {sign} {_sized(inverted, width)}", width
+        inverted = _inverted(netlist, op.right, cell.stage, op.right_shift)
+        return f"{_sized(left, width)} {sign} {_sized(inverted, width)}", width
+    raise AssertionError(f"{cell.name}: {op.offset} is no constant that the addition takes in")
+
+
+def _inverted(netlist: Netlist, index: int, stage: int, shift: int) -> tuple[str, int]:
+    """Signed text of (-1 - a cell's value) shifted up, and its width."""
+    text, width = _signed(netlist, index, stage)
+    return (f"$signed({{~{text}, {shift}'d0}})" if shift else f"~{text}"), width + shift
+
+
+def _kept(netlist: Netlist, op: Keep, cell: Cell) -> str:
+    source = netlist.cells[op.cell]
+    name = _read(netlist, op.cell, cell.stage)
+    term = _signed(netlist, op.cell, cell.stage, max(0, -op.shift))
+    text = f"({term[0]} >>> {op.shift})" if op.shift > 0 else term[0]
+    if term[1] != cell.width:
+        text = f"{cell.width}'{text}" if op.shift > 0 else f"{cell.width}'({text})"
+    if not op.ramp or source.lo >= 0:
+        return text
+    return f"{name}[{source.width - 1}] ? {cell.width}'{'s' if cell.lo < 0 else ''}d0 : {text}"
 
 
 def _fitted(text: str, width: int, cell: Cell) -> str:

@@ -184,6 +184,9 @@ def _node(body: _Body, node: Node, op: ElementwiseOp, inputs: list[_Term], eleme
             text = f"{_extended(x, width)} {'-' if scalar_op.subtract else '+'} {_extended(y, width)}"
         case Extremum():
             x, y = (_shifted_up(term, frac) for term in inputs)
+            if _is_zero(x) or _is_zero(y):
+                text, width = _against_zero(body, name, y if _is_zero(x) else x, scalar_op.kind)
+                return _Term(text, lo, hi, frac, width)
             width = max(x.width, y.width)
             first, second = _extended(x, width), _extended(y, width)
             sign = ">" if scalar_op.kind is ExtremumKind.MAX else "<"
@@ -191,6 +194,24 @@ def _node(body: _Body, node: Node, op: ElementwiseOp, inputs: list[_Term], eleme
         case _:
             assert_never(scalar_op)
     return _Term(text, lo, hi, frac, width)
+
+
+def _is_zero(term: _Term) -> bool:
+    return term.constant and term.lo == 0
+
+
+def _against_zero(body: _Body, name: str, x: _Term, kind: ExtremumKind) -> tuple[str, int]:
+    """Write max(x, 0) or min(x, 0): the sign bit decides."""
+    if x.constant or x.lo >= 0 or x.hi <= 0:
+        same = (x.lo >= 0) == (kind is ExtremumKind.MAX) or x.lo == x.hi == 0
+        return _extended(x, x.width) if same else signed_literal(0, x.width), x.width
+    text = x.text
+    if not text.isidentifier():
+        text = f"{name}_x"
+        body.let(text, _extended(x, x.width), x.width)
+    zero = signed_literal(0, x.width)
+    first, second = (zero, text) if kind is ExtremumKind.MAX else (text, zero)
+    return f"{text}[{x.width - 1}] ? {first} : {second}", x.width
 
 
 def _cut(term: _Term, width: int) -> str:

@@ -7,7 +7,10 @@ register at the end of the last one.
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -17,10 +20,13 @@ from metronn.ir.graph import Graph
 from metronn.ir.infer import infer
 from metronn.ir.ops import Constant, Linear, Requantize, operands
 from metronn.ir.types import Range, TensorType
-from metronn.plan.kernels.adder_graph import EXACT_WEIGHT_BITS, AdderGraph, nonzero_digits, solve
+from metronn.plan.kernels.adder_constants import with_constants
+from metronn.plan.kernels.adder_graph import NOTHING, AdderGraph, AdderOutput, Bounds, nonzero_digits
+from metronn.plan.kernels.adder_solver import EXACT_WEIGHT_BITS, solve
 from metronn.plan.kernels.elementwise import Place, expanded, node_dsps, node_luts, place_nodes
-from metronn.plan.kernels.netlist import Affine, Call, Cell, Fixed, Netlist, NetlistBuilder, Sum
+from metronn.plan.kernels.netlist import Affine, Call, Cell, Fixed, Keep, Netlist, NetlistBuilder, Sum
 from metronn.plan.kernels.spec import MatvecAdders
+from metronn.plan.kernels.tails import Tail, tail_of
 from metronn.plan.kernels.uniform import function_inputs
 from metronn.plan.layout import Layout
 from metronn.plan.resources import Resources
@@ -40,7 +46,7 @@ def linear_op(spec: MatvecAdders, graph: Graph) -> Linear:
 def is_candidate(spec: MatvecAdders, graph: Graph) -> bool:
     """Whether the kernel can be built in seconds: few enough digits, weights exact in the solver, a lone input."""
     op = linear_op(spec, graph)
-    rows = graph.type_of(op.x).size // op.weight.shape[0]
+    rows = row_count(spec, graph)
     low, high = op.weight.bounds()
     if max(abs(low), abs(high)) << _spread(graph, op.x) >= 1 << EXACT_WEIGHT_BITS:
         return False
@@ -63,7 +69,8 @@ def row_matrix(
 ) -> tuple[Array, tuple[tuple[int, int], ...], tuple[int, ...]]:
     """What one row (all leading axes) computes: a matrix on its input codes, those codes' bounds, and a bias.
 
-    An input that has one code only is part of the bias; its weights are 0.
+    An input that has one code only is part of the bias; its weights are 0. So are those of an output of which, behind
+    the epilogue, one code only is left.
     """
     op = linear_op(spec, graph)
     x = graph.type_of(op.x)
@@ -79,14 +86,19 @@ def row_matrix(
         if lo == hi:
             bias = [b + lo * int(w) for b, w in zip(bias, weight[k], strict=True)]
             weight[k] = 0
+    last = graph.type_of((spec.linear, *spec.epilogue)[-1]).range
+    results = slice(row * len(bias), (row + 1) * len(bias))
+    size = row_count(spec, graph) * len(bias)
+    for column, (lo, hi) in enumerate(zip(last.los(size)[results], last.his(size)[results], strict=True)):
+        if lo == hi and spec.epilogue:
+            weight[:, column] = 0
     return weight, bounds, tuple(bias)
 
 
-def adder_graphs(spec: MatvecAdders, graph: Graph) -> tuple[AdderGraph, ...]:
-    """Return the solved adder graph of each row. Raises ToolError when the solver is missing."""
+def row_count(spec: MatvecAdders, graph: Graph) -> int:
+    """Return how many times the matrix is applied: once for each vector along the last axis."""
     op = linear_op(spec, graph)
-    rows = graph.type_of(op.x).size // op.weight.shape[0]
-    return tuple(solve(*row_matrix(spec, graph, row)[:2]) for row in range(rows))
+    return graph.type_of(op.x).size // op.weight.shape[0]
 
 
 @lru_cache(maxsize=512)
@@ -116,56 +128,117 @@ def _plan(spec: MatvecAdders, graph: Graph, timing: Timing) -> tuple[Netlist, Gr
     if any(name != spec.linear for name in _epilogue_inputs(spec, graph)):
         raise ValueError(f"{spec.linear}: the epilogue reads {_epilogue_inputs(spec, graph)}, allowed is {spec.linear}")
     own, nodes = expanded(graph, spec.epilogue) if spec.epilogue else (graph, ())
+    parts = _Parts(spec, graph, own, nodes, timing)
     builder = NetlistBuilder(timing.levels_per_stage)
     results = []
-    for row, adders in enumerate(adder_graphs(spec, graph)):
-        _, bounds, biases = row_matrix(spec, graph, row)
-        values = _adder_cells(builder, adders, bounds, row)
-        for column, bias in enumerate(biases):
-            element = row * len(adders.outputs) + column
-            cell = _with_bias(builder, adders, values, column, bias, element)
-            results.append(_epilogue(builder, own, nodes, spec.linear, element, cell, timing))
+    for row in range(row_count(spec, graph)):
+        weight, bounds, _ = row_matrix(spec, graph, row)
+        found = solve(weight, bounds)
+        if len(found) > 1:
+            found = (min(found, key=lambda adders: parts.cost(adders, bounds, row)),)
+        results += parts.add(builder, found[0], bounds, row)
     return builder.build(results), own
 
 
-def _adder_cells(builder: NetlistBuilder, adders: AdderGraph, bounds: Sequence[tuple[int, int]], row: int) -> list[int]:
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """One kernel and what its cells are made from: the expanded epilogue and the timing rules."""
+
+    spec: MatvecAdders
+    graph: Graph
+    own: Graph
+    nodes: tuple[str, ...]
+    timing: Timing
+
+    def cost(self, adders: AdderGraph, bounds: Bounds, row: int) -> tuple[int, int, int]:
+        """Stages, LUTs and registers of one row alone."""
+        builder = NetlistBuilder(self.timing.levels_per_stage)
+        netlist = builder.build(self.add(builder, adders, bounds, row))
+        return netlist.stage_count, netlist.adder_bits(), netlist.register_bits()
+
+    def add(self, builder: NetlistBuilder, adders: AdderGraph, bounds: Bounds, row: int) -> list[int]:
+        """Add the cells of one row and return those of its results."""
+        biases = row_matrix(self.spec, self.graph, row)[2]
+        first = row * len(biases)
+        tails = [self.tail(adders, bounds, column, first + column, bias) for column, bias in enumerate(biases)]
+        wanted = [bias + (tail.offset if tail else 0) for bias, tail in zip(biases, tails, strict=True)]
+        made, rests = with_constants(adders, wanted, bounds)
+        values = _adder_cells(builder, made, bounds, row)
+        results = []
+        for column, (rest, tail, bias) in enumerate(zip(rests, tails, wanted, strict=True)):
+            element = first + column
+            only = self.only_code(element)
+            if only is not None:
+                results.append(builder.place(f"y_{element}", Fixed(value=only), (only, only), 0, 0))
+                continue
+            output = made.outputs[column]
+            cell = _with_bias(builder, output, values, bias if output.value == NOTHING else rest, element)
+            results.append(self.end(builder, cell, tail, element))
+        return results
+
+    def only_code(self, element: int) -> int | None:
+        """Return the code of an output that, behind the epilogue, has one only."""
+        kind = self.graph.type_of((self.spec.linear, *self.spec.epilogue)[-1]).range.element(element)
+        return kind.lowest if kind.lowest == kind.highest and self.spec.epilogue else None
+
+    def tail(self, adders: AdderGraph, bounds: Bounds, column: int, element: int, bias: int) -> Tail | None:
+        """Return the tail of one output, where its epilogue is one."""
+        output = adders.outputs[column]
+        low, high = (0, 0) if output.value == NOTHING else adders.bounds(bounds)[output.value]
+        ends = sorted(bias + _scaled(-v if output.negative else v, output.shift) for v in (low, high))
+        return tail_of(self.graph, self.spec.epilogue, self.spec.linear, element, (ends[0], ends[1]))
+
+    def end(self, builder: NetlistBuilder, cell: int, tail: Tail | None, element: int) -> int:
+        """Add what follows the sum of one output and return the result's cell."""
+        if tail is None:
+            return _epilogue(builder, self.own, self.nodes, self.spec.linear, element, cell, self.timing)
+        made = builder.cells[cell]
+        name = f"{_short(self.nodes[-1])}_{element}"
+        keep = Keep(cell=cell, shift=tail.shift, ramp=tail.ramp)
+        return builder.place(name, keep, (tail.lo, tail.hi), made.stage, made.level)
+
+
+def _adder_cells(builder: NetlistBuilder, adders: AdderGraph, bounds: Bounds, row: int) -> list[int]:
     """Add the live inputs and all sums; return the cell of every value, -1 where an input is dead.
 
     Bounds are exact: those of the sum's linear form over independent inputs.
     """
     live = {k for adder in adders.adders for k in (adder.left, adder.right)} | {o.value for o in adders.outputs}
-    forms = adders.forms()
+    reach = adders.bounds(bounds)
     cells = [builder.source(0, row * adders.inputs + k, bounds[k]) if k in live else -1 for k in range(adders.inputs)]
     for index, adder in enumerate(adders.adders):
-        form = forms[adders.inputs + index]
-        ends = [sorted((c * bounds[k][0], c * bounds[k][1])) for k, c in form.items()]
-        total = (sum(low for low, _ in ends), sum(high for _, high in ends))
-        op = Sum(
-            left=cells[adder.left],
-            right=cells[adder.right],
-            left_shift=adder.left_shift,
-            right_shift=adder.right_shift,
-            subtract=adder.subtract,
-        )
-        cells.append(builder.add(f"r{row}_a{index}", op, total, 1))
+        op: Sum | Affine
+        if adder.right == NOTHING:
+            op = Affine(cell=cells[adder.left], shift=adder.left_shift, negative=False, offset=adder.offset)
+        else:
+            op = Sum(
+                left=cells[adder.left],
+                right=cells[adder.right],
+                left_shift=adder.left_shift,
+                right_shift=adder.right_shift,
+                subtract=adder.subtract,
+                offset=adder.offset,
+            )
+        cells.append(builder.add(f"r{row}_a{index}", op, reach[adders.inputs + index], 1))
     return cells
 
 
-def _with_bias(
-    builder: NetlistBuilder, adders: AdderGraph, values: Sequence[int], column: int, bias: int, element: int
-) -> int:
-    """Add bias and sign of one output and return its cell, in the codes of the Linear."""
-    output = adders.outputs[column]
+def _with_bias(builder: NetlistBuilder, output: AdderOutput, values: Sequence[int], bias: int, element: int) -> int:
+    """Add what is left of the bias, and the sign, to one output and return its cell, in the codes of the Linear."""
     name = f"sum_{element}"
-    if output.value < 0:
+    if output.value == NOTHING:
         return builder.place(name, Fixed(value=bias), (bias, bias), 0, 0)
     cell = builder.cells[values[output.value]]
     if output.shift == 0 and bias == 0 and not output.negative:
         return values[output.value]
-    ends = [v << output.shift if output.shift >= 0 else _exact_shift(v, -output.shift) for v in (cell.lo, cell.hi)]
+    ends = [_scaled(v, output.shift) for v in (cell.lo, cell.hi)]
     low, high = sorted(bias + (-v if output.negative else v) for v in ends)
     op = Affine(cell=values[output.value], shift=output.shift, negative=output.negative, offset=bias)
     return builder.add(name, op, (low, high), int(bool(bias or output.negative)))
+
+
+def _scaled(value: int, shift: int) -> int:
+    return value << shift if shift >= 0 else _exact_shift(value, -shift)
 
 
 def _exact_shift(value: int, bits: int) -> int:
@@ -240,9 +313,11 @@ def latency_cycles(spec: MatvecAdders, graph: Graph, timing: Timing) -> int:
 def resources(spec: MatvecAdders, graph: Graph, timing: Timing) -> Resources:
     """LUTs of adders and epilogue, flip-flops of every registered bit, DSP blocks of epilogue products."""
     netlist, own = matvec_netlist(spec, graph, timing)
-    nodes = expanded(graph, spec.epilogue)[1] if spec.epilogue else ()
-    logic = Resources(lut=sum(node_luts(own, n) for n in nodes), dsp=sum(node_dsps(own, n) for n in nodes))
-    return netlist.resources() + logic
+    calls = Counter(node for cell in netlist.cells if isinstance(cell.op, Call) for node in cell.op.nodes)
+    size = graph.type_of(spec.linear).size
+    luts = sum(math.ceil(node_luts(own, node) * count / size) for node, count in calls.items())
+    dsps = sum(math.ceil(node_dsps(own, node) * count / size) for node, count in calls.items())
+    return netlist.resources() + Resources(lut=luts, dsp=dsps)
 
 
 def input_layouts(spec: MatvecAdders, graph: Graph) -> tuple[tuple[str, Layout], ...]:

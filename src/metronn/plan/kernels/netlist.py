@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from metronn.ir.types import width_bits
+from metronn.plan.kernels.adder_graph import Adder, adder_luts
 from metronn.plan.resources import Resources
 
 
@@ -23,13 +24,14 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sum:
-    """(left << left_shift) + (right << right_shift), or their difference, of codes."""
+    """(left << left_shift) + (right << right_shift), or their difference, of codes; and a constant beside."""
 
     left: int
     right: int
     left_shift: int = 0
     right_shift: int = 0
     subtract: bool = False
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,18 @@ class Affine:
     shift: int
     negative: bool
     offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """The bits of (cell >> shift) that the result has room for; 0 where the cell is negative and `ramp` is set.
+
+    A negative shift is one to the left. Bits above the result's are dropped: it wraps.
+    """
+
+    cell: int
+    shift: int
+    ramp: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +86,7 @@ class Call:
     reads: tuple[tuple[str, int], ...]
 
 
-CellOp = Source | Sum | Affine | Fixed | Pick | Call
+CellOp = Source | Sum | Affine | Keep | Fixed | Pick | Call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +116,7 @@ def cell_reads(op: CellOp) -> tuple[int, ...]:
             return ()
         case Sum() | Pick():
             return (op.left, op.right)
-        case Affine():
+        case Affine() | Keep():
             return (op.cell,)
         case Call():
             return tuple(cell for _, cell in op.reads)
@@ -147,17 +161,16 @@ class Netlist:
 def _cell_luts(cells: Sequence[Cell], cell: Cell) -> int:
     match cell.op:
         case Sum():
-            # Bits below the higher operand's lowest one pass through, unless they are negated.
-            free = cell.op.right_shift if not cell.op.subtract or cell.op.right_shift else 0
-            if cell.op.left_shift and not cell.op.subtract:
-                free = max(free, cell.op.left_shift)
-            return max(1, cell.width - free - 1)  # the carry out is the highest bit
+            op = cell.op
+            return adder_luts(Adder(op.left, op.right, op.left_shift, op.right_shift, op.subtract), cell.width)
         case Affine():
-            return cell.width if cell.op.offset or cell.op.negative else 0
+            # Bits below the lowest one of the constant pass through, unless they are negated.
+            low = 0 if cell.op.negative else (cell.op.offset & -cell.op.offset).bit_length() - 1
+            return max(1, cell.width - low) if cell.op.offset or cell.op.negative else 0
         case Pick():
             return 2 * cell.width
-        case Source() | Fixed() | Call():
-            return 0
+        case Source() | Keep() | Fixed() | Call():
+            return 0  # a ramp is the reset of the register behind it
 
 
 @dataclass(slots=True)

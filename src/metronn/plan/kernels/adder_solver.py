@@ -1,0 +1,247 @@
+"""Adder graphs of constant matrices, from the solver of the *alkaid* library (distributed arithmetic, shared sums).
+
+One matrix has several good graphs: fewer levels or fewer LUTs. Small matrices are solved several times, with other
+options and their inputs and outputs in other orders, which alone changes the cost by a few percent; kept is every graph
+that no other one beats in both. A graph is checked against its matrix before it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from metronn.errors import ToolError
+from metronn.ir.arrays import Array, IntArray
+from metronn.plan.kernels.adder_graph import (
+    NOTHING,
+    Adder,
+    AdderGraph,
+    AdderOutput,
+    adder_graph_matrix,
+    nonzero_digits,
+)
+
+SOLVER_VERSION = "0.8.2"
+
+SHALLOW: Mapping[str, Any] = {"hard_dc": 0, "decompose_dc": -1, "search_all_decompose_dc": False}
+"""Least depth."""
+FREE: Mapping[str, Any] = {"hard_dc": -1, "decompose_dc": -2, "search_all_decompose_dc": True}
+"""Any depth: on layers of quantized networks up to 4 % fewer LUTs and a level or two more."""
+COUNTED: Mapping[str, Any] = {**FREE, "method0": "mc"}
+"""Any depth, shared sums chosen by how often they occur."""
+
+MANY_DIGITS, SOME_DIGITS = 1000, 2500
+"""Nonzero digits up to which a matrix is solved in every way, or in two: about a second at either."""
+ORDERS = 6
+"""Orders of inputs and outputs tried where a matrix is solved in every way; the first is as given."""
+
+EXACT_WEIGHT_BITS = 23
+"""The solver takes weights as float32."""
+
+Order = npt.NDArray[np.int64]
+
+
+def solve(weight: Array, bounds: Sequence[tuple[int, int]]) -> tuple[AdderGraph, ...]:
+    """Return adder graphs of the integer matrix [n_in, n_out] for inputs with these code bounds, the shallowest first.
+
+    Each has fewer LUTs than those before it. Deterministic; results are kept in the user's cache directory by content.
+    Raises ToolError when the solver is missing or its answer is not the matrix.
+    """
+    return _solved(IntArray.of(weight), tuple(bounds))
+
+
+@lru_cache(maxsize=1024)
+def _solved(weight: IntArray, bounds: tuple[tuple[int, int], ...]) -> tuple[AdderGraph, ...]:
+    ways = _ways(weight.array)
+    key = json.dumps([SOLVER_VERSION, [[dict(options), order] for options, order in ways], weight.digest, bounds])
+    path = cache_directory() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+    graphs = _cached(path)
+    if not graphs or not all(_equals(graph, weight.array) for graph in graphs):
+        found = [_solve(weight.array, bounds, options, order) for options, order in ways]
+        if not all(_equals(graph, weight.array) for graph in found):
+            raise ToolError("alkaid: the adder graph found is not the matrix; report it with the layer's weights")
+        graphs = _best(found, bounds)
+        _keep(path, graphs)
+    return graphs
+
+
+def _ways(weight: Array) -> list[tuple[Mapping[str, Any], int]]:
+    """Return the options and the number of the order (0 is as given) of every attempt."""
+    digits = nonzero_digits(weight)
+    if digits > SOME_DIGITS:
+        return [(SHALLOW, 0)]
+    if digits > MANY_DIGITS:
+        return [(SHALLOW, 0), ({**FREE, "search_all_decompose_dc": False}, 0)]
+    others = range(1, ORDERS if min(weight.shape) > 1 else 1)
+    return [(SHALLOW, 0), (FREE, 0), (COUNTED, 0), *((COUNTED, order) for order in others)]
+
+
+def _best(found: Sequence[AdderGraph], bounds: Sequence[tuple[int, int]]) -> tuple[AdderGraph, ...]:
+    """Return the graphs that no other one beats in levels and LUTs; the first of equals."""
+    kept: list[AdderGraph] = []
+    least: int | None = None
+    costs = [graph.cost(bounds) for graph in found]
+    for _, luts, index in sorted((*cost, index) for index, cost in enumerate(costs)):
+        if least is None or luts < least:
+            kept.append(found[index])
+            least = luts
+    return tuple(kept)
+
+
+def _equals(graph: AdderGraph, weight: Array) -> bool:
+    return graph.inputs == weight.shape[0] and bool((adder_graph_matrix(graph) == weight.astype(object)).all())
+
+
+def cache_directory() -> Path:
+    """Return the directory of solved adder graphs: XDG_CACHE_HOME, else ~/.cache, below it metronn/adders."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "metronn" / "adders"
+
+
+def _cached(path: Path) -> tuple[AdderGraph, ...]:
+    """Read solved graphs; none when there are none or the file holds something else (it is written again then)."""
+    try:
+        return tuple(
+            AdderGraph(
+                inputs=int(data["inputs"]),
+                adders=tuple(Adder(int(a), int(b), int(s), int(t), bool(n)) for a, b, s, t, n in data["adders"]),
+                outputs=tuple(AdderOutput(int(row[0]), int(row[1]), bool(row[2])) for row in data["outputs"]),
+            )
+            for data in json.loads(path.read_text())["graphs"]
+        )
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return ()
+
+
+def _keep(path: Path, graphs: Sequence[AdderGraph]) -> None:
+    """Write solved graphs in one step; a cache that cannot be written costs time only."""
+    data = [
+        {
+            "inputs": graph.inputs,
+            "adders": [[a.left, a.right, a.left_shift, a.right_shift, int(a.subtract)] for a in graph.adders],
+            "outputs": [[o.value, o.shift, int(o.negative)] for o in graph.outputs],
+        }
+        for graph in graphs
+    ]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        with os.fdopen(handle, "w") as file:
+            json.dump({"graphs": data}, file)
+        os.replace(name, path)
+    except OSError:
+        return
+
+
+def _solve(weight: Array, bounds: Sequence[tuple[int, int]], options: Mapping[str, Any], order: int) -> AdderGraph:
+    try:
+        from alkaid.cmvm import cmvm_solve  # noqa: PLC0415 - optional dependency
+    except ImportError:
+        raise ToolError("alkaid is not installed: adder graphs need it (pip install alkaid==0.8.2)") from None
+    if weight.size == 0 or not weight.any():
+        return AdderGraph(weight.shape[0], (), (AdderOutput(NOTHING, 0, False),) * weight.shape[1])
+    rows, columns = (_order(count, order) for count in weight.shape)
+    intervals = [(float(bounds[k][0]), float(bounds[k][1]), 1.0) for k in rows]
+    kernel = np.ascontiguousarray(weight[rows][:, columns].astype(np.float32))
+    stages = cmvm_solve(kernel, qintervals=intervals, latencies=[0.0] * len(intervals), **options)
+    return _reordered(_converted(stages, weight.shape[0]), rows, columns)
+
+
+def _order(count: int, number: int) -> Order:
+    """Return an order of `count` things; number 0 is the natural one."""
+    if number == 0:
+        return np.arange(count)
+    return np.random.Generator(np.random.PCG64(number)).permutation(count)
+
+
+def _reordered(graph: AdderGraph, rows: Order, columns: Order) -> AdderGraph:
+    """Return the graph for inputs and outputs in their own places: input k of the given one is number rows[k]."""
+    place = {NOTHING: NOTHING, **dict(enumerate(rows.tolist()))}
+    adders = tuple(
+        Adder(place.get(a.left, a.left), place.get(a.right, a.right), a.left_shift, a.right_shift, a.subtract)
+        for a in graph.adders
+    )
+    outputs = [AdderOutput(NOTHING, 0, False)] * len(graph.outputs)
+    for output, column in zip(graph.outputs, columns.tolist(), strict=True):
+        outputs[column] = AdderOutput(place.get(output.value, output.value), output.shift, output.negative)
+    return AdderGraph(graph.inputs, adders, tuple(outputs))
+
+
+@dataclass(slots=True)
+class _Scaled:
+    """A value (index; -1 is zero) that stands for index * 2**-frac, negated or not."""
+
+    value: int
+    frac: int
+    negative: bool = False
+
+
+def _converted(stages: Sequence[Any], inputs: int) -> AdderGraph:
+    """Turn the solver's programs, one feeding the next, into one graph of integers."""
+    adders: list[Adder] = []
+    current = [_Scaled(k, 0) for k in range(inputs)]
+    for program in stages:
+        values: list[_Scaled] = []
+        for op in program.ops:
+            if op.opcode == -1:
+                source = current[op.data[0]]
+                shift = int(program.inp_shifts[op.data[0]])
+                values.append(_Scaled(source.value, source.frac - shift, source.negative))
+            elif op.opcode == -2:
+                source = values[op.addr[0]]
+                values.append(_Scaled(source.value, source.frac, not source.negative))
+            elif op.opcode in (0, 1):
+                right = values[op.addr[1]]
+                moved = _Scaled(right.value, right.frac - int(op.data[0]), right.negative != (op.opcode == 1))
+                values.append(_added(adders, inputs, values[op.addr[0]], moved))
+            else:
+                raise ToolError(f"alkaid: operation {op.opcode} is not known, -2 to 1 are; install alkaid 0.8.2")
+        following = []
+        for index, shift, negative in zip(program.out_idxs, program.out_shifts, program.out_negs, strict=True):
+            source = values[index] if index >= 0 else _Scaled(NOTHING, 0)
+            following.append(_Scaled(source.value, source.frac - int(shift), source.negative != bool(negative)))
+        current = following
+    outputs = tuple(
+        AdderOutput(v.value, -v.frac if v.value != NOTHING else 0, v.negative and v.value != NOTHING) for v in current
+    )
+    return _pruned(AdderGraph(inputs, tuple(adders), outputs))
+
+
+def _added(adders: list[Adder], inputs: int, left: _Scaled, right: _Scaled) -> _Scaled:
+    """Append left + right (either may be zero or negated)."""
+    if NOTHING in (left.value, right.value):
+        return right if left.value == NOTHING else left
+    negative = left.negative and right.negative
+    if left.negative and not right.negative:
+        left, right = right, left
+    frac = max(left.frac, right.frac)
+    adders.append(Adder(left.value, right.value, frac - left.frac, frac - right.frac, left.negative != right.negative))
+    return _Scaled(inputs + len(adders) - 1, frac, negative)
+
+
+def _pruned(graph: AdderGraph) -> AdderGraph:
+    """Drop adders no output depends on."""
+    wanted = {output.value for output in graph.outputs}
+    for index in range(len(graph.adders) - 1, -1, -1):
+        if graph.inputs + index in wanted:
+            wanted |= {graph.adders[index].left, graph.adders[index].right}
+    renamed = {k: k for k in range(NOTHING, graph.inputs)}
+    kept: list[Adder] = []
+    for index, adder in enumerate(graph.adders):
+        if graph.inputs + index in wanted:
+            renamed[graph.inputs + index] = graph.inputs + len(kept)
+            kept.append(
+                Adder(renamed[adder.left], renamed[adder.right], adder.left_shift, adder.right_shift, adder.subtract)
+            )
+    outputs = tuple(AdderOutput(renamed[o.value], o.shift, o.negative) for o in graph.outputs)
+    return AdderGraph(graph.inputs, tuple(kept), outputs)

@@ -1,0 +1,101 @@
+"""Tails: what follows the sums of a matrix, where it is no more than a ReLU, rounding by a constant and dropped bits.
+
+Such a tail takes no level of its own. The half that rounding adds is a part of the bias, before the ReLU as well as
+behind it: with h = 2**(s-1), a sum v in [-h, 0) becomes v + h in [0, h), of which no bit above s is left. The ReLU is
+the reset of the register behind it by the sign bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+import numpy as np
+
+from metronn.ir.graph import Graph
+from metronn.ir.infer import round_shift
+from metronn.ir.ops import Constant, Extremum, ExtremumKind, Overflow, Requantize, Rounding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tail:
+    """The code v of a sum becomes (v + offset) >> shift, or 0 where v + offset is negative and `ramp` is set.
+
+    The result has bounds [lo, hi]; where it goes beyond them, they are a full range and it wraps.
+    """
+
+    offset: int
+    shift: int
+    ramp: bool
+    lo: int
+    hi: int
+
+
+def tail_of(graph: Graph, nodes: Sequence[str], linear: str, element: int, bounds: tuple[int, int]) -> Tail | None:
+    """Return the tail of one output whose sum has these bounds, or None when the nodes do something else.
+
+    `nodes`: the ops behind the Linear, in order, each reading the one before (and constants).
+    """
+    if not nodes:
+        return None
+    value, ramp = linear, False
+    for name in nodes:
+        if not _is_ramp(graph, name, value, element):
+            break
+        value, ramp = name, True
+    low, high = (max(0, end) if ramp else end for end in bounds)
+    shift = graph.type_of(linear).range.element(element).max_frac
+    ramp = ramp and bounds[0] < 0
+    if value == nodes[-1]:
+        shift -= graph.type_of(value).range.element(element).max_frac
+        return Tail(offset=0, shift=shift, ramp=ramp, lo=low << -shift, hi=high << -shift)
+    op = graph.by_name[nodes[-1]].op
+    if not isinstance(op, Requantize) or op.x != value:
+        return None
+    out = op.out.element(element)
+    shift -= out.max_frac
+    offset = _offset(op.rounding, shift, signed=low < 0)
+    if offset is None:
+        return None
+    low, high = round_shift(low, shift, op.rounding), round_shift(high, shift, op.rounding)
+    if out.lowest <= low and high <= out.highest:
+        return Tail(offset=offset, shift=shift, ramp=ramp, lo=low, hi=high)
+    if op.overflow is not Overflow.WRAP:
+        return None
+    return Tail(offset=offset, shift=shift, ramp=ramp, lo=out.lowest, hi=out.highest)
+
+
+def _offset(rounding: Rounding, shift: int, *, signed: bool) -> int | None:
+    """Return the constant that rounding adds before the bits are dropped, or None where it depends on the value."""
+    half = 1 << (shift - 1) if shift > 0 else 0
+    if not half:
+        return 0
+    match rounding:
+        case Rounding.TRN:
+            return 0
+        case Rounding.RND:
+            return half
+        case Rounding.RND_MIN_INF:
+            return half - 1
+        case Rounding.TRN_ZERO:
+            return None if signed else 0
+        case Rounding.RND_INF:
+            return None if signed else half
+        case Rounding.RND_ZERO:
+            return None if signed else half - 1
+        case Rounding.RND_CONV:
+            return None
+        case _:
+            assert_never(rounding)
+
+
+def _is_ramp(graph: Graph, name: str, value: str, element: int) -> bool:
+    """Whether a node is max(value, 0) for this element."""
+    op = graph.by_name[name].op
+    if not isinstance(op, Extremum) or op.kind is not ExtremumKind.MAX or value not in (op.x, op.y):
+        return False
+    other = graph.by_name[op.y if op.x == value else op.x]
+    if not isinstance(other.op, Constant):
+        return False
+    return not np.broadcast_to(other.op.values.array, graph.type_of(name).shape).ravel()[element]
