@@ -16,6 +16,8 @@ from metronn.emit.build import emit_build
 from metronn.emit.manifest import build_manifest, manifest_text
 from metronn.errors import ModelError
 from metronn.frontends import load_model
+from metronn.frontends.hls4ml import apply_hls4ml
+from metronn.frontends.hls4ml_config import read_hls4ml
 from metronn.ir.graph import Graph
 from metronn.ir.text import TextError, from_text
 from metronn.model.graph import RealGraph, real_op_arrays
@@ -26,10 +28,13 @@ from metronn.plan.serialize import PlanFormatError, design_from_json
 from metronn.plan.system import System, load_system
 from metronn.quantize.codes import encode_inputs
 from metronn.quantize.data import Events, load_events
+from metronn.quantize.exact_events import drawn_events
+from metronn.quantize.exact_values import present
 from metronn.quantize.quantize import Quantized
 from metronn.report.html import report_html
 from metronn.report.picture import Picture, read_pictures
 from metronn.report.summary import Summary, summarize
+from metronn.verify.against_build import exact_files, model_record
 from metronn.verify.reference import RUNG as REFERENCE_RUNG
 from metronn.verify.reference import reference_files, reference_result
 from metronn.verify.run import verify_build
@@ -43,14 +48,21 @@ RUNGS = {
     5: "RTL of the system",
 }
 """The rungs a compilation runs, by number."""
+DRAWN_EVENTS = 1024
+"""Events drawn for a network that comes with its formats."""
 NOT_ASKED = "not asked for"
 REPORT = "report.html"
 
 
-def import_model(path: Path, log: Log) -> RealGraph:
-    """Read a network."""
+def import_model(path: Path, log: Log, hls4ml_config: Path | None = None) -> RealGraph:
+    """Read a network; an hls4ml configuration gives its layers their types."""
     with log.stage("reading the network"):
         model = load_model(path)
+        if hls4ml_config is not None:
+            applied = apply_hls4ml(model, read_hls4ml(hls4ml_config))
+            model = applied.model
+            for note in applied.notes:
+                log(f"hls4ml configuration: {note}")
     weights = sum(array.array.size for array in _constants(model))
     layers = len(dict.fromkeys(node.source for node in model.nodes))
     log(f"import: {path.name}: {layers} layers, {weights:,} constants")
@@ -62,7 +74,16 @@ def _constants(model: RealGraph) -> list[Any]:
 
 
 def calibration_events(request: Request, model: RealGraph, log: Log) -> Events:
-    """Read the events to calibrate with."""
+    """Read the events to calibrate with.
+
+    A network that its framework quantized, inputs included, needs none: without any, events are drawn over what its
+    inputs can tell apart.
+    """
+    if request.calibrate is None and model.quantized:
+        drawn = drawn_events(prepare(model), DRAWN_EVENTS)
+        if drawn is not None:
+            log(f"calibration data: none given; {drawn.count:,} events drawn uniformly over the grid of the inputs")
+            return drawn
     return _events(request.needed_calibration(), request, model, "calibration data", log)
 
 
@@ -123,7 +144,7 @@ def compile_files(request: Request, log: Log) -> Compiled:
     """Run every stage up to emission. Nothing is written."""
     pictures = read_pictures(request.pictures)
     system = chosen_system(request)
-    model = import_model(request.model, log)
+    model = import_model(request.model, log, request.hls4ml_config)
     calibration = calibration_events(request, model, log)
     real = verification_data(request, model, calibration, log)
     quantized = quantized_graph(request, model, calibration, log)
@@ -131,13 +152,23 @@ def compile_files(request: Request, log: Log) -> Compiled:
     with log.stage("writing firmware"):
         codes = encode_inputs(design.graph, {name: array[: request.events] for name, array in real.inputs.items()})
         files = emit_build(design, codes, events=request.events, rtl_events=request.rtl_events)
-        reference = reference_files(prepare(model), design.graph, real, request.quantize, request.base, request.events)
+        reference = reference_files(
+            prepare(model),
+            design.graph,
+            real,
+            request.quantize,
+            request.base,
+            request.events,
+            present(quantized.frontier, design.graph),
+        )
         files = {**files, **{f"vectors/{name}": content for name, content in reference.items()}}
+        files.update(exact_files(quantized.frontier, design.graph, request.hls4ml_config))
         files.update({f"report/{picture.file}": picture.content for picture in pictures})
     log(f"emit: {len(files)} files, {sum(len(content) for content in files.values()) / 1e6:.1f} MB")
     manifest = build_manifest(
         design, name=request.name, report=quantized.report, verdicts=not_run(tuple(RUNGS), NOT_ASKED), files=files
     )
+    manifest["model"] = model_record(request.model)
     return Compiled(files=dict(sorted(files.items())), manifest=manifest, pictures=pictures)
 
 

@@ -102,8 +102,8 @@ def staircase(
 ) -> Staircase | None:
     """Return the thresholds of round(scale * code + offset), scale > 0, for codes within bounds.
 
-    Only levels within the bounds of `levels`, at which the result is cut, are told apart; at levels that are not reached
-    nothing is cut, so the ends of the codes are points of the staircase then. None when there are too many levels.
+    Only levels within the bounds of `levels`, at which the result is cut, are told apart. Where the codes do not reach
+    them nothing is cut: then the ends of the codes are points of the staircase. None when there are too many levels.
     """
     bottom = max(round_fraction(scale * codes[0] + offset, rounding), levels[0])
     top = min(round_fraction(scale * codes[1] + offset, rounding), levels[1])

@@ -13,6 +13,7 @@ from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph, Node
 from metronn.ir.types import TensorType
 from metronn.model.graph import FloatArray, Floats
+from metronn.quantize.calibration import chunks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,14 +74,23 @@ def exact_values(graph: Graph, frontier: Iterable[ExactValue], inputs: Mapping[s
     The result maps `ExactValue.value` to codes (events, *shape). Errors are those of `emulate`.
     """
     wanted = {exact.value for exact in frontier}
-    found: dict[str, Array] = {}
+    parts: dict[str, list[Array]] = {}
 
     def keep(node: Node, codes: Array) -> None:
         if node.name in wanted:
-            found[node.name] = codes
+            parts.setdefault(node.name, []).append(codes)
 
-    emulate(graph, inputs, keep)
-    return found
+    count = max((len(codes) for codes in inputs.values()), default=1)
+    largest = max(node.type.size for node in graph.nodes)
+    for events in chunks(count, largest):
+        emulate(graph, {name: codes[events] for name, codes in inputs.items()}, keep)
+    return {name: several[0] if len(several) == 1 else _joined(several) for name, several in parts.items()}
+
+
+def _joined(parts: list[Array]) -> Array:
+    """Join the codes of all events; those of constants, which are the same in every part, stay one."""
+    constant = all(len(part) == 1 for part in parts) and all((part == parts[0]).all() for part in parts)
+    return parts[0] if constant else np.concatenate(parts)
 
 
 def present(frontier: Sequence[ExactValue], graph: Graph) -> tuple[ExactValue, ...]:

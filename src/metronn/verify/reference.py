@@ -1,6 +1,10 @@
 """Rung 1: the trained network over real numbers against its integer graph.
 
-Quantization after training is not exact, so this rung measures: the user's metric on both, and the signal-to-
+A network that its framework quantized is held exactly up to some last values (`metronn.quantize.exact_values`): this
+rung compares their integers with those of the trained network, and those of the layers before, and passes when none
+differs. The metric is measured too.
+
+Quantization after training is not exact, so there this rung measures: the user's metric on both, and the signal-to-
 quantization-noise ratio of every output. It passes when the loss of the metric is within the user's tolerance, or, for
 want of a metric, when both networks have been run and every answer is a number.
 """
@@ -8,7 +12,7 @@ want of a metric, when both networks have been run and every answer is a number.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +27,12 @@ from metronn.ir.graph import Graph
 from metronn.model.graph import Floats, RealGraph
 from metronn.quantize.codes import decode_outputs, encode_inputs
 from metronn.quantize.data import Events
+from metronn.quantize.exact_values import ExactValue
 from metronn.quantize.measure import run_float
 from metronn.quantize.metrics import find_metric
 from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.report import MetricReport, OutputReport, sqnr_db
+from metronn.verify.exact_rung import compare_exactly, exact_files
 from metronn.verify.verdict import Status, Verdict
 
 RUNG = 1
@@ -60,10 +66,17 @@ def metric_record(metric: MetricReport) -> dict[str, object]:
 
 
 def reference_files(
-    model: RealGraph, graph: Graph, events: Events, options: QuantizeOptions, base: Path, count: int
+    model: RealGraph,
+    graph: Graph,
+    events: Events,
+    options: QuantizeOptions,
+    base: Path,
+    count: int,
+    frontier: Sequence[ExactValue] = (),
 ) -> dict[str, bytes]:
     """Return what rung 1 needs, by name below `vectors/`: events, the float network's answers, and the metric.
 
+    `frontier` are the values that the graph holds exactly; their integers in the trained network are kept too.
     The first `count` events are kept. A metric `file.py:function` is looked for in `base`, and its file kept too.
     """
     inputs = {name: values[:count] for name, values in events.inputs.items()}
@@ -86,7 +99,7 @@ def reference_files(
     )
     settings = {"metric": spec, "named": options.metric, "tolerance": options.tolerance}
     files[SETTINGS] = (json.dumps(settings, indent=1) + "\n").encode()
-    return files
+    return files | exact_files(model, graph, frontier, inputs)
 
 
 def reference_result(folder: Path, graph: Graph) -> ReferenceResult:
@@ -120,13 +133,18 @@ def reference_result(folder: Path, graph: Graph) -> ReferenceResult:
             f"{metric.name} is {metric.float_value:.4f} in the trained network and {metric.fixed_value:.4f} in fixed "
             f"point: a loss of {100 * metric.loss:.2f} %, allowed are {100 * metric.tolerance:g} % (quantize.tolerance)"
         )
+    exact = compare_exactly(folder, graph, inputs)
     bits = events * sum(graph.type_of(output.value).total_bits for output in graph.outputs)
+    if exact is not None:
+        accepted, reason = (accepted, reason) if exact.mismatches == 0 else (False, exact.first)
+        bits = exact.bits
     verdict = Verdict(
         rung=RUNG,
         name=NAME,
         status=Status.PASS if accepted else Status.FAIL,
         events=events,
         bits=bits,
+        mismatches=0 if exact is None else exact.mismatches,
         first=reason,
     )
     return ReferenceResult(verdict=verdict, metric=metric, outputs=outputs)
