@@ -34,7 +34,9 @@ def compile_network(
     max_latency_ns: options.MaxLatency = None,
     weight_bits: options.WeightBits = None,
     activation_bits: options.ActivationBits = None,
+    widths: options.Widths = None,
     label: options.Label = None,
+    hls4ml_config: options.Hls4mlConfigFile = None,
     verify_data: Annotated[
         str | None, typer.Option("--verify-data", metavar="FILE", help="Real events to verify with.")
     ] = None,
@@ -54,6 +56,7 @@ def compile_network(
     request = find_request(
         target,
         Overrides(
+            hls4ml_config=hls4ml_config,
             calibrate=calibrate,
             label=label,
             system=system,
@@ -67,6 +70,7 @@ def compile_network(
             max_latency_ns=max_latency_ns,
             weight_bits=weight_bits,
             activation_bits=activation_bits,
+            widths=widths,
             verify_data=verify_data,
             events=events,
             rtl_events=rtl_events,

@@ -15,6 +15,7 @@ from metronn.plan.options import Fold, InputForm, OutputForm, PlanOptions
 from metronn.plan.system import MAX_FPGAS, MAX_II
 from metronn.plan.tables import FrequencyMhz, Table, Text, collect, number, parse, read_toml, whole
 from metronn.quantize.options import QuantizeOptions, parse_options
+from metronn.quantize.search_space import with_patterns
 
 FILE_NAME = "metronn.toml"
 LARGEST_EVENTS = 100_000_000
@@ -24,6 +25,7 @@ DATA_SUFFIXES = (".npz", ".npy", ".h5", ".hdf5", ".root")
 class _Model(Table):
     file: Text | None = None
     name: Text | None = None
+    hls4ml_config: Text | None = None
 
 
 class _Data(Table):
@@ -72,6 +74,7 @@ class Overrides:
     """What the command line says; None leaves what the file, or else the default, says."""
 
     model: Path | None = None
+    hls4ml_config: Path | None = None
     calibrate: str | None = None
     label: str | None = None
     system: str | None = None
@@ -85,6 +88,9 @@ class Overrides:
     max_latency_ns: float | None = None
     weight_bits: int | None = None
     activation_bits: int | None = None
+    widths: Path | None = None
+    metric: str | None = None
+    tolerance: float | None = None
     verify_data: str | None = None
     events: int | None = None
     rtl_events: int | None = None
@@ -102,6 +108,7 @@ class Request:
     model: Path
     name: str
     base: Path
+    hls4ml_config: Path | None = None
     calibrate: str | None = None
     verify_data: str | None = None
     label: str = "label"
@@ -177,10 +184,15 @@ def read_request(path: Path | None, overrides: Overrides) -> Request:
     quantize = None
     try:
         quantize = parse_options(table, f"{where}: [quantize]") if isinstance(table, dict) else None
-        bits = {"weight_bits": overrides.weight_bits, "activation_bits": overrides.activation_bits}
-        given = {key: value for key, value in bits.items() if value is not None}
-        if quantize is not None and given:
-            quantize = parse_options({**table, **given}, "--weight-bits, --activation-bits:")
+        if quantize is not None:
+            file_of_widths = overrides.widths or (None if quantize.widths is None else base / quantize.widths)
+            keys = ("weight_bits", "activation_bits", "metric", "tolerance")
+            given = {key: value for key in keys if (value := getattr(overrides, key)) is not None}
+            if given:
+                names = ", ".join(f"--{key.replace('_', '-')}" for key in given)
+                quantize = parse_options({**table, **given}, f"{names}:")
+            if file_of_widths is not None:
+                quantize = with_widths(quantize, file_of_widths)
     except ModelError as error:
         problems.extend(error.message.splitlines())
     changes = {
@@ -205,6 +217,8 @@ def read_request(path: Path | None, overrides: Overrides) -> Request:
         model=model,
         name=file.model.name or model.stem,
         base=base,
+        hls4ml_config=overrides.hls4ml_config
+        or (base / file.model.hls4ml_config if file.model.hls4ml_config else None),
         calibrate=overrides.calibrate or _beside(base, file.data.calibrate),
         verify_data=overrides.verify_data or _beside(base, file.verify.data),
         label=overrides.label or file.data.label,
@@ -220,6 +234,18 @@ def read_request(path: Path | None, overrides: Overrides) -> Request:
         pictures=(*(base / picture for picture in file.report.pictures), *overrides.pictures),
         source=path,
     )
+
+
+def with_widths(options: QuantizeOptions, path: Path) -> QuantizeOptions:
+    """Put the `[quantize.layers]` of a file, which holds nothing else, behind those of the options.
+
+    Raises ModelError listing what is wrong with the file.
+    """
+    table = read_toml(path)
+    found = table.get("quantize")
+    if not isinstance(found, dict) or list(table) != ["quantize"] or list(found) != ["layers"]:
+        raise ModelError(f"{path}: is no file of widths: it must hold [quantize.layers] and nothing else")
+    return with_patterns(options, parse_options(found, f"{path}: [quantize]").layers)
 
 
 def _beside(base: Path, name: str | None) -> str | None:

@@ -40,7 +40,28 @@ MaxLatency = Annotated[
 WeightBits = Annotated[int | None, typer.Option("--weight-bits", metavar="N", help="Bits of weights.")]
 ActivationBits = Annotated[int | None, typer.Option("--activation-bits", metavar="N", help="Bits of activations.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")]
+Hls4mlConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--hls4ml-config", metavar="FILE", help="Types of all layers: a configuration of hls4ml, YAML or JSON."
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing result.")]
 Pictures = Annotated[
     list[Path] | None, typer.Option("--picture", metavar="FILE", help="A PNG, JPEG or SVG for the report; repeatable.")
 ]
+Widths = Annotated[
+    Path | None,
+    typer.Option("--widths", metavar="FILE", help="Widths of layers, as `metronn quantize --search` writes them."),
+]
+MetricName = Annotated[
+    str | None, typer.Option("--metric", metavar="NAME", help="accuracy, auc, none or file.py:function.")
+]
+Tolerance = Annotated[
+    float | None, typer.Option("--tolerance", metavar="F", help="Accepted loss of the metric, relative.")
+]
+Jobs = Annotated[int | None, typer.Option("--jobs", "-j", metavar="N", help="Worker processes; by default all cores.")]
+Dask = Annotated[
+    str | None, typer.Option("--dask", metavar="ADDRESS", help="Work on the Dask cluster of this scheduler instead.")
+]
+Restart = Annotated[bool, typer.Option("--restart", help="Throw the journal of an earlier run away.")]

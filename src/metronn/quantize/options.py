@@ -63,7 +63,8 @@ class QuantizeOptions(_Table):
 
     `input` is "auto" (the exact grid of the calibration events where 16 bits hold it, else 16 bits that cover them)
     or one width for all inputs; `inputs` names single inputs. `layers` maps patterns (as in file names) to what is
-    different in the layers whose name matches; later patterns win. `table_max_error` bounds the error of an activation
+    different in the layers whose name matches; later patterns win. `widths` names the file of a search whose layers
+    were put behind those of the table. `table_max_error` bounds the error of an activation
     table relative to its largest value; None means half a step of the result, but not less than 1/1024. `metric` is
     "auto" (accuracy where the events have whole-number labels), "accuracy", "auc", "none" or "file.py:function";
     `tolerance` is the loss of metric that is accepted, relative to the float network.
@@ -87,6 +88,7 @@ class QuantizeOptions(_Table):
     table_max_error: Annotated[float, Field(gt=0, lt=1)] | None = None
     table_bits: Annotated[int, Field(strict=True, ge=2, le=14)] = 12
     layers: Mapping[str, LayerOptions] = {}
+    widths: str | None = None
     metric: str = "auto"
     tolerance: Annotated[float, Field(ge=0)] = 0.005
 

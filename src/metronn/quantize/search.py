@@ -7,6 +7,9 @@
    cheap for the noise they take away get wider in the same step: that is the way back from a wrong turn.
 3. Polish. Bits are removed one at a time, and one bit is traded for another, while the metric holds.
 
+The tolerance is not given away at once: all this is done with half of it, then with all. A point at the edge of what is
+accepted is there by luck, and what surrounds it is not; points inside leave room to trade.
+
 Noise at the outputs ranks; the metric alone accepts. There is no randomness, and what is judged next never depends on
 the order in which results arrive.
 """
@@ -56,20 +59,24 @@ class Search:
     judge: Judge
     accepts: Callable[[float], bool]
     say: Callable[[str], None]
-    accepted: dict[Point, Evaluation] = field(default_factory=dict)
+    judged: dict[Point, Evaluation] = field(default_factory=dict)
+
+    @property
+    def accepted(self) -> dict[Point, Evaluation]:
+        """The points so far that hold the metric."""
+        return {point: result for point, result in self.judged.items() if self.accepts(result.metric)}
 
     def evaluate(self, points: Sequence[Point]) -> Sequence[Evaluation]:
-        """Judge points and remember those that hold the metric."""
+        """Judge points and remember them."""
         results = self.judge(points)
-        for point, result in zip(points, results, strict=True):
-            if self.accepts(result.metric):
-                self.accepted[point] = result
+        self.judged.update(zip(points, results, strict=True))
         return results
 
     def best(self) -> Found:
         """Return the cheapest point that holds the metric; of equals, the one with the least noise."""
-        point = min(self.accepted, key=lambda p: (self.accepted[p].cost, self.accepted[p].noise, p))
-        return Found(point, self.accepted[point])
+        accepted = self.accepted
+        point = min(accepted, key=lambda p: (accepted[p].cost, accepted[p].noise, p))
+        return Found(point, accepted[point])
 
     def uniform(self, narrowest: int, widest: int) -> None:
         """Find the start. Raises InfeasibleError when not even the widest holds the metric."""

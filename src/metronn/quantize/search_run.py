@@ -11,6 +11,11 @@ from metronn.quantize.search_evaluate import Evaluation, Evaluator
 from metronn.quantize.search_space import KnobKind, Layers, Point, Space, channel_space, key_of
 from metronn.quantize.search_workers import Workers
 
+SHARES = (0.5, 1.0)
+"""Shares of the tolerance with which a search is done, one after the other."""
+CHEAPEST = 3
+"""So many widths are returned for each share."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -46,6 +51,10 @@ class Recorder:
     known: int = 0
     best: Evaluation | None = None
 
+    def accepts(self, metric: float, share: float = 1.0) -> bool:
+        """Tell whether a metric is within this share of the tolerance."""
+        return self.evaluator.loss(metric) <= share * self.tolerance
+
     def judge(self, several: Sequence[Layers]) -> list[Evaluation]:
         """Judge widths. Raises BudgetSpentError when that takes more evaluations than allowed."""
         keys = [key_of(layers) for layers in several]
@@ -69,8 +78,7 @@ class Recorder:
 
     def _take(self, key: str, result: Evaluation) -> None:
         self.seen[key] = result
-        holds = self.evaluator.loss(result.metric) <= self.tolerance
-        if holds and (self.best is None or result.cost < self.best.cost):
+        if self.accepts(result.metric) and (self.best is None or result.cost < self.best.cost):
             self.best = result
         best = self.best
         self.show(
@@ -85,7 +93,11 @@ class Recorder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResult:
-    """Widths that hold the metric on the held-out events, cheapest first; `given` is the request as it stood."""
+    """What a search found; `given` is the request as it stood, `uniform` the narrowest width for all that holds.
+
+    `found` are widths that hold the metric on the held-out events: the cheapest with all of the tolerance first, then
+    the cheapest with less of it, and so on.
+    """
 
     given: Evaluation
     uniform: Evaluation
@@ -101,56 +113,90 @@ def run_search(space: Space, recorder: Recorder, limits: Limits, say: Callable[[
 
     Raises InfeasibleError when not even the widest widths hold the metric.
     """
-
-    def accepts(metric: float) -> bool:
-        return recorder.evaluator.loss(metric) <= recorder.tolerance
-
-    def judge_in(some: Space) -> Callable[[Sequence[Point]], Sequence[Evaluation]]:
-        return lambda points: recorder.judge([some.layers(point) for point in points])
-
-    found: dict[str, tuple[Layers, Evaluation]] = {}
-
-    def collect(some: Search) -> None:
-        for point, evaluation in some.accepted.items():
-            layers = some.space.layers(point)
-            found.setdefault(key_of(layers), (layers, evaluation))
-
+    run = _Run(recorder=recorder, limits=limits, say=say)
     given = recorder.judge([{}])[0]
+    run.found[key_of({})] = ({}, given)
     cut = False
-    first = Search(space=space, judge=judge_in(space), accepts=accepts, say=say)
-    first.uniform(limits.narrowest, limits.widest)
-    uniform = first.best()
-    live = first.without_idle()
-    collect(first)
-    bits = uniform.point[0]
-    first = Search(space=live, judge=judge_in(live), accepts=accepts, say=say)
-    first.evaluate([live.uniform(bits)])
-    if accepts(given.metric):
-        found[key_of({})] = ({}, given)
-    second: Search | None = None
     try:
-        first.descend()
+        uniform, bits, live = run.start(space)
+        for share in SHARES:
+            run.descend(live, share, live.uniform(bits))
         if limits.per_channel:
-            best = first.best()
-            searched = {knob.layer for knob in live.knobs if knob.kind is KnobKind.WEIGHT}
-            channels = {name: bits for name, bits in best.evaluation.channels.items() if name in searched}
-            finer = channel_space(live.layers(best.point), channels, limits.narrowest)
-            second = Search(space=finer, judge=judge_in(finer), accepts=accepts, say=say)
-            second.evaluate([(0,) * len(finer.knobs)])
-            if second.accepted:
-                second.descend()
+            finer = run.channels(live)
+            for share in SHARES:
+                run.descend(finer, share, (0,) * len(finer.knobs))
     except BudgetSpentError:
         cut = True
-    collect(first)
-    if second is not None:
-        collect(second)
-    ordered = sorted(found.items(), key=lambda item: (item[1][1].cost, item[1][1].noise, item[0]))
     return SearchResult(
         given=given,
-        uniform=uniform.evaluation,
+        uniform=uniform,
         uniform_bits=bits,
-        found=tuple(value for _, value in ordered),
+        found=run.ordered(),
         evaluations=len(recorder.seen),
         known=recorder.known,
         cut=cut,
     )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """Spaces searched so far; `found` holds everything judged, by its key."""
+
+    recorder: Recorder
+    limits: Limits
+    say: Callable[[str], None]
+    searches: dict[int, Search] = field(default_factory=dict)
+    found: dict[str, tuple[Layers, Evaluation]] = field(default_factory=dict)
+
+    def _search(self, space: Space) -> Search:
+        """Return the search of a space, the one already begun if there is one."""
+
+        def judge(points: Sequence[Point]) -> Sequence[Evaluation]:
+            layers = [space.layers(point) for point in points]
+            results = self.recorder.judge(layers)
+            self.found.update({key_of(x): (x, result) for x, result in zip(layers, results, strict=True)})
+            return results
+
+        made = Search(space=space, judge=judge, accepts=self.recorder.accepts, say=self.say)
+        return self.searches.setdefault(id(space), made)
+
+    def start(self, space: Space) -> tuple[Evaluation, int, Space]:
+        """Return the narrowest uniform width that holds the metric, its evaluation, and the knobs that do something."""
+        search = self._search(space)
+        search.uniform(self.limits.narrowest, self.limits.widest)
+        best = search.best()
+        live = search.without_idle()
+        again = self._search(live)
+        again.evaluate([live.uniform(bits) for bits in range(self.limits.widest, self.limits.narrowest - 1, -1)])
+        return best.evaluation, best.point[0], live
+
+    def descend(self, space: Space, share: float, start: Point) -> None:
+        """Search with a share of the tolerance; from the best there is, or not at all where nothing holds."""
+        search = self._search(space)
+        search.accepts = lambda metric: self.recorder.accepts(metric, share)
+        search.evaluate([start])
+        if search.accepted:
+            self.say(f"with {share:.0%} of the tolerance: cost {search.best().evaluation.cost:,.0f}")
+            search.descend()
+
+    def channels(self, space: Space) -> Space:
+        """Return the knobs of channels around the best widths of layers."""
+        best = self._search(space).best()
+        searched = {knob.layer for knob in space.knobs if knob.kind is KnobKind.WEIGHT}
+        channels = {name: bits for name, bits in best.evaluation.channels.items() if name in searched}
+        return channel_space(space.layers(best.point), channels, self.limits.narrowest)
+
+    def ordered(self) -> tuple[tuple[Layers, Evaluation], ...]:
+        """Return the cheapest widths that hold the metric, for each share of the tolerance, all of it first."""
+        cheapest = sorted(self.found.items(), key=lambda item: (item[1][1].cost, item[1][1].noise, item[0]))
+        picked: dict[str, tuple[Layers, Evaluation]] = {}
+        graphs: set[str] = set()
+        for share in (*reversed(SHARES), 0.0):
+            several = [
+                (key, value)
+                for key, value in cheapest
+                if self.recorder.accepts(value[1].metric, share) and value[1].graph not in graphs
+            ]
+            picked.update(several[:CHEAPEST])
+            graphs.update(value[1].graph for _, value in several[:CHEAPEST])
+        return tuple(picked.values())

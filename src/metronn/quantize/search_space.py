@@ -123,14 +123,26 @@ def channel_space(settled: Layers, channels: Mapping[str, Sequence[int]], narrow
 
 def applied(options: QuantizeOptions, layers: Layers) -> QuantizeOptions:
     """Return the options with these widths; they win over every pattern that is there."""
+    found = {
+        glob.escape(layer): LayerOptions.model_validate(
+            {key: tuple(value) if isinstance(value, list) else value for key, value in widths.items()}
+        )
+        for layer, widths in layers.items()
+    }
+    return with_patterns(options, found)
+
+
+def with_patterns(options: QuantizeOptions, layers: Mapping[str, LayerOptions]) -> QuantizeOptions:
+    """Return the options with patterns put behind those that are there; what they say wins.
+
+    A width for a whole layer also ends the widths by channel that a pattern of its name gave before.
+    """
     patterns = dict(options.layers)
-    for name in patterns:
-        if any(fnmatchcase(layer, name) and "weight_bits" in widths for layer, widths in layers.items()):
-            patterns[name] = patterns[name].model_copy(update={"channel_bits": None})
-    for layer, widths in layers.items():
-        name = glob.escape(layer)
-        chosen = {key: tuple(value) if isinstance(value, list) else value for key, value in widths.items()}
-        patterns[name] = patterns.pop(name, LayerOptions()).model_copy(update=chosen)
+    for name, new in layers.items():
+        old = patterns.pop(name, LayerOptions())
+        if new.weight_bits is not None:
+            old = old.model_copy(update={"channel_bits": None})
+        patterns[name] = old.model_copy(update={key: value for key, value in new if value is not None})
     return options.model_copy(update={"layers": patterns})
 
 
