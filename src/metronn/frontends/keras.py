@@ -197,7 +197,7 @@ def _name(entry: Mapping[str, Any]) -> str:
 
 def _kind(entry: Mapping[str, Any]) -> str:
     """Return the class name, with its package when the class is not one of Keras' layers."""
-    kind, module = str(entry["class_name"]), entry.get("module")
+    kind, module = str(entry["class_name"]).removeprefix("qkeras>"), entry.get("module")
     registered = str(entry.get("registered_name") or "").removeprefix("qkeras>")
     config = entry.get("config")
     bare = module is None and isinstance(config, dict) and "trainable" not in config  # an operation in .h5

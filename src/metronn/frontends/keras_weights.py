@@ -98,7 +98,7 @@ class NumberedWeights:
         """Return the arrays of a layer in the order of `names`."""
         try:
             group = self.group(path)
-            held = group.get("vars", {})
+            held = {name: array for name, array in group.get("vars", {}).items() if name.isdigit()}
             if len(held) != len(names):
                 raise MissingWeightsError(f"{_expected(names)}, the weights hold {len(held)} under {group.name}")
             return [np.asarray(held[str(k)][()], dtype=np.float64) for k in range(len(names))]

@@ -235,8 +235,8 @@ def _staircase(lowering: Lowering, x: str, quantizer: Quantizer) -> str:
     """Return the power of two of x where positive, the smallest one elsewhere."""
     base, thresholds, heights = _steps(quantizer)
     shape = lowering.shape(x)
-    reached = _at_least(lowering, lowering.reshape(x, (*shape, 1)), thresholds)
-    y = lowering.linear(reached, heights[:, np.newaxis], np.asarray([base + heights.sum()]))
+    reached = lowering.scaled(_at_least(lowering, lowering.reshape(x, (*shape, 1)), thresholds), 1.0, 1.0)
+    y = lowering.linear(reached, heights[:, np.newaxis], np.asarray([base]))
     return lowering.reshape(y, shape)
 
 

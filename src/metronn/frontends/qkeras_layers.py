@@ -114,17 +114,15 @@ class _FoldingStore(_QuantizedStore):
         """Return kernel, bias and the arrays of the normalization, which Keras 3 keeps in a layer inside this one."""
         try:
             return dict(zip([*own, *stats], self.store.arrays(path, [*own, *stats]), strict=True))
-        except MissingWeightsError:
+        except MissingWeightsError as missing:
             inner = [*path, LayerPlace("batchnorm", "batchnorm")]
-            try:
-                within = self.store.arrays(inner, stats)
-            except MissingWeightsError:
-                within = None
-            if within is None:
-                raise
-        counted = [*own, "iteration"]
-        held = dict(zip(counted, self.store.arrays(path, counted), strict=True))
-        return {**held, **dict(zip(stats, within, strict=True))}
+            for names in (own, [*own, "iteration"]):
+                try:
+                    arrays = [*self.store.arrays(path, names)[: len(own)], *self.store.arrays(inner, stats)]
+                except MissingWeightsError:
+                    continue
+                return dict(zip([*own, *stats], arrays, strict=True))
+            raise missing from None
 
 
 def _read(c: LayerContext, store: _QuantizedStore, plain: Layer, config: Config) -> str:

@@ -33,16 +33,20 @@ def quantized_constant(quantizer: Quantizer, values: Floats) -> Gridded:
         if quantize is None:
             return _evaluated(quantizer, values), None
         codes, step = quantize(quantizer, x)
-    step = np.broadcast_to(np.where(step > 0, step, 1.0), x.shape).astype(np.float64)
-    result = codes.astype(np.float64) * step
+    scale = np.broadcast_to(step, x.shape).astype(np.float64)
+    result = codes.astype(np.float64) * scale
+    grid = np.asarray(np.where(scale > 0, scale, 1.0))
     if not np.isfinite(result).all():
         raise LayerProblem(f"{quantizer.name} makes NaN or infinities of finite weights")
     noise = quantizer.arguments.get("qnoise_factor", 1.0)
     if noise != 1:
         factor = np.float32(quantizer.number("qnoise_factor"))
+        if quantizer.name == "quantized_relu_po2":
+            x = np.where(x < 0, x * np.float32(quantizer.number("negative_slope")), x)
+            x = np.minimum(x, np.inf if quantizer.arguments["max_value"] is None else quantizer.array("max_value"))
         mixed = x + factor * (result.astype(np.float32) - x)
         return mixed.astype(np.float64), None
-    return result, None if (np.frexp(step)[0] == 0.5).all() else step
+    return result, None if (np.frexp(grid)[0] == 0.5).all() else grid
 
 
 def _evaluated(quantizer: Quantizer, values: Floats) -> Floats:
@@ -87,7 +91,7 @@ def _bits_automatic(quantizer: Quantizer, x: Singles) -> tuple[Singles, Singles]
 
     def codes(scale: Singles) -> Singles:
         v = np.floor(np.abs(x) / scale + np.float32(0.5))
-        return np.sign(x) * np.where(v < half, v, half)
+        return np.asarray(np.sign(x) * np.where(v < half, v, half))
 
     if quantizer.arguments.get("post_training_scale") is not None:
         scale = quantizer.array("post_training_scale") / m
@@ -177,7 +181,7 @@ def _scaling_axes(scale_axis: object, rank: int) -> tuple[int, ...]:
 
 
 def _nearest_power(scale: Singles) -> Singles:
-    return np.exp2(np.rint(np.log(scale + EPSILON) / LN2)).astype(np.float32)
+    return np.asarray(np.exp2(np.rint(np.log(scale + EPSILON) / LN2)), dtype=np.float32)
 
 
 def _least_squares(quantizer: Quantizer, x: Singles, codes: Singles) -> Singles:
@@ -188,12 +192,12 @@ def _least_squares(quantizer: Quantizer, x: Singles, codes: Singles) -> Singles:
         square = np.mean(codes * codes, axis=axis, keepdims=True, dtype=np.float32)
     else:
         both, square = x * codes, codes * codes
-    scale = (both / (square + EPSILON)).astype(np.float32)
+    scale = np.asarray(both / (square + EPSILON), dtype=np.float32)
     if quantizer.automatic == "auto_po2":
         scale = _nearest_power(scale)
-        limits = [quantizer.arguments.get(key) for key in ("min_po2_exponent", "max_po2_exponent")]
-        if limits != [None, None]:
-            scale = np.clip(scale, *(None if limit is None else _power(limit) for limit in limits))
+        for key, bound in (("min_po2_exponent", np.maximum), ("max_po2_exponent", np.minimum)):
+            if quantizer.arguments.get(key) is not None:
+                scale = np.asarray(bound(scale, _power(quantizer.whole(key))), dtype=np.float32)
     return scale
 
 
