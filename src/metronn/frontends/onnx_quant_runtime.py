@@ -93,7 +93,7 @@ def _softmax(c: NodeContext, x: str) -> str:
 
 RUNTIME: Mapping[str, Callable[[NodeContext], Codes | str]] = {
     "com.microsoft.QGemm": _gemm,
-    "com.microsoft.QLinearAdd": _binary(Lowering.plus),
+    "com.microsoft.QLinearAdd": _binary(Lowering.plus, zero_first=True),
     "com.microsoft.QLinearAveragePool": _unary(_average),
     "com.microsoft.QLinearConcat": _concat,
     "com.microsoft.QLinearGlobalAveragePool": _unary(_global_average),
