@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from metronn.errors import ModelError
 from metronn.frontends.hls4ml_config import APPLIED, HARDWARE, Hls4mlConfig
-from metronn.frontends.hls4ml_layers import Rewriter
+from metronn.frontends.hls4ml_layers import SOFTMAX_TABLE, TABLE, Rewriter
 from metronn.frontends.lowering import LayerProblem, counted, unsupported_error
 from metronn.model.graph import (
     RealAdd,
@@ -37,6 +37,8 @@ SUPPORTED = (
     *("max and average pooling", "reshape, flatten, transpose, padding", "concatenate", "add, subtract, multiply"),
     "maximum, minimum",
 )
+TABLES = {"table": TABLE, "exp_table": SOFTMAX_TABLE, "inv_table": SOFTMAX_TABLE, "inv_inp": SOFTMAX_TABLE}
+"""Types of tables, which hls4ml writes under `Precision` and does not look for there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,19 +114,19 @@ def check_names(rewriter: Rewriter, config: Hls4mlConfig) -> None:
 def notes(rewriter: Rewriter, config: Hls4mlConfig) -> tuple[str, ...]:
     """Return what was read and not applied, one line each."""
     found = list(rewriter.notes)
-    kinds = {kind.lower() for kind in rewriter.layers.values()}
-    for name in config.types:
-        if name not in kinds:
-            allowed = ", ".join(sorted(set(rewriter.layers.values())))
-            found.append(f"LayerType {name}: hls4ml knows no layer of this network by that type (it knows {allowed})")
+    kinds = {kind.lower() for kind in rewriter.layers.values()} | {"reshape"}
+    unknown = [name for name in config.types if name not in kinds]
+    if unknown:
+        known = ", ".join(sorted(set(rewriter.layers.values())))
+        found.append(f"LayerType {', '.join(unknown)}: has no effect, hls4ml's layers of this network are {known}")
     entries = [config.model, *config.types.values(), *config.names.values()]
     used = {key for entry in entries for key in entry.options}
     ignored = [key for key in HARDWARE if _snake(key) in used and key != "ReuseFactor"]
     if ignored:
         found.append(f"read, not applied (hardware of hls4ml): {', '.join(ignored)}")
     for entry in entries:
-        for name in ("table", "exp_table", "inv_table", "inv_inp"):
-            if name in entry.precision:
+        for name, default in TABLES.items():
+            if entry.precision.get(name, default) != default:
                 found.append(f"Precision.{name}: has no effect in hls4ml, the key {name}_t of the layer has")
     factors = [factor for factor in config.reuse_factors() if factor > 1]
     if factors:

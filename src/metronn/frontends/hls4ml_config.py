@@ -39,23 +39,6 @@ TRACES = ("Trace", "TraceOutput")
 """Keys about what hls4ml's C simulation shows: without effect on a design."""
 STRATEGIES = ("latency", "resource", "resource_unrolled")
 IMPLEMENTATIONS = ("stable", "latency", "argmax")
-PROJECT = (
-    *(
-        "Backend",
-        "OutputDir",
-        "ProjectName",
-        "ProjectDir",
-        "Part",
-        "ClockPeriod",
-        "ClockUncertainty",
-        "IOType",
-        "Stamp",
-    ),
-    *("Version", "HLSConfig", "KerasModel", "KerasJson", "KerasH5", "OnnxModel", "PytorchModel", "InputData"),
-    *("OutputPredictions", "WriterConfig", "AcceleratorConfig", "Board", "TraceOutput", "InputShape", "XilinxPart"),
-    *("TBOutputStream", "AllocateConstants", "FIFO_opt", "Interface", "Driver", "Precision"),
-)
-"""Keys beside HLSConfig. hls4ml writes more with every version: unknown ones are reported, not refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,13 +51,16 @@ class LayerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hls4mlConfig:
-    """A configuration. Layer names and types are in lower case, as hls4ml compares them; None means `auto`."""
+    """A configuration. Layer names and types are in lower case, as hls4ml compares them; None means `auto`.
+
+    `sections` holds `Model`, `LayerType` and `LayerName` as they were read.
+    """
 
     where: str
     model: LayerConfig
     types: Mapping[str, LayerConfig]
     names: Mapping[str, LayerConfig]
-    project: Mapping[str, Any] = field(default_factory=dict)
+    sections: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def default(self) -> Fixed:
@@ -139,7 +125,6 @@ def parse_hls4ml(data: object, where: str) -> Hls4mlConfig:
     """Read a configuration that has been loaded. Raises ModelError listing every problem."""
     if not isinstance(data, dict):
         raise ModelError(f"{where}: found {type(data).__name__}, an hls4ml configuration is a table")
-    project = {key: value for key, value in data.items() if key not in SECTIONS}
     hls = data.get("HLSConfig", {key: value for key, value in data.items() if key in SECTIONS + OTHER_SECTIONS})
     problems: list[str] = []
     if not isinstance(hls, dict) or not any(section in hls for section in SECTIONS):
@@ -160,7 +145,8 @@ def parse_hls4ml(data: object, where: str) -> Hls4mlConfig:
         problems.append(f"{where}: Model.Precision.default: a type such as ap_fixed<16,6> is needed, auto is not one")
     if problems:
         raise ModelError("\n".join(problems))
-    return Hls4mlConfig(where=where, model=model, types=types, names=names, project=project)
+    sections = {key: hls[key] for key in SECTIONS if key in hls}
+    return Hls4mlConfig(where=where, model=model, types=types, names=names, sections=sections)
 
 
 def _entries(table: object, where: str, problems: list[str]) -> dict[str, LayerConfig]:

@@ -9,7 +9,7 @@ real difference: a mistake of a frontend, a pass or the lowering, or another mea
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from metronn.errors import ModelError, ToolError
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph, Node, Output
 from metronn.ir.types import TensorType, width_bits
-from metronn.model.graph import Floats, RealGraph, RealNode, RealQuantize
+from metronn.model.graph import Floats, RealGraph, RealNode, RealQuantize, real_operands
 from metronn.quantize.codes import decode
 from metronn.quantize.exact_values import ExactValue
 from metronn.verify.against_noise import UNIT, Envelope, envelopes
@@ -51,12 +51,17 @@ class TensorResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgainstResult:
-    """Every compared tensor in graph order; `approximate` names those the graph does not hold exactly."""
+    """Every compared tensor in graph order.
+
+    `inside` names the framework's tensors that the graph does not hold by themselves, but in a compared one behind;
+    `approximate` those with no compared one behind: what they hold is on no grid, and was quantized after training.
+    """
 
     framework: str
     events: int
     tensors: tuple[TensorResult, ...]
-    approximate: tuple[str, ...] = field(default=())
+    inside: tuple[str, ...] = ()
+    approximate: tuple[str, ...] = ()
 
     @property
     def real(self) -> int:
@@ -95,6 +100,7 @@ class AgainstResult:
             "real_differences": self.real,
             "first": self.first,
             "tensors": [asdict(tensor) for tensor in self.tensors],
+            "inside": list(self.inside),
             "approximate": list(self.approximate),
         }
 
@@ -151,12 +157,15 @@ def compare_framework(
     frontier: Sequence[ExactValue],
     framework: Framework,
     chunks: Iterable[Mapping[str, Array]],
+    *,
+    floating: bool = True,
     seen: Callable[[int], None] = lambda _: None,
 ) -> AgainstResult:
     """Compare every tensor that the framework shows and the graph holds exactly, on chunks of input codes.
 
     `model` is the prepared network that was lowered to `graph`, `frontier` what the lowering says it holds exactly.
-    `seen` is told the number of events after each chunk. Raises ModelError when nothing can be compared, ToolError when
+    `floating` says that the framework computes in float32: else every difference is a real one. `seen` is told the
+    number of events after each chunk. Raises ModelError when nothing can be compared, ToolError when
     the framework fails.
     """
     pairs, skipped = _pairs(model, graph, frontier, framework)
@@ -168,16 +177,32 @@ def compare_framework(
     run = emulator(graph, [pair.exact.value for pair in pairs])
     total = 0
     for codes in chunks:
-        total += _compare_chunk(model, graph, framework, pairs, run, codes, total)
+        total += _compare_chunk(model, graph, framework, pairs, run, codes, total, floating=floating)
         seen(total)
     results = tuple(pair.result for pair in pairs)
-    return AgainstResult(framework=framework.name, events=total, tensors=results, approximate=skipped)
+    inside = _leading_to(model, {pair.exact.real for pair in pairs})
+    return AgainstResult(
+        framework=framework.name,
+        events=total,
+        tensors=results,
+        inside=tuple(name for name, value in skipped if value in inside),
+        approximate=tuple(name for name, value in skipped if value not in inside),
+    )
+
+
+def _leading_to(model: RealGraph, values: set[str]) -> set[str]:
+    """Return these values and all that they are computed from."""
+    found = set(values)
+    for node in reversed(model.nodes):
+        if node.name in found:
+            found.update(real_operands(node.op))
+    return found
 
 
 def _pairs(
     model: RealGraph, graph: Graph, frontier: Sequence[ExactValue], framework: Framework
-) -> tuple[list[_Pair], tuple[str, ...]]:
-    """Return the tensors to compare in graph order, and the names of those that are not held exactly."""
+) -> tuple[list[_Pair], tuple[tuple[str, str], ...]]:
+    """Return the tensors to compare in graph order, and those that are not held exactly with their values."""
     order = {node.name: at for at, node in enumerate(model.nodes)}
     pairs: list[_Pair] = []
     for exact in sorted(frontier, key=lambda exact: order.get(exact.real, -1)):
@@ -195,7 +220,7 @@ def _pairs(
             pairs.append(_Pair(tensor=tensor, exact=exact, kind=kind, snapped=snapped, result=result))
             break
     compared = {name for pair in pairs for name in pair.exact.tensors}
-    skipped = [name for name, _ in model.tensors if name not in compared]
+    skipped = [(name, value) for name, value in model.tensors if name not in compared]
     return pairs, tuple(skipped)
 
 
@@ -207,6 +232,8 @@ def _compare_chunk(
     run: Emulate,
     codes: Mapping[str, Array],
     before: int,
+    *,
+    floating: bool,
 ) -> int:
     """Compare one chunk of events into the pairs' results; returns how many there were."""
     inputs = {node.name: decode(codes[node.name], node.type) for node in graph.inputs}
@@ -221,7 +248,10 @@ def _compare_chunk(
         _count(pair, part)
         differing |= part.differs.reshape(events, -1).any(axis=1)
     if differing.any():
-        _judge(model, pairs, parts, inputs, np.flatnonzero(differing), before)
+        if floating:
+            _judge(model, pairs, parts, inputs, np.flatnonzero(differing), before)
+        else:
+            _blame(pairs, parts, before)
     return events
 
 
@@ -260,6 +290,18 @@ def _bits(theirs: float, ours: float, width: int) -> list[int]:
     mask = (1 << max(1, width)) - 1
     found = (int(np.rint(theirs)) ^ int(ours)) & mask
     return [at for at in range(mask.bit_length()) if found >> at & 1] or [0]
+
+
+def _blame(pairs: Sequence[_Pair], parts: Mapping[str, _Chunk], before: int) -> None:
+    """Count every difference as a real one."""
+    for pair in pairs:
+        part = parts[pair.tensor]
+        flat = part.differs.reshape(len(part.differs), -1)
+        pair.result.real += int(flat.sum())
+        if flat.any() and not pair.result.first:
+            event, element = (int(n) for n in np.argwhere(flat)[0])
+            theirs, ours = (codes.reshape(len(flat), -1)[event, element] for codes in (part.theirs, part.ours))
+            pair.result.first = _described(pair, theirs, ours, before + event, element)
 
 
 def _judge(
