@@ -26,7 +26,6 @@ class _Model(Table):
     file: Text | None = None
     name: Text | None = None
     hls4ml_config: Text | None = None
-    hls4ml_config: Text | None = None
 
 
 class _Data(Table):
@@ -109,7 +108,6 @@ class Request:
     model: Path
     name: str
     base: Path
-    hls4ml_config: Path | None = None
     hls4ml_config: Path | None = None
     calibrate: str | None = None
     verify_data: str | None = None
@@ -219,7 +217,6 @@ def read_request(path: Path | None, overrides: Overrides) -> Request:
         model=model,
         name=file.model.name or model.stem,
         base=base,
-        hls4ml_config=overrides.hls4ml_config or (base / file.model.hls4ml_config if file.model.hls4ml_config else None),
         hls4ml_config=overrides.hls4ml_config
         or (base / file.model.hls4ml_config if file.model.hls4ml_config else None),
         calibrate=overrides.calibrate or _beside(base, file.data.calibrate),

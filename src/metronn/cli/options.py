@@ -46,10 +46,6 @@ Hls4mlConfigFile = Annotated[
         "--hls4ml-config", metavar="FILE", help="Types of all layers: a configuration of hls4ml, YAML or JSON."
     ),
 ]
-Hls4mlConfigFile = Annotated[
-    Path | None,
-    typer.Option("--hls4ml-config", metavar="FILE", help="Types of all layers: a configuration of hls4ml, YAML or JSON."),
-]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing result.")]
 Pictures = Annotated[
     list[Path] | None, typer.Option("--picture", metavar="FILE", help="A PNG, JPEG or SVG for the report; repeatable.")

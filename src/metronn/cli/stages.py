@@ -18,8 +18,6 @@ from metronn.errors import ModelError
 from metronn.frontends import load_model
 from metronn.frontends.hls4ml import apply_hls4ml
 from metronn.frontends.hls4ml_config import read_hls4ml
-from metronn.frontends.hls4ml import apply_hls4ml
-from metronn.frontends.hls4ml_config import read_hls4ml
 from metronn.ir.graph import Graph
 from metronn.ir.text import TextError, from_text
 from metronn.model.graph import RealGraph, real_op_arrays
@@ -36,7 +34,6 @@ from metronn.quantize.quantize import Quantized
 from metronn.report.html import report_html
 from metronn.report.picture import Picture, read_pictures
 from metronn.report.summary import Summary, summarize
-from metronn.verify.against_build import exact_files, model_record
 from metronn.verify.against_build import exact_files, model_record
 from metronn.verify.reference import RUNG as REFERENCE_RUNG
 from metronn.verify.reference import reference_files, reference_result
@@ -166,13 +163,11 @@ def compile_files(request: Request, log: Log) -> Compiled:
         )
         files = {**files, **{f"vectors/{name}": content for name, content in reference.items()}}
         files.update(exact_files(quantized.frontier, design.graph, request.hls4ml_config))
-        files.update(exact_files(quantized.frontier, design.graph, request.hls4ml_config))
         files.update({f"report/{picture.file}": picture.content for picture in pictures})
     log(f"emit: {len(files)} files, {sum(len(content) for content in files.values()) / 1e6:.1f} MB")
     manifest = build_manifest(
         design, name=request.name, report=quantized.report, verdicts=not_run(tuple(RUNGS), NOT_ASKED), files=files
     )
-    manifest["model"] = model_record(request.model)
     manifest["model"] = model_record(request.model)
     return Compiled(files=dict(sorted(files.items())), manifest=manifest, pictures=pictures)
 
