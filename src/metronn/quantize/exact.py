@@ -60,7 +60,7 @@ from metronn.model.graph import (
 from metronn.quantize.calibration import RealValues
 from metronn.quantize.emitter import Emitter
 from metronn.quantize.exact_chain import ONE, ZERO, Affine, Call, Chain, Chains, fraction_bits, nearest, power_of_two
-from metronn.quantize.exact_emit import MAX_EXACT_BITS, Emission, Form, object_fractions
+from metronn.quantize.exact_emit import MAX_EXACT_BITS, Emission, Form, Second, object_fractions
 from metronn.quantize.exact_input import absorbed
 from metronn.quantize.exact_values import ExactValue
 from metronn.quantize.exact_weights import integer_weights
@@ -92,6 +92,7 @@ class ExactLowering:
     records: list[LayerRecord] = field(default_factory=list)
     inexact: dict[str, str] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
+    extrema: dict[str, tuple[RealExtremum, Form, Form]] = field(default_factory=dict)
     emission: Emission = field(init=False)
 
     def __post_init__(self) -> None:
@@ -142,7 +143,13 @@ class ExactLowering:
         found = []
         for node in reversed(self.graph.nodes):
             form = self.forms.get(node.name)
-            if form is None or node.name in self.inexact or not form.chains.pure:
+            if (
+                form is None
+                or node.name in self.inexact
+                or node.name in self.extrema
+                or form.second is not None
+                or not form.chains.pure
+            ):
                 continue
             if node.name in tensors or node.name in quantizers or any(v == node.name for _, v in self.graph.outputs):
                 scale = _compact_floats(form.chains.scale_array)
@@ -159,7 +166,7 @@ class ExactLowering:
 
     def _comparable(self, form: Form) -> tuple[str, FloatArray | None]:
         """Return the value to compare with the framework's and its scale."""
-        if not form.chains.pure:
+        if not form.chains.pure or form.second is not None:
             return form.value, None
         return form.value, FloatArray.of(_compact_floats(form.chains.scale_array))
 
@@ -221,9 +228,12 @@ class ExactLowering:
         return form
 
     def _read(self, name: str, node: RealNode) -> Form:
-        """Return the form of an operand; a constant becomes one."""
+        """Return the form of an operand, a sum in it made; a constant becomes one."""
         if name not in self.constants:
-            return self.forms[name]
+            form = self.forms[name]
+            if form.second is not None:
+                form = self.forms[name] = self._summed(form, form.second, self.graph.by_name[name])
+            return form
         values, source = self.constants[name], self.graph.by_name[name].source
         exact = [Fraction(float(v)) for v in values.ravel()]
         frac = max((bits for v in exact if v and (bits := fraction_bits(v)) is not None), default=0)
@@ -295,19 +305,71 @@ class ExactLowering:
             return self._with_constant(node, op, op.x, self.constants[op.y], first=True)
         if op.x in self.constants:
             return self._with_constant(node, op, op.y, self.constants[op.x], first=False)
-        x, y = self.forms[op.x], self.forms[op.y]
+        x, y = self._read(op.x, node), self._read(op.y, node)
         match op:
             case RealMultiply():
                 x, y = self._settled(x, node), self._settled(y, node)
                 value = self.emitter.add(Multiply(x=x.value, y=y.value), node.name, node.source)
                 return Form(value, x.chains.paired(y.chains, _product))
             case RealAdd():
+                pending = self._pending_sum(x, y, op, node)
+                if pending is not None:
+                    return pending
                 x, y = self._common(x, y, node)
                 value = self.emitter.add(Add(x=x.value, y=y.value, subtract=op.subtract), node.name, node.source)
             case RealExtremum():
+                if self._left_to_quantizers(x, y, node):
+                    self.extrema[node.name] = (op, x, y)
+                    return x
                 x, y = self._common(x, y, node)
                 value = self._extremum(x, y, op.kind, node)
         return Form(value, x.chains.broadcast(node.shape))
+
+    def _pending_sum(self, x: Form, y: Form, op: RealAdd, node: RealNode) -> Form | None:
+        """Leave the sum of two values of unlike scales to the quantizer behind, where there is one."""
+        x, y = self._settled(x, node), self._settled(y, node)
+        mine = np.broadcast_to(x.chains.fractions(), node.shape)
+        its = np.broadcast_to(y.chains.fractions(), node.shape)
+        ratios = np.asarray(its / mine, dtype=object).reshape(node.shape)
+        if all(power_of_two(ratio) is not None for ratio in set(ratios.ravel().tolist())):
+            return None
+        x, y = self.emission.broadcast(x, node.shape, node), self.emission.broadcast(y, node.shape, node)
+        return Form(x.value, x.chains, Second(y.value, np.asarray(-ratios if op.subtract else ratios, dtype=object)))
+
+    def _left_to_quantizers(self, x: Form, y: Form, node: RealNode) -> bool:
+        """Whether an extremum of values of unlike scales is made of what the quantizers behind make of both.
+
+        Rounding and saturation are monotone: q(max(x, y)) = max(q(x), q(y)).
+        """
+        users = [self.graph.by_name[user].op for user in self.graph.uses[node.name]]
+        monotone = (Overflow.SAT, Overflow.SAT_SYM)
+        if not users or not all(isinstance(op, RealQuantize) and op.overflow in monotone for op in users):
+            return False
+        if any(value == node.name for _, value in self.graph.outputs):
+            return False
+        if not x.chains.pure or not y.chains.pure:
+            return True
+        mine = np.broadcast_to(x.chains.fractions(), node.shape)
+        its = np.broadcast_to(y.chains.fractions(), node.shape)
+        return any(b == 0 or power_of_two(a / b) is None for a, b in zip(mine.ravel(), its.ravel(), strict=True))
+
+    def _closed_extremum(self, node: RealNode, op: RealQuantize, parts: tuple[RealExtremum, Form, Form]) -> Form:
+        """Quantize both operands of an extremum and take that of the codes."""
+        extremum, x, y = parts
+        first, second = (
+            self.emission.close(self.emission.broadcast(form, node.shape, node), node, op) for form in (x, y)
+        )
+        value = self.emitter.add(Extremum(x=first.value, y=second.value, kind=extremum.kind), node.name, node.source)
+        return Form(value, first.chains)
+
+    def _summed(self, form: Form, second: Second, node: RealNode) -> Form:
+        """Make a sum that was left to a quantizer, for what is none; its chain stays."""
+        shape = form.chains.shape
+        x = Form(form.value, Chains.uniform(shape))
+        y = Form(second.value, Chains.scales(second.ratios, shape))
+        x, y = self._common(x, y, node)
+        value = self.emitter.add(Add(x=x.value, y=y.value), f"{node.name}.sum", node.source)
+        return Form(value, x.chains.paired(form.chains, _followed))
 
     def _extremum(self, x: Form, y: Form, kind: ExtremumKind, node: RealNode) -> str:
         """Return the larger or smaller of two values of one scale, which may be negative."""
@@ -319,8 +381,11 @@ class ExactLowering:
     def _with_constant(
         self, node: RealNode, op: RealAdd | RealMultiply | RealExtremum, x: str, constant: Floats, *, first: bool
     ) -> Form:
-        form = self.emission.broadcast(self.forms[x], node.shape, node)
-        return Form(form.value, form.chains.with_constants(constant, partial(_applied, op, first=first)))
+        form = self.forms[x]
+        if form.chains.shape != node.shape:
+            form = self.emission.broadcast(self._read(x, node), node.shape, node)
+        chains = form.chains.with_constants(constant, partial(_applied, op, first=first))
+        return Form(form.value, chains, form.second)
 
     def _common(self, x: Form, y: Form, node: RealNode) -> tuple[Form, Form]:
         """Bring two values to one scale, element by element, broadcast."""
@@ -579,7 +644,12 @@ class ExactLowering:
         form = self.forms[op.x]
         if node.name in self.done:
             return form
-        closed = self.emission.close(form, node, op)
+        closed = None if form.second is None else self.emission.close_pair(form, form.second, node, op)
+        if op.x in self.extrema:
+            closed = self._closed_extremum(node, op, self.extrema[op.x])
+        if closed is None:
+            form = self._read(op.x, node)
+            closed = self.emission.close(form, node, op)
         record = LayerRecord(source=node.source, kind="quantizer", real=node.name, exactness=Exactness.EXACT)
         record.value, record.scale = self._comparable(closed)
         if any(chain.calls for chain in form.chains.kinds):
@@ -592,7 +662,7 @@ class ExactLowering:
         return closed
 
     def _function(self, node: RealNode, op: RealFunction) -> Form:
-        form = self.forms[op.x]
+        form = self._read(op.x, node)
         call = Call(op.kind, op.parameters)
         return Form(form.value, form.chains.every(lambda chain: Chain(chain.affine, (*chain.calls, call))))
 
@@ -726,6 +796,12 @@ def _applied(op: RealAdd | RealMultiply | RealExtremum, affine: Affine, constant
 
 def _shifted(affine: Affine, summand: Fraction) -> Affine:
     return affine.plus(summand)
+
+
+def _followed(first: Chain, then: Chain) -> Chain:
+    """Return a chain that multiplies, then does another."""
+    affine = then.affine
+    return Chain(Affine(first.affine.scale * affine.scale, affine.offset, affine.low, affine.high), then.calls)
 
 
 def _product(x: Chain, y: Chain) -> Chain:

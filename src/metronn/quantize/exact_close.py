@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -11,12 +10,15 @@ import numpy as np
 from metronn.ir.arrays import Array
 from metronn.ir.infer import overflowed
 from metronn.ir.ops import Overflow, Rounding
+from metronn.model.graph import FunctionKind
 from metronn.quantize.exact_chain import ZERO, Affine, Chain, fraction_bits, power_of_two
 from metronn.quantize.exact_round import Scaling, exact_scaling, round_fraction
 
 MAX_TABLE_BITS = 16
 """Codes of more bits have no table of their own."""
-MAX_SCAN = 1 << 22
+MAX_STEPS = 64
+"""A function of more steps than this is no sum of steps."""
+MAX_SCAN = 1 << 23
 """As many codes are looked at one by one to find the part of a function that is not flat."""
 
 
@@ -73,7 +75,6 @@ class Scaled:
 
     scaling: Scaling
     target: Target
-    bound: Fraction = ZERO
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +89,30 @@ class Tabled:
 
 
 @dataclass(frozen=True, slots=True)
+class Stepped:
+    """y = base + the sum of jumps[j] over all j with code >= thresholds[j]."""
+
+    base: int
+    thresholds: tuple[int, ...]
+    jumps: tuple[int, ...]
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """No exact way was found, and why."""
 
     reason: str
 
 
-Way = Plain | Scaled | Tabled | Refused
+Way = Plain | Scaled | Tabled | Stepped | Refused
 
 
 def way(chain: Chain, source: Source, target: Target) -> Way:
     """Choose how a quantizer that ends a chain becomes integer ops: the cheapest way that is exact."""
     if chain.calls:
         return tabled(chain, source, target)
-    affine, target, within = _merged(chain.affine, target)
+    affine, target, within = merged_bounds(chain.affine, target)
     if affine.scale == 0:
         code = overflowed(
             round_fraction(affine.at(ZERO) / target.step, target.rounding), target.lo, target.hi, target.overflow
@@ -134,7 +145,7 @@ def _fixed_at(target: Target, code: int) -> Target:
     return Target(target.scale, code, code, target.frac, Rounding.TRN, Overflow.SAT)
 
 
-def _merged(affine: Affine, target: Target) -> tuple[Affine, Target, tuple[int, int] | None]:
+def merged_bounds(affine: Affine, target: Target) -> tuple[Affine, Target, tuple[int, int] | None]:
     """Merge the bounds of a chain with those of a quantizer: rounding is monotone, so the order does not matter.
 
     Where the quantizer does not saturate, the bounds stay apart (as codes) unless they lie within its own.
@@ -193,7 +204,7 @@ def tabled(chain: Chain, source: Source, target: Target) -> Way:
     """Evaluate the chain and the quantizer on every code; flat ends are cut off, and low bits that change nothing."""
     count = source.hi - source.lo + 1
     if count > MAX_SCAN:
-        return Refused(f"a table over {count:,} codes is too large")
+        return _bisected(chain, source, target) or Refused(f"a table over {count:,} codes is too large")
     codes = np.arange(source.lo, source.hi + 1)
     values = chain.floats(np.ldexp(codes.astype(np.float64), -source.frac))
     found = quantized_codes(values, target)
@@ -209,11 +220,35 @@ def tabled(chain: Chain, source: Source, target: Target) -> Way:
         drop = (common & -common).bit_length() - 1 if common else 0
     lo, hi = lo >> drop, hi >> drop
     if hi - lo + 1 > 1 << MAX_TABLE_BITS:
-        return Refused(f"a table over {hi - lo + 1:,} codes is too large")
+        if changes.size > MAX_STEPS:
+            return Refused(f"a table over {hi - lo + 1:,} codes is too large")
+        jumps = found[changes + 1] - found[changes]
+        return Stepped(int(found[0]), tuple(inner.tolist()), tuple(jumps.tolist()), target)
     at = np.clip(np.arange(lo, hi + 1) << drop, source.lo, source.hi) - source.lo
     return Tabled(lo, hi, drop, tuple(int(v) for v in found[at]), target)
 
 
-def table_bits(entries: int) -> int:
-    """Return the address bits of a table."""
-    return max(1, math.ceil(math.log2(entries)))
+RISING = frozenset((FunctionKind.SIGMOID, FunctionKind.TANH, FunctionKind.EXP, FunctionKind.ERF, FunctionKind.SOFTPLUS))
+"""Functions that only rise, also as float32 computes them: their steps are found without looking at every code."""
+
+
+def _bisected(chain: Chain, source: Source, target: Target) -> Stepped | None:
+    """Find the few steps of a rising or falling function over many codes."""
+    if any(call.kind not in RISING for call in chain.calls) or target.overflow is not Overflow.SAT:
+        return None
+
+    def levels(codes: Array) -> Array:
+        return quantized_codes(chain.floats(np.ldexp(codes.astype(np.float64), -source.frac)), target)
+
+    first, last = (int(level) for level in levels(np.array([source.lo, source.hi])))
+    if not 0 < abs(last - first) <= MAX_STEPS:
+        return None
+    jump = 1 if last > first else -1
+    wanted = np.arange(first + jump, last + jump, jump)
+    low = np.full(wanted.shape, source.lo, dtype=np.int64)
+    high = np.full(wanted.shape, source.hi, dtype=np.int64)
+    while (high - low > 1).any():
+        middle = low + (high - low) // 2
+        there = (levels(middle) - wanted) * jump >= 0
+        low, high = np.where(there, low, middle), np.where(there, middle, high)
+    return Stepped(first, tuple(high.tolist()), (jump,) * len(wanted), target)

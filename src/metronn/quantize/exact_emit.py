@@ -16,13 +16,36 @@ import numpy as np
 import numpy.typing as npt
 
 from metronn.ir.arrays import IntArray, object_array
-from metronn.ir.ops import Add, Constant, Lookup, Multiply, Overflow, Requantize, Rewire, Rounding
+from metronn.ir.ops import (
+    Add,
+    Constant,
+    Lookup,
+    Multiply,
+    Overflow,
+    Reduce,
+    ReduceKind,
+    Requantize,
+    Rewire,
+    Rounding,
+)
 from metronn.ir.types import Range, TensorType
 from metronn.model.graph import RealNode, RealQuantize
 from metronn.quantize.emitter import Emitter
 from metronn.quantize.exact_chain import ONE, ZERO, Affine, Chain, Chains, fraction_bits, nearest, power_of_two
-from metronn.quantize.exact_close import Plain, Refused, Scaled, Source, Tabled, Target, Way, quantized_codes, way
-from metronn.quantize.exact_round import Scaling
+from metronn.quantize.exact_close import (
+    Plain,
+    Refused,
+    Scaled,
+    Source,
+    Stepped,
+    Tabled,
+    Target,
+    Way,
+    merged_bounds,
+    quantized_codes,
+    way,
+)
+from metronn.quantize.exact_pair import Pair, exact_pair
 
 MAX_EXACT_BITS = 48
 """Widest value that is made for the sake of exactness; what would be wider is requantized, and told."""
@@ -31,11 +54,23 @@ APPROXIMATE_BITS = 24
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Second:
+    """The second operand of a sum that is still to be made: its IR value, and the ratio of its scale to the first's."""
+
+    value: str
+    ratios: npt.NDArray[np.object_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Form:
-    """A real value as an IR value and what is still to be done to its elements."""
+    """A real value as an IR value and what is still to be done to its elements.
+
+    With a `second` the chains begin with the sum of value and ratio * second.
+    """
 
     value: str
     chains: Chains
+    second: Second | None = None
 
 
 @dataclass(slots=True)
@@ -111,21 +146,72 @@ class Emission:
         scales = object_fractions([target.scale for target in targets], node.shape)
         return Form(value, Chains.scales(scales, node.shape))
 
+    def close_pair(self, form: Form, second: Second, node: RealNode, op: RealQuantize) -> Form | None:
+        """Close a sum of two values at a quantizer, exact for every pair of codes; None where that was not found."""
+        targets = _targets(op, node.shape)
+        x, y = self.type_of(form), self.emitter.type_of(second.value)
+        fields = zip(
+            form.chains.each(),
+            second.ratios.ravel().tolist(),
+            zip(x.range.fracs(x.size), x.range.los(x.size), x.range.his(x.size), strict=True),
+            zip(y.range.fracs(y.size), y.range.los(y.size), y.range.his(y.size), strict=True),
+            targets,
+            strict=True,
+        )
+        known: dict[tuple[object, ...], tuple[Pair, Target] | None] = {}
+        found: list[tuple[Pair, Target]] = []
+        for chain, ratio, mine, its, target in fields:
+            key = (chain, ratio, mine, its, target)
+            if key not in known:
+                known[key] = _pair(chain, ratio, Source(*mine), Source(*its), target)
+            pair = known[key]
+            if pair is None:
+                return None
+            found.append(pair)
+        value = self._paired(form, second, found, node)
+        scales = object_fractions([target.scale for target in targets], node.shape)
+        return Form(value, Chains.scales(scales, node.shape))
+
+    def _paired(self, form: Form, second: Second, found: Sequence[tuple[Pair, Target]], node: RealNode) -> str:
+        """Multiply both, add them and the addend, and drop the bits below the quantizer's step."""
+        pairs, targets = [pair for pair, _ in found], [target for _, target in found]
+        x, y = self.type_of(form), self.emitter.type_of(second.value)
+        first_factors = [
+            Fraction(pair.first) / Fraction(2) ** (pair.shift + target.frac - frac)
+            for (pair, target), frac in zip(found, x.range.fracs(x.size), strict=True)
+        ]
+        second_factors = [
+            Fraction(pair.second) / Fraction(2) ** (pair.shift + target.frac - frac)
+            for (pair, target), frac in zip(found, y.range.fracs(y.size), strict=True)
+        ]
+        shape = node.shape
+        left = self.rescaled(form, first_factors, node)
+        right = self.rescaled(Form(second.value, form.chains), second_factors, node)
+        value = self.emitter.add(Add(x=left, y=right), f"{node.name}.sum", node.source)
+        rounding = Rounding.TRN
+        if all(pair.shift and pair.addend == 1 << (pair.shift - 1) for pair in pairs):
+            rounding = Rounding.RND
+        else:
+            offsets = [Fraction(pair.addend) / Fraction(2) ** (pair.shift + target.frac) for pair, target in found]
+            value = self.shifted(value, shape, offsets, node)
+        return self._requantized(value, targets, rounding, node, node.name)
+
     def _approximate(self, found: Way, chain: Chain, source: Source, target: Target, node: RealNode) -> Way:
         """Replace what has no exact way by the nearest affine one, and tell its bound."""
         if not isinstance(found, Refused):
             return found
         if chain.calls:
             return self._coarse(found, chain, source, target, node)
-        affine = chain.affine
-        scale = affine.scale * Fraction(2) ** -source.frac / target.step
-        offset = affine.offset / target.step
-        reach = max(abs(source.lo), abs(source.hi), 1)
-        shift = APPROXIMATE_BITS + reach.bit_length()
-        half = Fraction(0) if target.rounding is Rounding.TRN else Fraction(1, 2)
-        scaling = Scaling(nearest(scale * 2**shift), nearest((offset + half) * 2**shift), shift)
-        self.note(f"{node.source}: rounding {target.rounding.value} of ties is that of RND ({found.reason})")
-        return Scaled(scaling, target, Fraction(1))
+        affine, merged, within = merged_bounds(chain.affine, target)
+        factor, offset = affine.scale / target.scale, affine.offset / target.scale
+        reach = max(abs(source.lo), abs(source.hi), 1).bit_length()
+        grain = Fraction(2) ** (APPROXIMATE_BITS + target.frac)
+        fine = grain * Fraction(2) ** (reach - source.frac)
+        self.note(
+            f"{node.source}: a scale is rounded to {1 + APPROXIMATE_BITS + reach} bits; what lies within "
+            f"2**-{APPROXIMATE_BITS} of an edge between two codes may get the other one ({found.reason})"
+        )
+        return Plain(Fraction(nearest(factor * fine)) / fine, Fraction(nearest(offset * grain)) / grain, merged, within)
 
     def _coarse(self, found: Refused, chain: Chain, source: Source, target: Target, node: RealNode) -> Way:
         """Drop low bits of the code until a table can hold the function."""
@@ -175,6 +261,8 @@ class Emission:
                 return self._scaled(form, [w for w in ways if isinstance(w, Scaled)], shape, node, name)
             case Tabled():
                 return self._tabled(form, first, node, name)
+            case Stepped():
+                return self._stepped(form, [w for w in ways if isinstance(w, Stepped)], shape, node, name)
             case Refused():
                 raise AssertionError(f"{node.name}: {first.reason}")
             case _:
@@ -230,6 +318,33 @@ class Emission:
         entries = found.entries[codes.lowest - found.lo : codes.highest - found.lo + 1]
         table = IntArray.of(object_array(entries, (len(entries),)))
         return self.emitter.add(Lookup(x=value, table=table, frac=found.target.frac), name, node.source)
+
+    def _stepped(self, form: Form, ways: Sequence[Stepped], shape: tuple[int, ...], node: RealNode, name: str) -> str:
+        """Compare with every threshold and add up the jumps."""
+        kind = self.type_of(form)
+        frac, count = kind.range.max_frac, max(len(w.jumps) for w in ways)
+        wide = (*shape, count)
+        index = np.repeat(np.arange(math.prod(shape)), count).reshape(wide)
+        value = self.emitter.add(
+            Rewire(xs=(form.value,), index=IntArray.of(index), shape=wide), f"{node.name}.repeat", node.source
+        )
+        offsets, jumps = [], []
+        for w in ways:
+            missing = count - len(w.jumps)
+            offsets += [1 - threshold for threshold in w.thresholds] + [0] * missing
+            jumps += [*w.jumps, *[0] * missing]
+        above = self.constant(offsets, wide, frac, f"{node.name}.thresholds", node.source)
+        value = self.emitter.add(Add(x=value, y=above), f"{node.name}.above", node.source)
+        bit = Requantize(x=value, out=Range(0, 1, frac), rounding=Rounding.TRN, overflow=Overflow.SAT)
+        value = self.emitter.add(bit, f"{node.name}.reached", node.source)
+        heights = self.constant(jumps, wide, ways[0].target.frac - frac, f"{node.name}.jumps", node.source)
+        value = self.emitter.add(Multiply(x=value, y=heights), f"{node.name}.steps", node.source)
+        value = self.emitter.add(
+            Reduce(x=value, axes=(len(shape),), kind=ReduceKind.SUM), f"{node.name}.level", node.source
+        )
+        bases = [Fraction(w.base) / Fraction(2) ** w.target.frac for w in ways]
+        value = self.shifted(value, shape, bases, node)
+        return self._requantized(value, [w.target for w in ways], Rounding.TRN, node, name)
 
     # Values that no quantizer ends
 
@@ -352,6 +467,19 @@ def _targets(op: RealQuantize, shape: tuple[int, ...]) -> list[Target]:
     return targets
 
 
+def _pair(chain: Chain, ratio: Fraction, x: Source, y: Source, target: Target) -> tuple[Pair, Target] | None:
+    """Return how a sum of two elements is quantized, and the quantizer with the bounds of the chain merged in."""
+    affine, merged, within = merged_bounds(chain.affine, target)
+    if chain.calls or within is not None:
+        return None
+    scales = (
+        affine.scale * Fraction(2) ** -x.frac / target.step,
+        affine.scale * ratio * Fraction(2) ** -y.frac / target.step,
+    )
+    pair = exact_pair(scales, affine.offset / target.step, ((x.lo, x.hi), (y.lo, y.hi)), merged)
+    return None if pair is None else (pair, merged)
+
+
 def _shared_tables(keys: Sequence[tuple[Chain, Source, Target]]) -> list[tuple[Chain, Source, Target]]:
     """Give elements of one function, exponent and quantizer the same bounds, so that they share a table."""
     bounds: dict[tuple[Chain, int, Target], tuple[int, int]] = {}
@@ -373,6 +501,8 @@ def _sort(found: Way, frac: int) -> tuple[object, ...]:
             return ("scaled", found.target.overflow)
         case Tabled():
             return ("table", found.lo, found.hi, found.drop, found.entries, found.target.frac, frac)
+        case Stepped():
+            return ("steps", found.target.frac, frac)
         case Refused():
             return ("refused",)
         case _:
