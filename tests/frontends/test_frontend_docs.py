@@ -12,6 +12,8 @@ from metronn.frontends.keras_activations import ACTIVATIONS
 from metronn.frontends.keras_layers import LAYERS
 from metronn.frontends.keras_operators import OPERATORS
 from metronn.frontends.load import READERS
+from metronn.frontends.onnx_layers import READ_CODES
+from metronn.frontends.onnx_quant import QONNX
 from metronn.frontends.qkeras_layers import QKERAS_LAYERS
 from metronn.frontends.qkeras_quantizers import SIGNATURES
 
@@ -30,6 +32,7 @@ def section(title: str) -> str:
         ("QKeras quantizers", SIGNATURES.keys() - {"bernoulli"}),
         ("Activations", ACTIVATIONS),
         ("Operations on Keras tensors", OPERATORS),
+        ("Quantized ONNX", {name.split(".")[-1] for name in (*QONNX, *READ_CODES)} - {"DynamicQuantizeLinear"}),
     ],
 )
 def test_every_name_is_listed_once(title: str, names: Iterable[str]) -> None:

@@ -14,6 +14,8 @@ from onnx_quant_networks import integer_networks, qdq_networks, qonnx_networks
 
 from metronn.frontends.onnx import load_onnx
 
+pytestmark = pytest.mark.slow
+
 Drawn = tuple[onnx.ModelProto, np.ndarray[Any, Any]]
 slow_to_draw = settings(max_examples=60, suppress_health_check=list(HealthCheck))
 
