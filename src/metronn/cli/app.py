@@ -13,6 +13,7 @@ from metronn.cli.console import say
 from metronn.cli.emulate import emulate_events
 from metronn.cli.finetune import finetune_network
 from metronn.cli.importing import import_network
+from metronn.cli.pareto import pareto_front
 from metronn.cli.plan import plan_graph
 from metronn.cli.prune import prune_network
 from metronn.cli.quantize import quantize_network
@@ -48,6 +49,7 @@ app.command("quantize")(quantize_network)
 app.command("finetune")(finetune_network)
 app.command("prune")(prune_network)
 app.command("plan")(plan_graph)
+app.command("pareto")(pareto_front)
 app.command("verify")(verify_folder)
 app.command("emulate")(emulate_events)
 app.command("vectors")(write_vectors)
