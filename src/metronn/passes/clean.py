@@ -46,12 +46,18 @@ def with_operands(op: Op, names: Mapping[str, str]) -> Op:
             assert_never(op)
 
 
-def _rebuilt(graph: Graph, names: Mapping[str, str], removed: Collection[str]) -> Graph:
-    """Return the graph without the removed nodes, values read where `names` says; types are inferred again."""
+def rebuilt(
+    graph: Graph, names: Mapping[str, str], removed: Collection[str], ops: Mapping[str, Op] | None = None
+) -> Graph:
+    """Return the graph without the removed nodes, values read where `names` says; types are inferred again.
+
+    `ops` exchanges the ops of some nodes.
+    """
+    ops = ops or {}
     builder = GraphBuilder()
     for node in graph.nodes:
         if node.name not in removed:
-            builder.add(with_operands(node.op, names), node.name, node.source)
+            builder.add(with_operands(ops.get(node.name, node.op), names), node.name, node.source)
     for output in graph.outputs:
         builder.output(output.name, names.get(output.value, output.value))
     return builder.build()
@@ -64,17 +70,23 @@ def drop_dead(graph: Graph) -> Graph:
         if node.name in needed:
             needed.update(operands(node.op))
     dead = {node.name for node in graph.nodes if node.name not in needed and not isinstance(node.op, Input)}
-    return _rebuilt(graph, {}, dead) if dead else graph
+    return rebuilt(graph, {}, dead) if dead else graph
 
 
 def drop_neutral_ops(graph: Graph) -> Graph:
     """Remove rewires that keep shape and order, and requantizations that change neither codes nor exponents."""
+    names = neutral_names(graph)
+    return rebuilt(graph, names, set(names)) if names else graph
+
+
+def neutral_names(graph: Graph) -> dict[str, str]:
+    """Return the values that `drop_neutral_ops` removes, each with the value of the same codes that stays."""
     names: dict[str, str] = {}
     for node in graph.nodes:
         kept = _neutral(graph, node.op, node.name)
         if kept is not None:
             names[node.name] = names.get(kept, kept)
-    return _rebuilt(graph, names, set(names)) if names else graph
+    return names
 
 
 def _neutral(graph: Graph, op: Op, name: str) -> str | None:

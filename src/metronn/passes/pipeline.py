@@ -10,10 +10,11 @@ from metronn.ir.check import check
 from metronn.ir.graph import Graph
 from metronn.model.graph import RealGraph
 from metronn.passes.absorb_moves import absorb_into_matrix, fold_window_padding
-from metronn.passes.clean import drop_dead, drop_neutral_ops, merge_requantize
+from metronn.passes.clean import drop_dead, drop_neutral_ops, merge_requantize, neutral_names
 from metronn.passes.clean_real import drop_dead_real, drop_neutral, merge_rewires
 from metronn.passes.fold_affine import fold_into_consumers, fold_into_producer
 from metronn.passes.fold_constants import fold_constants
+from metronn.passes.fold_linear import drop_idle_weights, fold_into_linear
 from metronn.passes.sink_moves import sink_moves
 from metronn.quantize.data import Events
 from metronn.quantize.exact_values import present
@@ -36,7 +37,13 @@ REAL_PASSES: tuple[Callable[[RealGraph], RealGraph], ...] = (
 )
 """Before quantization; each keeps the network's function over real numbers."""
 
-INTEGER_PASSES: tuple[Callable[[Graph], Graph], ...] = (drop_neutral_ops, merge_requantize, drop_dead)
+INTEGER_PASSES: tuple[Callable[[Graph], Graph], ...] = (
+    drop_neutral_ops,
+    merge_requantize,
+    fold_into_linear,
+    drop_idle_weights,
+    drop_dead,
+)
 """After quantization; each keeps every bit of every output."""
 
 
@@ -56,12 +63,24 @@ def prepare(model: RealGraph) -> RealGraph:
 
 def optimize(graph: Graph) -> Graph:
     """Run the integer passes until nothing changes; the graph is checked after each."""
+    return optimized(graph)[0]
+
+
+def optimized(graph: Graph) -> tuple[Graph, dict[str, str]]:
+    """Run the integer passes until nothing changes; also return under which names removed values live on.
+
+    A name that the result still has stands for the same codes as before.
+    """
+    names: dict[str, str] = {}
     while True:
         before = graph
         for run in INTEGER_PASSES:
+            if run is drop_neutral_ops:
+                removed = neutral_names(graph)
+                names = {old: removed.get(new, new) for old, new in names.items()} | removed
             graph = check(run(graph))
         if graph == before:
-            return graph
+            return graph, names
 
 
 def quantize_model(
@@ -72,5 +91,6 @@ def quantize_model(
     Arguments and errors are those of `quantize`.
     """
     quantized = quantize(prepare(model), events, options, base=base)
-    graph = optimize(quantized.graph)
-    return replace(quantized, graph=graph, frontier=present(quantized.frontier, graph))
+    graph, names = optimized(quantized.graph)
+    followed = [replace(exact, value=names.get(exact.value, exact.value)) for exact in quantized.frontier]
+    return replace(quantized, graph=graph, frontier=present(followed, graph))
