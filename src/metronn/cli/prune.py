@@ -30,7 +30,7 @@ def prune_network(
         typer.Option("--sparsity", metavar="F", min=0.0, max=0.999, help="Share of the weights that become zero."),
     ] = None,
     tolerance: train_options.Tolerance = None,
-    method: Annotated[Method, typer.Option("--method", help="What tells the weights that go.")] = Method.MAGNITUDE,
+    method: Annotated[Method, typer.Option("--method", help="What tells the weights that go.")] = Method.SENSITIVITY,
     structure: Annotated[
         Structure, typer.Option("--structure", help="fold: weights that share a multiplier at the II go together.")
     ] = Structure.NONE,

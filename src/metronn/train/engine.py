@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from metronn.errors import ModelError, ToolError
+from metronn.errors import ModelError
 from metronn.ir.arrays import Array
 from metronn.train.backend import Backend, KerasObject
 from metronn.train.graph_walk import one
@@ -17,7 +17,7 @@ from metronn.train.networks import Kernel
 from metronn.train.task import Part, Task
 
 TRACE_BATCH = 2048
-SENSITIVITY_BATCHES = 32
+SENSITIVITY_EVENTS = 2048
 HOLD = 0.7
 """Share of the epochs at full learning rate; then it falls as a cosine, down to a hundredth."""
 
@@ -126,36 +126,29 @@ class Engine:
 
         return run
 
-    def sensitivity(self, kernels: Sequence[Kernel]) -> list[Array]:
-        """Return (gradient times weight)^2 of every weight, mean over batches: the loss a zero there would cost.
+    def sensitivity(self, kernels: Sequence[Kernel], masks: Sequence[Sequence[Array]]) -> list[list[float]]:
+        """Return how much the loss rises when one kernel alone is masked, for every mask of every kernel.
 
-        First-order Taylor importance (Molchanov et al., CVPR 2019). Raises ToolError on a backend other than JAX.
+        Measured on the first training events; the weights are the same afterwards.
         """
-        if self.backend.keras.backend.backend() != "jax":
-            raise ToolError("pruning by sensitivity needs the JAX backend of Keras.\n  Set KERAS_BACKEND=jax.")
-        jax = importlib.import_module("jax")
-        model, part = self.model, self.task.train
-        trainable = model.trainable_variables
-        places = [next(k for k, v in enumerate(trainable) if v is kernel.variable) for kernel in kernels]
-        fixed = [v.value for v in model.non_trainable_variables]
-        values = [v.value for v in trainable]
+        count = min(self.task.train.count, SENSITIVITY_EVENTS)
+        batch = one([x[:count] for x in self.task.train.inputs])
+        targets = self.task.train.targets[:count]
 
-        def loss(chosen: KerasObject, x: KerasObject, y: KerasObject) -> KerasObject:
-            own = list(values)
-            for place, value in zip(places, chosen, strict=True):
-                own[place] = value
-            return self.task.loss(y, model.stateless_call(own, fixed, x, training=False)[0])
+        def loss() -> float:
+            return float(self.task.loss(targets, self.model.predict_on_batch(batch)))
 
-        gradient = jax.jit(jax.grad(loss))
-        totals = [np.zeros(kernel.variable.shape, dtype=np.float64) for kernel in kernels]
-        size = min(self.batch, part.count)
-        starts = range(0, part.count - size + 1, size)[:SENSITIVITY_BATCHES]
-        for start in starts:
-            rows = slice(start, start + size)
-            found = gradient([values[p] for p in places], one([x[rows] for x in part.inputs]), part.targets[rows])
-            for total, kernel, g in zip(totals, kernels, found, strict=True):
-                total += np.square(np.asarray(g, dtype=np.float64) * kernel.value)
-        return [total / len(starts) for total in totals]
+        start = loss()
+        rises = []
+        for kernel, several in zip(kernels, masks, strict=True):
+            value = kernel.value.copy()
+            found = []
+            for mask in several:
+                kernel.variable.assign(value * mask)
+                found.append(loss() - start)
+            kernel.variable.assign(value)
+            rises.append(found)
+        return rises
 
 
 def ebops_layers(model: KerasObject) -> list[KerasObject]:

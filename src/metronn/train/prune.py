@@ -13,9 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
+
+import numpy as np
 
 from metronn.errors import InfeasibleError, ModelError
+from metronn.ir.arrays import Array
 from metronn.plan.estimate import Estimate
 from metronn.plan.fold_groups import graph_groups
 from metronn.quantize.data import Events
@@ -25,8 +28,8 @@ from metronn.train.networks import Kernel, hold_zeros, kernels, save_network
 from metronn.train.prune_rules import (
     Mask,
     Units,
-    magnitude_scores,
-    masks_at,
+    allocate,
+    mask_at,
     polynomial,
     sparsity_of,
     units_of,
@@ -37,6 +40,8 @@ from metronn.train.state import read_checkpoint, restore, same_run, write_checkp
 
 CLIMB = 0.85
 """Share of the weights left that stays when the sparsity is raised after an epoch within the tolerance."""
+LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 1.0)
+"""Sparsities of a layer at which the loss is measured."""
 BISECTIONS = 10
 """Sparsities measured when no training follows."""
 
@@ -47,9 +52,9 @@ class Method(enum.Enum):
     """What the weights that go have little of."""
 
     MAGNITUDE = "magnitude"
-    """Magnitude, relative to the other weights of the layer."""
+    """Magnitude: the smallest of every layer go, the same share of each."""
     SENSITIVITY = "sensitivity"
-    """Effect on the loss, to first order."""
+    """Magnitude within a layer; how many of which layer, so that the loss rises least: measured layer by layer."""
 
 
 class Structure(enum.Enum):
@@ -71,7 +76,7 @@ class PruneOptions:
 
     sparsity: float | None = None
     tolerance: float | None = None
-    method: Method = Method.MAGNITUDE
+    method: Method = Method.SENSITIVITY
     structure: Structure = Structure.NONE
     keep: tuple[str, ...] = ()
     epochs: int = 10
@@ -203,14 +208,26 @@ class Pruner:
     def _mask(self, sparsity: float) -> None:
         """Set weights to zero until this share is, those that are zero already first, and hold them."""
         values = [kernel.value for kernel in self.chosen]
-        if self.options.method is Method.SENSITIVITY:
-            scores = self.engine.sensitivity(self.chosen)
-        else:
-            scores = magnitude_scores(values)
-        scores = [score * (value != 0) for score, value in zip(scores, values, strict=True)]
-        masks = masks_at(sparsity, scores, self.units)
+        scores = [np.square(value.astype(np.float64)) for value in values]
+        shares = self._shares(sparsity, scores)
+        masks = [mask_at(*each) for each in zip(shares, scores, self.units, strict=True)]
         masks = [mask & (value != 0) for mask, value in zip(masks, values, strict=True)]
         hold_zeros(list(zip(self.chosen, masks, strict=True)))
+
+    def _shares(self, sparsity: float, scores: Sequence[Array]) -> list[float]:
+        """Return the sparsity of each layer."""
+        match self.options.method:
+            case Method.MAGNITUDE:
+                return [sparsity] * len(self.chosen)
+            case Method.SENSITIVITY:
+                trials = [
+                    [mask_at(level, score, unit) for level in LEVELS]
+                    for score, unit in zip(scores, self.units, strict=True)
+                ]
+                rises = self.engine.sensitivity(self.chosen, trials)
+                return allocate(sparsity, [score.size for score in scores], LEVELS, rises)
+            case _ as never:
+                assert_never(never)
 
     # How much
 

@@ -27,43 +27,55 @@ def units_of(shape: tuple[int, ...], groups: Units | None) -> Units:
     return units.reshape(shape)
 
 
-def magnitude_scores(values: Sequence[Array]) -> list[Array]:
-    """Squared weights, relative to the mean square of the layer's weights that are not zero."""
-    scores = []
-    for value in values:
-        square = np.square(value.astype(np.float64))
-        used = square[square > 0]
-        scores.append(square / used.mean() if used.size else square)
-    return scores
+def mask_at(sparsity: float, score: Array, units: Units) -> Mask:
+    """Return True for the weights of a layer that stay when at least this share of them goes.
 
-
-def masks_at(sparsity: float, scores: Sequence[Array], units: Sequence[Units]) -> list[Mask]:
-    """Return True for the weights that stay when at least `sparsity` of all weights go.
-
-    Units go in order of the mean score of their weights, the lowest first, over all layers together; of equals the
-    earlier one first. The best unit of every layer stays, so that no layer is cut through.
+    Units go in order of the mean score of their weights, the lowest first; of equals the earlier one first. The best
+    unit stays, so that no layer is cut through.
     """
-    total = sum(score.size for score in scores)
-    means, sizes, layers = [], [], []
-    for layer, (score, unit) in enumerate(zip(scores, units, strict=True)):
-        flat = unit.reshape(-1)
-        count = np.bincount(flat)
-        used = np.maximum(count, 1)
-        mean = np.bincount(flat, weights=score.reshape(-1)) / used
-        mean[count == 0] = np.inf
-        mean[int(np.argmax(np.where(count > 0, mean, -np.inf)))] = np.inf
-        means.append(mean)
-        sizes.append(count)
-        layers.append(np.full(len(mean), layer))
-    mean, size, layer_of = np.concatenate(means), np.concatenate(sizes), np.concatenate(layers)
-    order = np.argsort(mean, kind="stable")
-    order = order[np.isfinite(mean[order])]
-    gone = np.cumsum(size[order])
-    wanted = sparsity * total
-    last = int(np.searchsorted(gone, wanted - 1e-9 * total)) + 1 if wanted > 0 else 0
-    dropped = np.zeros(len(mean), dtype=bool)
+    flat = units.reshape(-1)
+    count = np.bincount(flat)
+    mean = np.bincount(flat, weights=score.reshape(-1)) / np.maximum(count, 1)
+    present = np.flatnonzero(count)
+    order = present[np.argsort(mean[present], kind="stable")][:-1]
+    gone = np.cumsum(count[order])
+    last = int(np.searchsorted(gone, sparsity * score.size * (1 - 1e-9))) + 1 if sparsity > 0 else 0
+    dropped = np.zeros(len(count), dtype=bool)
     dropped[order[:last]] = True
-    return [~dropped[layer_of == layer][unit] for layer, unit in enumerate(units)]
+    return np.asarray(~dropped[units])
+
+
+def allocate(
+    sparsity: float, sizes: Sequence[int], levels: Sequence[float], rises: Sequence[Sequence[float]]
+) -> list[float]:
+    """Return the sparsity of every layer that gives `sparsity` over all weights at the least rise of the loss.
+
+    `rises[layer][k]`: how much the loss rises when this layer alone has sparsity `levels[k]` (rising, from 0). The
+    rises are taken as independent and as the convex curve below them, and weights are given up where a weight costs
+    least.
+    """
+    pieces: list[tuple[float, int, float, float]] = []
+    for layer, (size, losses) in enumerate(zip(sizes, rises, strict=True)):
+        points = [(0.0, 0.0), *((s, max(0.0, r)) for s, r in zip(levels, losses, strict=True) if s > 0)]
+        hull: list[tuple[float, float]] = []
+        for point in points:
+            while len(hull) > 1 and _slope(hull[-2], hull[-1]) >= _slope(hull[-2], point):
+                hull.pop()
+            hull.append(point)
+        pieces += [(_slope(a, b) / size, layer, a[0], b[0]) for a, b in zip(hull, hull[1:], strict=False)]
+    wanted = sparsity * sum(sizes)
+    found = [0.0] * len(sizes)
+    for _, layer, low, high in sorted(pieces):
+        taken = min(high - low, wanted / sizes[layer])
+        if taken <= 0:
+            break
+        found[layer] = low + taken
+        wanted -= taken * sizes[layer]
+    return found
+
+
+def _slope(a: tuple[float, float], b: tuple[float, float]) -> float:
+    return (b[1] - a[1]) / (b[0] - a[0])
 
 
 def sparsity_of(masks: Sequence[Mask]) -> float:
