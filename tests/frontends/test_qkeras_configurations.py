@@ -21,7 +21,7 @@ from metronn.model.reference import run_reference
 Values = npt.NDArray[np.float64]
 Case = tuple[str, dict[str, Any]]
 
-CASES = 400
+CASES = 200
 ORIGINAL_HAS_NOT = ("quantized_linear",)
 NEW_IN_V3 = ("min_po2_exponent", "max_po2_exponent", "post_training_scale")
 BITS = (1, 2, 3, 4, 5, 6, 8, 12)
@@ -153,25 +153,24 @@ def differing(cases: list[Case], arrays: list[Values], found: Any, *, constant: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("constant", [False, True], ids=["values", "constants"])
-def test_random_configurations_agree_with_qkeras(tmp_path: Path, constant: bool) -> None:
-    r = random.Random(int(constant))
-    cases = [draw_case(r, constant=constant) for _ in range(CASES)]
-    arrays = [constants(r, k) if constant else dense_grid(k) for k in range(CASES)]
+def test_random_configurations_agree_with_qkeras(tmp_path: Path) -> None:
+    r = random.Random(0)
+    kinds = [k % 2 == 1 for k in range(2 * CASES)]
+    cases = [draw_case(r, constant=constant) for constant in kinds]
+    arrays = [constants(r, k) if constant else dense_grid(k) for k, constant in enumerate(kinds)]
     stored: dict[str, Any] = {f"x{k}": x for k, x in enumerate(arrays)}
     np.savez(tmp_path / "in.npz", spec=json.dumps(cases), **stored)
     report = run_worker("quantizers", str(tmp_path / "in.npz"), str(tmp_path / "out.npz"))
     found = np.load(tmp_path / "out.npz")
-    kept = [k for k in range(CASES) if f"y{k}" in found]
-    missing = {cases[int(k)][0] for k in report["errors"]}
-    unknown = [
-        k
-        for k in report["errors"]
-        if cases[int(k)][0] not in ORIGINAL_HAS_NOT and not set(NEW_IN_V3) & set(cases[int(k)][1])
-    ]
-    assert report["qkeras"] == "original" or not missing, report["errors"]
-    assert not unknown, {k: report["errors"][k] for k in unknown}
-    results = {f"y{n}": found[f"y{k}"] for n, k in enumerate(kept)}
-    wrong, flipped = differing([cases[k] for k in kept], [arrays[k] for k in kept], results, constant=constant)
-    assert not wrong, "\n".join(wrong)
-    assert flipped <= 20
+    for k, error in report["errors"].items():
+        name, arguments = cases[int(k)]
+        new = name in ORIGINAL_HAS_NOT or not set(NEW_IN_V3).isdisjoint(arguments)
+        assert new, (cases[int(k)], error)
+        assert report["qkeras"] == "original", (cases[int(k)], error)
+    for constant in (False, True):
+        kept = [k for k, kind in enumerate(kinds) if kind is constant and f"y{k}" in found]
+        results = {f"y{n}": found[f"y{k}"] for n, k in enumerate(kept)}
+        wrong, flipped = differing([cases[k] for k in kept], [arrays[k] for k in kept], results, constant=constant)
+        assert not wrong, "\n".join(wrong)
+        assert len(kept) > CASES // 2
+        assert flipped <= 20

@@ -255,11 +255,19 @@ QKERAS_LAYERS: Mapping[str, Layer] = {
 def unsupported_quantizer(class_name: str, config: Config) -> str | None:
     """Return what is not supported among the quantizers of a layer, or None."""
     roles = [key for key in config if key.endswith("_quantizer") and config[key] is not None]
-    reasons = [refusal(config[key], of_values=False) for key in roles if class_name in QKERAS_LAYERS]
+    reasons = [_reason(config[key], of_values=False) for key in roles if class_name in QKERAS_LAYERS]
     activation = config.get("activation")
     if quantizer_name(activation) is not None:
-        reasons.append(refusal(activation, of_values=True))
+        reasons.append(_reason(activation, of_values=True))
     elif class_name == "QActivation" and activation_name(activation) is None:
         reasons.append("activation None")
     found = [reason for reason in reasons if reason is not None]
     return f"{class_name} with {', '.join(found)}" if found else None
+
+
+def _reason(value: object, *, of_values: bool) -> str | None:
+    """Return why a quantizer cannot be read or be exact, or None."""
+    try:
+        return refusal(value, of_values=of_values)
+    except LayerProblem as problem:
+        return str(problem)

@@ -114,7 +114,7 @@ def _linear(quantizer: Quantizer, x: Singles) -> tuple[Singles, Singles]:
     shift = np.float32(0.5 if sign else 0.0)
 
     def codes(scale: Singles) -> Singles:
-        return np.rint(np.clip(x / scale, low, top) - shift) + shift
+        return np.asarray(np.rint(np.clip(x / scale, low, top) - shift) + shift)
 
     if quantizer.automatic is None:
         scale = _fixed(quantizer) * unit
