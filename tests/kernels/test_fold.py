@@ -24,7 +24,8 @@ from metronn.plan.kernels.fold import (
     outputs_multipliers,
     packing,
 )
-from metronn.plan.kernels.model import cycles_per_event, latency_cycles
+from metronn.plan.kernels.fold_sites import Kind, main_sites
+from metronn.plan.kernels.model import cycles_per_event, latency_cycles, resources
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
 from metronn.plan.kernels.uniform import is_uniform
 from metronn.plan.layout import Layout
@@ -149,6 +150,102 @@ def test_a_folded_pair_costs_about_one_fold_of_latency() -> None:
     second = FoldInputs(linear=linear, epilogue=("relu", "q"), layout=outputs_layout(first))
     assert outputs_latency(first, graph, timing) == 7
     assert latency_cycles(second, graph, timing) == 14
+
+
+def sparse(weight: np.ndarray, x: Range) -> tuple[Graph, str]:
+    """Return a layer of these weights, and the name of its Linear."""
+    builder = GraphBuilder()
+    value = builder.add(Input(shape=(weight.shape[0],), range=x), "x")
+    bias = IntArray.of(np.arange(weight.shape[1]))
+    linear = builder.add(Linear(x=value, weight=IntArray.of(weight), bias=bias), "dense")
+    builder.output("y", linear)
+    return builder.build(), linear
+
+
+def grouped_weights(seed: int, n_in: int, n_out: int, beats: int, zeros: float, powers: float) -> np.ndarray:
+    """Weights whose multipliers, main lanes two outputs wide, are all zeros, all powers of two, or anything."""
+    generator = np.random.Generator(np.random.PCG64(seed))
+    weight = generator.integers(-128, 128, (n_in, n_out))
+    lanes = 2 * (n_out // (2 * beats))
+    for i in range(n_in):
+        for pair in range(max(1, lanes // 2)):
+            columns = [o for o in range(n_out) if not lanes or o % lanes // 2 == pair]
+            kind = generator.random()
+            if kind < zeros:
+                weight[i, columns] = 0
+            elif kind < zeros + powers:
+                exponents = generator.integers(0, 4, len(columns))
+                weight[i, columns] = generator.integers(-1, 2, len(columns)) << exponents
+    return weight
+
+
+@st.composite
+def sparse_batches(draw: st.DrawFn, count: int) -> list[Case]:
+    """Draw folds of layers with groups of zeros and of powers of two, in both directions."""
+    cases = []
+    for k in range(count):
+        n_in, n_out, beats = draw(st.integers(2, 14)), draw(st.integers(2, 14)), draw(st.integers(1, 5))
+        zeros, powers = draw(st.sampled_from([(0.3, 0.4), (0.9, 0.0), (0.0, 1.0), (0.5, 0.5)]))
+        weight = grouped_weights(draw(st.integers(0, 999)), n_in, n_out, beats, zeros, powers)
+        low = draw(st.sampled_from([0, -8, -100]))
+        graph, linear = sparse(weight, Range(low, draw(st.sampled_from([7, 100]))))
+        timing = draw(timings())
+        spec: FoldOutputs | FoldInputs = fold_outputs_spec(graph, linear, (), beats, timing)
+        if draw(st.booleans()):
+            spec = FoldInputs(linear=linear, layout=draw(layouts(n_in, max_beats=5)))
+        name = f"sparse_{k}"
+        cases.append(Case(name=name, spec=spec, graph=graph, timing=timing, ii_cycles=cycles_per_event(spec, graph)))
+    return cases
+
+
+@settings(GENERATED, max_examples=1)
+@given(cases=sparse_batches(8))
+def test_sparse_folds_in_icarus(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> None:
+    assert check_cases(cases, "icarus", tmp_path_factory.mktemp("icarus")) > 100
+
+
+@pytest.mark.slow
+@settings(GENERATED, max_examples=1)
+@given(cases=sparse_batches(25))
+def test_sparse_folds_in_verilator(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> None:
+    directory = tmp_path_factory.mktemp("verilator")
+    assert check_cases(cases, "verilator", directory) > 500
+    check_lint(cases, directory)
+
+
+def test_zero_groups_and_powers_of_two_need_no_dsp() -> None:
+    timing = Timing(levels_per_stage=2)
+    kinds = {}
+    for name, zeros, powers in (("dense", 0.0, 0.0), ("zeros", 0.5, 0.0), ("powers", 0.0, 0.5), ("both", 0.5, 0.5)):
+        graph, linear = sparse(grouped_weights(5, 24, 32, 4, zeros, powers), Range(-64, 63))
+        spec = fold_outputs_spec(graph, linear, (), 4, timing)
+        sites = main_sites(spec, graph, timing)
+        cost = resources(spec, graph, timing)
+        assert cost.dsp == sites.count(Kind.MULTIPLIER)
+        assert sum(sites.count(kind) for kind in Kind) == outputs_multipliers(spec, graph, timing) == 24 * 4
+        kinds[name] = cost
+    assert kinds["dense"].dsp == 96
+    assert kinds["zeros"].dsp < 60
+    assert kinds["zeros"].lut < kinds["dense"].lut
+    assert kinds["powers"].dsp < 60
+    assert kinds["both"].dsp == 0
+
+
+def test_zeros_scattered_over_a_layer_save_no_multiplier() -> None:
+    timing = Timing(levels_per_stage=2)
+    weight = np.arange(1, 24 * 32 + 1).reshape(24, 32) % 97 + 3
+    weight[:, ::9] = 0
+    graph, linear = sparse(weight, Range(-64, 63))
+    assert resources(fold_outputs_spec(graph, linear, (), 4, timing), graph, timing).dsp == 96
+
+
+def test_narrow_products_are_logic() -> None:
+    timing = Timing(levels_per_stage=2)
+    generator = np.random.Generator(np.random.PCG64(2))
+    graph, linear = sparse(generator.integers(-4, 4, (16, 16)), Range(0, 15))
+    spec = fold_outputs_spec(graph, linear, (), 4, timing)
+    assert packing(graph, linear, timing).ways == 1
+    assert resources(spec, graph, timing).dsp == 0
 
 
 def test_wide_products_are_not_packed() -> None:

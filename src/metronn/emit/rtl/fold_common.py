@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from metronn.emit.rtl.text import module_text
-from metronn.ir.arrays import Array
 from metronn.plan.kernels.fold import Packing
+from metronn.plan.kernels.fold_sites import Kind, Sites
 from metronn.plan.layout import WireFormat
 
 
@@ -129,15 +129,18 @@ def phase_counter(module: ModuleText, beats: int, depth: int, starts: int) -> No
     )
 
 
-def packed_weights(rows: Array, pack: Packing) -> list[int]:
-    """Return packed weights [pair][input] from integer weights [outputs, inputs]; outputs are padded with zeros."""
-    outputs = [[int(v) for v in row] for row in rows]
-    while len(outputs) % pack.ways:
-        outputs.append([0] * len(outputs[0]))
-    if pack.ways == 1:
-        return [w for row in outputs for w in row]
-    pairs = zip(outputs[0::2], outputs[1::2], strict=True)
-    return [(hi << pack.shift) + lo for low, high in pairs for lo, hi in zip(low, high, strict=True)]
+def words(sites: Sites) -> list[list[int]]:
+    """Return what the weight register holds in each beat: site by site, pair after pair."""
+    return [[int(word) for word in beat] for beat in sites.codes.reshape(len(sites.codes), -1)]
+
+
+def described(sites: Sites) -> str:
+    """Say how many sites there are of each kind."""
+    shifts, nothing = sites.count(Kind.SHIFTS), sites.count(Kind.NOTHING)
+    text = f"{sites.count(Kind.MULTIPLIER)} multipliers"
+    if shifts:
+        text += f", {shifts} choices of shifts"
+    return f"{text} ({nothing} more would only see zeros)" if nothing else text
 
 
 def weight_rom(module: ModuleText, name: str, phases: list[list[int]], bits: int, *, block: bool = False) -> None:
@@ -186,19 +189,66 @@ def sum_stage(
     return left
 
 
-def products(
-    module: ModuleText, name: str, pairs: int, inputs: int, pack: Packing, x: Operand, xs: str, ws: str
-) -> None:
-    """Register `name`: every packed weight times its input."""
-    module.add(f"logic [{pairs * inputs * pack.product_bits - 1}:0] {name};")
-    index = f"k*{inputs}+i"
-    module.clocked(
-        f"for (int k = 0; k < {pairs}; k++)",
-        f"  for (int i = 0; i < {inputs}; i++)",
-        f"    {part(name, index, pack.product_bits)} <= {pack.product_bits}'("
-        f"{pack.product_bits}'($signed({part(ws, index, pack.weight_bits)})) * "
-        f"{pack.product_bits}'({x.multiplicand(xs, 'i')}));",
-    )
+def products(module: ModuleText, name: str, sites: Sites, x: Operand, xs: str, ws: str) -> None:
+    """Register `name`: every site's weights times its input; 0 where the weights are 0 in every beat."""
+    (pairs, inputs), pack = sites.shape, sites.pack
+    bits = pack.product_bits
+    module.add(f"logic [{pairs * inputs * bits - 1}:0] {name};")
+    if sites.count(Kind.MULTIPLIER) == pairs * inputs:
+        index = f"k*{inputs}+i"
+        module.clocked(
+            f"for (int k = 0; k < {pairs}; k++)",
+            f"  for (int i = 0; i < {inputs}; i++)",
+            f"    {part(name, index, bits)} <= {_product(pack, x, ws, index, xs, 'i')};",
+        )
+        return
+    module.unused += [xs, ws]
+    statements = [f"{name} <= '0;"]
+    for pair in range(pairs):
+        for place in range(inputs):
+            at = pair * inputs + place
+            match Kind(int(sites.kinds[pair, place])):
+                case Kind.NOTHING:
+                    continue
+                case Kind.SHIFTS:
+                    value = _shifted(
+                        module, sites, (pair, place), f"{name}_{pair}_{place}", x.multiplicand(xs, str(place)), ws
+                    )
+                case Kind.MULTIPLIER:
+                    value = _product(pack, x, ws, str(at), xs, str(place))
+            statements.append(f"{part(name, str(at), bits)} <= {value};")
+    module.clocked(*statements)
+
+
+def _product(pack: Packing, x: Operand, ws: str, index: str, xs: str, place: str) -> str:
+    bits = pack.product_bits
+    return f"{bits}'({bits}'($signed({part(ws, index, pack.weight_bits)})) * {bits}'({x.multiplicand(xs, place)}))"
+
+
+def _shifted(module: ModuleText, sites: Sites, site: tuple[int, int], name: str, x: str, ws: str) -> str:
+    """Declare what each lane of a site chooses among the input's shifts; return their packed sum."""
+    pack = sites.pack
+    bits, low = pack.product_bits, (site[0] * sites.shape[1] + site[1]) * pack.weight_bits
+    terms = []
+    for way, lane in enumerate(sites.lanes(*site)):
+        if lane.shifts:
+            net = f"{name}_{way}"
+            choice = f"{ws}[{low} +: {lane.bits}]"
+            arms = [f"({bits}'({x}) <<< {s})" if s else f"{bits}'({x})" for s in lane.shifts]
+            value = arms[-1]
+            for place in range(len(arms) - 2, -1, -1):
+                value = f"({choice} == {lane.bits}'d{place + lane.zero}) ? {arms[place]} : {value}"
+            if lane.zero:
+                value = f"({choice} == {lane.bits}'d0) ? {bits}'sd0 : {value}"
+            module.add(f"wire signed [{bits - 1}:0] {net} = {value};")
+            term = net
+            if lane.all_negative:
+                term = f"-{net}"
+            elif lane.some_negative:
+                term = f"({ws}[{low + lane.bits}] ? -{net} : {net})"
+            terms.append(f"({term} <<< {pack.shift})" if way else term)
+        low += lane.code_bits
+    return " + ".join(terms)
 
 
 def split_terms(module: ModuleText, source: str, prefix: str, pairs: int, terms: int, pack: Packing, bits: int) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from metronn.emit.rtl.fold_common import (
     ModuleText,
     Operand,
+    described,
     join_slots,
     literal,
-    packed_weights,
     part,
     phase_bits,
     phase_counter,
@@ -18,10 +18,11 @@ from metronn.emit.rtl.fold_common import (
     sum_stage,
     uniform_input,
     weight_rom,
+    words,
 )
 from metronn.emit.rtl.scalar import ScalarFunction, scalar_function
 from metronn.emit.rtl.train import train_text
-from metronn.ir.arrays import Array, exact_array
+from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph
 from metronn.plan.kernels.fold import (
     Packing,
@@ -38,6 +39,7 @@ from metronn.plan.kernels.fold import (
     signed_bits,
     weights_in_block_ram,
 )
+from metronn.plan.kernels.fold_sites import input_sites
 from metronn.plan.kernels.spec import FoldInputs, result_value
 from metronn.plan.kernels.uniform import function_key
 from metronn.plan.layout import Layout, wire_format
@@ -144,14 +146,10 @@ class _Writer:
     def _multiplied(self, x: Operand) -> int:
         """Slots used in several beats: multipliers with weights selected by phase. Returns the width of a term."""
         text, pack, slots = self.text, self.pack, self.slots.multiplied
-        phases = []
-        for beat in range(self.beats):
-            columns = [self._element(beat, slot) for slot in slots]
-            rows = [[0 if e is None else int(self.weight[e, o]) for e in columns] for o in range(self.outputs)]
-            phases.append(packed_weights(exact_array(rows), pack))
-        text.add(f"// {len(slots)} slots with {self.pairs} multipliers each, {pack.ways} outputs per multiplier.")
-        weight_rom(text, "weight", phases, pack.weight_bits, block=weights_in_block_ram(self.spec))
-        products(text, "product", self.pairs, len(slots), pack, x, "x_q", "weight")
+        sites = input_sites(self.spec, self.graph, self.timing)
+        text.add(f"// {len(slots)} slots: {described(sites)}, {pack.ways} outputs each.")
+        weight_rom(text, "weight", words(sites), pack.weight_bits, block=weights_in_block_ram(self.spec))
+        products(text, "product", sites, x, "x_q", "weight")
         terms, source, bits = len(slots), "product", pack.product_bits
         if pack.group > 1:
             terms = sum_stage(text, source, "group", self.pairs, terms, pack.group, pack.product_bits, pack.sum_bits)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from metronn.emit.rtl.fold_common import (
     ModuleText,
     Operand,
+    described,
     join_slots,
     literal,
-    packed_weights,
     part,
     phase_bits,
     phase_counter,
@@ -20,6 +18,7 @@ from metronn.emit.rtl.fold_common import (
     sum_stage,
     uniform_input,
     weight_rom,
+    words,
 )
 from metronn.emit.rtl.scalar import ScalarFunction, scalar_function
 from metronn.ir.arrays import Array
@@ -37,6 +36,7 @@ from metronn.plan.kernels.fold import (
     signed_bits,
     slice_inputs,
 )
+from metronn.plan.kernels.fold_sites import main_sites, remainder_sites
 from metronn.plan.kernels.spec import FoldOutputs, result_value
 from metronn.plan.layout import Layout, WireFormat, wire_format
 from metronn.plan.timing import Timing
@@ -115,10 +115,10 @@ class _Writer:
         """All inputs into `lanes` outputs a cycle."""
         spec, text, pack = self.spec, self.text, self.pack
         pairs = spec.lanes // pack.ways
-        rows = [packed_weights(self.weight.T[b * spec.lanes : (b + 1) * spec.lanes], pack) for b in range(spec.beats)]
-        text.add(f"// Main lanes: {pairs} multipliers per input, {pack.ways} outputs each.")
-        weight_rom(text, "main_weight", rows, pack.weight_bits)
-        products(text, "main_product", pairs, self.inputs, pack, x, "x_q", "main_weight")
+        sites = main_sites(spec, self.graph, self.timing)
+        text.add(f"// Main lanes: {described(sites)}, {pack.ways} outputs each.")
+        weight_rom(text, "main_weight", words(sites), pack.weight_bits)
+        products(text, "main_product", sites, x, "x_q", "main_weight")
         terms, width = self._group("main", pairs, self.inputs)
         self._offsets(pairs, terms)
         source = "main_term"
@@ -198,12 +198,9 @@ class _Writer:
         spec, text, pack, acc = self.spec, self.text, self.pack, self.acc_bits
         count, pairs = slice_inputs(spec, self.graph), -(-spec.remainder // pack.ways)
         lanes = pairs * pack.ways
-        rows = self.weight.T[spec.lanes * spec.beats :]
-        padded = np.zeros((rows.shape[0], count * spec.beats), dtype=rows.dtype)
-        padded[:, : self.inputs] = rows
-        phases = [packed_weights(padded[:, b * count : (b + 1) * count], pack) for b in range(spec.beats)]
-        text.add(f"// Remaining outputs: {count} inputs a cycle, summed over the fold.")
-        weight_rom(text, "rest_weight", phases, pack.weight_bits)
+        sites = remainder_sites(spec, self.graph, self.timing)
+        text.add(f"// Remaining outputs: {count} inputs a cycle, summed over the fold; {described(sites)}.")
+        weight_rom(text, "rest_weight", words(sites), pack.weight_bits)
         selector, bits = phase_bits(spec.beats), count * x.bits
         text.add(
             f"wire  [{self.inputs * x.bits - 1}:0] x_now = start_i ? x_in : x_q;", f"logic [{bits - 1}:0] slice_q;"
@@ -217,7 +214,7 @@ class _Writer:
         else:
             cases = [f"  {selector}'d{b}: slice_q <= {arm};" for b, arm in enumerate(arms[:-1])]
             text.clocked("unique case (phase)", *cases, f"  default: slice_q <= {arms[-1]};", "endcase")
-        products(text, "rest_product", pairs, count, pack, x, "slice_q", "rest_weight")
+        products(text, "rest_product", sites, x, "slice_q", "rest_weight")
         terms, width = self._group("rest", pairs, count)
         source, borrow, borrows = "rest_term", "rest_borrow", terms
         for stage in range(1, len(self.rest_tree)):

@@ -23,6 +23,9 @@ DSP_WIDE_BITS = 27
 DSP_NARROW_BITS = 18
 """Signed multiplier ports of a DSP48E2 (AMD UG579)."""
 
+LOGIC_PRODUCT_BITS = 9
+"""Products narrower than this are built from LUTs (the same bound as Yosys `synth_xilinx` takes), so never packed."""
+
 COUNTED_BEATS = 64
 """A FoldInputs of at most this many beats without gaps counts them itself; others take their beats from a train."""
 
@@ -92,14 +95,14 @@ def product_bounds(weight: Array, lo: int, hi: int) -> tuple[int, int]:
 
 
 def packing(graph: Graph, name: str, timing: Timing) -> Packing:
-    """Choose two products per multiplier where the exact ranges allow it, else one."""
+    """Choose two products per multiplier where the exact ranges allow it, else one; products built from LUTs alone."""
     weight = effective_weight(graph, name)
     x = graph.type_of(linear_of(graph, name).x)
     lo, hi = x.range.lowest, x.range.highest
     x_bits = signed_bits(lo, hi)
     low, high = product_bounds(weight, lo, hi)
     w_lo, w_hi = min(int(weight.min()), 0), max(int(weight.max()), 0)
-    group = timing.radix
+    group = timing.radix if signed_bits(low, high) >= LOGIC_PRODUCT_BITS else 0
     while group >= 1:
         shift = signed_bits(group * low, group * high)
         packed = signed_bits((w_lo << shift) + w_lo, (w_hi << shift) + w_hi)

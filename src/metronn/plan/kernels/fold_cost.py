@@ -13,6 +13,7 @@ from metronn.ir.ops import Add, Multiply
 from metronn.ir.types import Range
 from metronn.plan.kernels.elementwise import expanded, node_dsps, node_luts
 from metronn.plan.kernels.fold import (
+    LOGIC_PRODUCT_BITS,
     Packing,
     counts_beats,
     effective_weight,
@@ -29,6 +30,7 @@ from metronn.plan.kernels.fold import (
     slice_inputs,
     weights_in_block_ram,
 )
+from metronn.plan.kernels.fold_sites import Kind, Sites, input_sites, main_sites, merged, remainder_sites
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
 from metronn.plan.kernels.train import train_resources
 from metronn.plan.resources import Resources
@@ -37,6 +39,9 @@ from metronn.plan.timing import Timing
 MEMORY_BITS = 18 * 1024
 MEMORY_LEAST_BEATS = 512
 """Half a block RAM: 512 words of 36 bits, or more words of fewer bits (AMD UG573)."""
+
+
+Live = npt.NDArray[np.bool_]
 
 
 def outputs_resources(spec: FoldOutputs, graph: Graph, timing: Timing) -> Resources:
@@ -49,21 +54,17 @@ def outputs_resources(spec: FoldOutputs, graph: Graph, timing: Timing) -> Resour
     total = Resources(ff=inputs * x_bits)
     words: list[Array] = []
     if spec.lanes:
-        main = weight.T[: spec.lanes * spec.beats].reshape(spec.beats, spec.lanes, inputs)
-        words.append(_packed(main, pack))
-        terms, tree = -(-inputs // pack.group), outputs_tree(spec, graph, timing)
-        total += _array(pack, spec.lanes // pack.ways, inputs, pack.group)
-        total += _tree(pack, spec.lanes, terms, tree, acc, timing)
+        sites = main_sites(spec, graph, timing)
+        words.append(sites.codes)
+        tree = outputs_tree(spec, graph, timing)
+        total += _array(sites) + _tree(pack, _lanes(sites.group_live(), pack), tree, acc, timing)
         total += _offsets(spec, graph, pack, acc, len(tree))
     if spec.remainder:
-        pairs, count = -(-spec.remainder // pack.ways), slice_inputs(spec, graph)
-        lanes = pairs * pack.ways
-        rest = np.zeros((lanes, count * spec.beats), dtype=weight.dtype)
-        rest[: spec.remainder, :inputs] = weight.T[spec.lanes * spec.beats :]
-        words.append(_packed(rest.reshape(lanes, spec.beats, count).swapaxes(0, 1), pack))
+        count = slice_inputs(spec, graph)
+        sites = remainder_sites(spec, graph, timing)
+        words.append(sites.codes)
         tree = remainder_tree(spec, graph, timing)
-        total += _array(pack, pairs, count, pack.group)
-        total += _tree(pack, lanes, -(-count // pack.group), tree, acc, timing)
+        total += _array(sites) + _tree(pack, _lanes(sites.group_live(), pack), tree, acc, timing)
         waits = max(0, len(outputs_tree(spec, graph, timing)) - len(tree)) if spec.lanes else 0
         muxes = -(-(spec.beats - 1) // 3)  # a LUT chooses one of four; each takes three off what is left
         slices = count * x_bits
@@ -87,17 +88,15 @@ def inputs_resources(spec: FoldInputs, graph: Graph, timing: Timing) -> Resource
         stages = inputs_front(spec, graph, timing) + len(inputs_tree(spec, graph, timing)) - 1
         borrows = pairs * acc if pack.ways == 2 else 0  # a third number in the accumulators of every second lane
         total += train_resources(spec.layout.cycles, index=True) + Resources(lut=borrows, ff=2 * stages)
+    live = np.zeros((lanes, 0), dtype=bool)
     if slots.multiplied:
-        phases = np.zeros((spec.layout.beat_count, lanes, len(slots.multiplied)), dtype=weight.dtype)
-        for beat, elements in enumerate(spec.layout.beats):
-            for position, slot in enumerate(slots.multiplied):
-                if slot < len(elements):
-                    phases[beat, :outputs, position] = weight[elements[slot]]
-        total += _array(pack, pairs, len(slots.multiplied), pack.group)
-        packed = _packed(phases, pack)
+        sites = input_sites(spec, graph, timing)
+        total += _array(sites)
+        words = sites.codes.reshape(len(sites.codes), -1)
         total += (
-            _stored(packed, pack.weight_bits) if weights_in_block_ram(spec) else _selected([packed], pack.weight_bits)
+            _stored(words, pack.weight_bits) if weights_in_block_ram(spec) else _selected([words], pack.weight_bits)
         )
+        live = _lanes(sites.group_live(), pack)
     if slots.constant:
         carried = [beat[slot] for slot in slots.constant for beat in spec.layout.beats if slot < len(beat)]
         total += _multiples(weight[carried], graph.type_of(linear_of(graph, spec.linear).x).range)
@@ -106,8 +105,8 @@ def inputs_resources(spec: FoldInputs, graph: Graph, timing: Timing) -> Resource
             terms = inputs_terms(spec, graph, timing)[1]
             summed = outputs * min(acc, bits)
             total += Resources(lut=(len(slots.constant) - terms) * summed, ff=terms * summed)
-    terms = sum(inputs_terms(spec, graph, timing))
-    total += _tree(pack, lanes, terms, inputs_tree(spec, graph, timing), acc, timing)
+    constant = np.ones((lanes, inputs_terms(spec, graph, timing)[1]), dtype=bool)
+    total += _tree(pack, np.concatenate([live, constant], axis=1), inputs_tree(spec, graph, timing), acc, timing)
     return total + Resources(lut=outputs * acc) + _epilogue(spec.linear, spec.epilogue, outputs, graph)
 
 
@@ -121,19 +120,12 @@ def _accumulator_bits(graph: Graph, name: str) -> int:
     return signed_bits(bounds.lowest, bounds.highest)
 
 
-def _packed(phases: Array, pack: Packing) -> Array:
-    """Weights [beat, lane, input] as multipliers take them: [beat, word]."""
-    if pack.ways == 2:
-        phases = (phases[:, 1::2] << pack.shift) + phases[:, 0::2]
-    return phases.reshape(len(phases), -1)
-
-
 def _selected(words: list[Array], bits: int) -> Resources:
     """Registers loaded by phase, and a LUT before each: bits that agree in all phases are one.
 
     With `beats` phases there are at most 2**beats different ones; bits that never change cost nothing.
     """
-    columns = _columns(np.concatenate(words, axis=1), bits)
+    columns = _columns(np.concatenate([some.reshape(len(some), -1) for some in words], axis=1), bits)
     different = len(np.unique(np.packbits(columns, axis=1), axis=0)) if len(columns) else 0
     return Resources(lut=different, ff=different)
 
@@ -179,26 +171,41 @@ def _multiples(weight: Array, x: Range) -> Resources:
     return Resources(lut=lut, ff=ff)
 
 
-def _array(pack: Packing, pairs: int, inputs: int, group: int) -> Resources:
-    """Multipliers, their product registers and group sums: a LUT per bit of each addition.
+def _array(sites: Sites) -> Resources:
+    """Multipliers, their product registers and group sums: a LUT per bit of each addition; nothing where nothing is.
 
     Yosys leaves product registers outside the DSP blocks, where the estimate counts them; vendor tools move them in.
     """
-    count, terms = pairs * inputs, pairs * -(-inputs // group)
-    grouped = terms * pack.sum_bits if group > 1 else 0
-    return Resources(lut=(count - terms) * pack.sum_bits, ff=count * pack.product_bits + grouped, dsp=count)
+    pack = sites.pack
+    count, terms = int(sites.live.sum()), int(sites.group_live().sum())
+    grouped = terms * pack.sum_bits if pack.group > 1 else 0
+    multipliers = sites.count(Kind.MULTIPLIER)
+    in_luts = pack.ways == 1 and pack.product_bits < LOGIC_PRODUCT_BITS
+    lut = sum(sites.shift_luts(int(pair), int(place)) for pair, place in np.argwhere(sites.kinds == int(Kind.SHIFTS)))
+    lut += multipliers * pack.weight_bits * pack.x_bits * in_luts
+    return Resources(
+        lut=lut + (count - terms) * pack.sum_bits,
+        ff=count * pack.product_bits + grouped,
+        dsp=0 if in_luts else multipliers,
+    )
 
 
-def _tree(pack: Packing, lanes: int, terms: int, left: tuple[int, ...], acc: int, timing: Timing) -> Resources:
-    """Adder tree over the split terms, with the borrow counters: a LUT per bit of each addition."""
+def _lanes(live: Live, pack: Packing) -> Live:
+    """Terms of every lane that are something, from those of every pair."""
+    return np.repeat(live, pack.ways, axis=0)
+
+
+def _tree(pack: Packing, live: Live, left: tuple[int, ...], acc: int, timing: Timing) -> Resources:
+    """Adder tree over the split terms that are something, with the borrow counters: a LUT per bit of each addition."""
     lut = ff = 0
     width = pack.term_bits
-    before = terms
+    lanes, terms = live.shape
     for after in left:
         width = min(acc, width + timing.levels_per_stage) if after > 1 or len(left) > 1 else acc
-        lut += lanes * (before - after) * width
-        ff += lanes * after * width
-        before = after
+        summed = merged(live, timing.radix if after > 1 else max(1, live.shape[1]))
+        lut += int(live.sum() - summed.sum()) * width
+        ff += int(summed.sum()) * width
+        live = summed
     borrows = lanes // 2 * terms if pack.ways == 2 else 0
     return Resources(lut=lut + borrows, ff=ff + (borrows // max(1, terms) * terms.bit_length() if len(left) > 1 else 0))
 

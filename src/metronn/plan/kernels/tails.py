@@ -1,8 +1,8 @@
 """Tails: what follows the sums of a matrix, where it is no more than a ReLU, rounding by a constant and dropped bits.
 
 Such a tail takes no level of its own. The half that rounding adds is a part of the bias, before the ReLU as well as
-behind it: with h = 2**(s-1), a sum v in [-h, 0) becomes v + h in [0, h), of which no bit above s is left. The ReLU is
-the reset of the register behind it by the sign bit.
+behind it: with h = 2**(s-1), a sum v in [-h, 0) becomes v + h in [0, h), of which no bit above s is left. The ReLU, or
+saturation at 0, is the reset of the register behind it by the sign bit.
 """
 
 from __future__ import annotations
@@ -39,31 +39,37 @@ def tail_of(graph: Graph, nodes: Sequence[str], linear: str, element: int, bound
     """
     if not nodes:
         return None
-    value, ramp = linear, False
+    low, high = bounds
+    frac = graph.type_of(linear).range.element(element).max_frac
+    shift, offset, ramp, wraps = 0, 0, False, False
+    value = linear
     for name in nodes:
-        if not _is_ramp(graph, name, value, element):
-            break
-        value, ramp = name, True
-    low, high = (max(0, end) if ramp else end for end in bounds)
-    shift = graph.type_of(linear).range.element(element).max_frac
-    ramp = ramp and bounds[0] < 0
-    if value == nodes[-1]:
-        shift -= graph.type_of(value).range.element(element).max_frac
-        return Tail(offset=0, shift=shift, ramp=ramp, lo=low << -shift, hi=high << -shift)
-    op = graph.by_name[nodes[-1]].op
-    if not isinstance(op, Requantize) or op.x != value:
-        return None
-    out = op.out.element(element)
-    shift -= out.max_frac
-    offset = _offset(op.rounding, shift, signed=low < 0)
-    if offset is None:
-        return None
-    low, high = round_shift(low, shift, op.rounding), round_shift(high, shift, op.rounding)
-    if out.lowest <= low and high <= out.highest:
-        return Tail(offset=offset, shift=shift, ramp=ramp, lo=low, hi=high)
-    if op.overflow is not Overflow.WRAP:
-        return None
-    return Tail(offset=offset, shift=shift, ramp=ramp, lo=out.lowest, hi=out.highest)
+        op = graph.by_name[name].op
+        if wraps:
+            return None
+        if _is_ramp(graph, name, value, element):
+            made = graph.type_of(name).range.element(element).max_frac
+            step, rounding, overflow, out = frac - made, Rounding.TRN, Overflow.SAT, (0, max(0, high << (made - frac)))
+        elif isinstance(op, Requantize) and op.x == value:
+            target = op.out.element(element)
+            made, rounding, overflow = target.max_frac, op.rounding, op.overflow
+            step, out = frac - made, (target.lowest, target.highest)
+        else:
+            return None
+        # What a ramp makes 0 needs no rounding of its own.
+        clips = low < 0 and out[0] == 0 and overflow is not Overflow.WRAP
+        added = _offset(rounding, step, signed=low < 0 and not clips)
+        if added is None or (added and shift) or (step < 0 < shift):
+            return None
+        low, high = round_shift(low, step, rounding), round_shift(high, step, rounding)
+        if clips:
+            ramp, low, high = True, 0, max(0, high)
+        if low < out[0] or high > out[1]:
+            if overflow is not Overflow.WRAP:
+                return None
+            wraps, low, high = True, *out
+        value, frac, shift, offset = name, made, shift + step, offset + added
+    return Tail(offset=offset, shift=shift, ramp=ramp, lo=low, hi=high)
 
 
 def _offset(rounding: Rounding, shift: int, *, signed: bool) -> int | None:
