@@ -20,11 +20,15 @@ from metronn.frontends.keras_context import LayerContext
 from metronn.frontends.keras_weights import HDF5_ERRORS, MissingWeightsError
 from metronn.frontends.lowering import LayerProblem
 
-PACKAGES = ("hgq", "hgq2")
-"""Under which HGQ2 registers its layers with Keras."""
+OWN_PACKAGE = ("QConvT1D", "QConvT2D")
+"""Layers that HGQ2 registers with Keras as `hgq2>`, all others as `hgq>`."""
 
 UNQUANTIZED = "float32"
 """The only dtype whose roundings are known."""
+
+
+def _registered(name: str) -> str:
+    return f"{'hgq2' if name in OWN_PACKAGE else 'hgq'}>{name}"
 
 
 def _reader(layer: Callable[[HgqContext], str]) -> Callable[[LayerContext], str]:
@@ -45,9 +49,7 @@ def _reader(layer: Callable[[HgqContext], str]) -> Callable[[LayerContext], str]
 
 
 HGQ_LAYERS: Mapping[str, Callable[[LayerContext], str]] = {
-    f"{package}>{name}": _reader(layer)
-    for package in PACKAGES
-    for name, layer in {**WEIGHTED, **OPERATORS, **ATTENTION, **TABLES}.items()
+    _registered(name): _reader(layer) for name, layer in {**WEIGHTED, **OPERATORS, **ATTENTION, **TABLES}.items()
 }
 """Layers by the name under which Keras saves them."""
 
@@ -56,8 +58,7 @@ _SPIKING = "spiking layers are not supported yet"
 _CUBIC = "three spatial axes are not supported"
 
 HGQ_REFUSED: Mapping[str, str] = {
-    f"{package}>{name}": reason
-    for package in PACKAGES
+    _registered(name): reason
     for name, reason in {
         "QAveragePooling3D": _CUBIC,
         "QConv3D": _CUBIC,

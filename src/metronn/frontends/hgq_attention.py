@@ -74,16 +74,16 @@ class _Parts:
         free = string.ascii_lowercase[: len(self.h.lowering.shape(x)) - 1]
         inner = self.h.sub(Step(f"{name}_dense", name), self.conf(enable_iq=self._enabled, enable_oq=True))
         if self._enabled and child(inner.tree, Step("iq", r"(.*_)?iq")) is None:
-            inner = self._sharing(inner)
+            inner = self._sharing(inner, name)
         return self.project(inner, x, (free + "X", "XYZ", free + "YZ"), "YZ" if bias else "")
 
     @property
     def _enabled(self) -> bool:
         return bool(self.h.config.get("enable_iq", True))
 
-    def _sharing(self, inner: HgqContext) -> HgqContext:
-        """Give a projection the input quantizer that `fuse` lets it share with another one."""
-        for other in ("key", "query", "value"):
+    def _sharing(self, inner: HgqContext, name: str) -> HgqContext:
+        """Give a projection the input quantizer that `fuse` lets it share; the query has its own unless all share."""
+        for other in (role for role in ("value", "key", "query") if role != name):
             tree = child(self.h.tree, Step(f"{other}_dense", other))
             shared = None if tree is None else child(tree, Step("iq", r"(.*_)?iq"))
             if shared is not None:
