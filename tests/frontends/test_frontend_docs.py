@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from metronn.frontends.hgq import HGQ_LAYERS, HGQ_REFUSED
 from metronn.frontends.keras_activations import ACTIVATIONS
 from metronn.frontends.keras_layers import LAYERS
 from metronn.frontends.keras_operators import OPERATORS
@@ -30,6 +31,7 @@ def section(title: str) -> str:
         ("Keras layers", LAYERS.keys() - QKERAS_LAYERS.keys()),
         ("QKeras layers", QKERAS_LAYERS),
         ("QKeras quantizers", SIGNATURES.keys() - {"bernoulli"}),
+        ("HGQ2 layers", {name.split(">")[1] for name in HGQ_LAYERS}),
         ("Activations", ACTIVATIONS),
         ("Operations on Keras tensors", OPERATORS),
         ("Quantized ONNX", {name.split(".")[-1] for name in (*QONNX, *READ_CODES)} - {"DynamicQuantizeLinear"}),
@@ -44,3 +46,8 @@ def test_every_name_is_listed_once(title: str, names: Iterable[str]) -> None:
 def test_every_suffix_is_listed() -> None:
     table = PAGE.read_text().split("## Keras layers")[0]
     assert set(READERS) <= set(re.findall(r"`(\.\w+)`", table))
+
+
+def test_every_refused_layer_of_hgq2_is_named() -> None:
+    sentence = section("HGQ2 layers").split("Not read yet: ")[1]
+    assert re.findall(r"`(\w+)`", sentence) == sorted(name.split(">")[1] for name in HGQ_REFUSED)
