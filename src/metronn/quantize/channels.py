@@ -26,19 +26,21 @@ def round_channels(weight: Floats, gram: Floats, bits: Sequence[int], frac: int 
     """Round a matrix [n_in, n_out] to signed codes, column o to `bits[o]` bits at an exponent of its own.
 
     No column has a finer step than the whole matrix has when it is rounded with the largest of the widths (or than
-    `frac`), so all codes, brought to that step, have at most that width. A column's exponent is the one of the smallest
+    `frac`), nor reaches farther than that matrix, so all codes, brought to that step, have at most that width. A
+    column's exponent is the one of the smallest
     squared error of its result, saturation included where `method` is MSE; errors are fed forward as in
     `fixed.round_weights`.
     """
     widths = np.asarray(bits, dtype=np.int64)
     finest = round_weights(weight, gram, int(widths.max()), frac, method).frac
     order, spread = feedback_order(gram)
-    covering = np.array(
+    reaching = np.array(
         [
-            min(finest, covering_frac(float(column.min()), float(column.max()), int(width), signed=True))
+            covering_frac(float(column.min()), float(column.max()), int(width), signed=True)
             for column, width in zip(weight.T, widths, strict=True)
         ]
     )
+    covering = np.clip(reaching, finest - (widths.max() - widths), finest)
     above = CLIPPED_BITS if method is Calibration.MSE else 0
     best = np.zeros(weight.shape, dtype=np.int64)
     least = np.full(weight.shape[1], np.inf)

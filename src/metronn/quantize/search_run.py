@@ -120,11 +120,11 @@ def run_search(space: Space, recorder: Recorder, limits: Limits, say: Callable[[
     try:
         uniform, bits, live = run.start(space)
         for share in SHARES:
-            run.descend(live, share, live.uniform(bits))
+            run.descend(live, share, [live.uniform(bits)])
         if limits.per_channel:
             finer = run.channels(live)
             for share in SHARES:
-                run.descend(finer, share, (0,) * len(finer.knobs))
+                run.descend(finer, share, [(level,) * len(finer.knobs) for level in (0, 1)])
     except BudgetSpentError:
         cut = True
     return SearchResult(
@@ -170,11 +170,11 @@ class _Run:
         again.evaluate([live.uniform(bits) for bits in range(self.limits.widest, self.limits.narrowest - 1, -1)])
         return best.evaluation, best.point[0], live
 
-    def descend(self, space: Space, share: float, start: Point) -> None:
+    def descend(self, space: Space, share: float, starts: Sequence[Point]) -> None:
         """Search with a share of the tolerance; from the best there is, or not at all where nothing holds."""
         search = self._search(space)
         search.accepts = lambda metric: self.recorder.accepts(metric, share)
-        search.evaluate([start])
+        search.evaluate(starts)
         if search.accepted:
             self.say(f"with {share:.0%} of the tolerance: cost {search.best().evaluation.cost:,.0f}")
             search.descend()

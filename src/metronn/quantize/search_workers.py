@@ -114,7 +114,7 @@ class DaskCluster:
             raise ToolError("--dask: dask.distributed is not installed (pip install 'metronn[dask]')") from None
         self._distributed = distributed
         try:
-            self._client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+            self._client = distributed.Client(address, timeout=CONNECT_SECONDS)
         except (OSError, TimeoutError, ValueError) as error:
             why = str(error) or type(error).__name__
             raise ToolError(f"--dask {address}: no scheduler answers there: {why}") from None
