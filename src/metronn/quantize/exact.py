@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from typing import assert_never
@@ -64,16 +64,18 @@ from metronn.quantize.exact_emit import MAX_EXACT_BITS, Emission, Form, Second, 
 from metronn.quantize.exact_input import absorbed
 from metronn.quantize.exact_values import ExactValue
 from metronn.quantize.exact_weights import integer_weights
-from metronn.quantize.fixed import covering_frac, round_constant, round_weights
-from metronn.quantize.float_ops import float_table, input_range
+from metronn.quantize.fixed import choose_range, covering_frac, exact_grid, round_constant, round_weights
+from metronn.quantize.float_ops import INPUT_BITS, float_table, input_range
 from metronn.quantize.moments import gather
-from metronn.quantize.options import QuantizeOptions, Settings
+from metronn.quantize.options import Calibration, QuantizeOptions, Settings
 from metronn.quantize.records import Exactness, LayerRecord
 from metronn.quantize.softmax import lower_softmax
 from metronn.quantize.structure import constants_of
 
 MAX_OUTPUT_BITS = 32
 """Widest output that is shown with all its bits."""
+MAX_OPERAND_BITS = 32
+"""Widest operand of a matrix that no quantizer made."""
 WEIGHT_BITS = 24
 """Bits of weights that take up different scales of their inputs."""
 
@@ -140,6 +142,7 @@ class ExactLowering:
         for tensor, value in self.graph.tensors:
             tensors.setdefault(value, []).append(tensor)
         quantizers = {node.name for node in self.graph.nodes if isinstance(node.op, RealQuantize)}
+        ahead = self._ahead_of_inputs()
         found = []
         for node in reversed(self.graph.nodes):
             form = self.forms.get(node.name)
@@ -147,6 +150,7 @@ class ExactLowering:
                 form is None
                 or node.name in self.inexact
                 or node.name in self.extrema
+                or node.name in ahead
                 or form.second is not None
                 or not form.chains.pure
             ):
@@ -163,6 +167,16 @@ class ExactLowering:
                     )
                 )
         return tuple(found)
+
+    def _ahead_of_inputs(self) -> set[str]:
+        """Return inputs, and movements of them, whose quantizer the input itself applies: floats in the framework."""
+        ahead: set[str] = set()
+        for node in reversed(self.graph.nodes):
+            if isinstance(node.op, RealInput | RealRewire):
+                users = self.graph.uses[node.name]
+                if users and all(user in self.done or user in ahead for user in users):
+                    ahead.add(node.name)
+        return ahead
 
     def _comparable(self, form: Form) -> tuple[str, FloatArray | None]:
         """Return the value to compare with the framework's and its scale."""
@@ -205,7 +219,7 @@ class ExactLowering:
     def _input(self, node: RealNode) -> Form:
         found = absorbed(self.graph, node)
         if found is None:
-            chosen = input_range(node, self.reference[node.name], self.options)
+            chosen = self._float_input(node)
             op = Input(shape=node.shape, range=chosen)
         else:
             op = found.op
@@ -226,6 +240,30 @@ class ExactLowering:
             record.note = f"rounded to {chosen.describe()}: no quantizer of the framework does"
         self.records.append(record)
         return form
+
+    def _float_input(self, node: RealNode) -> Range:
+        """Return the range of an input of floats: as the options say, else its exact grid, else that of each channel.
+
+        Channels are the last axis; each gets 16 bits that cover what calibration saw in it.
+        """
+        values = self.reference[node.name]
+        chosen = input_range(node, values, self.options)
+        given = node.name in self.options.inputs or self.options.input != "auto"
+        if given or not node.shape or exact_grid(values, INPUT_BITS) is not None:
+            return chosen
+        lows = values.reshape(-1, node.shape[-1]).min(axis=0)
+        highs = values.reshape(-1, node.shape[-1]).max(axis=0)
+        fracs = [
+            covering_frac(float(lo), float(hi), INPUT_BITS, signed=bool(lo < 0)) if lo or hi else chosen.max_frac
+            for lo, hi in zip(lows, highs, strict=True)
+        ]
+        full = [Range.fixed(INPUT_BITS, frac, signed=bool(lo < 0)) for frac, lo in zip(fracs, lows, strict=True)]
+        repeat = math.prod(node.shape[:-1])
+        return Range(
+            tuple(part.lowest for part in full) * repeat,
+            tuple(part.highest for part in full) * repeat,
+            tuple(fracs) * repeat,
+        )
 
     def _read(self, name: str, node: RealNode) -> Form:
         """Return the form of an operand, a sum in it made; a constant becomes one."""
@@ -519,8 +557,10 @@ class ExactLowering:
     # Matrices
 
     def _linear(self, node: RealNode, op: RealLinear) -> Form:
-        form = self._settled(self._read(op.x, node), node)
-        record = LayerRecord(source=node.source, kind="linear", real=node.name, exactness=Exactness.EXACT)
+        told = len(self.emission.notes)
+        form = self._operand(self._read(op.x, node), op.x, node)
+        exactness = Exactness.APPROXIMATE if len(self.emission.notes) > told else Exactness.EXACT
+        record = LayerRecord(source=node.source, kind="linear", real=node.name, exactness=exactness)
         self.records.append(record)
         weights = integer_weights(op)
         if weights is None:
@@ -552,6 +592,40 @@ class ExactLowering:
         record.weight_bits, record.weight_frac = max(2, width_bits(min(low, -1), high)), weights.frac
         record.weights = codes.size
         return Form(value, chains)
+
+    def _operand(self, form: Form, name: str, node: RealNode) -> Form:
+        """Return the operand of a matrix: only scales pending, of moderate width.
+
+        Where no quantizer made the operand and its exact form would be too wide, it gets one, which is told.
+        """
+        if not any(kind.calls for kind in form.chains.kinds):
+            kind = self.emission.type_of(form)
+            lo, hi = aligned_bounds(kind, kind.range.max_frac)
+            width = width_bits(int(lo.min()), int(hi.max()))
+            if width <= MAX_OPERAND_BITS and self.emission.settles(form):
+                return self._settled(form, node)
+            if form.chains.pure and width <= MAX_OPERAND_BITS:
+                return form
+        values = self.reference[name]
+        out = choose_range(
+            values,
+            INPUT_BITS,
+            signed=bool(values.min() < 0),
+            method=Calibration.MAX,
+            percentile=self.options.percentile,
+        )
+        quantizer = RealQuantize(
+            x=name,
+            scale=FloatArray.of(2.0**-out.max_frac),
+            lo=IntArray.of(np.array(out.lowest)),
+            hi=IntArray.of(np.array(out.highest)),
+            rounding=Rounding.RND,
+            overflow=Overflow.SAT,
+        )
+        self._approximate(node, node.source)
+        self.emission.note(f"{node.source}: its input, which no quantizer made, is rounded to {out.describe()}")
+        inner = replace(node, name=f"{node.name}.in", shape=form.chains.shape)
+        return self.emission.close(form, inner, quantizer)
 
     def _one_scale(
         self, node: RealNode, op: RealLinear, form: Form, codes: npt.NDArray[np.object_], steps: npt.NDArray[np.object_]

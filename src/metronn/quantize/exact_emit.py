@@ -348,6 +348,22 @@ class Emission:
 
     # Values that no quantizer ends
 
+    def settles(self, form: Form) -> bool:
+        """Whether offsets and bounds are on a grid of the value that is not too fine."""
+        finest = self._finest(form)
+        for kind in form.chains.kinds:
+            scale = kind.affine.scale or ONE
+            for number in (kind.affine.offset, kind.affine.low, kind.affine.high):
+                bits = None if number is None else fraction_bits(number / scale)
+                if number is not None and (bits is None or bits > finest):
+                    return False
+        return True
+
+    def _finest(self, form: Form) -> int:
+        """Return the fraction bits that a value may get for the sake of its constants."""
+        kind = self.type_of(form)
+        return kind.range.max_frac + max(4, MAX_EXACT_BITS - kind.range.width_bits)
+
     def settled(self, form: Form, node: RealNode) -> Form:
         """Return the value with nothing left to do but multiplying: offsets added, bounds applied.
 
@@ -360,7 +376,7 @@ class Emission:
         affines = [chain.affine for chain in form.chains.each()]
         kind = self.type_of(form)
         shape = form.chains.shape
-        finest = kind.range.max_frac + max(4, MAX_EXACT_BITS - kind.range.width_bits)
+        finest = self._finest(form)
 
         def in_codes(number: Fraction | None, scale: Fraction) -> Fraction | None:
             if number is None:

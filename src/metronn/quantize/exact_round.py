@@ -11,10 +11,6 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 
-import numpy as np
-import numpy.typing as npt
-
-from metronn.ir.arrays import Array
 from metronn.ir.ops import Rounding
 
 HALF = Fraction(1, 2)
@@ -45,14 +41,14 @@ def round_fraction(x: Fraction, rounding: Rounding) -> int:
             return down + (part > HALF or (part == HALF and bool(down & 1)))
 
 
-def edge(level: int, rounding: Rounding) -> tuple[Fraction, bool]:
-    """Return the least real number that rounds to `level` or more, and whether it is one of them itself."""
-    tie = Fraction(2 * level - 1, 2)
+def edge(level: int, rounding: Rounding) -> tuple[int, bool]:
+    """Return twice the least real number that rounds to `level` or more, and whether it is one of them itself."""
+    tie = 2 * level - 1
     match rounding:
         case Rounding.TRN:
-            return Fraction(level), True
+            return 2 * level, True
         case Rounding.TRN_ZERO:
-            return (Fraction(level), True) if level > 0 else (Fraction(level - 1), False)
+            return (2 * level, True) if level > 0 else (2 * level - 2, False)
         case Rounding.RND:
             return tie, True
         case Rounding.RND_MIN_INF:
@@ -81,20 +77,19 @@ class Scaling:
 
 @dataclass(frozen=True, slots=True)
 class Staircase:
-    """A rising staircase over codes: at each code of `reached` the level is at least that of `least`.
+    """A rising staircase over codes, as points (code, level) that matter to a line.
 
-    At each code of `before` it is below that of `below`.
+    At the code of each point of `reached` the level is at least that of the point, at the code of each point of
+    `before` it is below that of the point.
     """
 
-    reached: Array
-    least: Array
-    before: Array
-    below: Array
+    reached: tuple[tuple[int, int], ...]
+    before: tuple[tuple[int, int], ...]
 
     @property
     def flat(self) -> bool:
         """Whether there is only one level."""
-        return not self.reached.size and not self.before.size
+        return not self.reached
 
 
 def staircase(
@@ -109,33 +104,45 @@ def staircase(
     top = min(round_fraction(scale * codes[1] + offset, rounding), levels[1])
     if top - bottom > MAX_LEVELS:
         return None
-    reached: list[int] = []
-    least: list[int] = []
-    before: list[int] = []
-    below: list[int] = []
+    reached: list[tuple[int, int]] = []
+    before: list[tuple[int, int]] = []
+    top_part = scale.denominator * offset.denominator
+    base, bottom_part = 2 * offset.numerator * scale.denominator, 2 * offset.denominator * scale.numerator
     for level in range(bottom + 1, top + 1):
-        edge_at, included = edge(level, rounding)
-        at = (edge_at - offset) / scale
-        code = math.ceil(at) if included else math.floor(at) + 1
-        reached.append(code)
-        least.append(level)
-        before.append(code - 1)
-        below.append(level)
+        least, included = edge(level, rounding)
+        at = least * top_part - base
+        code = -(-at // bottom_part) if included else at // bottom_part + 1
+        reached.append((code, level))
+        before.append((code - 1, level))
     if reached and bottom > levels[0]:
-        reached.append(codes[0])
-        least.append(bottom)
+        reached.insert(0, (codes[0], bottom))
     if before and top < levels[1]:
-        before.append(codes[1])
-        below.append(top + 1)
-    return Staircase(*(np.array(values, dtype=object) for values in (reached, least, before, below)))
+        before.append((codes[1], top + 1))
+    return Staircase(_hull(reached, 1), _hull(before, -1))
+
+
+def _hull(points: list[tuple[int, int]], side: int) -> tuple[tuple[int, int], ...]:
+    """Return the upper (side 1) or lower (-1) convex hull of points whose codes do not fall: the rest says nothing."""
+    kept: list[tuple[int, int]] = []
+    for x, y in points:
+        while len(kept) > 1:
+            (ax, ay), (bx, by) = kept[-2], kept[-1]
+            if side * ((bx - ax) * (y - ay) - (by - ay) * (x - ax)) < 0:
+                break
+            kept.pop()
+        kept.append((x, y))
+    return tuple(kept)
 
 
 def fit(stairs: Staircase, slope: Fraction) -> Scaling | None:
     """Return the scaling of fewest fraction bits that is exactly the staircase, or None up to MAX_SHIFT bits."""
-    least, most = 0, MAX_SHIFT
-    found = _fit_at(stairs, slope, most)
-    if found is None:
-        return None
+    found, most = None, -1
+    while found is None:
+        if most == MAX_SHIFT:
+            return None
+        most = min(MAX_SHIFT, most + 8)
+        found = _fit_at(stairs, slope, most)
+    least = max(0, most - 7)
     while least < most:
         middle = (least + most) // 2
         tried = _fit_at(stairs, slope, middle)
@@ -149,18 +156,12 @@ def fit(stairs: Staircase, slope: Fraction) -> Scaling | None:
 def _fit_at(stairs: Staircase, slope: Fraction, shift: int) -> Scaling | None:
     """Return a scaling with these fraction bits. The room for the addend is concave in the multiplier."""
     guess = slope * (1 << shift)
-    most = 2 * math.ceil(guess) + 2
-    farthest = max(int(abs(stairs.reached).max()), int(abs(stairs.before).max())) + 1
-    highest = max(int(abs(stairs.least).max()), int(abs(stairs.below).max())) + 1
-    kind: npt.DTypeLike = np.int64 if most * farthest + (highest << shift) < 2**62 else object
-    reached, before = stairs.reached.astype(kind), stairs.before.astype(kind)
-    need = (stairs.least * (1 << shift)).astype(kind)
-    allow = (stairs.below * (1 << shift) - 1).astype(kind)
+    low, high = 0, 2 * math.ceil(guess) + 2
 
     def room(multiplier: int) -> tuple[int, int]:
-        return int((need - multiplier * reached).max()), int((allow - multiplier * before).min())
+        need = max((level << shift) - multiplier * code for code, level in stairs.reached)
+        return need, min((level << shift) - 1 - multiplier * code for code, level in stairs.before)
 
-    low, high = 0, most
     near = math.floor(guess)
     for multiplier in (near, near + 1):
         bounds = room(multiplier)

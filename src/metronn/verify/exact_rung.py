@@ -24,14 +24,15 @@ from metronn.model.graph import Floats, RealGraph, RealNode, real_operands
 from metronn.model.rational import Dyadic, run_rational
 from metronn.model.reference import run_reference
 from metronn.quantize.calibration import chunks
-from metronn.quantize.codes import encode_inputs
+from metronn.quantize.codes import decode, encode_inputs
+from metronn.quantize.exact_input import absorbed
 from metronn.quantize.exact_values import ExactValue, exact_values
 
 ARRAYS = "exact.npz"
 LIST = "exact.json"
 KEPT = 1 << 22
 """Integers of inner values kept in a build; those nearest to the outputs are kept for all events."""
-JUDGED = 64
+JUDGED = 32
 """Events computed again in exact arithmetic, at most: more differences than that are no rounding of float64."""
 OFF_GRID = 1e-3
 """What lies farther than this beside a whole number of steps is no value of the grid."""
@@ -83,7 +84,17 @@ def exact_files(
 def _expected(
     model: RealGraph, graph: Graph, frontier: Sequence[ExactValue], inputs: Mapping[str, Floats]
 ) -> dict[str, Array]:
-    """Return the trained network's integers by real name, all events, judged exactly where they differ."""
+    """Return the trained network's integers by real name, all events, judged exactly where they differ.
+
+    An input that no quantizer of the network reads counts as what the graph's input makes of it.
+    """
+    codes = encode_inputs(graph, inputs)
+    inputs = {
+        node.name: inputs[node.name]
+        if absorbed(model, node) is not None
+        else decode(codes[node.name], graph.type_of(node.name))
+        for node in model.inputs
+    }
     wanted = {value.real: value for value in frontier}
     parts: dict[str, list[Array]] = {name: [] for name in wanted}
     largest = max(math.prod(node.shape) for node in model.nodes)
@@ -100,7 +111,7 @@ def _expected(
 
         run_reference(model, batch, keep)
     expected = {name: np.concatenate(several) for name, several in parts.items()}
-    found = exact_values(graph, frontier, encode_inputs(graph, inputs))
+    found = exact_values(graph, frontier, codes)
     differing = np.zeros(count, dtype=bool)
     for name, value in wanted.items():
         differing |= (found[value.value] != expected[name]).reshape(count, -1).any(axis=1)
