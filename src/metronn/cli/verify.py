@@ -133,6 +133,7 @@ def comparison_text(result: AgainstResult) -> str:
     lines.append(
         f"{result.framework}: {result.events:,} events, {result.bits:,} bits compared, "
         f"{result.differing_bits:,} differ; values that differ: {result.noise:,} by float32 rounding noise, "
+        f"{result.consequences:,} as consequences, "
         f"{result.real:,} really"
     )
     if result.inside:

@@ -96,6 +96,8 @@ def parse_type(text: str) -> Fixed | None:
 
 def _parse_ap(fixed: bool, signed: bool, fields: list[str]) -> Fixed:
     numbers = 2 if fixed else 1
+    if len(fields) < numbers:
+        raise ValueError(f"found {','.join(fields)}, width and integer bits are needed")
     modes = fields[numbers:] if fixed else []
     if len(modes) > 2 and modes[2] != "0":
         raise ValueError(f"found {modes[2]} saturation bits, allowed is 0")
@@ -104,6 +106,8 @@ def _parse_ap(fixed: bool, signed: bool, fields: list[str]) -> Fixed:
 
 def _parse_ac(fixed: bool, fields: list[str]) -> Fixed:
     numbers = 2 if fixed else 1
+    if len(fields) < numbers:
+        raise ValueError(f"found {','.join(fields)}, width and integer bits are needed")
     signed = len(fields) <= numbers or fields[numbers].lower() not in ("false", "0")
     modes = [field.replace("AC_", "AP_") for field in fields[numbers + 1 :]]
     return _fixed(fields[:numbers], signed, modes)

@@ -9,6 +9,7 @@ real difference: a mistake of a frontend, a pass or the lowering, or another mea
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -20,8 +21,8 @@ from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph, Node, Output
 from metronn.ir.types import TensorType, width_bits
 from metronn.model.graph import Floats, RealGraph, RealNode, RealQuantize, real_operands
-from metronn.quantize.codes import decode
 from metronn.quantize.exact_values import ExactValue
+from metronn.verify.against_events import EventChunk
 from metronn.verify.against_noise import UNIT, Envelope, envelopes
 from metronn.verify.framework import Framework
 
@@ -70,8 +71,13 @@ class AgainstResult:
 
     @property
     def noise(self) -> int:
-        """Elements where float32 rounding noise is the only difference, consequences included."""
-        return sum(tensor.noise + tensor.consequences for tensor in self.tensors)
+        """Elements where float32 fell on the other side of a rounding boundary."""
+        return sum(tensor.noise for tensor in self.tensors)
+
+    @property
+    def consequences(self) -> int:
+        """Elements behind a difference in the same event, right for what the framework had in front of them."""
+        return sum(tensor.consequences for tensor in self.tensors)
 
     @property
     def bits(self) -> int:
@@ -97,6 +103,7 @@ class AgainstResult:
             "bits": self.bits,
             "differing_bits": self.differing_bits,
             "float32_noise": self.noise,
+            "consequences": self.consequences,
             "real_differences": self.real,
             "first": self.first,
             "tensors": [asdict(tensor) for tensor in self.tensors],
@@ -126,29 +133,35 @@ class _Chunk:
     known: Floats
 
 
+def borders(graph: Graph, frontier: Iterable[ExactValue]) -> frozenset[str]:
+    """Return the inputs whose codes a quantizer of the framework makes."""
+    inputs = {node.name for node in graph.inputs}
+    return frozenset(exact.value for exact in frontier if exact.value in inputs and exact.real != exact.value)
+
+
 def tapped(graph: Graph, values: Iterable[str]) -> Graph:
     """Return the graph with these values as its outputs, under their own names."""
     return replace(graph, outputs=tuple(Output(name=value, value=value) for value in dict.fromkeys(values)))
 
 
-def emulator(graph: Graph, values: Sequence[str]) -> Emulate:
-    """Return what runs input codes and returns the codes of some values: compiled, or NumPy without a compiler."""
+def emulator(graph: Graph, values: Sequence[str], *, compiled: bool = True) -> Emulate:
+    """Return what runs input codes and returns the codes of some values; NumPy does where there is no compiler."""
     wanted = list(dict.fromkeys(values))
-    try:
-        return NativeEmulator.build(tapped(graph, wanted)).run
-    except ToolError:
+    if compiled:
+        with suppress(ToolError):
+            return NativeEmulator.build(tapped(graph, wanted)).run
 
-        def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
-            found: dict[str, Array] = {}
+    def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        found: dict[str, Array] = {}
 
-            def keep(node: Node, codes: Array) -> None:
-                if node.name in wanted:
-                    found[node.name] = codes
+        def keep(node: Node, codes: Array) -> None:
+            if node.name in wanted:
+                found[node.name] = codes
 
-            emulate(graph, inputs, keep)
-            return found
+        emulate(graph, inputs, keep)
+        return found
 
-        return run
+    return run
 
 
 def compare_framework(
@@ -156,16 +169,18 @@ def compare_framework(
     graph: Graph,
     frontier: Sequence[ExactValue],
     framework: Framework,
-    chunks: Iterable[Mapping[str, Array]],
+    chunks: Iterable[EventChunk],
     *,
     floating: bool = True,
+    compiled: bool = True,
     seen: Callable[[int], None] = lambda _: None,
 ) -> AgainstResult:
-    """Compare every tensor that the framework shows and the graph holds exactly, on chunks of input codes.
+    """Compare every tensor that the framework shows and the graph holds exactly, on chunks of events.
 
     `model` is the prepared network that was lowered to `graph`, `frontier` what the lowering says it holds exactly.
-    `floating` says that the framework computes in float32: else every difference is a real one. `seen` is told the
-    number of events after each chunk. Raises ModelError when nothing can be compared, ToolError when
+    `floating` says that the framework computes in float32: else every difference is a real one. `compiled` asks for the
+    compiled emulator, which pays from some thousand events on. `seen` is told the number of events after each chunk.
+    Raises ModelError when nothing can be compared, ToolError when
     the framework fails.
     """
     pairs, skipped = _pairs(model, graph, frontier, framework)
@@ -174,10 +189,10 @@ def compare_framework(
             "nothing to compare: the integer graph holds no tensor of the framework exactly (a network without "
             "quantizers is quantized after training, which rung 1 measures)"
         )
-    run = emulator(graph, [pair.exact.value for pair in pairs])
+    run = emulator(graph, [pair.exact.value for pair in pairs], compiled=compiled)
     total = 0
-    for codes in chunks:
-        total += _compare_chunk(model, graph, framework, pairs, run, codes, total, floating=floating)
+    for chunk in chunks:
+        total += _compare_chunk(model, graph, framework, pairs, run, chunk, total, floating=floating)
         seen(total)
     results = tuple(pair.result for pair in pairs)
     inside = _leading_to(model, {pair.exact.real for pair in pairs})
@@ -230,16 +245,16 @@ def _compare_chunk(
     framework: Framework,
     pairs: Sequence[_Pair],
     run: Emulate,
-    codes: Mapping[str, Array],
+    chunk: EventChunk,
     before: int,
     *,
     floating: bool,
 ) -> int:
     """Compare one chunk of events into the pairs' results; returns how many there were."""
-    inputs = {node.name: decode(codes[node.name], node.type) for node in graph.inputs}
+    inputs = dict(chunk.values)
     events = len(next(iter(inputs.values())))
     found = framework.run([inputs[node.name] for node in graph.inputs], [pair.tensor for pair in pairs])
-    ours = run(codes)
+    ours = run(chunk.codes)
     differing = np.zeros(events, dtype=bool)
     parts: dict[str, _Chunk] = {}
     for pair in pairs:
@@ -277,10 +292,15 @@ def _count(pair: _Pair, part: _Chunk) -> None:
     result.events += events
     result.values += part.ours.size
     result.bits += events * int(widths.sum())
-    for event, element in np.argwhere(part.differs.reshape(events, -1)):
-        result.differing += 1
-        theirs, ours = (codes.reshape(events, -1)[event, element] for codes in (part.theirs, part.ours))
-        result.differing_bits += len(_bits(theirs, ours, int(widths[element])))
+    places = part.differs.reshape(events, -1)
+    elements = np.nonzero(places)[1]
+    theirs, ours = (codes.reshape(events, -1)[places] for codes in (part.theirs, part.ours))
+    reach = 2.0**62
+    whole = np.rint(np.clip(np.where(np.isfinite(theirs), theirs, ours), -reach, reach)).astype(np.int64)
+    masks = np.left_shift(1, np.clip(widths[elements], 1, 62)) - 1
+    wrong = np.bitwise_count((whole ^ np.clip(ours, -reach, reach).astype(np.int64)) & masks)
+    result.differing += len(elements)
+    result.differing_bits += int(np.maximum(wrong, 1).sum())
 
 
 def _bits(theirs: float, ours: float, width: int) -> list[int]:

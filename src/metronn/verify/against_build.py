@@ -20,7 +20,7 @@ from metronn.ir.graph import Graph
 from metronn.model.graph import RealGraph
 from metronn.passes.pipeline import prepare
 from metronn.quantize.exact_values import ExactValue, present
-from metronn.verify.against import AgainstResult, compare_framework
+from metronn.verify.against import AgainstResult, borders, compare_framework
 from metronn.verify.against_events import event_chunks
 from metronn.verify.framework import Framework, opened_framework, opened_hls4ml
 from metronn.verify.run import Build
@@ -28,6 +28,8 @@ from metronn.verify.run import Build
 EXACT, HLS4ML_CONFIG = "vectors/exact.json", "vectors/hls4ml_config.json"
 EVENTS = 100_000
 HLS4ML_EVENTS = 2_000
+COMPILED = 5_000
+"""From so many events on, the compiled emulator pays."""
 ROWS = 500
 """Events in a call of the framework."""
 
@@ -144,6 +146,15 @@ def compare_build(
     count = events or (EVENTS if against is Against.FRAMEWORK else HLS4ML_EVENTS)
     rows = ROWS if against is Against.FRAMEWORK else count
     with _opened(against, model, kept, python) as framework:
-        chunks = event_chunks(build.graph, build.events, count, rows)
+        chunks = event_chunks(build.graph, build.events, count, rows, borders(build.graph, kept.frontier))
         floating = against is Against.FRAMEWORK
-        return compare_framework(network, build.graph, kept.frontier, framework, chunks, floating=floating, seen=seen)
+        return compare_framework(
+            network,
+            build.graph,
+            kept.frontier,
+            framework,
+            chunks,
+            floating=floating,
+            compiled=count >= COMPILED,
+            seen=seen,
+        )

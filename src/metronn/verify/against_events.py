@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from metronn.emit.events import corner_codes
-from metronn.ir.arrays import Array, as_dtype_for
+from metronn.ir.arrays import Array, exact_array
 from metronn.ir.graph import Graph
-from metronn.ir.types import TensorType
-from metronn.quantize.codes import decode, encode
+from metronn.ir.ops import Input
+from metronn.model.graph import Floats
+from metronn.quantize.codes import encode_input
 
 SEED = 20_040_301
 LARGEST_MOVE = 4
 """Real events are repeated with each element moved by up to this many steps of its grid."""
+BEYOND = 8
+"""Where the framework's own quantizer stands at an input, uniform events reach beyond its range by this part of it."""
 
 
-def event_chunks(graph: Graph, real: Mapping[str, Array], count: int, rows: int) -> Iterator[dict[str, Array]]:
-    """Yield `count` events as input codes, at most `rows` at a time; the same on every machine.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventChunk:
+    """Some events: float32 values as the framework gets them, and the codes the graph gets, by input."""
 
-    First corners and the real events as they are (`real`: codes by input, may be empty), then real events with noise
-    and events uniform over the input ranges in turns. Every code is one that float32 holds.
+    values: Mapping[str, Floats]
+    codes: Mapping[str, Array]
+
+
+def event_chunks(
+    graph: Graph, real: Mapping[str, Array], count: int, rows: int, borders: Collection[str] = ()
+) -> Iterator[EventChunk]:
+    """Yield `count` events, at most `rows` at a time; the same on every machine.
+
+    First corners and the real events as they are (`real`: codes by input, may be empty), then in turns real events with
+    noise and events uniform over the input ranges. `borders` names the inputs at which a quantizer of the framework
+    makes the codes: the events behind the real ones then lie between the steps, too, and beyond the range.
     """
     corners = corner_codes(graph)
     names = [node.name for node in graph.inputs]
@@ -30,36 +45,47 @@ def event_chunks(graph: Graph, real: Mapping[str, Array], count: int, rows: int)
     for number, start in enumerate(range(0, count, rows)):
         size = min(rows, count - start)
         plain = max(0, min(size, known - start))
-        chunk = {}
+        values, codes = {}, {}
         for position, node in enumerate(graph.inputs):
+            if not isinstance(node.op, Input):
+                raise AssertionError(f"{node.name}: an input with another op")
             random = np.random.Generator(np.random.PCG64([SEED, number, position]))
-            parts = [given[node.name][start : start + plain]]
             moved = (size - plain) // 2 if real else 0
+            between = node.name in borders
+            parts = [given[node.name][start : start + plain].astype(np.float64)]
             if moved:
                 picked = real[node.name][(start + np.arange(moved)) % len(real[node.name])]
-                parts.append(_moved(picked, node.type, random))
-            parts.append(_uniform(size - plain - moved, node.type, random))
-            chunk[node.name] = _float32(np.concatenate(parts), node.type)
-        yield chunk
+                parts.append(_moved(picked.astype(np.float64), node.op, random, between=between))
+            parts.append(_uniform(size - plain - moved, node.op, random, between=between))
+            single = (np.concatenate(parts) * step(node.op)).astype(np.float32)
+            values[node.name] = single.astype(np.float64)
+            codes[node.name] = exact_array(encode_input(values[node.name], node.op))
+        yield EventChunk(values=values, codes=codes)
 
 
-def _moved(codes: Array, kind: TensorType, random: np.random.Generator) -> Array:
-    low, high = kind.range.lo_array(kind.shape), kind.range.hi_array(kind.shape)
-    moves = random.integers(-LARGEST_MOVE, LARGEST_MOVE + 1, size=codes.shape)
-    return np.asarray(np.minimum(np.maximum(codes + moves, low), high))
+def step(op: Input) -> Floats:
+    """Return what one code of each element of an input is worth."""
+    ones = np.ldexp(np.ones(op.shape), -op.range.frac_array(op.shape))
+    return ones if op.step is None else np.asarray(ones * op.step.array.astype(np.float64))
 
 
-def _uniform(count: int, kind: TensorType, random: np.random.Generator) -> Array:
-    low, high = kind.range.lo_array(kind.shape), kind.range.hi_array(kind.shape)
-    span = (high - low).astype(np.float64)
-    steps = np.floor(random.random((count, *kind.shape)) * (span + 1))
-    codes = low + np.minimum(steps, span).astype(np.int64)
-    return np.asarray(np.minimum(codes, high))
+def _bounds(op: Input) -> tuple[Floats, Floats]:
+    return op.range.lo_array(op.shape).astype(np.float64), op.range.hi_array(op.shape).astype(np.float64)
 
 
-def _float32(codes: Array, kind: TensorType) -> Array:
-    """Return codes whose values float32 holds: those of more than 24 bits are rounded."""
-    lowest, highest = kind.range.lowest, kind.range.highest
-    if max(abs(lowest), abs(highest)) < 2**24:
-        return as_dtype_for(codes, lowest, highest)
-    return encode(decode(codes, kind).astype(np.float32), kind)
+def _moved(codes: Floats, op: Input, random: np.random.Generator, *, between: bool) -> Floats:
+    """Move codes by a few steps, or by parts of steps."""
+    if between:
+        return codes + random.uniform(-LARGEST_MOVE, LARGEST_MOVE, size=codes.shape)
+    low, high = _bounds(op)
+    return np.clip(codes + random.integers(-LARGEST_MOVE, LARGEST_MOVE + 1, size=codes.shape), low, high)
+
+
+def _uniform(count: int, op: Input, random: np.random.Generator, *, between: bool) -> Floats:
+    """Draw codes from the range, or steps and parts of steps from a little more than it."""
+    low, high = _bounds(op)
+    part = random.random((count, *op.shape))
+    if between:
+        margin = (high - low) / BEYOND + 2
+        return np.asarray(low - margin + part * (high - low + 2 * margin))
+    return np.minimum(low + np.floor(part * (high - low + 1)), high)

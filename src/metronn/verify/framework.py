@@ -77,7 +77,7 @@ def worker(script: str, python: Path | None, first: Mapping[str, Any]) -> Iterat
 
     Raises ToolError when the interpreter cannot be started, MissingFramework when it lacks a package.
     """
-    interpreter = str(python) if python is not None else sys.executable
+    interpreter = str(python.absolute()) if python is not None else sys.executable
     with tempfile.TemporaryDirectory(prefix="metronn-") as scratch, tempfile.TemporaryFile("w+") as errors:
         try:
             process = subprocess.Popen(
