@@ -71,7 +71,10 @@ class _File(Table):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overrides:
-    """What the command line says; None leaves what the file, or else the default, says."""
+    """What the command line says; None leaves what the file, or else the default, says.
+
+    `ignore_widths`: a file of widths that metronn.toml names is not read; the command is about to find others.
+    """
 
     model: Path | None = None
     hls4ml_config: Path | None = None
@@ -89,6 +92,7 @@ class Overrides:
     weight_bits: int | None = None
     activation_bits: int | None = None
     widths: Path | None = None
+    ignore_widths: bool = False
     metric: str | None = None
     tolerance: float | None = None
     verify_data: str | None = None
@@ -185,7 +189,8 @@ def read_request(path: Path | None, overrides: Overrides) -> Request:
     try:
         quantize = parse_options(table, f"{where}: [quantize]") if isinstance(table, dict) else None
         if quantize is not None:
-            file_of_widths = overrides.widths or (None if quantize.widths is None else base / quantize.widths)
+            named = None if quantize.widths is None or overrides.ignore_widths else base / quantize.widths
+            file_of_widths = overrides.widths or named
             keys = ("weight_bits", "activation_bits", "metric", "tolerance")
             given = {key: value for key in keys if (value := getattr(overrides, key)) is not None}
             if given:

@@ -106,6 +106,7 @@ def quantize_network(
             weight_bits=weight_bits,
             activation_bits=activation_bits,
             widths=widths,
+            ignore_widths=search,
             metric=metric,
             tolerance=tolerance,
             label=label,
