@@ -125,7 +125,7 @@ def _quant(n: Network, x: str, shape: Sequence[int], *, weight_axis: int | None 
     zero = n.pick(0.0, 0.0, 2.0, 3.0, -1.0, 0.5, 1.25) if n.exact else n.pick(0.0, 0.0, 1.0, 0.37, -2.6)
     names = (
         n.constant(n.scale(*parameters)),
-        n.constant(np.float32(0.0 if weight_axis is not None else zero)),
+        n.constant(np.float32(n.pick(0.0, 0.0, 1.0, 0.5) if weight_axis is not None else zero)),
         n.constant(np.float32(bits)),
     )
     kind = n.pick("Quant", "Quant", "IntQuant")
@@ -388,7 +388,7 @@ def _integer_layer(
             bias = n.constant(n.rng.integers(-500, 500, results).astype(np.int32))
             codes = n.node("QGemm", codes, *grid, w, *weight, bias, *out, domain="com.microsoft")
             n.shape = (results,)
-        case "mean" if len(n.shape) == 3:
+        case "mean" if len(n.shape) == 3 and (not n.exact or n.shape[1] * n.shape[2] in (1, 2, 4, 8, 16)):
             codes = n.node("QLinearGlobalAveragePool", codes, *grid, *out, domain="com.microsoft")
             n.shape = (n.shape[0], 1, 1)
         case _:
