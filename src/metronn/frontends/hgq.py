@@ -42,8 +42,10 @@ def _reader(layer: Callable[[HgqContext], str]) -> Callable[[LayerContext], str]
             config = plain(c.config)
             context = replace(c, config=config)
             return layer(HgqContext(c=context, config=config, tree=weight_tree(c.store, c.path)))
-        except (MissingWeightsError, *HDF5_ERRORS) as problem:
+        except MissingWeightsError as problem:
             raise LayerProblem(f"{problem}") from None
+        except (ArithmeticError, IndexError, *HDF5_ERRORS) as problem:
+            raise LayerProblem(f"its configuration and weights are not understood: {problem}") from None
 
     return read
 
