@@ -17,9 +17,9 @@ from metronn.verify.against_events import event_chunks
 from metronn.verify.framework import opened_framework
 
 
-def write_qdq(path: Path) -> Path:
+def write_qdq(path: Path, seed: int = 8) -> Path:
     """Write QuantizeLinear, DequantizeLinear around two matrices with a ReLU between."""
-    random = np.random.default_rng(8)
+    random = np.random.default_rng(seed)
     arrays = {
         "scale": np.array(2.0**-4, np.float32),
         "zero": np.array(0, np.int8),
@@ -48,6 +48,25 @@ def write_qdq(path: Path) -> Path:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=9)
     onnx.save(model, path)
+    return path
+
+
+def write_float(path: Path) -> Path:
+    """Write a float network: matrix, bias, ReLU."""
+    random = np.random.default_rng(5)
+    arrays = {"w": random.normal(size=(4, 3)).astype(np.float32), "b": random.normal(size=3).astype(np.float32)}
+    nodes = [
+        helper.make_node("Gemm", ["x", "w", "b"], ["h"], name="fc"),
+        helper.make_node("Relu", ["h"], ["y"], name="fc_relu"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "float",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3])],
+        [numpy_helper.from_array(array, name) for name, array in arrays.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=9), path)
     return path
 
 
