@@ -145,3 +145,18 @@ def test_nothing_is_folded_across_a_quantizer() -> None:
     assert model.quantized
     kinds = [type(node.op).__name__ for node in prepare(model).nodes]
     assert kinds.count("RealMultiply") == 1 and kinds.count("RealAdd") == 1
+
+
+def test_a_tensor_whose_value_is_merged_away_is_forgotten() -> None:
+    net = Lowering()
+    x = net.input("x", (4,))
+    net.layer = "first"
+    net.tensors["first"] = y = net.scaled(x, np.array([2.0, 3.0, 5.0, 7.0]))
+    net.layer = "second"
+    net.tensors["second"] = y = net.scaled(y, np.array([-1.0, 0.5, 2.0, 4.0]))
+    model = net.finish([("y", y)], "drawn")
+    prepared = prepare(model)
+    values = {}
+    run_reference(prepared, {"x": np.ones((1, 4))}, lambda node, array: values.update({node.name: array.copy()}))
+    assert [name for name, _ in prepared.tensors] == ["second"]
+    assert values[dict(prepared.tensors)["second"]].tolist() == [[-2.0, 1.5, 10.0, 28.0]]

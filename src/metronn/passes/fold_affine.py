@@ -43,7 +43,8 @@ def _producer_fold(graph: RealGraph) -> RealGraph | None:
         weight = linear.weight.array * columns
         bias = linear.bias.array * columns + shift
         folded = replace(linear, weight=frozen(weight), bias=frozen(bias))
-        return rebuilt(graph, {x: folded}, {node.name: x}, {node.name})
+        others = tuple((tensor, value) for tensor, value in graph.tensors if value != x)
+        return rebuilt(replace(graph, tensors=others), {x: folded}, {node.name: x}, {node.name})
     return None
 
 

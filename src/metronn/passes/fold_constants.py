@@ -62,6 +62,8 @@ def _merge_one(graph: RealGraph) -> RealGraph | None:
         else:
             op = RealAdd(x=name, y=inner[0], subtract=True)
         grown = with_new_nodes(graph, {inner_node.name: (constant,)})
+        others = tuple((tensor, value) for tensor, value in grown.tensors if value != inner_node.name)
+        grown = replace(grown, tensors=others)  # the inner value is gone, its name is the outer value's now
         kept = replace(inner_node, op=op)
         return rebuilt(grown, {inner_node.name: kept.op}, {node.name: inner_node.name}, {node.name})
     return None
