@@ -65,7 +65,7 @@ NETWORKS = {
 }
 COLUMNS = (
     *("network", "framework", "tensors", "not exact", "events", "values", "bits compared", "differing bits"),
-    *("noise values", "consequences", "real values", "seconds"),
+    *("noise values", "at quantizers", "consequences", "real values", "seconds"),
 )
 
 
@@ -96,6 +96,7 @@ class Outcome:
             f"{result.bits:,}",
             f"{result.differing_bits:,}",
             f"{result.noise:,}",
+            f"{result.quantizer_noise:,}",
             f"{result.consequences:,}",
             f"{result.real:,}",
             f"{self.seconds:.0f}",

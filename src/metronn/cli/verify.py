@@ -132,7 +132,8 @@ def comparison_text(result: AgainstResult) -> str:
     lines = [table_text(COLUMNS, rows, right=tuple(range(2, len(COLUMNS))))]
     lines.append(
         f"{result.framework}: {result.events:,} events, {result.bits:,} bits compared, "
-        f"{result.differing_bits:,} differ; values that differ: {result.noise:,} by float32 rounding noise, "
+        f"{result.differing_bits:,} differ; values that differ: {result.noise:,} by float32 rounding noise "
+        f"({result.quantizer_noise:,} of them at a quantizer), "
         f"{result.consequences:,} as consequences, "
         f"{result.real:,} really"
     )

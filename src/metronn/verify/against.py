@@ -33,12 +33,16 @@ Emulate = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 
 @dataclass(slots=True, kw_only=True)
 class TensorResult:
-    """What comparing one tensor of the framework found; counts are of elements over all events, bits where said."""
+    """What comparing one tensor of the framework found; counts are of elements over all events, bits where said.
+
+    `quantizer` tells that a quantizer of the framework ends there; elsewhere float32 may not even hold every bit.
+    """
 
     tensor: str
     layer: str
     value: str
     width: int
+    quantizer: bool = False
     events: int = 0
     values: int = 0
     bits: int = 0
@@ -75,6 +79,11 @@ class AgainstResult:
         return sum(tensor.noise for tensor in self.tensors)
 
     @property
+    def quantizer_noise(self) -> int:
+        """Those of them that a quantizer of the framework made visible: its code is another one."""
+        return sum(tensor.noise for tensor in self.tensors if tensor.quantizer)
+
+    @property
     def consequences(self) -> int:
         """Elements behind a difference in the same event, right for what the framework had in front of them."""
         return sum(tensor.consequences for tensor in self.tensors)
@@ -103,6 +112,7 @@ class AgainstResult:
             "bits": self.bits,
             "differing_bits": self.differing_bits,
             "float32_noise": self.noise,
+            "float32_noise_at_quantizers": self.quantizer_noise,
             "consequences": self.consequences,
             "real_differences": self.real,
             "first": self.first,
@@ -228,10 +238,14 @@ def _pairs(
             shape = framework.tensors.get(tensor)
             if shape is None or np.prod(shape, dtype=int) != kind.size:
                 continue
-            result = TensorResult(
-                tensor=tensor, layer=exact.source, value=exact.value, width=kind.range.width_bits, bits=0
-            )
             snapped = isinstance(model.by_name[exact.real].op, RealQuantize)
+            result = TensorResult(
+                tensor=tensor,
+                layer=exact.source,
+                value=exact.value,
+                width=kind.range.width_bits,
+                quantizer=snapped,
+            )
             pairs.append(_Pair(tensor=tensor, exact=exact, kind=kind, snapped=snapped, result=result))
             break
     compared = {name for pair in pairs for name in pair.exact.tensors}
