@@ -45,8 +45,8 @@ def exact_pair(
     (x_lo, x_hi), (y_lo, y_hi) = bounds
     if (x_hi - x_lo + 1) * (y_hi - y_lo + 1) > MAX_PAIRS:
         return None
-    x, y = np.meshgrid(np.arange(x_lo, x_hi + 1), np.arange(y_lo, y_hi + 1), indexing="ij")
-    x, y = x.ravel(), y.ravel()
+    grid = np.meshgrid(np.arange(x_lo, x_hi + 1), np.arange(y_lo, y_hi + 1), indexing="ij")
+    x, y = (np.asarray(codes).ravel() for codes in grid)
     levels = _levels(scales, offset, x, y, target.rounding)
     if levels is None:
         return None

@@ -135,6 +135,12 @@ class QuantizationReport:
             f"{output.name} exact" if output.sqnr_db is None else f"{output.name} {output.sqnr_db:.1f} dB"
             for output in self.outputs
         )
+        inexact = [layer for layer in self.layers if layer.exactness not in (None, Exactness.EXACT)]
+        if inexact:
+            names = dict.fromkeys(f"{layer.layer} {layer.exactness.value}" for layer in inexact if layer.exactness)
+            outputs += f"; all layers exact but {', '.join(names)}"
+        elif any(layer.exactness is Exactness.EXACT for layer in self.layers):
+            outputs += "; all layers exact"
         cut = f"; calibrated on {self.calibration_events}, what memory allows" if self.calibration_cut else ""
         if self.metric is None:
             return f"quantized: {outputs} on {self.events} events; no metric{cut}"

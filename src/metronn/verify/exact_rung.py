@@ -118,10 +118,10 @@ def _expected(
     judged = np.flatnonzero(differing)[:JUDGED]
     if judged.size:
         exact = _judged(model, graph, wanted, {name: values[judged] for name, values in inputs.items()})
-        for name, codes in exact.items():
+        for name, right in exact.items():
             wide = expected[name].astype(object)
-            wide[judged] = codes
-            small = all(abs(int(v)) < 2**62 for v in codes.ravel())
+            wide[judged] = right
+            small = all(abs(int(v)) < 2**62 for v in right.ravel())
             expected[name] = wide.astype(np.int64) if small else wide
     return expected
 

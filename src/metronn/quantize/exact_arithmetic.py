@@ -1,0 +1,155 @@
+"""Sums, products, extrema and reductions of exact values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from typing import assert_never
+
+import numpy as np
+
+from metronn.ir.ops import (
+    Add,
+    Extremum,
+    ExtremumKind,
+    Multiply,
+    Overflow,
+    Reduce,
+    ReduceKind,
+)
+from metronn.model.graph import (
+    Floats,
+    RealAdd,
+    RealExtremum,
+    RealMultiply,
+    RealNode,
+    RealQuantize,
+    RealReduce,
+)
+from metronn.quantize.exact_chain import ONE, Affine, Chain, Chains, power_of_two
+from metronn.quantize.exact_emit import Form, Second, object_fractions
+from metronn.quantize.exact_state import ExactState
+
+
+@dataclass(slots=True, kw_only=True)
+class ExactArithmetic(ExactState):
+    """Adds the ops of arithmetic."""
+
+    def _binary(self, node: RealNode, op: RealAdd | RealMultiply | RealExtremum) -> Form:
+        if op.y in self.constants:
+            return self._with_constant(node, op, op.x, self.constants[op.y], first=True)
+        if op.x in self.constants:
+            return self._with_constant(node, op, op.y, self.constants[op.x], first=False)
+        x, y = self._read(op.x, node), self._read(op.y, node)
+        match op:
+            case RealMultiply():
+                x, y = self._settled(x, node), self._settled(y, node)
+                value = self.emitter.add(Multiply(x=x.value, y=y.value), node.name, node.source)
+                return Form(value, x.chains.paired(y.chains, _product))
+            case RealAdd():
+                pending = self._pending_sum(x, y, op, node)
+                if pending is not None:
+                    return pending
+                x, y = self._common(x, y, node)
+                value = self.emitter.add(Add(x=x.value, y=y.value, subtract=op.subtract), node.name, node.source)
+            case RealExtremum():
+                if self._left_to_quantizers(x, y, node):
+                    self.extrema[node.name] = (op, x, y)
+                    return x
+                x, y = self._common(x, y, node)
+                value = self._extremum(x, y, op.kind, node)
+        return Form(value, x.chains.broadcast(node.shape))
+
+    def _pending_sum(self, x: Form, y: Form, op: RealAdd, node: RealNode) -> Form | None:
+        """Leave the sum of two values of unlike scales to the quantizer behind, where there is one."""
+        x, y = self._settled(x, node), self._settled(y, node)
+        mine = np.broadcast_to(x.chains.fractions(), node.shape)
+        its = np.broadcast_to(y.chains.fractions(), node.shape)
+        ratios = np.asarray(its / mine, dtype=object).reshape(node.shape)
+        if all(power_of_two(ratio) is not None for ratio in set(ratios.ravel().tolist())):
+            return None
+        x, y = self.emission.broadcast(x, node.shape, node), self.emission.broadcast(y, node.shape, node)
+        return Form(x.value, x.chains, Second(y.value, np.asarray(-ratios if op.subtract else ratios, dtype=object)))
+
+    def _left_to_quantizers(self, x: Form, y: Form, node: RealNode) -> bool:
+        """Whether an extremum of values of unlike scales is made of what the quantizers behind make of both.
+
+        Rounding and saturation are monotone: q(max(x, y)) = max(q(x), q(y)).
+        """
+        users = [self.graph.by_name[user].op for user in self.graph.uses[node.name]]
+        monotone = (Overflow.SAT, Overflow.SAT_SYM)
+        if not users or not all(isinstance(op, RealQuantize) and op.overflow in monotone for op in users):
+            return False
+        if any(value == node.name for _, value in self.graph.outputs):
+            return False
+        if not x.chains.pure or not y.chains.pure:
+            return True
+        mine = np.broadcast_to(x.chains.fractions(), node.shape)
+        its = np.broadcast_to(y.chains.fractions(), node.shape)
+        return any(b == 0 or power_of_two(a / b) is None for a, b in zip(mine.ravel(), its.ravel(), strict=True))
+
+    def _extremum(self, x: Form, y: Form, kind: ExtremumKind, node: RealNode) -> str:
+        """Return the larger or smaller of two values of one scale, which may be negative."""
+        signs = {factor > 0 for factor in x.chains.fractions().ravel().tolist()}
+        if signs == {False}:
+            kind = ExtremumKind.MIN if kind is ExtremumKind.MAX else ExtremumKind.MAX
+        return self.emitter.add(Extremum(x=x.value, y=y.value, kind=kind), node.name, node.source)
+
+    def _with_constant(
+        self, node: RealNode, op: RealAdd | RealMultiply | RealExtremum, x: str, constant: Floats, *, first: bool
+    ) -> Form:
+        form = self.forms[x]
+        if form.chains.shape != node.shape:
+            form = self.emission.broadcast(self._read(x, node), node.shape, node)
+        chains = form.chains.with_constants(constant, partial(_applied, op, first=first))
+        return Form(form.value, chains, form.second)
+
+    def _reduce(self, node: RealNode, op: RealReduce) -> Form:
+        form = self._read(op.x, node)
+        alike = self._alike(form, op.axes)
+        if not alike or op.kind is ReduceKind.SUM or not all(kind.pure for kind in form.chains.kinds):
+            form = self._same_scale(self._settled(form, node), node, op.axes)
+        kind = op.kind
+        first = form.chains.index[tuple(0 if a in op.axes else slice(None) for a in range(form.chains.index.ndim))]
+        if kind is not ReduceKind.SUM:
+            signs = {chain.affine.scale > 0 for chain in form.chains.kinds}
+            if len(signs) > 1:
+                factors = form.chains.fractions().ravel().tolist()
+                value = self.emission.rescaled(form, [ONE if f > 0 else -ONE for f in factors], node)
+                chains = Chains.scales(
+                    object_fractions([abs(f) for f in factors], form.chains.shape), form.chains.shape
+                )
+                form = Form(value, chains)
+                first = form.chains.index[
+                    tuple(0 if a in op.axes else slice(None) for a in range(form.chains.index.ndim))
+                ]
+            elif signs == {False}:
+                kind = ReduceKind.MIN if kind is ReduceKind.MAX else ReduceKind.MAX
+        value = self.emitter.add(Reduce(x=form.value, axes=op.axes, kind=kind), node.name, node.source)
+        return Form(value, Chains(form.chains.kinds, np.asarray(first)))
+
+    def _alike(self, form: Form, axes: tuple[int, ...]) -> bool:
+        """Whether elements along the axes have the same chain."""
+        index = form.chains.index
+        first = index[tuple(slice(0, 1) if a in axes else slice(None) for a in range(index.ndim))]
+        return bool((index == first).all())
+
+
+def _applied(op: RealAdd | RealMultiply | RealExtremum, affine: Affine, constant: Fraction, *, first: bool) -> Affine:
+    """Return what follows from an op with a constant; `first` says that the variable is the first operand."""
+    match op:
+        case RealMultiply():
+            return affine.times(constant)
+        case RealExtremum():
+            return affine.bounded(op.kind, constant)
+        case RealAdd():
+            if op.subtract:
+                return affine.plus(-constant) if first else affine.times(-ONE).plus(constant)
+            return affine.plus(constant)
+        case _:
+            assert_never(op)
+
+
+def _product(x: Chain, y: Chain) -> Chain:
+    return Chain(Affine(x.affine.scale * y.affine.scale))

@@ -1,0 +1,206 @@
+"""Matrices of quantized layers: whole weights, biases in steps of the result, operands of one scale."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from metronn.ir.arrays import IntArray, object_array
+from metronn.ir.infer import aligned_bounds
+from metronn.ir.ops import (
+    Linear,
+    Overflow,
+    Rounding,
+)
+from metronn.ir.types import width_bits
+from metronn.model.graph import (
+    FloatArray,
+    RealLinear,
+    RealNode,
+    RealQuantize,
+)
+from metronn.quantize.exact_arithmetic import ExactArithmetic
+from metronn.quantize.exact_chain import ONE, ZERO, Affine, Chain, Chains, nearest, power_of_two
+from metronn.quantize.exact_emit import Form, object_fractions
+from metronn.quantize.exact_state import WEIGHT_BITS
+from metronn.quantize.exact_weights import integer_weights
+from metronn.quantize.fixed import choose_range, round_weights
+from metronn.quantize.float_ops import INPUT_BITS
+from metronn.quantize.moments import gather
+from metronn.quantize.options import Calibration
+from metronn.quantize.records import Exactness, LayerRecord
+
+MAX_OPERAND_BITS = 32
+"""Widest operand of a matrix that no quantizer made."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Biases:
+    codes: list[int]
+    rest: npt.NDArray[np.object_] | None
+
+
+@dataclass(slots=True, kw_only=True)
+class ExactMatrices(ExactArithmetic):
+    """Adds the matrices."""
+
+    def _linear(self, node: RealNode, op: RealLinear) -> Form:
+        told = len(self.emission.notes)
+        form = self._operand(self._read(op.x, node), op.x, node)
+        exactness = Exactness.APPROXIMATE if len(self.emission.notes) > told else Exactness.EXACT
+        record = LayerRecord(source=node.source, kind="linear", real=node.name, exactness=exactness)
+        self.records.append(record)
+        weights = integer_weights(op)
+        if weights is None:
+            return self._float_linear(node, op, form, record)
+        form, codes, steps = self._one_scale(node, op, form, weights.codes, weights.steps)
+        kind = self.emission.type_of(form)
+        rows = form.chains.fractions()[..., 0]
+        biases = self._biases(op, rows, steps, kind.range.max_frac)
+        linear = Linear(
+            x=form.value,
+            weight=IntArray.of(codes),
+            bias=IntArray.of(object_array(biases.codes, op.bias.shape)),
+            weight_frac=weights.frac,
+        )
+        value = self.emitter.add(linear, node.name, node.source)
+        scales = np.asarray(rows[..., np.newaxis] * steps, dtype=object)
+        chains = Chains.scales(scales, node.shape)
+        if biases.rest is not None:
+            rest = np.broadcast_to(biases.rest, node.shape).ravel().tolist()
+            chains = Chains.of(
+                (Chain(_shifted(chain.affine, left)) for chain, left in zip(chains.each(), rest, strict=True)),
+                node.shape,
+            )
+        record.accumulator = value
+        record.value, record.scale = self._comparable(Form(value, Chains.scales(scales, node.shape)))
+        if biases.rest is not None:
+            record.offset = FloatArray.of(np.array([float(v) for v in biases.rest.ravel()]).reshape(biases.rest.shape))
+        low, high = IntArray.of(codes).bounds()
+        record.weight_bits, record.weight_frac = max(2, width_bits(min(low, -1), high)), weights.frac
+        record.weights = codes.size
+        return Form(value, chains)
+
+    def _operand(self, form: Form, name: str, node: RealNode) -> Form:
+        """Return the operand of a matrix: only scales pending, of moderate width.
+
+        Where no quantizer made the operand and its exact form would be too wide, it gets one, which is told.
+        """
+        if not any(kind.calls for kind in form.chains.kinds):
+            kind = self.emission.type_of(form)
+            lo, hi = aligned_bounds(kind, kind.range.max_frac)
+            width = width_bits(int(lo.min()), int(hi.max()))
+            if width <= MAX_OPERAND_BITS and self.emission.settles(form):
+                return self._settled(form, node)
+            if form.chains.pure and width <= MAX_OPERAND_BITS:
+                return form
+        values = self.reference[name]
+        out = choose_range(
+            values,
+            INPUT_BITS,
+            signed=bool(values.min() < 0),
+            method=Calibration.MAX,
+            percentile=self.options.percentile,
+        )
+        quantizer = RealQuantize(
+            x=name,
+            scale=FloatArray.of(2.0**-out.max_frac),
+            lo=IntArray.of(np.array(out.lowest)),
+            hi=IntArray.of(np.array(out.highest)),
+            rounding=Rounding.RND,
+            overflow=Overflow.SAT,
+        )
+        self._approximate(node, node.source)
+        self.emission.note(f"{node.source}: its input, which no quantizer made, is rounded to {out.describe()}")
+        inner = replace(node, name=f"{node.name}.in", shape=form.chains.shape)
+        return self.emission.close(form, inner, quantizer)
+
+    def _one_scale(
+        self, node: RealNode, op: RealLinear, form: Form, codes: npt.NDArray[np.object_], steps: npt.NDArray[np.object_]
+    ) -> tuple[Form, npt.NDArray[np.object_], npt.NDArray[np.object_]]:
+        """Give the elements that a matrix sums one scale: moved in exponent, or taken up by the weights."""
+        factors = form.chains.fractions()
+        rows = factors.reshape(-1, factors.shape[-1])
+        ratios = {tuple((row / row[0]).tolist()) for row in rows} if len(form.chains.kinds) > 1 else {(ONE,)}
+        if all(power_of_two(r) is not None for row in ratios for r in row):
+            return self._same_scale(form, node, (factors.ndim - 1,)), codes, steps
+        if len(ratios) > 1:
+            return self._same_scale(form, node, (factors.ndim - 1,)), codes, steps
+        row = rows[0]
+        largest = max(abs(factor) for factor in row)
+        numbers = [factor / largest for factor in row]
+        common = math.lcm(*(number.denominator for number in set(numbers)))
+        widest = max(abs(int(v)) for v in codes.ravel()).bit_length()
+        if common.bit_length() + widest > WEIGHT_BITS:
+            common = 1 << max(4, WEIGHT_BITS - widest)
+            self.emission.note(
+                f"{node.source}: scales of the inputs are taken up by weights of {WEIGHT_BITS} bits, "
+                f"each within {1 / common:.1e} of the largest"
+            )
+        taken = np.array([nearest(number * common) for number in numbers], dtype=object)
+        scale = np.asarray(factors[..., :1] / row[0], dtype=object) * largest / common
+        chains = Chains.scales(scale, form.chains.shape)
+        return Form(form.value, chains), np.asarray(codes * taken[:, np.newaxis], dtype=object), steps
+
+    def _biases(
+        self, op: RealLinear, rows: npt.NDArray[np.object_], steps: npt.NDArray[np.object_], frac: int
+    ) -> _Biases:
+        """Return bias codes in steps of the result, and what is left of the biases, per element, if anything.
+
+        A bias within float32 rounding of a whole number of steps that are no power of two counts as that number.
+        """
+        unit = rows.ravel()[0]
+        same = all(row == unit for row in rows.ravel().tolist())
+        codes, rest, left = [], [], False
+        grid = Fraction(2) ** (frac + self._weight_frac(op))
+        for bias, step in zip(op.bias.array.tolist(), steps.tolist(), strict=True):
+            exact = Fraction(bias) / (unit * step) * grid
+            code = nearest(exact)
+            tolerance = abs(exact) / 2**22 if power_of_two(unit * step) is None else ZERO
+            if not same:
+                code = 0
+            if abs(exact - code) <= tolerance and same:
+                rest.append(ZERO)
+            else:
+                left = True
+                rest.append(Fraction(bias) - code * unit * step / grid)
+            codes.append(code)
+        return _Biases(codes, object_fractions(rest, (len(rest),)) if left else None)
+
+    def _weight_frac(self, op: RealLinear) -> int:
+        weights = integer_weights(op)
+        return 0 if weights is None else weights.frac
+
+    def _float_linear(self, node: RealNode, op: RealLinear, form: Form, record: LayerRecord) -> Form:
+        """Round the weights of a layer that its framework did not quantize, as in quantization after training."""
+        settings = self._settings(node)
+        x = self._numbers(form, node)
+        moments = gather(self.emitter, self.reference, x, node.name, op, corrected=False)
+        weight = round_weights(
+            op.weight.array, moments.gram, settings.weight_bits, settings.weight_frac, settings.calibration
+        )
+        kind = self.emitter.type_of(x)
+        frac = kind.range.max_frac + weight.frac
+        bias = [nearest(Fraction(float(v)) * Fraction(2) ** frac) for v in op.bias.array]
+        linear = Linear(
+            x=x,
+            weight=IntArray.of(weight.codes),
+            bias=IntArray.of(object_array(bias, op.bias.shape)),
+            weight_frac=weight.frac,
+        )
+        value = self.emitter.add(linear, node.name, node.source)
+        record.weight_bits, record.weight_frac = settings.weight_bits, weight.frac
+        record.weights, record.weights_saturated = weight.codes.size, weight.saturated
+        record.accumulator = record.value = value
+        record.exactness = Exactness.APPROXIMATE
+        record.note = f"float weights, rounded to {settings.weight_bits} bits"
+        self._approximate(node, node.source)
+        return Form(value, Chains.uniform(node.shape))
+
+
+def _shifted(affine: Affine, summand: Fraction) -> Affine:
+    return affine.plus(summand)
