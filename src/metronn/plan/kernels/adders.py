@@ -160,7 +160,11 @@ class _Parts:
         """Add the cells of one row and return those of its results."""
         biases = row_matrix(self.spec, self.graph, row)[2]
         first = row * len(biases)
-        tails = [self.tail(adders, bounds, column, first + column, bias) for column, bias in enumerate(biases)]
+        reach = adders.bounds(bounds)
+        tails = [
+            self.tail(output, reach, first + column, bias)
+            for column, (output, bias) in enumerate(zip(adders.outputs, biases, strict=True))
+        ]
         wanted = [bias + (tail.offset if tail else 0) for bias, tail in zip(biases, tails, strict=True)]
         made, rests = with_constants(adders, wanted, bounds)
         values = _adder_cells(builder, made, bounds, row)
@@ -181,10 +185,9 @@ class _Parts:
         kind = self.graph.type_of((self.spec.linear, *self.spec.epilogue)[-1]).range.element(element)
         return kind.lowest if kind.lowest == kind.highest and self.spec.epilogue else None
 
-    def tail(self, adders: AdderGraph, bounds: Bounds, column: int, element: int, bias: int) -> Tail | None:
-        """Return the tail of one output, where its epilogue is one."""
-        output = adders.outputs[column]
-        low, high = (0, 0) if output.value == NOTHING else adders.bounds(bounds)[output.value]
+    def tail(self, output: AdderOutput, reach: Bounds, element: int, bias: int) -> Tail | None:
+        """Return the tail of one output, where its epilogue is one; `reach`: bounds of all values."""
+        low, high = (0, 0) if output.value == NOTHING else reach[output.value]
         ends = sorted(bias + _scaled(-v if output.negative else v, output.shift) for v in (low, high))
         return tail_of(self.graph, self.spec.epilogue, self.spec.linear, element, (ends[0], ends[1]))
 
