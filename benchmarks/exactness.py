@@ -122,7 +122,7 @@ def compared(network: str, python: Path | None, events: int) -> Outcome:
             )
     except ToolError as error:
         seconds = time.monotonic() - start
-        return Outcome(network=network, result=None, seconds=seconds, reason=error.message.splitlines()[0])
+        return Outcome(network=network, result=None, seconds=seconds, reason=" ".join(error.message.split())[:300])
     return Outcome(network=network, result=result, seconds=time.monotonic() - start)
 
 

@@ -116,10 +116,18 @@ def backend_package(keras: Any) -> str:  # noqa: ANN401 - the module, of either 
 def load_plain(keras: Any, path: Path, custom: dict[str, Any] | None = None) -> Any:  # noqa: ANN401
     """Load a model with Keras alone."""
     if path.suffix == ".json":
-        model = keras.models.model_from_json(path.read_text(), custom_objects=custom)
+        model = from_json(keras, path.read_text(), custom)
         model.load_weights(weights_beside(path))
         return model
     return keras.models.load_model(path, custom_objects=custom, compile=False)
+
+
+def from_json(keras: Any, text: str, custom: dict[str, Any] | None) -> Any:  # noqa: ANN401 - modules and models
+    """Build a network from its architecture: Keras 3 reads that of Keras 2 only on its way for old HDF5 files."""
+    if "module" in json.loads(text) or keras.__version__.startswith("2"):
+        return keras.models.model_from_json(text, custom_objects=custom)
+    old = importlib.import_module("keras.src.legacy.saving.saving_utils")
+    return old.model_from_config(json.loads(text), custom_objects=custom)
 
 
 def weights_beside(path: Path) -> str:
