@@ -28,7 +28,7 @@ from metronn.verify.run import Build
 EXACT, HLS4ML_CONFIG = "vectors/exact.json", "vectors/hls4ml_config.json"
 EVENTS = 100_000
 HLS4ML_EVENTS = 2_000
-COMPILED = 5_000
+COMPILED = 20_000
 """From so many events on, the compiled emulator pays."""
 ROWS = 500
 """Events in a call of the framework."""
