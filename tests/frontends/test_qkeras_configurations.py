@@ -139,9 +139,11 @@ def differing(cases: list[Case], arrays: list[Values], found: Any, *, constant: 
         theirs = found[f"y{k}"].astype(np.float64)
         noise = 2.0**-21 * np.maximum(np.maximum(np.abs(x), np.abs(theirs)), 2.0**-20)
         apart = np.abs(ours(case, x, constant=constant) - theirs) > noise
-        if apart.any() and not constant:
+        if apart.any():
             width = 2.0**-22 * np.maximum(np.abs(x), 1.0)
-            near = [np.abs(ours(case, x + side * width, constant=False) - theirs) <= noise + width for side in (-1, 1)]
+            near = [
+                np.abs(ours(case, x + side * width, constant=constant) - theirs) <= noise + width for side in (-1, 1)
+            ]
             flipped += int((apart & (near[0] | near[1])).sum())
             apart &= ~(near[0] | near[1])
         if apart.any():

@@ -14,26 +14,25 @@ import numpy.typing as npt
 import pytest
 
 from metronn.frontends import load_model
-from metronn.model.graph import RealGraph, RealNode
+from metronn.model.graph import RealGraph, RealLinear, RealNode
 from metronn.model.reference import run_reference
 
 WORKER = Path(__file__).with_name("qkeras_worker.py")
 NOISE = 2.0**-19
 """What float32 may lose in a sum of some tens of products, relative to the largest value of the layer."""
 
-NETWORKS = 40
+NETWORKS = 24
 
 Values = npt.NDArray[np.float64]
 
 
 def qkeras_python() -> Path:
-    """Return the interpreter that has QKeras, or skip."""
-    path = Path(
-        os.environ.get("METRONN_QKERAS_PYTHON") or Path(__file__).parents[2] / ".venv-qkeras" / "bin" / "python"
-    )
-    if not path.is_file():
+    """Return the interpreter that has QKeras: METRONN_QKERAS_PYTHON, or that of `make setup-qkeras`; else skip."""
+    given = os.environ.get("METRONN_QKERAS_PYTHON")
+    folder = Path(__file__).parents[2] / ".venv-qkeras"
+    if given is None and not (folder / ".installed").is_file():
         pytest.skip("no interpreter with QKeras: make setup-qkeras, or METRONN_QKERAS_PYTHON")
-    return path
+    return folder / "bin" / "python" if given is None else Path(given)
 
 
 def run_worker(*arguments: str) -> dict[str, Any]:
@@ -79,10 +78,10 @@ def first_flips(graph: RealGraph, x: Values, outputs: Mapping[str, Values]) -> t
 
 @pytest.mark.slow
 def test_every_layer_of_random_networks_agrees(tmp_path: Path) -> None:
+    """Only sums on a grid that is no power of two may be moved over a tie by float32."""
     report = run_worker("networks", str(tmp_path), "0", str(NETWORKS))
     assert not report["errors"]
-    flips = {}
-    events = 0
+    flips, events = {}, 0
     for made in report["networks"]:
         data = np.load(tmp_path / f"n{made['seed']}.npz")
         outputs = {key.removeprefix("y."): data[key].astype(np.float64) for key in data.files if key != "x"}
@@ -90,5 +89,6 @@ def test_every_layer_of_random_networks_agrees(tmp_path: Path) -> None:
         layers, count = first_flips(graph, data["x"].astype(np.float64), outputs)
         events += len(data["x"])
         if count:
+            assert any(isinstance(node.op, RealLinear) and node.op.step is not None for node in graph.nodes), layers
             flips[made["seed"]] = (layers, count)
-    assert sum(count for _, count in flips.values()) <= events // 1000, flips
+    assert sum(count for _, count in flips.values()) <= events // 100, flips
