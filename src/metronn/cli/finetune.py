@@ -139,7 +139,6 @@ def finetune_network(
         saturate=saturate,
     )
     engine = quantize_network(start, request, convert, keep_zeros=keep_zeros, width_rate=width_rate)
-    engine.compile()
     finetuner = Finetuner(
         engine=engine,
         options=FinetuneOptions(

@@ -13,7 +13,8 @@ from metronn.errors import ModelError
 from metronn.ir.arrays import Array
 from metronn.train.backend import Backend, KerasObject
 from metronn.train.graph_walk import one
-from metronn.train.networks import Kernel
+from metronn.train.networks import Kernel, kernels
+from metronn.train.optimizer import make_optimizer
 from metronn.train.task import Part, Task
 
 TRACE_BATCH = 2048
@@ -52,9 +53,16 @@ class Engine:
     def compile(self) -> None:
         """Give the model a loss and an optimizer."""
         self.batch = min(self.batch, self.task.train.count)
-        optimizer = adam_of_two_rates(self.backend, width_variables(self.model), self.width_rate)
+        masked = [kernel.variable for kernel in kernels(self.model)]
+        optimizer = make_optimizer(self.backend, masked, width_variables(self.model), self.width_rate)
         self.model.compile(optimizer=optimizer, loss=self.task.loss)
         optimizer.build(self.model.trainable_variables)
+
+    def hold_zeros(self, held: Sequence[tuple[Kernel, Array]]) -> None:
+        """Set weights outside the masks (bool, in the shape of the kernel) to zero, and keep them there in training."""
+        for kernel, mask in held:
+            kernel.variable.assign(kernel.value * mask)
+            self.model.optimizer.mask_of(kernel.variable).assign(mask.astype(np.float32))
 
     def fit(self, epoch: int, rate: float) -> float:
         """Train one epoch, in an order that follows from seed and epoch; returns the mean loss.
@@ -166,25 +174,6 @@ def width_variables(model: KerasObject) -> list[KerasObject]:
         if type(layer).__module__.startswith("hgq.quantizer"):
             found += [v for name in ("_b", "_i", "_f") if (v := getattr(layer, name, None)) is not None and v.trainable]
     return found
-
-
-def adam_of_two_rates(backend: Backend, fast: Sequence[KerasObject], factor: float) -> KerasObject:
-    """Return Adam that moves some variables at a multiple of the learning rate.
-
-    A step of Adam is about as long as the rate, whatever the gradient: fit for weights of around 0.1, and much too
-    short for widths, which have to move by whole bits.
-    """
-    base = backend.keras.optimizers.Adam
-    chosen = {id(variable) for variable in fast}
-
-    class TwoRates(base):  # type: ignore[misc, valid-type]
-        """Adam with a learning rate of its own for some variables."""
-
-        def update_step(self, gradient: KerasObject, variable: KerasObject, learning_rate: KerasObject) -> None:
-            """Move one variable."""
-            super().update_step(gradient, variable, learning_rate * (factor if id(variable) in chosen else 1.0))
-
-    return TwoRates(1e-3)
 
 
 def set_beta(model: KerasObject, beta: float) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,24 +145,3 @@ def kernels(model: KerasObject) -> tuple[Kernel, ...]:
 
 def _layers(model: KerasObject) -> Iterator[KerasObject]:
     yield from model._flatten_layers(include_self=False)
-
-
-class HoldZeros:
-    """A Keras constraint: weights where `mask` is 0 are 0 after every step."""
-
-    def __init__(self, mask: Array, then: KerasObject) -> None:
-        """`then`: a constraint that the variable had already, or None."""
-        self.mask, self.then = mask.astype(np.float32), then
-
-    def __call__(self, weight: KerasObject) -> KerasObject:
-        """Return the weights that are kept."""
-        return (weight if self.then is None else self.then(weight)) * self.mask
-
-
-def hold_zeros(held: Sequence[tuple[Kernel, Array]]) -> None:
-    """Set weights outside the masks (bool, in the shape of each kernel) to zero, and keep them there in training."""
-    for kernel, mask in held:
-        before = kernel.variable.constraint
-        then = before.then if isinstance(before, HoldZeros) else before
-        kernel.variable.assign(kernel.value * mask)
-        kernel.variable.constraint = HoldZeros(mask, then)

@@ -24,7 +24,7 @@ from metronn.plan.fold_groups import graph_groups
 from metronn.quantize.data import Events
 from metronn.train.cost import Target
 from metronn.train.engine import Engine, learning_rate
-from metronn.train.networks import Kernel, hold_zeros, kernels, save_network
+from metronn.train.networks import Kernel, kernels, save_network
 from metronn.train.prune_rules import (
     Mask,
     Units,
@@ -212,7 +212,7 @@ class Pruner:
         shares = self._shares(sparsity, scores)
         masks = [mask_at(*each) for each in zip(shares, scores, self.units, strict=True)]
         masks = [mask & (value != 0) for mask, value in zip(masks, values, strict=True)]
-        hold_zeros(list(zip(self.chosen, masks, strict=True)))
+        self.engine.hold_zeros(list(zip(self.chosen, masks, strict=True)))
 
     def _shares(self, sparsity: float, scores: Sequence[Array]) -> list[float]:
         """Return the sparsity of each layer."""
@@ -256,7 +256,7 @@ class Pruner:
         low, high = self._now(), 1.0
         for trial in range(1, BISECTIONS + 1):
             middle = (low + high) / 2
-            hold_zeros([(k, value == value) for k, value in zip(self.chosen, values, strict=True)])
+            self.engine.hold_zeros([(k, value == value) for k, value in zip(self.chosen, values, strict=True)])
             for kernel, value in zip(self.chosen, values, strict=True):
                 kernel.variable.assign(value)
             self._mask(middle)
@@ -300,7 +300,6 @@ class Pruner:
         same_run(state.about["run"], about, self.folder)
         restore(state, self.engine.model, self.folder)
         self.records = [Record.of(data) for data in state.about["records"]]
-        hold_zeros([(kernel, kernel.value != 0) for kernel in self.chosen])
         self.log(f"resumed after epoch {self.records[-1].epoch}")
 
     def _best(self) -> Record:

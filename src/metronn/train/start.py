@@ -13,7 +13,7 @@ from metronn.quantize.data import Events, load_events
 from metronn.train.backend import Backend, load_backend, seed_everything
 from metronn.train.convert import ConvertOptions, to_quantized
 from metronn.train.engine import Engine
-from metronn.train.networks import Network, check_file, hold_zeros, kernels, read_network
+from metronn.train.networks import Network, check_file, kernels, read_network
 from metronn.train.task import Loss, Task, make_task, split
 
 
@@ -113,14 +113,12 @@ def _config(path: Path) -> bytes:
 def quantize_network(
     start: Start, request: Request, options: ConvertOptions, *, keep_zeros: bool, width_rate: float
 ) -> Engine:
-    """Return the engine of the network with quantizers; weights that were zero stay zero where `keep_zeros`."""
+    """Return the compiled engine of the network with quantizers; zero weights stay zero where `keep_zeros`."""
     network, model = start.network, start.network.model
     zeros = {kernel.layer: kernel.value != 0 for kernel in kernels(model)}
     if not network.quantized:
         model = to_quantized(start.backend, model, start.train.inputs, options, str(request.model))
-    if keep_zeros:
-        hold_zeros([(k, zeros[k.layer]) for k in kernels(model) if k.layer in zeros and not zeros[k.layer].all()])
-    return Engine(
+    engine = Engine(
         backend=start.backend,
         model=model,
         task=start.task,
@@ -129,3 +127,7 @@ def quantize_network(
         quantized=True,
         width_rate=width_rate,
     )
+    engine.compile()
+    if keep_zeros:
+        engine.hold_zeros([(k, zeros[k.layer]) for k in kernels(model) if k.layer in zeros])
+    return engine

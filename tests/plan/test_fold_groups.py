@@ -1,0 +1,99 @@
+"""Groups of weights that share a multiplier: they cover a layer, and zero groups are multipliers less."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from plan_networks import Network
+
+from metronn.ir.arrays import IntArray
+from metronn.ir.check import check
+from metronn.ir.graph import Graph
+from metronn.ir.ops import Linear
+from metronn.plan.fold_groups import ALONE, graph_groups, inputs_groups, outputs_groups
+from metronn.plan.kernels.fold import fold_outputs_spec, inputs_multipliers, outputs_multipliers, packing
+from metronn.plan.kernels.model import resources
+from metronn.plan.kernels.spec import FoldInputs
+from metronn.plan.layout import Layout
+from metronn.plan.options import PlanOptions
+from metronn.plan.system import load_system
+from metronn.plan.timing import Timing
+
+TIMING = Timing.of("xcup", 1e6 / 360)
+
+
+def layer(inputs: int, outputs: int, bits: int = 8) -> Graph:
+    network = Network(3)
+    x = network.input("x", inputs)
+    network.builder.output("y", network.relu(network.linear(x, outputs, "dense", bits), "relu"))
+    return check(network.builder.build())
+
+
+def with_zeros(graph: Graph, zero: np.ndarray) -> Graph:
+    """The graph with the weights of `dense` at `zero` replaced by 0."""
+    nodes = []
+    for node in graph.nodes:
+        if node.name == "dense" and isinstance(node.op, Linear):
+            weight = IntArray.of(np.where(zero, 0, node.op.weight.array))
+            node = replace(node, op=replace(node.op, weight=weight))
+        nodes.append(node)
+    return replace(graph, nodes=tuple(nodes))
+
+
+@pytest.mark.parametrize(("inputs", "outputs", "beats"), [(12, 24, 4), (10, 23, 4), (7, 5, 9), (16, 40, 3)])
+@pytest.mark.parametrize("bits", [6, 14])
+def test_groups_of_folded_outputs_are_the_multipliers(inputs: int, outputs: int, beats: int, bits: int) -> None:
+    graph = layer(inputs, outputs, bits)
+    spec = fold_outputs_spec(graph, "dense", (), beats, TIMING)
+    groups = outputs_groups(spec, graph, TIMING)
+    ways = packing(graph, "dense", TIMING).ways
+    assert groups.shape == (inputs, outputs)
+    used, counts = np.unique(groups, return_counts=True)
+    assert counts.max() <= ways * beats
+    assert len(used) <= outputs_multipliers(spec, graph, TIMING)
+    if not spec.remainder:
+        assert len(used) == outputs_multipliers(spec, graph, TIMING)
+        assert set(counts) == {ways * beats}
+    if spec.lanes:
+        assert groups[0, 0] == groups[0, spec.lanes] != groups[1, 0]
+
+
+def test_groups_of_folded_inputs_are_the_multipliers() -> None:
+    graph = layer(12, 10)
+    layout = Layout(tuple((b, 4 + b, 8 + b) for b in range(4)))
+    spec = FoldInputs(linear="dense", layout=layout)
+    groups = inputs_groups(spec, graph, TIMING)
+    ways = packing(graph, "dense", TIMING).ways
+    assert len(np.unique(groups)) == inputs_multipliers(spec, graph, TIMING) == 3 * -(-10 // ways)
+    for slot in range(3):
+        carried = [beat[slot] for beat in layout.beats]
+        assert len(np.unique(groups[carried])) == -(-10 // ways)
+    single = Layout(((0, 1, 2, 3, 4, 5), (6, 7, 8, 9, 10), (11,)))
+    alone = inputs_groups(FoldInputs(linear="dense", layout=single), graph, TIMING)
+    assert (alone[5] == ALONE).all() and (alone[:5] != ALONE).all()
+
+
+@pytest.mark.parametrize("beats", [4, 9])
+def test_a_group_of_zeros_is_a_multiplier_less(beats: int) -> None:
+    graph = layer(12, 36)
+    spec = fold_outputs_spec(graph, "dense", (), beats, TIMING)
+    groups = outputs_groups(spec, graph, TIMING)
+    used = np.unique(groups)
+    dropped = used[::3]
+    pruned = with_zeros(graph, np.isin(groups, dropped))
+    before, after = resources(spec, graph, TIMING), resources(spec, pruned, TIMING)
+    assert before.dsp - after.dsp == len(dropped)
+    scattered = with_zeros(graph, np.indices(groups.shape).sum(axis=0) % 3 == 0)
+    assert resources(spec, scattered, TIMING).dsp == before.dsp
+
+
+def test_groups_of_a_graph_follow_the_ii() -> None:
+    graph = layer(48, 64)
+    folded = graph_groups(graph, load_system("one-serenity").with_overrides(ii=9, clock_mhz=None), PlanOptions())
+    unrolled = graph_groups(graph, load_system("one-serenity").with_overrides(ii=1, clock_mhz=None), PlanOptions())
+    (nine,), (one,) = folded, unrolled
+    assert (nine.source, nine.groups.shape) == ("dense", (48, 64)) == (one.source, one.groups.shape)
+    assert (one.groups == ALONE).all() and one.multipliers == 0
+    assert nine.multipliers == len(np.unique(nine.groups[nine.groups != ALONE])) > 100

@@ -1,0 +1,80 @@
+"""The command line in this process, small networks of Keras and events for them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command() -> Callable[..., Answer]:
+    """Run the command line; a traceback fails the test."""
+    from metronn.cli.app import app
+
+    def run(*arguments: object) -> Answer:
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Answer(result.exit_code, result.stdout, result.stderr)
+
+    return run
+
+
+def write_data(path: Path, shape: tuple[int, ...] = (6,), events: int = 768, *, labels: bool = True) -> Path:
+    """Events on a grid of 1/16, and three classes that follow from sums of them."""
+    rng = np.random.Generator(np.random.PCG64(1))
+    x = np.round(rng.normal(size=(events, *shape)) * 16) / 16
+    flat = x.reshape(events, -1)
+    label = np.argmax(np.stack([flat[:, 0] + flat[:, 1], flat[:, 2] - flat[:, 3], 0.5 * flat[:, 4]]), axis=0)
+    arrays = {"x": x.astype(np.float32)} | ({"label": label} if labels else {})
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Events with labels."""
+    return write_data(tmp_path_factory.mktemp("data") / "events.npz")
+
+
+@pytest.fixture(scope="session")
+def network(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    """A trained network of 6 inputs and 3 classes, with batch normalizations in front and between."""
+    keras = pytest.importorskip("keras")
+    pytest.importorskip("hgq")
+    keras.utils.set_random_seed(3)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((6,), name="x"),
+            layers.BatchNormalization(name="front"),
+            layers.Dense(16, name="hidden"),
+            layers.BatchNormalization(name="norm"),
+            layers.ReLU(name="relu"),
+            layers.Dense(12, activation="relu", name="second"),
+            layers.Dense(3, activation="softmax", name="classes"),
+        ]
+    )
+    arrays = np.load(data)
+    model.compile(optimizer=keras.optimizers.Adam(0.01), loss="sparse_categorical_crossentropy")
+    model.fit(arrays["x"], arrays["label"], epochs=12, batch_size=64, verbose=0)
+    path = tmp_path_factory.mktemp("network") / "small.keras"
+    model.save(path)
+    return path
