@@ -27,10 +27,11 @@ MODELS = ROOT.parent / "shared" / "models"
 COLUMNS = ("network", "II", "widths", "metric", "LUT-eq.", "LUT", "FF", "DSP", "cycles", "evaluations", "seconds")
 
 
-def metronn(*arguments: object) -> Any:
+def metronn(*arguments: object) -> dict[str, Any]:
     """Run the command line and return its JSON."""
     words = [sys.executable, "-m", "metronn", *map(str, arguments), "--json"]
-    return json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout)
+    found: dict[str, Any] = json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout)
+    return found
 
 
 def planned(graph: Path, system: str, ii: int) -> tuple[Resources, int]:

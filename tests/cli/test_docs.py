@@ -66,9 +66,7 @@ def test_graph_in_the_text_parses_back() -> None:
 def test_every_verb_and_option_is_documented(metronn: Run) -> None:
     text = (DOCS / "cli.md").read_text()
     verbs = re.findall(r"^  (\w+)  ", metronn("--help").out.partition("Commands:")[2], re.MULTILINE)
-    assert len(verbs) == 9
-    for verb in verbs:
-        assert f"metronn {verb} " in text
+    assert sorted(verbs) == sorted(set(re.findall(r"^metronn (\w+) ", text.split("```")[1], re.MULTILINE)))
     for option in re.findall(r"--[a-z][a-z-]+", metronn("compile", "--help").out):
         if option not in ("--help", "--output", "--verify", "--calibrate", "--system"):
             assert option in text, option

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import tomllib
 from itertools import product
 from pathlib import Path
@@ -257,3 +258,12 @@ def test_a_front_and_its_resumption(metronn: Run, network: Path, events: Path, t
     again = metronn(*call, "--no-plot", "-j", "1", "-o", out, "--json")
     assert "3 of 3 choices of widths are known" in again.err
     assert json.loads(again.out)["points"] == points
+
+
+@pytest.mark.parametrize("verb", ["quantize", "pareto"])
+def test_every_option_is_documented(metronn: Run, verb: str) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "cli.md").read_text()
+    part = text.split(f"\n## {verb}\n")[1].split("\n## ")[0]
+    options = set(re.findall(r"--[a-z][a-z0-9-]+", metronn(verb, "--help").out))
+    for option in options - {"--help", "--output", "--calibrate", "--plot"}:
+        assert option in part, option

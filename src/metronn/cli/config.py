@@ -242,15 +242,20 @@ def read_request(path: Path | None, overrides: Overrides) -> Request:
 
 
 def with_widths(options: QuantizeOptions, path: Path) -> QuantizeOptions:
-    """Put the `[quantize.layers]` of a file, which holds nothing else, behind those of the options.
+    """Put the `[quantize.layers]` of a file behind those of the options, and take its `rescale` if it has one.
 
     Raises ModelError listing what is wrong with the file.
     """
     table = read_toml(path)
     found = table.get("quantize")
-    if not isinstance(found, dict) or list(table) != ["quantize"] or list(found) != ["layers"]:
-        raise ModelError(f"{path}: is no file of widths: it must hold [quantize.layers] and nothing else")
-    return with_patterns(options, parse_options(found, f"{path}: [quantize]").layers)
+    if not isinstance(found, dict) or list(table) != ["quantize"] or set(found) - {"layers", "rescale"}:
+        raise ModelError(
+            f"{path}: is no file of widths: it must hold [quantize.layers] and nothing but quantize.rescale"
+        )
+    read = parse_options(found, f"{path}: [quantize]")
+    if "rescale" in found:
+        options = options.model_copy(update={"rescale": read.rescale})
+    return with_patterns(options, read.layers)
 
 
 def _beside(base: Path, name: str | None) -> str | None:

@@ -30,7 +30,7 @@ from metronn.quantize.journal import Journal
 from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.search_evaluate import events_digest, network_digest
 from metronn.quantize.search_run import Limits
-from metronn.quantize.search_space import applied
+from metronn.quantize.search_space import uniform_options
 from metronn.quantize.search_workers import workers
 from metronn.report.pareto import COLUMNS, RIGHT, ParetoPoint, csv_text, records, rows, with_front
 from metronn.report.pareto_plot import pareto_png
@@ -271,15 +271,8 @@ def _candidates(name: str, request: Request, sweep: _Sweep, settings: SearchSett
             log(f"{name}: searching widths at II {ii}, tolerance {100 * tolerance:g} %")
             searched = search_widths(wanted, system.with_overrides(ii=ii, clock_mhz=None), model, events, own, log)
             at = tuple((ii, fold) for fold in folds)
-            found.append(candidate(f"searched {100 * tolerance:g} %", applied(request.quantize, searched.layers), at))
+            found.append(candidate(f"searched {100 * tolerance:g} %", searched.options, at))
     return found
-
-
-def uniform_options(options_: QuantizeOptions, bits: int) -> QuantizeOptions:
-    """Return the options with one width for all weights and results; what else patterns say stays."""
-    none = {"weight_bits": None, "activation_bits": None, "channel_bits": None}
-    layers = {name: layer.model_copy(update=none) for name, layer in options_.layers.items()}
-    return options_.model_copy(update={"weight_bits": bits, "activation_bits": bits, "layers": layers})
 
 
 def _points(

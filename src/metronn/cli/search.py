@@ -7,7 +7,7 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from pathlib import Path
@@ -29,14 +29,17 @@ from metronn.plan.options import PlanOptions
 from metronn.plan.system import System
 from metronn.quantize.data import Events
 from metronn.quantize.journal import Journal
+from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.quantize import Quantized
 from metronn.quantize.search_evaluate import Cost, Evaluation, Evaluator, evaluator, events_digest, network_digest
 from metronn.quantize.search_run import Limits, Progress, Recorder, SearchResult, run_search
-from metronn.quantize.search_space import Layers, Space, applied, layer_space
+from metronn.quantize.search_space import Layers, Space, applied, layer_space, uniform_options
 from metronn.quantize.search_workers import workers
 
 JOURNAL = "search of widths"
 LEAST_EVALUATIONS = 50
+MIDDLE_BITS = 6
+"""Width at which is decided whether channels are scaled between layers."""
 SAID_EVERY = 25
 """Evaluations between two lines of the log where there is no terminal."""
 COLUMNS = ("layer", "weights", "searched", "activations", "searched", "LUT-equivalents", "searched")
@@ -90,6 +93,7 @@ class Searched:
     """The widths found, the network quantized with them, and the same before the search."""
 
     layers: Layers
+    options: QuantizeOptions
     quantized: Quantized
     given: Quantized
     evaluation: Evaluation
@@ -119,13 +123,17 @@ def search_widths(
     with log.stage("quantizing as given"):
         given = quantize_model(model, events, request.quantize, base=request.base)
         judge = evaluator(prepared, events, request.quantize, request.base, cost, settings.held_out_events)
+    parts = journal_parts(request, judge, system)
+    if request.quantize.rescale and not equalisation_helps(judge):
+        log("search: channels are not scaled between layers: that leaves more noise in this network")
+        request = replace(request, quantize=request.quantize.model_copy(update={"rescale": False}))
+        judge = replace(judge, options=request.quantize)
     space = knobs_of(given, settings)
     log(
         f"search: {len(space.knobs)} widths of {settings.limits.narrowest} to {settings.limits.widest} bits; "
         f"{judge.calibration.count:,} events calibrate, {judge.held_out.count:,} others judge; "
         f"metric {judge.float_metric:.6g} float, tolerance {100 * request.quantize.tolerance:g} %"
     )
-    parts = journal_parts(request, judge, system)
     with (
         Journal(settings.journal, JOURNAL, parts, restart=settings.restart) as journal,
         workers(judge, jobs=settings.jobs, dask=settings.dask) as some,
@@ -147,11 +155,27 @@ def search_widths(
     for layers, found in result.found:
         quantized = _confirmed(request, model, events, layers, found, log)
         if quantized is not None:
-            return Searched(layers=layers, quantized=quantized, given=given, evaluation=found, result=result)
+            return Searched(
+                layers=layers,
+                options=applied(request.quantize, layers),
+                quantized=quantized,
+                given=given,
+                evaluation=found,
+                result=result,
+            )
     raise InfeasibleError(
         "search: no widths hold the metric on all events, though some do on those held out.\n"
         "  Give more events, wider ones with --widest, or a larger tolerance."
     )
+
+
+def equalisation_helps(judge: Evaluator) -> bool:
+    """Whether scaling channels between layers leaves less noise at the outputs, at `MIDDLE_BITS` everywhere."""
+    middle = uniform_options(judge.options, MIDDLE_BITS)
+    scaled, plain = (
+        replace(judge, options=middle.model_copy(update={"rescale": rescale}))({}) for rescale in (True, False)
+    )
+    return scaled.noise <= plain.noise
 
 
 def knobs_of(given: Quantized, settings: SearchSettings) -> Space:
@@ -235,13 +259,15 @@ def _confirmed(
 
 
 def widths_text(searched: Searched) -> str:
-    """Return the widths as a TOML file: `[quantize.layers]` and nothing else."""
+    """Return the widths as a TOML file: `[quantize.layers]`, and `quantize.rescale` where it is off."""
     metric = searched.quantized.report.metric
     assert metric is not None
     lines = [
         f"# Widths found by metronn {__version__} quantize --search: {metric.name} {metric.fixed_value:.6g},",
         f"# {metric.float_value:.6g} before quantization; about {searched.evaluation.cost:,.0f} LUT-equivalents.",
     ]
+    if not searched.options.rescale:
+        lines += ["", "[quantize]", "rescale = false"]
     if not searched.layers:
         lines += ["", "[quantize.layers]"]
     for layer, widths in searched.layers.items():

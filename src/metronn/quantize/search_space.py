@@ -146,6 +146,13 @@ def with_patterns(options: QuantizeOptions, layers: Mapping[str, LayerOptions]) 
     return options.model_copy(update={"layers": patterns})
 
 
+def uniform_options(options: QuantizeOptions, bits: int) -> QuantizeOptions:
+    """Return the options with one width for all weights and results; what else patterns say stays."""
+    none = {"weight_bits": None, "activation_bits": None, "channel_bits": None}
+    layers = {name: layer.model_copy(update=none) for name, layer in options.layers.items()}
+    return options.model_copy(update={"weight_bits": bits, "activation_bits": bits, "layers": layers})
+
+
 def key_of(layers: Layers) -> str:
     """Return the widths as one line of text, the same for the same widths."""
     return json.dumps(layers, sort_keys=True)
