@@ -337,6 +337,32 @@ def _quantizer(recipe: Recipe, x: Any) -> Any:
     return Quantizer(recipe.quantizer("datalane", rank, **other))(x)
 
 
+def _structure(recipe: Recipe, x: Any) -> Any:
+    """Layers repeated along an axis, called twice inside a model, padded before, or called by keyword."""
+    import keras
+    from hgq.layers import QConv1D, QDense, QMultiHeadAttention
+
+    pick, (length, features) = recipe.choices, x.shape[1:]
+
+    def dense(units: int, rank: int = 3) -> Any:
+        return QDense(units, **recipe.single(rank, weight=2, bias=1))
+
+    match pick.randrange(4):
+        case 0:
+            return keras.layers.TimeDistributed(dense(3, 2))(x)
+        case 1:
+            inner = keras.Sequential([keras.Input((length, features)), dense(4), dense(features)])
+            return inner(inner(x))
+        case 2:
+            confs = recipe.single(3, weight=3, bias=1)
+            confs["iq_conf"].config |= {"heterogeneous_axis": (2,), "homogeneous_axis": None}
+            padding = "valid" if recipe.traced else "causal"  # which tracing cannot count the cost of
+            return QConv1D(3, 2, padding=padding, **confs)(x)
+        case _:
+            confs = _attention_confs(recipe, table=False)
+            return QMultiHeadAttention(2, 2, **confs)(x, key=dense(features)(x), value=x)
+
+
 BUILDERS: dict[str, tuple[Builder, Sequence[tuple[int, ...]]]] = {
     "attention": (_attention, ((4, 3), (3, 2))),
     "batch_norm_dense": (_batch_norm_dense, ((6,), (3, 4))),
@@ -350,6 +376,7 @@ BUILDERS: dict[str, tuple[Builder, Sequence[tuple[int, ...]]]] = {
     "pooling": (_pooling, ((6, 2), (4, 4, 2))),
     "quantizer": (_quantizer, ((5,), (3, 4))),
     "softmax": (_softmax, ((5,), (3, 4))),
+    "structure": (_structure, ((4, 3),)),
     "sum": (_sum, ((5,), (3, 4))),
     "table_attention": (_table_attention, ((3, 3),)),
     "tables": (_tables, ((4,), (4, 2), (4, 4, 2))),

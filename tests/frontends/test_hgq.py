@@ -23,8 +23,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 WRITER = Path(__file__).with_name("hgq_networks.py")
-FEW, MANY = 1, 5
-"""Networks of each kind: in the fast tests, and in the slow ones."""
+SEEDS = range(4)
+"""Networks of each kind; 0 and 3 have the integer bits of WRAP from HGQ2's own tracing."""
 
 
 def write_networks(folder: Path, names: Sequence[str]) -> None:
@@ -42,10 +42,14 @@ def assert_equal_layers(file: Path, expected: dict[str, npt.NDArray[np.float32]]
     events = {graph.inputs[0].name: expected["x"].astype(np.float64)}
     run_reference(graph, events, lambda node, found: values.update({node.name: found}))
     tensors = dict(graph.tensors)
-    assert set(tensors) == set(expected) - {"x"}
-    for layer, value in tensors.items():
-        np.testing.assert_array_equal(values[value], expected[layer].astype(np.float64), err_msg=f"{file} {layer}")
-    return sum(int(np.count_nonzero(expected[layer])) for layer in tensors)
+    layers = [layer for layer in expected if layer in tensors]
+    # Models inside the network and repeated layers have no value under their own name.
+    inside = [layer for layer in expected if layer.startswith(("sequential", "time_distributed"))]
+    assert sorted(layers) == sorted(set(expected) - {"x", *inside})
+    for layer in layers:
+        found = values[tensors[layer]]
+        np.testing.assert_array_equal(found, expected[layer].astype(np.float64), err_msg=f"{file} {layer}")
+    return sum(int(np.count_nonzero(expected[layer])) for layer in layers)
 
 
 def assert_equal_networks(folder: Path, names: Sequence[str]) -> None:
@@ -59,10 +63,6 @@ def assert_equal_networks(folder: Path, names: Sequence[str]) -> None:
     assert compared > 100 * len(names)
 
 
-def test_one_network_of_every_kind(tmp_path: Path) -> None:
-    assert_equal_networks(tmp_path, [f"{kind}-{seed}" for kind in BUILDERS for seed in range(FEW)])
-
-
 @pytest.mark.slow
 def test_networks_of_every_kind(tmp_path: Path) -> None:
-    assert_equal_networks(tmp_path, [f"{kind}-{seed}" for kind in BUILDERS for seed in range(FEW, FEW + MANY)])
+    assert_equal_networks(tmp_path, [f"{kind}-{seed}" for kind in BUILDERS for seed in SEEDS])
