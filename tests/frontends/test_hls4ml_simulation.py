@@ -22,6 +22,7 @@ from metronn.verify.framework import opened_hls4ml
 
 pytest.importorskip("hls4ml")
 pytest.importorskip("jax")
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 BY_NAME: dict[str, Any] = {
     "Model": {"Precision": {"default": "fixed<16,6>"}, "ReuseFactor": 1, "Strategy": "Latency"},
