@@ -25,7 +25,7 @@ from metronn.verify.against_events import event_chunks
 from metronn.verify.framework import Framework, opened_framework, opened_hls4ml
 from metronn.verify.run import Build
 
-EXACT, HLS4ML_CONFIG = "vectors/exact.json", "vectors/hls4ml_config.json"
+EXACT, HLS4ML_CONFIG = "vectors/against.json", "vectors/hls4ml_config.json"
 EVENTS = 100_000
 HLS4ML_EVENTS = 2_000
 COMPILED = 20_000
