@@ -58,16 +58,16 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
 def test_resumed_finetuning_equals_uninterrupted(
     command: Command, network: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = ("finetune", network, "--data", data, *SYSTEM, "--ii", 1, *FAST, "--epochs", 4, "--tolerance", 0.2)
+    arguments = ("finetune", network, "--data", data, *SYSTEM, "--ii", 1, *FAST, "--epochs", 2, "--tolerance", 0.2)
     arguments += ("--checkpoint-every", 1, "--rate", 0.005)
     whole = command(*arguments, "-o", tmp_path / "whole.keras", "--json")
     assert whole.status == 0, whole.err
     report = json.loads(whole.out)
-    assert [r["epoch"] for r in report["epochs"]] == [0, 1, 2, 3, 4]
+    assert [r["epoch"] for r in report["epochs"]] == [0, 1, 2]
     assert report["best"]["lut_equivalents"] < report["epochs"][0]["lut_equivalents"]
     assert report["best"]["loss_of_metric"] <= 0.2
     with monkeypatch.context() as patch:
-        interrupted(patch, 2)
+        interrupted(patch, 1)
         assert command(*arguments, "-o", tmp_path / "parts.keras").status == 130
     assert not (tmp_path / "parts.keras").exists()
     refused = command(*arguments, "-o", tmp_path / "parts.keras")
@@ -81,18 +81,17 @@ def test_resumed_finetuning_equals_uninterrupted(
     assert (tmp_path / "parts.keras").read_bytes() == (tmp_path / "whole.keras").read_bytes()
     assert len(list((tmp_path / "whole.checkpoints").glob("epoch-*.keras"))) == len(report["pareto"])
 
+    read_back(tmp_path / "whole.keras", data)
 
-def test_the_written_network_is_read_back_exactly(command: Command, network: Path, data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out.keras"
-    done = command("finetune", network, "--data", data, *FAST, "--epochs", 2, "--tolerance", 0.5, "-o", out)
-    assert done.status == 0, done.err
-    assert "EBOPs" in done.out
-    model = load_model(out)
+
+def read_back(path: Path, data: Path) -> None:
+    """The integers of a written network answer as Keras does."""
+    model = load_model(path)
     assert model.quantized
     events = load_events(data, {node.name: node.shape for node in model.inputs})
     graph = quantize_model(model, events, QuantizeOptions(metric="none")).graph
     (fixed,) = run_fixed(graph, events.inputs).values()
-    answers = keras_answers(out, data)
+    answers = keras_answers(path, data)
     assert np.abs(fixed - answers).max() < 0.01
     assert (fixed.argmax(axis=1) == answers.argmax(axis=1)).mean() > 0.99
 
@@ -100,7 +99,7 @@ def test_the_written_network_is_read_back_exactly(command: Command, network: Pat
 def test_zeros_of_pruning_stay_zero(
     command: Command, network: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = ("prune", network, "--data", data, *FAST, "--sparsity", 0.6, "--epochs", 4, "--checkpoint-every", 1)
+    arguments = ("prune", network, "--data", data, *FAST, "--sparsity", 0.6, "--epochs", 3, "--checkpoint-every", 1)
     pruned, parts, tuned = tmp_path / "pruned.keras", tmp_path / "parts.keras", tmp_path / "tuned.keras"
     done = command(*arguments, "-o", pruned, "--json")
     assert done.status == 0, done.err
@@ -111,11 +110,11 @@ def test_zeros_of_pruning_stay_zero(
         layer: int((~zero).sum()) for layer, zero in zeros.items()
     }
     with monkeypatch.context() as patch:
-        interrupted(patch, 3)
+        interrupted(patch, 2)
         assert command(*arguments, "-o", parts).status == 130
     assert command(*arguments, "-o", parts, "--resume").status == 0
     assert parts.read_bytes() == pruned.read_bytes()
-    tuning = ("finetune", pruned, "--data", data, *FAST, "--epochs", 2, "--tolerance", 0.5, "--reference", network)
+    tuning = ("finetune", pruned, "--data", data, *FAST, "--epochs", 1, "--tolerance", 0.9, "--reference", network)
     assert command(*tuning, "-o", tuned).status == 0
     for layer, kernel in kernels_of(tuned).items():
         assert (kernel[zeros[layer]] == 0).all()
@@ -181,14 +180,13 @@ def test_a_convolution_starts_where_the_float_network_ended(tmp_path: Path) -> N
     data = write_data(tmp_path / "images.npz", (6, 6, 2), 300)
     network = read_network(backend, tmp_path / "conv.keras", "test")
     images = np.load(data)["x"]
-    for widths in Widths:
-        options = ConvertOptions(weight_bits=14, activation_bits=16, widths=widths)
-        quantized = to_quantized(backend, network.model, {"image": images.astype(np.float64)}, options, "conv.keras")
-        import hgq.utils
+    options = ConvertOptions(weight_bits=14, activation_bits=16, widths=Widths.CHANNEL)
+    quantized = to_quantized(backend, network.model, {"image": images.astype(np.float64)}, options, "conv.keras")
+    import hgq.utils
 
-        hgq.utils.trace_minmax(quantized, images, batch_size=300)
-        got = quantized.predict(images, verbose=0, batch_size=300)
-        assert np.abs(got - model.predict(images, verbose=0, batch_size=300)).max() < 0.01
+    hgq.utils.trace_minmax(quantized, images, batch_size=300)
+    got = quantized.predict(images, verbose=0, batch_size=300)
+    assert np.abs(got - model.predict(images, verbose=0, batch_size=300)).max() < 0.01
     names = {layer.name: type(layer).__name__ for layer in quantized.layers}
     assert names["conv"] == "QConv2D" and names["sum"] == "QAdd" and names["pool"] == "QAveragePooling2D"
     assert names["side_tanh"] == "QUnaryFunctionLUT" and names["alone"] == "QBatchNormalization"

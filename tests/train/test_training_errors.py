@@ -124,6 +124,7 @@ def test_a_tolerance_that_cannot_be_kept(command: Command, network: Path, data: 
     cheap = command("finetune", network, *arguments, "--target-cost", 1, "-o", tmp_path / "a.keras")
     assert cheap.status == 1
     assert "no network costs 1 or less" in cheap.err and "a.checkpoints" in cheap.err
+    arguments = (*arguments[:-1], 0)
     sparse = command("prune", network, *arguments, "--sparsity", 0.95, "--tolerance", 0.0, "-o", tmp_path / "b.keras")
     assert sparse.status == 1
     assert "the tolerance is 0" in sparse.err

@@ -50,5 +50,9 @@ def load_backend(verb: str, *, quantized: bool = True) -> Backend:
 
 
 def seed_everything(backend: Backend, seed: int) -> None:
-    """Give all random numbers of Keras, Python and NumPy one start; HGQ2 draws seeds of its quantizers from NumPy."""
+    """Give all random numbers of Keras, Python and NumPy one start, and the numbers in the names of layers.
+
+    HGQ2 draws seeds of its quantizers from NumPy.
+    """
+    backend.keras.utils.clear_session(free_memory=False)
     backend.keras.utils.set_random_seed(seed % (1 << 32))

@@ -100,16 +100,31 @@ def save_network(model: KerasObject, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".metronn-", dir=path.parent) as folder:
             raw, clean = Path(folder) / "raw.keras", Path(folder) / "clean.keras"
-            model.save(raw, include_optimizer=False)
+            optimizer = getattr(model, "optimizer", None)
+            model.optimizer = None  # else its state is written too
+            try:
+                model.save(raw)
+            finally:
+                model.optimizer = optimizer
             with zipfile.ZipFile(raw) as old, zipfile.ZipFile(clean, "w", zipfile.ZIP_DEFLATED) as new:
                 for name in sorted(old.namelist()):
                     content = old.read(name)
                     if name == "metadata.json":
                         content = _undated(content)
+                    if name == "config.json":
+                        content = _plain_optimizer(content)
                     new.writestr(zipfile.ZipInfo(name, date_time=EPOCH), content, zipfile.ZIP_DEFLATED)
             os.replace(clean, path)
     except OSError as error:
         raise ModelError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _plain_optimizer(content: bytes) -> bytes:
+    """Name Adam as the optimizer of the compilation: whoever reads the file has no other."""
+    config = json.loads(content)
+    if isinstance(config.get("compile_config"), dict):
+        config["compile_config"]["optimizer"] = "adam"
+    return json.dumps(config).encode()
 
 
 def _undated(content: bytes) -> bytes:
