@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metronn.model.graph import Floats, RealGraph, RealNode
-from metronn.model.rational import Dyadic, run_rational
+from metronn.model.rational import Rational, run_rational
 from metronn.passes.pipeline import prepare, quantize_model
 from metronn.quantize.codes import encode_inputs
 from metronn.quantize.data import Events
@@ -24,9 +24,9 @@ OPTIONS = QuantizeOptions(metric="none")
 
 def differences(model: RealGraph, quantized: Quantized, inputs: dict[str, Floats]) -> dict[str, int]:
     """Count, for every value of the frontier, the integers that are not those of exact real arithmetic."""
-    real: dict[str, Dyadic] = {}
+    real: dict[str, Rational] = {}
 
-    def keep(node: RealNode, values: Dyadic) -> None:
+    def keep(node: RealNode, values: Rational) -> None:
         real[node.name] = values
 
     run_rational(model, inputs, keep)
@@ -38,7 +38,7 @@ def differences(model: RealGraph, quantized: Quantized, inputs: dict[str, Floats
         scales = np.broadcast_to(exact.scale.array, kind.shape).ravel().tolist()
         steps = [Fraction(s) * Fraction(2) ** -f for s, f in zip(scales, kind.range.fracs(size), strict=True)]
         expected = real[exact.real]
-        unit = Fraction(2) ** -expected.frac
+        unit = expected.unit
         found = np.broadcast_to(codes[exact.value], expected.numbers.shape).reshape(-1, size)
         numbers = expected.numbers.reshape(-1, size)
         wrong[exact.real] = sum(

@@ -1,4 +1,6 @@
-"""A RealGraph in exact arithmetic: every float64 is a whole number times a power of two, and so is every result.
+"""A RealGraph in exact arithmetic: whole numbers over one power of two and one divisor, which is 1 but for means.
+
+Every float64 is a whole number times a power of two; a constant such as 1/6 is a sixth (`metronn.model.constants`).
 
 `run_reference` computes in float64, whose rounding may tip a value that lies on the edge between two steps of a
 quantizer. Here sums, products and quantizers are those of real numbers. Functions are float32 as in the frameworks,
@@ -10,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import assert_never
 
 import numpy as np
@@ -17,6 +20,7 @@ import numpy.typing as npt
 
 from metronn.ir.ops import ExtremumKind, Overflow, Padding, ReduceKind, Rounding
 from metronn.ir.windows import window_index
+from metronn.model.constants import meant
 from metronn.model.functions import apply_function
 from metronn.model.graph import (
     Floats,
@@ -41,41 +45,58 @@ Numbers = npt.NDArray[np.object_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Dyadic:
-    """numbers * 2**-frac, (events, *shape)."""
+class Rational:
+    """numbers * 2**-frac / divisor, (events, *shape); the divisor is odd and positive."""
 
     numbers: Numbers
     frac: int
+    divisor: int = 1
 
     @staticmethod
-    def of(values: Floats) -> Dyadic:
+    def of(values: Floats) -> Rational:
         """Return float64 values exactly; what is not finite is an error."""
-        pairs = [float(value).as_integer_ratio() for value in values.ravel()]
-        frac = max((bottom.bit_length() - 1 for _, bottom in pairs), default=0)
-        numbers = np.empty(len(pairs), dtype=object)
-        numbers[:] = [top << (frac - bottom.bit_length() + 1) for top, bottom in pairs]
-        return Dyadic(numbers.reshape(values.shape), frac)
+        return Rational.fractions([Fraction(value) for value in values.ravel().tolist()], values.shape)
 
-    def at(self, frac: int) -> Numbers:
-        """Return the numbers with more fraction bits."""
-        return np.asarray(self.numbers * (1 << (frac - self.frac)), dtype=object)
+    @staticmethod
+    def fractions(values: list[Fraction], shape: tuple[int, ...]) -> Rational:
+        """Return fractions in a shape."""
+        known = set(values)
+        common = math.lcm(*(value.denominator for value in known))
+        frac = (common & -common).bit_length() - 1
+        numbers = np.empty(len(values), dtype=object)
+        numbers[:] = [value.numerator * (common // value.denominator) for value in values]
+        return Rational(numbers.reshape(shape), frac, common >> frac)
+
+    def at(self, frac: int, divisor: int) -> Numbers:
+        """Return the numbers with more fraction bits and a multiple of the divisor."""
+        return np.asarray(self.numbers * ((divisor // self.divisor) << (frac - self.frac)), dtype=object)
+
+    @property
+    def unit(self) -> Fraction:
+        """What 1 among the numbers is worth."""
+        return Fraction(2) ** -self.frac / self.divisor
 
     def floats(self) -> Floats:
         """Return the nearest float64 values."""
-        bottom = 1 << max(0, self.frac)
+        bottom = self.divisor << max(0, self.frac)
         grow = 1 << max(0, -self.frac)
         flat = [float(int(n) * grow / bottom) for n in self.numbers.ravel()]
         return np.array(flat, dtype=np.float64).reshape(self.numbers.shape)
 
 
+def _common(xs: list[Rational]) -> tuple[int, int]:
+    """Return the fraction bits and the divisor that hold all."""
+    return max(x.frac for x in xs), math.lcm(*(x.divisor for x in xs))
+
+
 def run_rational(
-    graph: RealGraph, inputs: Mapping[str, Floats], tap: Callable[[RealNode, Dyadic], None] | None = None
-) -> dict[str, Dyadic]:
+    graph: RealGraph, inputs: Mapping[str, Floats], tap: Callable[[RealNode, Rational], None] | None = None
+) -> dict[str, Rational]:
     """Run floats of shape (events, *shape) through the network exactly; returns outputs by name.
 
     `tap`, when given, sees every node's values. A constant has one event.
     """
-    values: dict[str, Dyadic] = {}
+    values: dict[str, Rational] = {}
     for node in graph.nodes:
         values[node.name] = _evaluate(node, [values[x] for x in real_operands(node.op)], inputs)
         if tap is not None:
@@ -83,29 +104,31 @@ def run_rational(
     return {name: values[value] for name, value in graph.outputs}
 
 
-def _evaluate(node: RealNode, xs: list[Dyadic], inputs: Mapping[str, Floats]) -> Dyadic:
+def _evaluate(node: RealNode, xs: list[Rational], inputs: Mapping[str, Floats]) -> Rational:
     op = node.op
     match op:
         case RealInput():
-            return Dyadic.of(np.asarray(inputs[node.name], dtype=np.float64))
+            return Rational.of(np.asarray(inputs[node.name], dtype=np.float64))
         case RealConstant():
-            return Dyadic.of(op.values.array[np.newaxis])
+            values = [meant(value) for value in op.values.array.ravel().tolist()]
+            return Rational.fractions(values, (1, *op.values.shape))
         case RealRewire():
             return _rewire(op, xs)
         case RealWindow():
             return _window(op, xs[0])
         case RealLinear():
-            weight, bias = Dyadic.of(op.weight.array), Dyadic.of(op.bias.array)
-            product = Dyadic(np.asarray(xs[0].numbers @ weight.numbers, dtype=object), xs[0].frac + weight.frac)
-            frac = max(product.frac, bias.frac)
-            return Dyadic(np.asarray(product.at(frac) + bias.at(frac), dtype=object), frac)
+            weight, bias = Rational.of(op.weight.array), Rational.of(op.bias.array)
+            numbers = np.asarray(xs[0].numbers @ weight.numbers, dtype=object)
+            product = Rational(numbers, xs[0].frac + weight.frac, xs[0].divisor)
+            grid = _common([product, bias])
+            return Rational(np.asarray(product.at(*grid) + bias.at(*grid), dtype=object), *grid)
         case RealAdd() | RealExtremum():
-            frac = max(x.frac for x in xs)
-            x, y = _pair(xs[0].at(frac), xs[1].at(frac))
-            return Dyadic(np.asarray(_joined(op, x, y), dtype=object), frac)
+            grid = _common(xs)
+            x, y = _pair(xs[0].at(*grid), xs[1].at(*grid))
+            return Rational(np.asarray(_joined(op, x, y), dtype=object), *grid)
         case RealMultiply():
             x, y = _pair(xs[0].numbers, xs[1].numbers)
-            return Dyadic(np.asarray(x * y, dtype=object), xs[0].frac + xs[1].frac)
+            return Rational(np.asarray(x * y, dtype=object), xs[0].frac + xs[1].frac, xs[0].divisor * xs[1].divisor)
         case RealReduce():
             axes = tuple(axis + 1 for axis in op.axes)
             match op.kind:
@@ -117,16 +140,16 @@ def _evaluate(node: RealNode, xs: list[Dyadic], inputs: Mapping[str, Floats]) ->
                     reduced = xs[0].numbers.min(axis=axes)
                 case _:
                     assert_never(op.kind)
-            return Dyadic(np.asarray(reduced, dtype=object), xs[0].frac)
+            return Rational(np.asarray(reduced, dtype=object), xs[0].frac, xs[0].divisor)
         case RealFunction():
             found = apply_function(op.kind, xs[0].floats(), op.parameters)
             with np.errstate(all="ignore"):
                 single = found.astype(np.float32).astype(np.float64)
-            return Dyadic.of(np.nan_to_num(single, nan=0.0, posinf=2.0**200, neginf=-(2.0**200)))
+            return Rational.of(np.nan_to_num(single, nan=0.0, posinf=2.0**200, neginf=-(2.0**200)))
         case RealSoftmax():
             floats = xs[0].floats()
             shifted = np.exp(floats - floats.max(axis=op.axis + 1, keepdims=True))
-            return Dyadic.of(np.asarray(shifted / shifted.sum(axis=op.axis + 1, keepdims=True)))
+            return Rational.of(np.asarray(shifted / shifted.sum(axis=op.axis + 1, keepdims=True)))
         case RealQuantize():
             return _quantize(op, xs[0], node.shape)
         case _:
@@ -148,29 +171,29 @@ def _pair(x: Numbers, y: Numbers) -> tuple[Numbers, Numbers]:
     )
 
 
-def _rewire(op: RealRewire, xs: list[Dyadic]) -> Dyadic:
-    frac = max(x.frac for x in xs)
+def _rewire(op: RealRewire, xs: list[Rational]) -> Rational:
+    grid = _common(xs)
     events = max(x.numbers.shape[0] for x in xs)
-    flat = [x.at(frac).reshape(x.numbers.shape[0], -1) for x in xs]
+    flat = [x.at(*grid).reshape(x.numbers.shape[0], -1) for x in xs]
     joined = np.concatenate([np.broadcast_to(part, (events, part.shape[1])) for part in flat], axis=1)
     padded = np.concatenate([joined, np.zeros((events, 1), dtype=object)], axis=1)
-    return Dyadic(padded[:, op.index.array.ravel()].reshape(events, *op.shape), frac)
+    return Rational(padded[:, op.index.array.ravel()].reshape(events, *op.shape), *grid)
 
 
-def _window(op: RealWindow, x: Dyadic) -> Dyadic:
+def _window(op: RealWindow, x: Rational) -> Rational:
     fill = x.numbers.min() if op.padding is Padding.LOWEST else 0
     events = x.numbers.shape[0]
     edge = np.full((events, 1), fill, dtype=object)
     padded = np.concatenate([x.numbers.reshape(events, -1), edge], axis=1)
-    return Dyadic(padded[:, window_index(op, x.numbers.shape[1:])], x.frac)
+    return Rational(padded[:, window_index(op, x.numbers.shape[1:])], x.frac, x.divisor)
 
 
-def _quantize(op: RealQuantize, x: Dyadic, shape: tuple[int, ...]) -> Dyadic:
+def _quantize(op: RealQuantize, x: Rational, shape: tuple[int, ...]) -> Rational:
     size = math.prod(shape)
     scales = np.broadcast_to(op.scale.array, shape).ravel().tolist()
     los = np.broadcast_to(op.lo.array, shape).ravel().tolist()
     his = np.broadcast_to(op.hi.array, shape).ravel().tolist()
-    steps = Dyadic.of(np.array(scales))
+    steps = Rational.of(np.array(scales))
     rows = x.numbers.reshape(-1, size)
     found = np.empty(rows.shape, dtype=object)
     for element in range(size):
@@ -179,10 +202,11 @@ def _quantize(op: RealQuantize, x: Dyadic, shape: tuple[int, ...]) -> Dyadic:
             lo = -hi
         shift = steps.frac - x.frac
         top, bottom = (1 << shift, step) if shift >= 0 else (1, step << -shift)
+        bottom *= x.divisor
         for event in range(len(rows)):
             code = _rounded(int(rows[event, element]) * top, bottom, op.rounding)
             found[event, element] = _bounded(code, lo, hi, op.overflow) * step
-    return Dyadic(found.reshape(x.numbers.shape), steps.frac)
+    return Rational(found.reshape(x.numbers.shape), steps.frac)
 
 
 def _rounded(top: int, bottom: int, rounding: Rounding) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from metronn.errors import ModelError
 from metronn.ir.ops import ExtremumKind, Overflow, Padding, ReduceKind, Rounding
 from metronn.ir.windows import window_index
+from metronn.model.constants import quotient
 from metronn.model.functions import apply_function
 from metronn.model.graph import (
     Floats,
@@ -38,9 +39,10 @@ def run_reference(
 
     `tap`, when given, sees every node's values. A value is freed after its last reader. Raises ModelError on a missing
     input or a wrong shape. In a quantized network the results of functions are those of float32, in which its framework
-    computes them.
+    computes them, and constants are what they stand for (`metronn.model.constants`).
     """
     values: dict[str, Floats] = {}
+    divided = _divided(graph)
     outputs = {value for _, value in graph.outputs}
     last = {x: node.name for node in graph.nodes for x in real_operands(node.op)}
     for node in graph.nodes:
@@ -50,7 +52,11 @@ def run_reference(
             if inputs[node.name].shape[1:] != node.shape:
                 found = inputs[node.name].shape[1:]
                 raise ModelError(f"input {node.name}: shape per event is {found}, allowed is {node.shape}")
-        values[node.name] = evaluate_real(node, values, inputs)
+        if node.name in divided:
+            x, top, bottom = divided[node.name]
+            values[node.name] = values[x] * top / bottom
+        else:
+            values[node.name] = evaluate_real(node, values, inputs)
         if graph.quantized and isinstance(node.op, RealFunction):
             with np.errstate(over="ignore"):
                 values[node.name] = values[node.name].astype(np.float32).astype(np.float64)
@@ -60,6 +66,20 @@ def run_reference(
             if last.get(x, node.name) == node.name:
                 del values[x]
     return {name: values[value] for name, value in graph.outputs}
+
+
+def _divided(graph: RealGraph) -> dict[str, tuple[str, Floats, Floats]]:
+    """Return, for products of a quantized network with fractions that no float64 is, what to multiply and divide by."""
+    found: dict[str, tuple[str, Floats, Floats]] = {}
+    for node in graph.nodes if graph.quantized else ():
+        if isinstance(node.op, RealMultiply):
+            for x, y in ((node.op.x, node.op.y), (node.op.y, node.op.x)):
+                constant = graph.by_name[y].op
+                if isinstance(constant, RealConstant) and graph.by_name[x].shape == node.shape:
+                    parts = quotient(constant.values.array)
+                    if parts is not None:
+                        found[node.name] = (x, *parts)
+    return found
 
 
 def evaluate_real(node: RealNode, values: Mapping[str, Floats], inputs: Mapping[str, Floats]) -> Floats:

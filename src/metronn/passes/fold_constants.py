@@ -10,9 +10,12 @@ from metronn.passes.rewriting import affine_of, free_name, frozen, is_output, re
 
 
 def fold_constants(graph: RealGraph) -> RealGraph:
-    """Replace what no input reaches by constants, then merge neighbouring sums and products with constants."""
+    """Replace what no input reaches by constants, then merge neighbouring sums and products with constants.
+
+    A quantized network keeps neighbours apart: its constants are combined exactly, by the exact lowering.
+    """
     graph = _evaluate(graph)
-    while (merged := _merge_one(graph)) is not None:
+    while not graph.quantized and (merged := _merge_one(graph)) is not None:
         graph = _evaluate(merged)
     return graph
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metronn.ir.ops import ExtremumKind
+from metronn.model.constants import meant
 from metronn.model.functions import apply_function
 from metronn.model.graph import Floats, FunctionKind
 
@@ -186,7 +187,7 @@ class Chains:
         used, back = np.unique(pairs, return_inverse=True)
         made = []
         for pair in used.tolist():
-            constant = Fraction(float(values[pair % len(values)]))
+            constant = meant(float(values[pair % len(values)]))
             made.append(
                 self.kinds[pair // len(values)].changed(lambda affine, constant=constant: change(affine, constant))
             )

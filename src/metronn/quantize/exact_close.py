@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import assert_never
 
 import numpy as np
 
-from metronn.ir.arrays import Array
+from metronn.ir.arrays import INT64_LIMIT, Array
 from metronn.ir.infer import overflowed
 from metronn.ir.ops import Overflow, Rounding
 from metronn.model.graph import FunctionKind
-from metronn.quantize.exact_chain import ZERO, Affine, Chain, fraction_bits, power_of_two
+from metronn.quantize.exact_chain import ZERO, Affine, Chain, fraction_bits, nearest, power_of_two
 from metronn.quantize.exact_round import Scaling, exact_scaling, round_fraction
 
 MAX_TABLE_BITS = 16
 """Codes of more bits have no table of their own."""
 MAX_STEPS = 64
 """A function of more steps than this is no sum of steps."""
+SMALL_TABLE = 1 << 9
+"""A table over so few codes costs less than a product with many bits."""
+MAX_PRODUCT_BITS = 62
+"""Widest product that is made for the sake of exactness: machine words hold it."""
+MAX_WHOLE = 1 << 18
+"""As many codes are quantized in integers of any size."""
 MAX_SCAN = 1 << 23
 """As many codes are looked at one by one to find the part of a function that is not flat."""
 
@@ -61,12 +69,16 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """y = overflow(round(x * factor + offset)) in the IR's own arithmetic; first saturated at the codes `within`."""
+    """y = overflow(round(x * factor + offset)) in the IR's own arithmetic; first saturated at the codes `within`.
+
+    With `grain`, x * factor + offset is rounded to so many bits below a step before.
+    """
 
     factor: Fraction
     offset: Fraction
     target: Target
     within: tuple[int, int] | None = None
+    grain: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +150,27 @@ def way(chain: Chain, source: Source, target: Target) -> Way:
     factor_bits = fraction_bits(factor)
     if factor_bits is not None and bits is not None and bits - source.frac <= factor_bits + 64:
         return Plain(factor, offset, target, within)
-    return tabled(chain, source, target)
+    small = source.hi - source.lo < SMALL_TABLE
+    return (None if small else twice_rounded(affine, source, target, within)) or tabled(chain, source, target)
+
+
+def twice_rounded(affine: Affine, source: Source, target: Target, within: tuple[int, int] | None) -> Plain | None:
+    """Return a way with two roundings, for any rounding mode; None when its product has too many bits.
+
+    In steps of the target the value is whole / D. So it is on an edge (a whole number or a half) or at least 1 / (2 D)
+    beside it. Multiplier and addend are rounded so finely that the first rounding, to bits that are finer than that
+    distance, puts what is on an edge onto it, and nothing else.
+    """
+    scale, offset = affine.scale * Fraction(2) ** -source.frac / target.step, affine.offset / target.step
+    grain = (2 * math.lcm(scale.denominator, offset.denominator) - 1).bit_length()
+    shift = grain + 3 + max(abs(source.lo), abs(source.hi), 1).bit_length()
+    ends = (abs(scale * source.lo + offset), abs(scale * source.hi + offset), abs(offset))
+    if math.ceil(max(ends)).bit_length() + shift + 2 > MAX_PRODUCT_BITS:
+        return None
+    fine = Fraction(2) ** shift
+    unit = Fraction(2) ** -target.frac
+    factor = nearest(scale * fine) / fine * Fraction(2) ** source.frac * unit
+    return Plain(factor, nearest(offset * fine) / fine * unit, target, within, grain)
 
 
 def _fixed_at(target: Target, code: int) -> Target:
@@ -200,14 +232,64 @@ def quantized_codes(values: Array, target: Target) -> Array:
     return codes.astype(np.int64)
 
 
+def affine_codes(affine: Affine, source: Source, target: Target) -> Array | None:
+    """Return the codes of an affine chain for every code that enters, exactly; None when there are too many."""
+    affine, target, within = merged_bounds(affine, target)
+    scale, offset = affine.scale * Fraction(2) ** -source.frac / target.step, affine.offset / target.step
+    bottom = math.lcm(scale.denominator, offset.denominator)
+    slope, base = int(scale * bottom), int(offset * bottom)
+    small = 4 * (abs(slope) * max(abs(source.lo), abs(source.hi)) + abs(base) + bottom) < INT64_LIMIT
+    if not small and source.hi - source.lo >= MAX_WHOLE:
+        return None
+    tops = np.arange(source.lo, source.hi + 1).astype(np.int64 if small else object) * slope + base
+    down = tops // bottom
+    twice, below, odd = 2 * (tops - down * bottom), tops < 0, down % 2 == 1
+    match target.rounding:
+        case Rounding.TRN:
+            up = np.zeros(down.shape, dtype=bool)
+        case Rounding.TRN_ZERO:
+            up = below & (twice > 0)
+        case Rounding.RND:
+            up = twice >= bottom
+        case Rounding.RND_MIN_INF:
+            up = twice > bottom
+        case Rounding.RND_ZERO:
+            up = np.where(below, twice >= bottom, twice > bottom)
+        case Rounding.RND_INF:
+            up = np.where(below, twice > bottom, twice >= bottom)
+        case Rounding.RND_CONV:
+            up = (twice > bottom) | ((twice == bottom) & odd)
+        case _:
+            assert_never(target.rounding)
+    codes = down + up.astype(np.int64)
+    if within is not None:
+        least, most = (max(-INT64_LIMIT, min(INT64_LIMIT, bound)) for bound in within)
+        codes = np.minimum(np.maximum(codes, least), most)
+    match target.overflow:
+        case Overflow.WRAP:
+            codes = (codes - target.lo) % (target.hi - target.lo + 1) + target.lo
+        case Overflow.SAT | Overflow.SAT_SYM:
+            codes = np.minimum(np.maximum(codes, target.lo), target.hi)
+        case Overflow.SAT_ZERO:
+            codes = np.where((codes < target.lo) | (codes > target.hi), 0, codes)
+        case _:
+            assert_never(target.overflow)
+    return codes.astype(np.int64)
+
+
 def tabled(chain: Chain, source: Source, target: Target) -> Way:
     """Evaluate the chain and the quantizer on every code; flat ends are cut off, and low bits that change nothing."""
     count = source.hi - source.lo + 1
     if count > MAX_SCAN:
         return _bisected(chain, source, target) or Refused(f"a table over {count:,} codes is too large")
     codes = np.arange(source.lo, source.hi + 1)
-    values = chain.floats(np.ldexp(codes.astype(np.float64), -source.frac))
-    found = quantized_codes(values, target)
+    if chain.calls:
+        found = quantized_codes(chain.floats(np.ldexp(codes.astype(np.float64), -source.frac)), target)
+    else:
+        exact = affine_codes(chain.affine, source, target)
+        if exact is None:
+            return Refused(f"a table over {count:,} codes is too large")
+        found = exact
     changes = np.flatnonzero(found[1:] != found[:-1])
     if not changes.size:
         return Plain(Fraction(1), ZERO, _fixed_at(target, int(found[0])))

@@ -189,6 +189,8 @@ class Closing(Emission):
         value = self.shifted(value, shape, [w.offset for w in ways], node)
         target = ways[0].target
         rounding = target.rounding
+        if any(w.grain is not None for w in ways):
+            value = self._grained(value, [w.target.frac + (w.grain or 0) for w in ways], node, name)
         if any(w.within is not None for w in ways):
             far = (-(1 << 200), 1 << 200)
             within = [w.within or far for w in ways]
@@ -198,6 +200,21 @@ class Closing(Emission):
             op = Requantize(x=value, out=bounds, rounding=rounding, overflow=Overflow.SAT)
             value = self.emitter.add(op, f"{name}.bounded", node.source)
         return self._requantized(value, [w.target for w in ways], rounding, node, name)
+
+    def _grained(self, value: str, fracs: Sequence[int], node: RealNode, name: str) -> str:
+        """Round to these fraction bits, to nearest; nothing overflows."""
+        kind = self.emitter.type_of(value)
+        los, his = [], []
+        fields = zip(
+            kind.range.los(kind.size), kind.range.his(kind.size), kind.range.fracs(kind.size), fracs, strict=True
+        )
+        for lo, hi, old, new in fields:
+            grow = Fraction(2) ** (new - old)
+            los.append(math.floor(lo * grow))
+            his.append(math.ceil(hi * grow))
+        out = Range(tuple(los), tuple(his), tuple(fracs))
+        op = Requantize(x=value, out=out, rounding=Rounding.RND, overflow=Overflow.SAT)
+        return self.emitter.add(op, f"{name}.near", node.source)
 
     def _requantized(self, value: str, targets: Sequence[Target], rounding: Rounding, node: RealNode, name: str) -> str:
         out = Range(tuple(t.lo for t in targets), tuple(t.hi for t in targets), tuple(t.frac for t in targets))
@@ -304,7 +321,13 @@ def _sort(found: Way, frac: int) -> tuple[object, ...]:
     """Return what elements must share to be made by the same ops."""
     match found:
         case Plain():
-            return ("plain", found.target.rounding, found.target.overflow, found.within is not None)
+            return (
+                "plain",
+                found.target.rounding,
+                found.target.overflow,
+                found.within is not None,
+                found.grain is not None,
+            )
         case Scaled():
             return ("scaled", found.target.overflow)
         case Tabled():

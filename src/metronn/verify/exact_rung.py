@@ -21,7 +21,7 @@ from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph
 from metronn.ir.types import TensorType
 from metronn.model.graph import Floats, RealGraph, RealNode, real_operands
-from metronn.model.rational import Dyadic, run_rational
+from metronn.model.rational import Rational, run_rational
 from metronn.model.reference import run_reference
 from metronn.quantize.calibration import chunks
 from metronn.quantize.codes import decode, encode_inputs
@@ -138,7 +138,7 @@ def _judged(
 ) -> dict[str, Array]:
     found: dict[str, Array] = {}
 
-    def keep(node: RealNode, values: Dyadic) -> None:
+    def keep(node: RealNode, values: Rational) -> None:
         if node.name in wanted:
             found[node.name] = _steps(values, wanted[node.name], graph.type_of(wanted[node.name].value))
 
@@ -146,11 +146,11 @@ def _judged(
     return found
 
 
-def _steps(values: Dyadic, exact: ExactValue, kind: TensorType) -> Array:
+def _steps(values: Rational, exact: ExactValue, kind: TensorType) -> Array:
     """Return exact values in steps of a grid, rounded where the scale of the grid is itself a rounded product."""
     scales = np.broadcast_to(exact.scale.array, kind.shape).ravel().tolist()
     units = [
-        Fraction(2) ** (frac - values.frac) / Fraction(scale)
+        values.unit * Fraction(2) ** frac / Fraction(scale)
         for scale, frac in zip(scales, kind.range.fracs(kind.size), strict=True)
     ]
     rows = values.numbers.reshape(-1, kind.size)
