@@ -129,7 +129,7 @@ def make_task(
             targets = _targets(events.labels, chosen, shape)
         parts.append(Part(inputs, targets, events.arrays()))
     found = find_metric(metric, parts[1].arrays, {output: int(np.prod(shape))}, base)
-    name = "accuracy" if metric == "auto" and found is not None else metric
+    name = "accuracy" if metric == "auto" and found is not None else metric.rpartition("/")[2]
     keras_loss, loss_name = _keras_loss(backend, chosen, parts[0].targets, last)
     if found is None:
         name = f"-{loss_name}"
