@@ -41,6 +41,29 @@ def test_a_design_is_built_once_and_again_when_it_changes(tmp_path: Path, monkey
     assert build(simulator="icarus", files=[source], top="top", cache=cache).directory != first.directory
 
 
+def test_a_binary_of_another_environment_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It loads cocotb's library from where that was when it was built: elsewhere it ends with status 127."""
+    need("verilator")
+    source = tmp_path / "top.sv"
+    source.write_text(GOOD)
+    commands: list[list[str]] = []
+
+    def execute(command: list[str], work: Path, _: str) -> None:
+        commands.append(command)
+        for name in simulator.RUNTIME_OBJECTS:
+            (work / name).touch()
+
+    monkeypatch.setattr(simulator, "_execute", execute)
+    here, there = tmp_path / "here", tmp_path / "there"
+    built = []
+    for libraries in (here, there, here):
+        monkeypatch.setattr(simulator, "_cocotb_libraries", lambda libraries=libraries: libraries)
+        built.append(build(simulator="verilator", files=[source], top="top", cache=tmp_path / "cache").directory)
+    assert built[0] == built[2] != built[1]
+    linked = [word for command in commands for word in command if word.startswith("-Wl,-rpath")]
+    assert linked == [f"-Wl,-rpath,{place} -L{place} -lcocotbvpi_verilator" for place in (here, there)]
+
+
 def test_a_design_that_cannot_be_built_shows_the_log(tmp_path: Path) -> None:
     need("icarus")
     source = tmp_path / "top.sv"

