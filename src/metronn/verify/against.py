@@ -19,39 +19,14 @@ from metronn.emulate.numpy import emulate
 from metronn.errors import ModelError, ToolError
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph, Node, Output
-from metronn.ir.types import TensorType, width_bits
 from metronn.model.graph import Floats, RealGraph, RealNode, RealQuantize, real_operands
 from metronn.quantize.exact_values import ExactValue
+from metronn.verify.against_codes import GRID_TOLERANCE, Pair, Part, TensorResult, compare_tensor, count_differences
 from metronn.verify.against_events import EventChunk
 from metronn.verify.against_noise import UNIT, Envelope, envelopes
 from metronn.verify.framework import Framework
 
-GRID_TOLERANCE = 1e-3
-"""How far, in steps, a quantizer's value may lie beside its grid before that counts as a difference."""
 Emulate = Callable[[Mapping[str, Array]], Mapping[str, Array]]
-
-
-@dataclass(slots=True, kw_only=True)
-class TensorResult:
-    """What comparing one tensor of the framework found; counts are of elements over all events, bits where said.
-
-    `quantizer` tells that a quantizer of the framework ends there; elsewhere float32 may not even hold every bit.
-    """
-
-    tensor: str
-    layer: str
-    value: str
-    width: int
-    quantizer: bool = False
-    events: int = 0
-    values: int = 0
-    bits: int = 0
-    differing: int = 0
-    differing_bits: int = 0
-    noise: int = 0
-    consequences: int = 0
-    real: int = 0
-    first: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,27 +95,6 @@ class AgainstResult:
             "inside": list(self.inside),
             "approximate": list(self.approximate),
         }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Pair:
-    """A tensor of the framework and the value of the graph that holds it."""
-
-    tensor: str
-    exact: ExactValue
-    kind: TensorType
-    snapped: bool
-    result: TensorResult
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Chunk:
-    """The codes of one tensor: the framework's (not always whole), the graph's, and where they differ."""
-
-    theirs: Floats
-    ours: Floats
-    differs: Array
-    known: Floats
 
 
 def borders(graph: Graph, frontier: Iterable[ExactValue]) -> frozenset[str]:
@@ -226,10 +180,10 @@ def _leading_to(model: RealGraph, values: set[str]) -> set[str]:
 
 def _pairs(
     model: RealGraph, graph: Graph, frontier: Sequence[ExactValue], framework: Framework
-) -> tuple[list[_Pair], tuple[tuple[str, str], ...]]:
+) -> tuple[list[Pair], tuple[tuple[str, str], ...]]:
     """Return the tensors to compare in graph order, and those that are not held exactly with their values."""
     order = {node.name: at for at, node in enumerate(model.nodes)}
-    pairs: list[_Pair] = []
+    pairs: list[Pair] = []
     for exact in sorted(frontier, key=lambda exact: order.get(exact.real, -1)):
         if exact.real not in order or exact.value not in graph.by_name:
             continue
@@ -246,7 +200,7 @@ def _pairs(
                 width=kind.range.width_bits,
                 quantizer=snapped,
             )
-            pairs.append(_Pair(tensor=tensor, exact=exact, kind=kind, snapped=snapped, result=result))
+            pairs.append(Pair(tensor=tensor, exact=exact, kind=kind, snapped=snapped, result=result))
             break
     compared = {name for pair in pairs for name in pair.exact.tensors}
     skipped = [(name, value) for name, value in model.tensors if name not in compared]
@@ -257,7 +211,7 @@ def _compare_chunk(
     model: RealGraph,
     graph: Graph,
     framework: Framework,
-    pairs: Sequence[_Pair],
+    pairs: Sequence[Pair],
     run: Emulate,
     chunk: EventChunk,
     before: int,
@@ -270,11 +224,11 @@ def _compare_chunk(
     found = framework.run([inputs[node.name] for node in graph.inputs], [pair.tensor for pair in pairs])
     ours = run(chunk.codes)
     differing = np.zeros(events, dtype=bool)
-    parts: dict[str, _Chunk] = {}
+    parts: dict[str, Part] = {}
     for pair in pairs:
-        part = _codes(pair, found[pair.tensor], ours[pair.exact.value], events)
+        part = compare_tensor(pair, found[pair.tensor], ours[pair.exact.value], events)
         parts[pair.tensor] = part
-        _count(pair, part)
+        count_differences(pair, part)
         differing |= part.differs.reshape(events, -1).any(axis=1)
     if differing.any():
         if floating:
@@ -282,39 +236,6 @@ def _compare_chunk(
         else:
             _blame(pairs, parts, before)
     return events
-
-
-def _codes(pair: _Pair, tensor: Array, codes: Array, events: int) -> _Chunk:
-    shape = (events, *pair.kind.shape)
-    values = np.asarray(tensor, dtype=np.float64).reshape(shape)
-    theirs = pair.exact.codes_of(values, pair.kind)
-    ours = np.broadcast_to(codes.astype(np.float64), shape)
-    whole = np.rint(theirs)
-    with np.errstate(invalid="ignore"):
-        differs = ~(whole == ours)
-        if pair.snapped:
-            differs |= ~(np.abs(theirs - whole) <= GRID_TOLERANCE + 4 * UNIT * np.abs(theirs))
-    known = np.asarray(whole * pair.exact.step(pair.kind)) if pair.snapped else values
-    return _Chunk(theirs=theirs, ours=ours, differs=differs, known=known)
-
-
-def _count(pair: _Pair, part: _Chunk) -> None:
-    result, kind = pair.result, pair.kind
-    los, his = kind.range.los(kind.size), kind.range.his(kind.size)
-    widths = np.array([width_bits(lo, hi) for lo, hi in zip(los, his, strict=True)], dtype=np.int64)
-    events = len(part.ours)
-    result.events += events
-    result.values += part.ours.size
-    result.bits += events * int(widths.sum())
-    places = part.differs.reshape(events, -1)
-    elements = np.nonzero(places)[1]
-    theirs, ours = (codes.reshape(events, -1)[places] for codes in (part.theirs, part.ours))
-    reach = 2.0**62
-    whole = np.rint(np.clip(np.where(np.isfinite(theirs), theirs, ours), -reach, reach)).astype(np.int64)
-    masks = np.left_shift(1, np.clip(widths[elements], 1, 62)) - 1
-    wrong = np.bitwise_count((whole ^ np.clip(ours, -reach, reach).astype(np.int64)) & masks)
-    result.differing += len(elements)
-    result.differing_bits += int(np.maximum(wrong, 1).sum())
 
 
 def _bits(theirs: float, ours: float, width: int) -> list[int]:
@@ -326,7 +247,7 @@ def _bits(theirs: float, ours: float, width: int) -> list[int]:
     return [at for at in range(mask.bit_length()) if found >> at & 1] or [0]
 
 
-def _blame(pairs: Sequence[_Pair], parts: Mapping[str, _Chunk], before: int) -> None:
+def _blame(pairs: Sequence[Pair], parts: Mapping[str, Part], before: int) -> None:
     """Count every difference as a real one."""
     for pair in pairs:
         part = parts[pair.tensor]
@@ -334,14 +255,14 @@ def _blame(pairs: Sequence[_Pair], parts: Mapping[str, _Chunk], before: int) -> 
         pair.result.real += int(flat.sum())
         if flat.any() and not pair.result.first:
             event, element = (int(n) for n in np.argwhere(flat)[0])
-            theirs, ours = (codes.reshape(len(flat), -1)[event, element] for codes in (part.theirs, part.ours))
-            pair.result.first = _described(pair, theirs, ours, before + event, element)
+            theirs, ours = (codes.reshape(-1)[element] for codes in (part.steps(np.array([event])), part.codes[event]))
+            pair.result.first = _described(pair, float(theirs), float(ours), before + event, element)
 
 
 def _judge(
     model: RealGraph,
-    pairs: Sequence[_Pair],
-    parts: Mapping[str, _Chunk],
+    pairs: Sequence[Pair],
+    parts: Mapping[str, Part],
     inputs: Mapping[str, Floats],
     events: Array,
     before: int,
@@ -351,7 +272,7 @@ def _judge(
     Only what a quantizer has put on its grid is taken over from the framework: noise ends there, and a difference there
     moves the rest of the event.
     """
-    by_node: dict[str, list[_Pair]] = {}
+    by_node: dict[str, list[Pair]] = {}
     for pair in pairs:
         by_node.setdefault(pair.exact.real, []).append(pair)
     moved = np.zeros(len(events), dtype=bool)
@@ -367,7 +288,8 @@ def _judge(
                 np.broadcast_to(array, (len(events), *pair.kind.shape)).reshape(len(events), -1) / step
                 for array in (local.low, local.high, local.value)
             )
-            theirs, ours = (codes[events].reshape(len(events), -1) for codes in (part.theirs, part.ours))
+            theirs = part.steps(events).reshape(len(events), -1)
+            ours = part.codes[events].astype(np.float64).reshape(len(events), -1)
             slack = GRID_TOLERANCE + 4 * UNIT * np.abs(theirs)
             explained = (theirs >= low - slack) & (theirs <= high + slack)
             faithful = np.abs(ours - value) <= 0.5 if not pair.snapped else np.abs(ours - value) <= GRID_TOLERANCE
@@ -388,11 +310,11 @@ def _judge(
             if pair.snapped:
                 moved[parts[pair.tensor].differs[events].reshape(len(events), -1).any(axis=1)] = True
 
-    known = {pair.exact.real: parts[pair.tensor].known[events] for pair in pairs if pair.snapped}
+    known = {pair.exact.real: parts[pair.tensor].known(events) for pair in pairs if pair.snapped}
     envelopes(model, {name: array[events] for name, array in inputs.items()}, known, see)
 
 
-def _described(pair: _Pair, theirs: float, ours: float, event: int, element: int) -> str:
+def _described(pair: Pair, theirs: float, ours: float, event: int, element: int) -> str:
     width = pair.kind.range.width_bits
     where = tuple(int(n) for n in np.unravel_index(element, pair.kind.shape or (1,)))
     step = float(np.broadcast_to(pair.exact.step(pair.kind), pair.kind.shape).ravel()[element])
