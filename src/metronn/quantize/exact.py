@@ -47,7 +47,9 @@ from metronn.quantize.exact_chain import ONE, Affine, Call, Chain, Chains
 from metronn.quantize.exact_emit import Form
 from metronn.quantize.exact_input import absorbed
 from metronn.quantize.exact_matrix import ExactMatrices
+from metronn.quantize.exact_regions import Region, inner_names, regions
 from metronn.quantize.exact_state import compact_floats
+from metronn.quantize.exact_tables import close_region
 from metronn.quantize.exact_values import ExactValue
 from metronn.quantize.fixed import covering_frac, exact_grid
 from metronn.quantize.float_ops import INPUT_BITS, input_range
@@ -71,6 +73,8 @@ class ExactLowering(ExactMatrices):
     def run(self) -> None:
         """Lower every node and declare the outputs."""
         self.constants = constants_of(self.graph, self.reference)
+        self.regions = regions(self.graph, self.constants)
+        inner = inner_names(self.graph, self.regions)
         for node in self.graph.nodes:
             if node.name in self.constants:
                 continue
@@ -78,6 +82,8 @@ class ExactLowering(ExactMatrices):
             for x in real_operands(node.op):
                 if x in self.inexact:
                     self.inexact.setdefault(node.name, self.inexact[x])
+            if node.name in inner:
+                continue
             self.forms[node.name] = self._lower(node)
             self._told(node, before)
         for name, value in self.graph.outputs:
@@ -265,6 +271,8 @@ class ExactLowering(ExactMatrices):
         return Form(value, first.chains)
 
     def _quantize(self, node: RealNode, op: RealQuantize) -> Form:
+        if node.name in self.regions:
+            return self._region(node, self.regions[node.name])
         form = self.forms[op.x]
         if node.name in self.done:
             return form
@@ -282,6 +290,14 @@ class ExactLowering(ExactMatrices):
             record.table_entries = sum(len(n.op.table.ints()) for n in tables if hasattr(n.op, "table"))
         elif isinstance(self.emitter.nodes[closed.value].op, Requantize):
             record.requantize.append(closed.value)
+        self.records.append(record)
+        return closed
+
+    def _region(self, node: RealNode, region: Region) -> Form:
+        closed, entries = close_region(self.emission, self.forms, self.constants, region)
+        record = LayerRecord(source=node.source, kind="tables", real=node.name, exactness=Exactness.EXACT)
+        record.value, record.scale = self._comparable(closed)
+        record.table_entries = entries
         self.records.append(record)
         return closed
 

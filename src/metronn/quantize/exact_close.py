@@ -278,7 +278,7 @@ def affine_codes(affine: Affine, source: Source, target: Target) -> Array | None
 
 
 def tabled(chain: Chain, source: Source, target: Target) -> Way:
-    """Evaluate the chain and the quantizer on every code; flat ends are cut off, and low bits that change nothing."""
+    """Evaluate the chain and the quantizer on every code."""
     count = source.hi - source.lo + 1
     if count > MAX_SCAN:
         return _bisected(chain, source, target) or Refused(f"a table over {count:,} codes is too large")
@@ -290,6 +290,11 @@ def tabled(chain: Chain, source: Source, target: Target) -> Way:
         if exact is None:
             return Refused(f"a table over {count:,} codes is too large")
         found = exact
+    return table_of(found, source, target)
+
+
+def table_of(found: Array, source: Source, target: Target) -> Way:
+    """Return the way for the results of every code: flat ends are cut off, and low bits that change nothing."""
     changes = np.flatnonzero(found[1:] != found[:-1])
     if not changes.size:
         return Plain(Fraction(1), ZERO, _fixed_at(target, int(found[0])))

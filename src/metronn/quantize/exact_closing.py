@@ -51,7 +51,7 @@ class Closing(Emission):
 
     def close(self, form: Form, node: RealNode, op: RealQuantize) -> Form:
         """Return the codes of a quantizer, exact for every code the value can take."""
-        targets = _targets(op, node.shape)
+        targets = targets_of(op, node.shape)
         kind = self.type_of(form)
         size = kind.size
         fields = zip(kind.range.fracs(size), kind.range.los(size), kind.range.his(size), strict=True)
@@ -63,13 +63,13 @@ class Closing(Emission):
             if key not in known:
                 known[key] = self._approximate(way(*key), *key, node)
         ways = [known[key] for key in keys]
-        value = self._grouped(form, ways, node)
+        value = self.grouped(form, ways, node)
         scales = object_fractions([target.scale for target in targets], node.shape)
         return Form(value, Chains.scales(scales, node.shape))
 
     def close_pair(self, form: Form, second: Second, node: RealNode, op: RealQuantize) -> Form | None:
         """Close a sum of two values at a quantizer, exact for every pair of codes; None where that was not found."""
-        targets = _targets(op, node.shape)
+        targets = targets_of(op, node.shape)
         x, y = self.type_of(form), self.emitter.type_of(second.value)
         fields = zip(
             form.chains.each(),
@@ -143,7 +143,7 @@ class Closing(Emission):
         self.note(f"{node.source}: the lowest {drop} bits of the input of a table are left out ({found.reason})")
         return Tabled(lo, hi, drop, tuple(int(v) for v in entries), target)
 
-    def _grouped(self, form: Form, ways: Sequence[Way], node: RealNode) -> str:
+    def grouped(self, form: Form, ways: Sequence[Way], node: RealNode) -> str:
         """Emit ways of one sort together; of several sorts, elements are taken apart and put together again."""
         sorts: dict[tuple[object, ...], list[int]] = {}
         kind = self.type_of(form)
@@ -280,7 +280,7 @@ class Closing(Emission):
         return self._requantized(value, [w.target for w in ways], Rounding.TRN, node, name)
 
 
-def _targets(op: RealQuantize, shape: tuple[int, ...]) -> list[Target]:
+def targets_of(op: RealQuantize, shape: tuple[int, ...]) -> list[Target]:
     """Return the target of every element."""
     parts = [np.broadcast_to(part, shape).ravel().tolist() for part in (op.scale.array, op.lo.array, op.hi.array)]
     known: dict[tuple[float, int, int], Target] = {}

@@ -32,7 +32,8 @@ from metronn.quantize.calibration import RealValues
 from metronn.quantize.emitter import Emitter
 from metronn.quantize.exact_chain import ONE, Affine, Chain, Chains, fraction_bits, nearest, power_of_two
 from metronn.quantize.exact_closing import Closing
-from metronn.quantize.exact_emit import MAX_EXACT_BITS, Form, Second, object_fractions
+from metronn.quantize.exact_emit import MAX_EXACT_BITS, MAX_PRODUCT_BITS, Form, Second, object_fractions
+from metronn.quantize.exact_regions import Region
 from metronn.quantize.fixed import covering_frac, round_constant
 from metronn.quantize.float_ops import float_table
 from metronn.quantize.options import QuantizeOptions, Settings
@@ -57,11 +58,12 @@ class ExactState:
     inexact: dict[str, str] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
     extrema: dict[str, tuple[RealExtremum, Form, Form]] = field(default_factory=dict)
+    regions: dict[str, Region] = field(default_factory=dict)
     emission: Closing = field(init=False)
 
     def __post_init__(self) -> None:
         """Make what adds ops."""
-        self.emission = Closing(self.emitter)
+        self.emission = Closing(self.emitter, limit=self.options.operand_bits or MAX_PRODUCT_BITS)
 
     def _comparable(self, form: Form) -> tuple[str, FloatArray | None]:
         """Return the value to compare with the framework's and its scale."""
@@ -172,7 +174,9 @@ class ExactState:
             return x, y
         x, y = self.emission.broadcast(x, shape, node), self.emission.broadcast(y, shape, node)
         x_factors, y_factors, scales = [], [], []
-        budget = MAX_EXACT_BITS - max(self.emission.type_of(form).range.width_bits for form in (x, y))
+        budget = max(self.emission.limit, MAX_EXACT_BITS) - max(
+            self.emission.type_of(form).range.width_bits for form in (x, y)
+        )
         known: dict[tuple[Fraction, Fraction], tuple[Fraction, Fraction, Fraction]] = {}
         for pair in zip(mine, its, strict=True):
             if pair not in known:
@@ -218,7 +222,7 @@ class ExactState:
         axes = tuple(range(rank)) if axes is None else axes
         kept = tuple(a for a in range(rank) if a not in axes)
         moved = factors.transpose(*kept, *axes).reshape(math.prod(factors.shape[a] for a in kept), -1)
-        budget = MAX_EXACT_BITS - self.emission.type_of(form).range.width_bits
+        budget = max(self.emission.limit, MAX_EXACT_BITS) - self.emission.type_of(form).range.width_bits
         scales = np.empty(moved.shape, dtype=object)
         changes = np.empty(moved.shape, dtype=object)
         changed = False
