@@ -189,6 +189,22 @@ def draw(seed: int, *, dyadic: bool, layers: int = 2, rounding: Rounding | None 
     return drawing.builder.build()
 
 
+def normalized(*, relu: bool = False) -> RealGraph:
+    """Return floats behind a float32 batch normalization, padded windows, a matrix and its quantizer."""
+    rng = np.random.default_rng(1)
+    drawing = Drawing(rng=rng, dyadic=True, rounding=Rounding.RND_CONV, overflow=Overflow.SAT)
+    builder = drawing.builder
+    x = builder.add(RealInput(shape=(4, 3)), "x")
+    scale = np.float32(rng.uniform(0.003, 1, 3))
+    x = builder.add(RealMultiply(x=x, y=drawing.constant(scale)), "scaled")
+    x = builder.add(RealAdd(x=x, y=drawing.constant(np.float32(rng.normal(size=3)))), "normalized")
+    if relu:
+        x = builder.add(RealExtremum(x=x, y=drawing.constant(0.0)), "relu")
+    x = drawing.linear(drawing.window(x), 2)
+    builder.output("y", drawing.quantize(x, 0.25, "out"))
+    return builder.build()
+
+
 def events_for(graph: RealGraph, seed: int, count: int) -> dict[str, Floats]:
     """Return random events, among them many on the edges between steps, and some far outside."""
     rng = np.random.default_rng(seed)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exact_networks import draw, events_for
+from exact_networks import draw, events_for, normalized
 
 from metronn.cli.console import Log
 from metronn.cli.folders import write_files
@@ -173,11 +173,15 @@ def test_exact_arithmetic_is_that_of_float64_where_float64_is_exact() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seed", "dyadic"), [(3, True), (9, False)])
-def test_every_rung_of_a_quantized_network(tmp_path: Path, seed: int, dyadic: bool) -> None:
-    """Formats per element, all rounding and overflow modes, from the real network to the RTL of the system."""
-    model = draw(seed, dyadic=dyadic)
-    events = drawn_events(prepare(model), 60)
+@pytest.mark.parametrize("kind", ["dyadic", "any scale", "normalized floats"])
+def test_every_rung_of_a_quantized_network(tmp_path: Path, kind: str) -> None:
+    """Formats per element, all rounding and overflow modes, wide products, from the real network to the RTL."""
+    if kind == "normalized floats":
+        model = normalized()
+        events: Events | None = Events(inputs={"x": np.random.default_rng(0).normal(size=(60, 4, 3)) * 40})
+    else:
+        model = draw(3 if kind == "dyadic" else 9, dyadic=kind == "dyadic")
+        events = drawn_events(prepare(model), 60)
     assert events is not None
     quantized = quantize_model(model, events, OPTIONS)
     design = plan(quantized.graph, load_system("one-vcu118"), PlanOptions())

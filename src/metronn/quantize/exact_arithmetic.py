@@ -22,10 +22,13 @@ from metronn.model.graph import (
     Floats,
     RealAdd,
     RealExtremum,
+    RealLinear,
     RealMultiply,
     RealNode,
     RealQuantize,
     RealReduce,
+    RealRewire,
+    RealWindow,
 )
 from metronn.quantize.exact_chain import ONE, Affine, Chain, Chains, power_of_two
 from metronn.quantize.exact_emit import Form, Second, object_fractions
@@ -103,7 +106,21 @@ class ExactArithmetic(ExactState):
         if form.chains.shape != node.shape:
             form = self.emission.broadcast(self._read(x, node), node.shape, node)
         chains = form.chains.with_constants(constant, partial(_applied, op, first=first))
-        return Form(form.value, chains, form.second)
+        changed = Form(form.value, chains, form.second)
+        pending = form.second is not None or chains.pure or any(kind.calls for kind in chains.kinds)
+        if pending or self.emission.settles(changed) or not self._matrix_behind(node.name):
+            return changed
+        # Multiplied out here, where it has fewest elements, not once for each matrix and window behind.
+        return self.emission.multiplied(changed, node) or changed
+
+    def _matrix_behind(self, name: str) -> bool:
+        """Whether a matrix reads a value, at most moved in between."""
+        for user in map(self.graph.by_name.__getitem__, self.graph.uses[name]):
+            if isinstance(user.op, RealLinear):
+                return True
+            if isinstance(user.op, RealRewire | RealWindow) and self._matrix_behind(user.name):
+                return True
+        return False
 
     def _reduce(self, node: RealNode, op: RealReduce) -> Form:
         form = self._read(op.x, node)

@@ -27,10 +27,12 @@ from metronn.ir.ops import (
 from metronn.ir.types import Range, TensorType
 from metronn.model.graph import RealNode
 from metronn.quantize.emitter import Emitter
-from metronn.quantize.exact_chain import ONE, ZERO, Affine, Chains, fraction_bits, nearest, power_of_two
+from metronn.quantize.exact_chain import ONE, ZERO, Affine, Chain, Chains, fraction_bits, nearest, power_of_two
 
 MAX_EXACT_BITS = 48
-"""Widest value that is made for the sake of exactness; what would be wider is requantized, and told."""
+"""Widest value to which constants beside it are brought."""
+MAX_PRODUCT_BITS = 56
+"""Widest product with constants that is made for the sake of exactness; what would be wider is rounded, and told."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,6 +61,7 @@ class Emission:
 
     emitter: Emitter
     notes: list[str] = field(default_factory=list)
+    limit: int = MAX_PRODUCT_BITS
 
     def type_of(self, form: Form) -> TensorType:
         """Type of the form's IR value."""
@@ -130,12 +133,17 @@ class Emission:
     def settled(self, form: Form, node: RealNode) -> Form:
         """Return the value with nothing left to do but multiplying: offsets added, bounds applied.
 
-        Exact where the numbers are on a grid of the value within MAX_EXACT_BITS, else rounded and told.
+        Exact where the numbers are on a grid of the value within MAX_EXACT_BITS, or the product with the scales has no
+        more than `limit` bits; else rounded and told.
         """
         if form.chains.pure:
             return form
         if any(kind.calls for kind in form.chains.kinds):
             raise AssertionError(f"{node.name}: a function without a table")
+        if not self.settles(form):
+            product = self.multiplied(form, node)
+            if product is not None:
+                return product
         affines = [chain.affine for chain in form.chains.each()]
         kind = self.type_of(form)
         shape = form.chains.shape
@@ -173,6 +181,54 @@ class Emission:
         value = self._bounded(value, lows, highs, node)
         return Form(value, Chains.scales(object_fractions(scales, shape), shape))
 
+    def multiplied(self, form: Form, node: RealNode) -> Form | None:
+        """Return the value with its scales multiplied out, all elements in one unit; None when that is too wide.
+
+        Scales, offsets and bounds become integer constants: real = code * 2**-frac * unit, with unit 1 unless the
+        constants are fractions that no float is.
+        """
+        kinds = [kind.affine for kind in form.chains.kinds]
+        if any(kind.calls for kind in form.chains.kinds):
+            return None
+        numbers = [n for a in kinds for n in (a.scale, a.offset, a.low, a.high) if n is not None]
+        bottom = math.lcm(*(number.denominator for number in numbers))
+        unit = Fraction(1, bottom // (bottom & -bottom))
+        plain = [affine.times(1 / unit) for affine in kinds]
+        which = form.chains.index.ravel().tolist()
+        codes = self.type_of(form).range
+        fracs = [
+            max(0, _bits(plain[k].scale) + frac, *(_bits(n) for n in (plain[k].offset, plain[k].low, plain[k].high)))
+            for k, frac in zip(which, codes.fracs(len(which)), strict=True)
+        ]
+        reach = max(
+            abs(plain[k].scale) * max(abs(lo), abs(hi)) / Fraction(2) ** frac + abs(plain[k].offset)
+            for k, lo, hi, frac in zip(
+                which, codes.los(len(which)), codes.his(len(which)), codes.fracs(len(which)), strict=True
+            )
+        )
+        if math.ceil(reach * Fraction(2) ** max(fracs)).bit_length() + 1 > self.limit:
+            return None
+        shape = form.chains.shape
+        value = self.rescaled(form, [plain[k].scale for k in which], node)
+        value = self.shifted(value, shape, [plain[k].offset for k in which], node)
+        value = self._bounded(value, [plain[k].low for k in which], [plain[k].high for k in which], node)
+        value = self._without_idle_bits(value, fracs, node)
+        return Form(value, Chains.uniform(shape, Chain(Affine(unit))))
+
+    def _without_idle_bits(self, value: str, fracs: Sequence[int], node: RealNode) -> str:
+        """Drop low bits that are always 0: the elements have these fraction bits and no more."""
+        kind = self.emitter.type_of(value)
+        have = kind.range.fracs(kind.size)
+        if all(new >= old for old, new in zip(have, fracs, strict=True)):
+            return value
+        kept = [min(old, new) for old, new in zip(have, fracs, strict=True)]
+        drops = [old - new for old, new in zip(have, kept, strict=True)]
+        los = [lo >> drop for lo, drop in zip(kind.range.los(kind.size), drops, strict=True)]
+        his = [hi >> drop for hi, drop in zip(kind.range.his(kind.size), drops, strict=True)]
+        out = Range(tuple(los), tuple(his), tuple(kept))
+        op = Requantize(x=value, out=out, rounding=Rounding.TRN, overflow=Overflow.SAT)
+        return self.emitter.add(op, f"{node.name}.trimmed", node.source)
+
     def _bounded(
         self, value: str, lows: Sequence[Fraction | None], highs: Sequence[Fraction | None], node: RealNode
     ) -> str:
@@ -208,6 +264,12 @@ class Emission:
             if kind.range.width_bits + widest > max_bits:
                 return None
         return self.rescaled(form, factors, node)
+
+
+def _bits(value: Fraction | None) -> int:
+    """Return the fraction bits of a dyadic number; few for zero and for none."""
+    bits = None if value is None else fraction_bits(value)
+    return -(1 << 20) if bits is None else bits
 
 
 def _significant_bits(value: Fraction) -> int:

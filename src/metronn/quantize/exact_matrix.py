@@ -35,7 +35,7 @@ from metronn.quantize.options import Calibration
 from metronn.quantize.records import Exactness, LayerRecord
 
 MAX_OPERAND_BITS = 32
-"""Widest operand of a matrix that no quantizer made."""
+"""Operands up to this width that come from quantizers by whole weights and sums alone are never rounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,22 +86,24 @@ class ExactMatrices(ExactArithmetic):
         return Form(value, chains)
 
     def _operand(self, form: Form, name: str, node: RealNode) -> Form:
-        """Return the operand of a matrix: only scales pending, of moderate width.
+        """Return the operand of a matrix, only scales pending.
 
         Where no quantizer made the operand and its exact form would be too wide, it gets one, which is told.
         """
+        limit = max(self.emission.limit, MAX_OPERAND_BITS)
         if not any(kind.calls for kind in form.chains.kinds):
             kind = self.emission.type_of(form)
             lo, hi = aligned_bounds(kind, kind.range.max_frac)
-            width = width_bits(int(lo.min()), int(hi.max()))
-            if width <= MAX_OPERAND_BITS and self.emission.settles(form):
-                return self._settled(form, node)
-            if form.chains.pure and width <= MAX_OPERAND_BITS:
-                return form
+            if width_bits(int(lo.min()), int(hi.max())) <= limit:
+                if self.emission.settles(form):
+                    return self._settled(form, node)
+                product = self.emission.multiplied(form, node)
+                if product is not None:
+                    return product
         values = self.reference[name]
         out = choose_range(
             values,
-            INPUT_BITS,
+            self.options.operand_bits or INPUT_BITS,
             signed=bool(values.min() < 0),
             method=Calibration.MAX,
             percentile=self.options.percentile,
@@ -129,13 +131,17 @@ class ExactMatrices(ExactArithmetic):
         if all(power_of_two(r) is not None for row in ratios for r in row):
             return self._same_scale(form, node, (factors.ndim - 1,)), codes, steps
         if len(ratios) > 1:
-            return self._same_scale(form, node, (factors.ndim - 1,)), codes, steps
+            product = self.emission.multiplied(form, node)
+            return product or self._same_scale(form, node, (factors.ndim - 1,)), codes, steps
         row = rows[0]
         largest = max(abs(factor) for factor in row)
         numbers = [factor / largest for factor in row]
         common = math.lcm(*(number.denominator for number in set(numbers)))
         widest = max(abs(int(v)) for v in codes.ravel()).bit_length()
         if common.bit_length() + widest > WEIGHT_BITS:
+            product = self.emission.multiplied(form, node)
+            if product is not None:
+                return product, codes, steps
             common = 1 << max(4, WEIGHT_BITS - widest)
             self.emission.note(
                 f"{node.source}: scales of the inputs are taken up by weights of {WEIGHT_BITS} bits, "

@@ -69,6 +69,9 @@ class QuantizeOptions(_Table):
     "auto" (accuracy where the events have whole-number labels), "accuracy", "auc", "none" or "file.py:function";
     `tolerance` is the loss of metric that is accepted, relative to the float network.
 
+    `operand_bits` is for networks that their framework quantized: how wide operands of matrices that no quantizer made
+    may be before they are rounded. None keeps them exact, as do all widths that hold them.
+
     `bias_correction` refits biases and weights to what rounding in the layers before did on the calibration events;
     `rescale` scales the channels between matrices so that they fill their integers.
     """
@@ -78,6 +81,7 @@ class QuantizeOptions(_Table):
     input: Literal["auto"] | InputOptions = "auto"
     inputs: Mapping[str, InputOptions] = {}
     output_bits: Bits = 16
+    operand_bits: Annotated[int, Field(strict=True, ge=2, le=56)] | None = None
     rounding: Rounding = Rounding.RND
     overflow: Overflow = Overflow.SAT
     calibration: Calibration = Calibration.MSE
