@@ -112,19 +112,35 @@ def save_network(model: KerasObject, path: Path) -> None:
                     if name == "metadata.json":
                         content = _undated(content)
                     if name == "config.json":
-                        content = _plain_optimizer(content)
+                        content = _plain_config(content)
                     new.writestr(zipfile.ZipInfo(name, date_time=EPOCH), content, zipfile.ZIP_DEFLATED)
             os.replace(clean, path)
     except OSError as error:
         raise ModelError(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def _plain_optimizer(content: bytes) -> bytes:
-    """Name Adam as the optimizer of the compilation: whoever reads the file has no other."""
+def _plain_config(content: bytes) -> bytes:
+    """Name Adam as the optimizer, as whoever reads the file has no other, and count shared objects from 1.
+
+    Keras tells them by their addresses in memory.
+    """
     config = json.loads(content)
     if isinstance(config.get("compile_config"), dict):
         config["compile_config"]["optimizer"] = "adam"
+    _count_shared(config, {})
     return json.dumps(config).encode()
+
+
+def _count_shared(value: Any, numbers: dict[int, int]) -> None:  # noqa: ANN401 - any JSON
+    match value:
+        case dict():
+            if isinstance(found := value.get("shared_object_id"), int):
+                value["shared_object_id"] = numbers.setdefault(found, len(numbers) + 1)
+            for inner in value.values():
+                _count_shared(inner, numbers)
+        case list():
+            for inner in value:
+                _count_shared(inner, numbers)
 
 
 def _undated(content: bytes) -> bytes:
