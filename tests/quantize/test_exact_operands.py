@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from exact_networks import normalized
+from exact_networks import Drawing, normalized
 
+from metronn.emulate.numpy import emulate
 from metronn.errors import ModelError
-from metronn.ir.ops import Linear
+from metronn.ir.ops import Linear, Lookup, Overflow, Reduce, Rounding
+from metronn.model.graph import FunctionKind, RealAdd, RealFunction, RealInput, RealMultiply, RealReduce
 from metronn.model.rational import run_rational
+from metronn.model.reference import run_reference
 from metronn.passes.pipeline import prepare, quantize_model
 from metronn.quantize.codes import decode, encode_inputs
 from metronn.quantize.data import Events
@@ -47,3 +50,43 @@ def test_operands_can_be_relaxed_and_say_so() -> None:
     assert quantized.graph.type_of(operand).range.width_bits == 12
     with pytest.raises(ModelError, match="operand_bits: found 80"):
         parse_options({"operand_bits": 80})
+
+
+def test_functions_that_differ_between_channels_need_no_quantizer() -> None:
+    """Each channel gets a table of its own, and the report says that they are approximate."""
+    drawing = Drawing(rng=np.random.default_rng(2), dyadic=True)
+    builder = drawing.builder
+    x = drawing.quantize(builder.add(RealInput(shape=(4, 2)), "x"), 0.25)
+    x = builder.add(RealMultiply(x=x, y=drawing.constant([0.3, 1.7])), "scaled")
+    x = builder.add(RealFunction(x=x, kind=FunctionKind.TANH), "tanh")
+    x = builder.add(RealAdd(x=x, y=drawing.constant([0.125, -0.5])), "shifted")
+    builder.output("y", x)
+    model = builder.build()
+    events = {"x": np.random.default_rng(0).normal(size=(100, 4, 2))}
+    quantized = quantize_model(model, Events(inputs=events), QuantizeOptions(metric="none"))
+    graph = quantized.graph
+    assert sum(isinstance(node.op, Lookup) for node in graph.nodes) == 2
+    codes = encode_inputs(graph, events)
+    found = decode(emulate(graph, codes)["y"], graph.outputs[0].type)
+    assert np.abs(found - run_reference(model, events)["y"]).max() < 2.0**-8
+    assert any("tanh without a quantizer" in str(layer.note) for layer in quantized.report.layers)
+
+
+def test_sums_of_normalized_values_wait_for_their_quantizer() -> None:
+    """Offsets are multiplied by the count: the sum is one of codes."""
+    drawing = Drawing(rng=np.random.default_rng(3), dyadic=True, rounding=Rounding.RND_CONV, overflow=Overflow.SAT)
+    builder = drawing.builder
+    x = drawing.quantize(builder.add(RealInput(shape=(6, 2)), "x"), 0.25)
+    x = builder.add(RealMultiply(x=x, y=drawing.constant(np.float32([0.3, 1.7]))), "scaled")
+    x = builder.add(RealAdd(x=x, y=drawing.constant(np.float32([0.1, -0.7]))), "shifted")
+    x = builder.add(RealReduce(x=x, axes=(0,)), "sum")
+    x = builder.add(RealMultiply(x=x, y=drawing.constant(1 / 6)), "mean")
+    builder.output("y", drawing.quantize(x, 0.25, "out"))
+    events = {"x": np.random.default_rng(0).normal(size=(200, 6, 2)) * 2}
+    quantized = quantize_model(builder.build(), Events(inputs=events), QuantizeOptions(metric="none"))
+    graph = quantized.graph
+    assert next(node for node in graph.nodes if isinstance(node.op, Reduce)).type.range.width_bits <= 9
+    out = quantized.frontier[0]
+    assert out.real == "out"
+    found = out.decoded(exact_values(graph, [out], encode_inputs(graph, events))[out.value], graph.type_of(out.value))
+    assert np.array_equal(found, run_rational(prepare(builder.build()), events)["y"].floats())

@@ -59,6 +59,8 @@ from metronn.quantize.structure import constants_of
 
 MAX_OUTPUT_BITS = 32
 """Widest output that is shown with all its bits."""
+MAX_COMPARED_BITS = 52
+"""Wider values are exact too, but float64, in which the trained network is computed, does not hold them."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -121,6 +123,7 @@ class ExactLowering(ExactMatrices):
                 or node.name in ahead
                 or form.second is not None
                 or not form.chains.pure
+                or self.emission.type_of(form).range.width_bits > MAX_COMPARED_BITS
             ):
                 continue
             if node.name in tensors or node.name in quantizers or any(v == node.name for _, v in self.graph.outputs):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -125,6 +126,15 @@ class ExactArithmetic(ExactState):
     def _reduce(self, node: RealNode, op: RealReduce) -> Form:
         form = self._read(op.x, node)
         alike = self._alike(form, op.axes)
+        if alike and op.kind is ReduceKind.SUM and all(_is_line(kind) for kind in form.chains.kinds):
+            # The sum of scale * x + offset is scale * sum + count * offset.
+            count = math.prod(form.chains.shape[axis] for axis in op.axes)
+            one = form.chains.index[tuple(0 if a in op.axes else slice(None) for a in range(form.chains.index.ndim))]
+            chains = Chains(form.chains.kinds, np.asarray(one)).every(
+                lambda chain: Chain(Affine(chain.affine.scale, chain.affine.offset * count))
+            )
+            summed = Reduce(x=form.value, axes=op.axes, kind=op.kind)
+            return Form(self.emitter.add(summed, node.name, node.source), chains)
         if not alike or op.kind is ReduceKind.SUM or not all(kind.pure for kind in form.chains.kinds):
             form = self._same_scale(self._settled(form, node), node, op.axes)
         kind = op.kind
@@ -151,6 +161,10 @@ class ExactArithmetic(ExactState):
         index = form.chains.index
         first = index[tuple(slice(0, 1) if a in axes else slice(None) for a in range(index.ndim))]
         return bool((index == first).all())
+
+
+def _is_line(chain: Chain) -> bool:
+    return not chain.calls and chain.affine.low is None and chain.affine.high is None
 
 
 def _applied(op: RealAdd | RealMultiply | RealExtremum, affine: Affine, constant: Fraction, *, first: bool) -> Affine:

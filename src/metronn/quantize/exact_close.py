@@ -22,8 +22,8 @@ MAX_STEPS = 64
 """A function of more steps than this is no sum of steps."""
 SMALL_TABLE = 1 << 9
 """A table over so few codes costs less than a product with many bits."""
-MAX_PRODUCT_BITS = 62
-"""Widest product that is made for the sake of exactness: machine words hold it."""
+MAX_ROUNDED_BITS = 96
+"""Widest product that is made to be rounded twice."""
 MAX_WHOLE = 1 << 18
 """As many codes are quantized in integers of any size."""
 MAX_SCAN = 1 << 23
@@ -165,7 +165,7 @@ def twice_rounded(affine: Affine, source: Source, target: Target, within: tuple[
     grain = (2 * math.lcm(scale.denominator, offset.denominator) - 1).bit_length()
     shift = grain + 3 + max(abs(source.lo), abs(source.hi), 1).bit_length()
     ends = (abs(scale * source.lo + offset), abs(scale * source.hi + offset), abs(offset))
-    if math.ceil(max(ends)).bit_length() + shift + 2 > MAX_PRODUCT_BITS:
+    if math.ceil(max(ends)).bit_length() + shift + 2 > MAX_ROUNDED_BITS:
         return None
     fine = Fraction(2) ** shift
     unit = Fraction(2) ** -target.frac
@@ -327,13 +327,14 @@ def _bisected(chain: Chain, source: Source, target: Target) -> Stepped | None:
     def levels(codes: Array) -> Array:
         return quantized_codes(chain.floats(np.ldexp(codes.astype(np.float64), -source.frac)), target)
 
-    first, last = (int(level) for level in levels(np.array([source.lo, source.hi])))
+    first, last = (int(level) for level in levels(np.array([source.lo, source.hi], dtype=object)))
     if not 0 < abs(last - first) <= MAX_STEPS:
         return None
     jump = 1 if last > first else -1
     wanted = np.arange(first + jump, last + jump, jump)
-    low = np.full(wanted.shape, source.lo, dtype=np.int64)
-    high = np.full(wanted.shape, source.hi, dtype=np.int64)
+    small = max(abs(source.lo), abs(source.hi)) < INT64_LIMIT
+    low = np.full(wanted.shape, source.lo, dtype=np.int64 if small else object)
+    high = np.full(wanted.shape, source.hi, dtype=np.int64 if small else object)
     while (high - low > 1).any():
         middle = low + (high - low) // 2
         there = (levels(middle) - wanted) * jump >= 0

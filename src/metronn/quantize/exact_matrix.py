@@ -38,6 +38,10 @@ MAX_OPERAND_BITS = 32
 """Operands up to this width that come from quantizers by whole weights and sums alone are never rounded."""
 
 
+MAX_SNAPPED = 1 << 19
+"""Larger numbers of steps are not told apart safely by a float32 product."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Biases:
     codes: list[int]
@@ -60,7 +64,7 @@ class ExactMatrices(ExactArithmetic):
         form, codes, steps = self._one_scale(node, op, form, weights.codes, weights.steps)
         kind = self.emission.type_of(form)
         rows = form.chains.fractions()[..., 0]
-        biases = self._biases(op, rows, steps, kind.range.max_frac)
+        biases = self._biases(node, op, rows, steps, kind.range.max_frac)
         linear = Linear(
             x=form.value,
             weight=IntArray.of(codes),
@@ -153,12 +157,19 @@ class ExactMatrices(ExactArithmetic):
         return Form(form.value, chains), np.asarray(codes * taken[:, np.newaxis], dtype=object), steps
 
     def _biases(
-        self, op: RealLinear, rows: npt.NDArray[np.object_], steps: npt.NDArray[np.object_], frac: int
+        self,
+        node: RealNode,
+        op: RealLinear,
+        rows: npt.NDArray[np.object_],
+        steps: npt.NDArray[np.object_],
+        frac: int,
     ) -> _Biases:
         """Return bias codes in steps of the result, and what is left of the biases, per element, if anything.
 
-        A bias within float32 rounding of a whole number of steps that are no power of two counts as that number.
+        A bias within float32 rounding of a whole number of steps that are no power of two counts as that number, where
+        a quantizer follows: the framework had the number and rounded its product with the step.
         """
+        snaps = self._always_quantized(node.name)
         unit = rows.ravel()[0]
         same = all(row == unit for row in rows.ravel().tolist())
         codes, rest, left = [], [], False
@@ -166,7 +177,9 @@ class ExactMatrices(ExactArithmetic):
         for bias, step in zip(op.bias.array.tolist(), steps.tolist(), strict=True):
             exact = Fraction(bias) / (unit * step) * grid
             code = nearest(exact)
-            tolerance = abs(exact) / 2**22 if power_of_two(unit * step) is None else ZERO
+            tolerance = ZERO
+            if snaps and abs(code) <= MAX_SNAPPED and power_of_two(unit * step) is None:
+                tolerance = abs(exact) / 2**23
             if not same:
                 code = 0
             if abs(exact - code) <= tolerance and same:
@@ -176,6 +189,17 @@ class ExactMatrices(ExactArithmetic):
                 rest.append(Fraction(bias) - code * unit * step / grid)
             codes.append(code)
         return _Biases(codes, object_fractions(rest, (len(rest),)) if left else None)
+
+    def _always_quantized(self, name: str) -> bool:
+        """Whether every way from a value to an output or a matrix leads through a quantizer."""
+        if any(value == name for _, value in self.graph.outputs):
+            return False
+        for user in map(self.graph.by_name.__getitem__, self.graph.uses[name]):
+            if isinstance(user.op, RealLinear):
+                return False
+            if not isinstance(user.op, RealQuantize) and not self._always_quantized(user.name):
+                return False
+        return True
 
     def _weight_frac(self, op: RealLinear) -> int:
         weights = integer_weights(op)

@@ -16,8 +16,10 @@ from metronn.ir.ops import Rounding
 HALF = Fraction(1, 2)
 MAX_LEVELS = 1 << 17
 """More levels than this are not looked at one by one."""
-MAX_SHIFT = 48
+MAX_SHIFT = 128
 """Most fraction bits of a multiplier."""
+SPARE_BITS = 8
+"""Slopes of lines between two codes of n bits differ by 2**-2n at least: multipliers of 2n bits and these tell all."""
 
 
 def round_fraction(x: Fraction, rounding: Rounding) -> int:
@@ -134,13 +136,13 @@ def _hull(points: list[tuple[int, int]], side: int) -> tuple[tuple[int, int], ..
     return tuple(kept)
 
 
-def fit(stairs: Staircase, slope: Fraction) -> Scaling | None:
-    """Return the scaling of fewest fraction bits that is exactly the staircase, or None up to MAX_SHIFT bits."""
-    found, most = None, -1
+def fit(stairs: Staircase, slope: Fraction, code_bits: int) -> Scaling | None:
+    """Return the scaling of fewest fraction bits that is exactly the staircase of codes of some bits, or None."""
+    found, most, limit = None, -1, min(MAX_SHIFT, 2 * code_bits + SPARE_BITS)
     while found is None:
-        if most == MAX_SHIFT:
+        if most == limit:
             return None
-        most = min(MAX_SHIFT, most + 8)
+        most = min(limit, most + 8)
         found = _fit_at(stairs, slope, most)
     least = max(0, most - 7)
     while least < most:
@@ -210,4 +212,4 @@ def exact_scaling(
     if stairs.flat:
         level = min(max(round_fraction(scale * codes[0] + offset, rounding), levels[0]), levels[1])
         return Scaling(0, level, 0)
-    return fit(stairs, scale)
+    return fit(stairs, scale, (codes[1] - codes[0]).bit_length())

@@ -17,6 +17,7 @@ from metronn.ir.ops import (
     Input,
     Overflow,
     Requantize,
+    Rewire,
     Rounding,
 )
 from metronn.ir.types import Range, width_bits
@@ -115,7 +116,7 @@ class ExactState:
         """Give a function that no quantizer follows a table as in quantization after training."""
         kinds = form.chains.kinds
         if len(kinds) > 1:
-            raise AssertionError(f"{node.name}: functions that differ between elements need a quantizer behind them")
+            return self._float_functions_apart(form, node)
         chain = kinds[0]
         value = self._numbers(Form(form.value, Chains.uniform(form.chains.shape, Chain(chain.affine))), node)
         for call in chain.calls:
@@ -136,6 +137,22 @@ class ExactState:
                 f"within {made.max_error:.1e}"
             )
         return Form(value, Chains.uniform(form.chains.shape))
+
+    def _float_functions_apart(self, form: Form, node: RealNode) -> Form:
+        """Give functions that differ between elements tables of their own; the elements are put together again."""
+        parts, order = [], np.empty(form.chains.index.size, dtype=np.int64)
+        place = 0
+        for kind in range(len(form.chains.kinds)):
+            index = np.flatnonzero(form.chains.index.ravel() == kind)
+            order[index] = place + np.arange(len(index))
+            place += len(index)
+            op = Rewire(xs=(form.value,), index=IntArray.of(index), shape=(len(index),))
+            part = self.emitter.add(op, f"{node.name}.part", node.source)
+            made = self._settled(Form(part, Chains.uniform((len(index),), form.chains.kinds[kind])), node)
+            parts.append(self._numbers(made, node))
+        shape = form.chains.shape
+        joined = Rewire(xs=tuple(parts), index=IntArray.of(order.reshape(shape)), shape=shape)
+        return Form(self.emitter.add(joined, f"{node.name}.joined", node.source), Chains.uniform(shape))
 
     def _numbers(self, form: Form, node: RealNode) -> str:
         """Return an IR value that is the real value itself, rounded where its scale is no power of two."""
