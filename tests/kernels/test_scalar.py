@@ -146,6 +146,21 @@ def test_every_rounding_and_overflow_exhaustively(tmp_path: Path, wide_bits: int
     assert printed.strip().endswith("wrong: 0"), printed[:2000]
 
 
+@needs_icarus
+@pytest.mark.parametrize("frac", [1, 3, 4])
+def test_what_wraps_into_no_bits_is_zero(tmp_path: Path, frac: int) -> None:
+    graph = GraphBuilder()
+    x = graph.add(Input(shape=(1,), range=Range.fixed(6, 3)), "x")
+    op = Requantize(x=x, out=Range(0, 0, frac), rounding=Rounding.RND_ZERO, overflow=Overflow.WRAP)
+    graph.output("y", graph.add(op, "q"))
+    chain = Chain(graph.build(), ("q",))
+    function = function_of(chain, 0, "no_bits")
+    printed = run_icarus(
+        tmp_path, [function.text], checks(chain, function, 0, {"x": np.arange(-32, 32).reshape(-1, 1)})
+    )
+    assert printed.strip().endswith("wrong: 0"), printed[:2000]
+
+
 def test_uniform_means_the_same_text_for_every_element() -> None:
     graph = GraphBuilder()
     x = graph.add(Input(shape=(3,), range=Range.fixed(8, 4)), "x")

@@ -98,3 +98,11 @@ WRAP, SAT, SAT_ZERO = Overflow.WRAP, Overflow.SAT, Overflow.SAT_ZERO
 def test_which_ops_are_a_tail(steps: list[Step], expected: Tail | None) -> None:
     builder, names = graph_of((-100, 99), steps)
     assert tail_of(builder.build(), names, "dense", 0, (-100, 99)) == expected
+
+
+def test_what_wraps_into_no_bits_is_no_tail() -> None:
+    """A register of no bits would keep one."""
+    builder, _ = graph_of((-20, 20), [])
+    none = builder.add(Requantize(x="dense", out=Range(0, 0, 3), overflow=WRAP), "none")
+    builder.output("none", none)
+    assert tail_of(builder.build(), [none], "dense", 0, (-20, 20)) is None

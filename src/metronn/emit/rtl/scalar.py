@@ -257,11 +257,12 @@ def _requantized(body: _Body, name: str, x: _Term, op: Requantize) -> tuple[str,
     rounded = _shifted_up(x, out_frac) if shift <= 0 else _rounded(body, name, x, shift, op.rounding)
     if out_lo <= rounded.lo and rounded.hi <= out_hi:
         return rounded.text, rounded.width
-    if shift > 0 and op.overflow is not Overflow.WRAP:
+    wraps = op.overflow is Overflow.WRAP and out_lo < out_hi  # of no bits only the code 0 is left, as if saturated
+    if shift > 0 and not wraps:
         final = signed_width(rounded.lo, rounded.hi)
         body.let(f"{name}_rounded", _cut(rounded, final), final)
         rounded = _Term(f"{name}_rounded", rounded.lo, rounded.hi, out_frac, final)
-    if op.overflow is Overflow.WRAP:
+    if wraps:
         bits = width_bits(out_lo, out_hi)
         kept = _cut(rounded, bits)
         return (kept, bits) if out_lo < 0 else (f"$signed({{1'b0, {kept}}})", bits + 1)

@@ -65,7 +65,7 @@ def tail_of(graph: Graph, nodes: Sequence[str], linear: str, element: int, bound
         if clips:
             ramp, low, high = True, 0, max(0, high)
         if low < out[0] or high > out[1]:
-            if overflow is not Overflow.WRAP:
+            if overflow is not Overflow.WRAP or out[0] == out[1]:
                 return None
             wraps, low, high = True, *out
         value, frac, shift, offset = name, made, shift + step, offset + added
