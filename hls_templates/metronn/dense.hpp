@@ -8,11 +8,15 @@
 //
 // A configuration has
 //   rows, n_in, n_out     the shape: x is [rows][n_in], y is [rows][n_out], both flat
+//   weight_t, acc_t       hold every weight; hold every partial sum, in any order of summation, so nothing wraps
+// For the folded forms also
 //   parallel, beats       outputs (or inputs) per cycle, and the cycles that makes
 //   remainder             outputs, the last ones, that dense_fold_outputs sums in slices of the inputs over all beats,
 //                         so that no multiplier idles when the beats do not divide the outputs
-//   latency_cycles        the longest that the whole call may take; only the folded forms read this and the above
-//   weight_t, acc_t       hold every weight; hold every partial sum, in any order of summation, so nothing wraps
+//   latency_cycles        the longest that the whole call may take
+//   live, live_rest, multipliers   the multipliers that see a weight other than 0 in some beat; no others are made:
+//                         live(lane, input) and live_rest(output, lane) for dense_fold_outputs, live(output, lane) for
+//                         dense_fold_inputs, and how many they are, at least 1
 // All inputs have the same number of fraction bits; align (rewire.hpp) makes it so where they do not.
 #ifndef METRONN_DENSE_HPP
 #define METRONN_DENSE_HPP
@@ -55,9 +59,9 @@ void dense_fold_outputs(const in_t x[cfg::rows * cfg::n_in], const weight_t weig
   static_assert(cfg::parallel > 0 && cfg::beats * cfg::parallel >= whole && (cfg::beats - 1) * cfg::parallel < whole,
                 "dense_fold_outputs: beats is not the number of cycles that all outputs take");
   const int slice = (cfg::n_in + cfg::beats - 1) / cfg::beats;
-  const int multipliers = cfg::parallel * cfg::n_in + cfg::remainder * slice;
-  static_assert(multipliers > 0, "dense_fold_outputs: no multiplier");
-#pragma HLS ALLOCATION operation instances = mul limit = multipliers
+  static_assert(cfg::multipliers > 0 && cfg::multipliers <= cfg::parallel * cfg::n_in + cfg::remainder * slice,
+                "dense_fold_outputs: more multipliers than the loops have");
+#pragma HLS ALLOCATION operation instances = mul limit = cfg::multipliers
 #pragma HLS ARRAY_RESHAPE variable = weight type = cyclic factor = cfg::parallel dim = 1
 #pragma HLS ARRAY_RESHAPE variable = weight type = complete dim = 2
   typename cfg::acc_t rest[cfg::remainder > 0 ? cfg::remainder : 1];
@@ -76,9 +80,11 @@ Beats:
       Inputs:
         for (int i = 0; i < cfg::n_in; i++) {
 #pragma HLS UNROLL
-          const auto product = x[row * cfg::n_in + i] * constant<typename cfg::weight_t>(weight[o][i]);
+          if (cfg::live(lane, i)) {
+            const auto product = x[row * cfg::n_in + i] * constant<typename cfg::weight_t>(weight[o][i]);
 #pragma HLS BIND_OP variable = product op = mul impl = dsp
-          acc += product;
+            acc += product;
+          }
         }
         y[place] = out_t(acc);
       }
@@ -94,7 +100,7 @@ Beats:
       for (int lane = 0; lane < slice; lane++) {
 #pragma HLS UNROLL
         const int i = beat * slice + lane;
-        if (i < cfg::n_in) {
+        if (i < cfg::n_in && cfg::live_rest(r, lane)) {
           const auto product = x[row * cfg::n_in + i] * constant<typename cfg::weight_t>(weight[o][i]);
 #pragma HLS BIND_OP variable = product op = mul impl = dsp
           sum += product;
@@ -114,9 +120,9 @@ void dense_fold_inputs(const in_t x[cfg::rows * cfg::n_in], const weight_t weigh
   static_assert(cfg::parallel > 0 && cfg::beats * cfg::parallel >= cfg::n_in &&
                     (cfg::beats - 1) * cfg::parallel < cfg::n_in,
                 "dense_fold_inputs: beats is not the number of cycles that all inputs take");
-  const int multipliers = cfg::parallel * cfg::rows * cfg::n_out;
-  static_assert(multipliers > 0, "dense_fold_inputs: no multiplier");
-#pragma HLS ALLOCATION operation instances = mul limit = multipliers
+  static_assert(cfg::multipliers > 0 && cfg::multipliers <= cfg::parallel * cfg::rows * cfg::n_out,
+                "dense_fold_inputs: more multipliers than the loops have");
+#pragma HLS ALLOCATION operation instances = mul limit = cfg::multipliers
 #pragma HLS ARRAY_RESHAPE variable = weight type = complete dim = 1
 #pragma HLS ARRAY_RESHAPE variable = weight type = cyclic factor = cfg::parallel dim = 2
   typename cfg::acc_t acc[cfg::rows * cfg::n_out];
@@ -134,7 +140,7 @@ Beats:
       for (int lane = 0; lane < cfg::parallel; lane++) {
 #pragma HLS UNROLL
         const int i = beat * cfg::parallel + lane;
-        if (i < cfg::n_in) {
+        if (i < cfg::n_in && cfg::live(o, lane)) {
           const auto product = x[row * cfg::n_in + i] * constant<typename cfg::weight_t>(weight[o][i]);
 #pragma HLS BIND_OP variable = product op = mul impl = dsp
           sum += product;

@@ -14,6 +14,9 @@
 //   beats                cycles of one group
 //   parallel, remainder, copies   for fold_outputs_beats, see above
 //   lanes                for fold_inputs_beats: slots of an input beat
+//   live, live_rest, multipliers  the multipliers that see a weight other than 0 in some beat; no others are made:
+//                        live(lane, input) and live_rest(output, lane) for fold_outputs_beats, live(output, lane) for
+//                        fold_inputs_beats, and how many they are, at least 1
 //   weight_t, acc_t, sum_t        hold every weight, every partial sum in any order, every sum
 //   finish(beat, sums, results)   for parallel + remainder outputs, or for all of them with fold_inputs_beats
 #ifndef METRONN_DENSE_STREAM_HPP
@@ -32,9 +35,10 @@ void fold_outputs_beats(stream<in_t> &x, const weight_t weight[cfg::n_out][cfg::
   static_assert(in_t::slots == cfg::copies * cfg::n_in, "fold_outputs_beats: the beats are no whole rows");
   const int width = cfg::parallel + cfg::remainder;
   const int slice = (cfg::n_in + cfg::beats - 1) / cfg::beats;
-  const int multipliers = cfg::copies * (cfg::parallel * cfg::n_in + cfg::remainder * slice);
-  static_assert(multipliers > 0, "fold_outputs_beats: no multiplier");
-#pragma HLS ALLOCATION operation instances = mul limit = multipliers
+  static_assert(cfg::multipliers > 0 &&
+                    cfg::multipliers <= cfg::copies * (cfg::parallel * cfg::n_in + cfg::remainder * slice),
+                "fold_outputs_beats: more multipliers than the loops have");
+#pragma HLS ALLOCATION operation instances = mul limit = cfg::multipliers
 #pragma HLS ARRAY_RESHAPE variable = weight type = cyclic factor = cfg::parallel dim = 1
 #pragma HLS ARRAY_RESHAPE variable = weight type = complete dim = 2
   in_t held;
@@ -61,9 +65,11 @@ Beats:
       Inputs:
         for (int i = 0; i < cfg::n_in; i++) {
 #pragma HLS UNROLL
-          const auto product = held.slot[copy * cfg::n_in + i] * constant<typename cfg::weight_t>(weight[o][i]);
+          if (cfg::live(lane, i)) {
+            const auto product = held.slot[copy * cfg::n_in + i] * constant<typename cfg::weight_t>(weight[o][i]);
 #pragma HLS BIND_OP variable = product op = mul impl = dsp
-          acc += product;
+            acc += product;
+          }
         }
         sum[lane] = typename cfg::sum_t(acc);
       }
@@ -76,7 +82,7 @@ Beats:
         for (int lane = 0; lane < slice; lane++) {
 #pragma HLS UNROLL
           const int i = beat * slice + lane;
-          if (i < cfg::n_in) {
+          if (i < cfg::n_in && cfg::live_rest(r, lane)) {
             const auto product = held.slot[copy * cfg::n_in + i] * constant<typename cfg::weight_t>(weight[o][i]);
 #pragma HLS BIND_OP variable = product op = mul impl = dsp
             acc += product;
@@ -103,9 +109,9 @@ void fold_inputs_beats(stream<in_t> &x, const weight_t weight[cfg::n_out][cfg::b
                        const bias_t bias[cfg::n_out], stream<out_t> &y) {
   static_assert(cfg::groups > 0 && cfg::beats > 0, "fold_inputs_beats: nothing to do");
   static_assert(in_t::slots == cfg::lanes && out_t::slots == cfg::n_out, "fold_inputs_beats: other beats");
-  const int multipliers = cfg::lanes * cfg::n_out;
-  static_assert(multipliers > 0, "fold_inputs_beats: no multiplier");
-#pragma HLS ALLOCATION operation instances = mul limit = multipliers
+  static_assert(cfg::multipliers > 0 && cfg::multipliers <= cfg::lanes * cfg::n_out,
+                "fold_inputs_beats: more multipliers than the loops have");
+#pragma HLS ALLOCATION operation instances = mul limit = cfg::multipliers
 #pragma HLS ARRAY_RESHAPE variable = weight type = complete dim = 1
 #pragma HLS ARRAY_RESHAPE variable = weight type = cyclic factor = cfg::lanes dim = 2
   typename cfg::acc_t acc[cfg::n_out];
@@ -124,10 +130,12 @@ Beats:
     Inputs:
       for (int lane = 0; lane < cfg::lanes; lane++) {
 #pragma HLS UNROLL
-        const auto product =
-            in.slot[lane] * constant<typename cfg::weight_t>(weight[o][beat * cfg::lanes + lane]);
+        if (cfg::live(o, lane)) {
+          const auto product =
+              in.slot[lane] * constant<typename cfg::weight_t>(weight[o][beat * cfg::lanes + lane]);
 #pragma HLS BIND_OP variable = product op = mul impl = dsp
-        sum += product;
+          sum += product;
+        }
       }
       acc[o] = sum;
       total[o] = typename cfg::sum_t(sum);

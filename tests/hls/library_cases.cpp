@@ -38,8 +38,12 @@ struct dense_cfg {
   static const int parallel = lanes;
   static const int remainder = rest;
   static const int beats = (total - rest + lanes - 1) / lanes;
+  static const int multipliers = total > n_in ? lanes * n_in : rows * n_out * lanes;
   typedef sint<8> weight_t;
   typedef sint<20> acc_t;
+  // row 1 of the weights is all 0: as outputs 1 and 6 where each has a lane of its own, as output 1 where inputs come
+  static bool live(int lane, int) { return (total > n_in && lanes < 10 - rest) || lane % 5 != 1; }
+  static bool live_rest(int, int) { return true; }
 };
 
 template <int lanes>
@@ -338,9 +342,12 @@ struct stream_outputs_cfg {
   static const int parallel = lanes;
   static const int remainder = n_out - beats * lanes;
   static const int copies = 2;
+  static const int multipliers = copies * lanes * 7 + remainder;
   typedef sint<8> weight_t;
   typedef sint<20> acc_t;
   typedef sint<20> sum_t;
+  static bool live(int lane, int) { return beats > 1 || lane != 1; }  // row 1 of the weights is all 0
+  static bool live_rest(int output, int) { return lanes > 0 || output != 1; }
   static void finish(int, const sint<20> *sum, sint<20> *result) {
     for (int k = 0; k < parallel + remainder; k++) result[k] = -sum[k];
   }
@@ -393,9 +400,11 @@ struct stream_inputs_cfg {
   static const int n_out = 5;
   static const int beats = 3;
   static const int lanes = 3;
+  static const int multipliers = 4 * lanes;
   typedef sint<8> weight_t;
   typedef sint<20> acc_t;
   typedef sint<20> sum_t;
+  static bool live(int output, int) { return output != 1; }
   static void finish(int, const sint<20> *sum, sint<20> *result) {
     for (int k = 0; k < 5; k++) result[k] = -sum[k];
   }

@@ -9,6 +9,8 @@ from typing import assert_never
 
 import numpy as np
 
+from metronn.emit.hls_index import Members
+from metronn.emit.hls_live import add_live, inputs_live, outputs_live
 from metronn.emit.hls_values import integer_type, literal, pattern, stored_array, stored_matrix
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph, Node
@@ -191,6 +193,21 @@ def _folding(directive: HlsDirective | None, outputs: int, inputs: int) -> tuple
     return "dense_fold_outputs" if outwards else "dense_fold_inputs", members, beats
 
 
+def _live(name: str, op: Linear, rows: int, directive: HlsDirective, beats: int) -> Members:
+    """Return the members that say which multipliers of a folded product are needed."""
+    members = Members(name)
+    by_output = op.weight.array.T
+    parallel = min(max(1, directive.parallel), by_output.shape[1])
+    if directive.kernel == "matvec_fold_inputs":
+        add_live(members, rows, inputs_live(by_output, parallel, beats))
+        return members
+    outputs = rows * len(by_output)
+    remainder = min(max(0, directive.remainder), outputs - 1)
+    parallel = min(max(1, directive.parallel), outputs - remainder)
+    add_live(members, 1, *outputs_live(np.tile(by_output, (rows, 1)), parallel, beats, remainder))
+    return members
+
+
 def _linear(graph: Graph, op: Linear, node: Node, name: str, directive: HlsDirective | None) -> Kernel:
     x = graph.type_of(op.x)
     n_in, n_out = op.weight.shape
@@ -213,6 +230,10 @@ def _linear(graph: Graph, op: Linear, node: Node, name: str, directive: HlsDirec
         _type_member("weight_t", *op.weight.bounds(), node),
         _type_member("acc_t", *_hull(np.asarray(least), np.asarray(most)), node),
     ]
+    if directive is not None and folding:
+        live = _live(name, op, rows, directive, beats)
+        kernel.members += live.lines
+        kernel.stored += live.stored
     shift = [x.range.max_frac - f for f in x.range.fracs(x.size)]
     if any(shift):
         kernel.aligned_type = integer_type(*_hull(lo, hi), node.source)

@@ -15,6 +15,7 @@ import numpy as np
 from metronn.emit.hls_flow import Flow
 from metronn.emit.hls_index import Members
 from metronn.emit.hls_layout import Layout as Calls
+from metronn.emit.hls_live import add_live, inputs_live, outputs_live
 from metronn.emit.hls_names import Names
 from metronn.emit.hls_ops import Kernel, kernel_of
 from metronn.emit.hls_reorder import describe_reorder, element_matrix, fill_code
@@ -269,8 +270,9 @@ class Processes:
         }  # fmt: skip
         for name, value in values.items():
             process.members.constant(name, value)
-        by_output = [[int(v) for v in column] for column in effective_weight(graph, spec.linear).T]
-        self._matrix(process, graph, spec.linear, by_output)
+        by_output = effective_weight(graph, spec.linear).T
+        add_live(process.members, copies, *outputs_live(by_output, spec.lanes, spec.beats, spec.remainder))
+        self._matrix(process, graph, spec.linear, [[int(v) for v in column] for column in by_output])
         width = spec.lanes + spec.remainder
         if not spec.epilogue:
             self._finish(process, kernel, (), graph, spec.linear, width)
@@ -295,6 +297,7 @@ class Processes:
         ordered = np.zeros((beats * lanes, n_out), dtype=object)
         for number, beat in enumerate(layout.beats):
             ordered[number * lanes : number * lanes + len(beat)] = weight[np.asarray(beat)]
+        add_live(process.members, 1, inputs_live(ordered.T, lanes, beats))
         self._matrix(process, graph, spec.linear, [[int(v) for v in column] for column in ordered.T])
         self._finish(process, kernel, spec.epilogue, graph, spec.linear, n_out)
         return process

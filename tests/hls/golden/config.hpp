@@ -22,6 +22,9 @@ struct dense_1_acc_cfg {
   static const int latency_cycles = 7;
   typedef metronn::sint<4> weight_t;
   typedef metronn::sint<13> acc_t;
+  static const int multipliers = 12;
+  static int live(int, int) { return 1; }
+  static int live_rest(int, int) { return 0; }
 };
 
 // dense_1
@@ -52,6 +55,8 @@ struct dense_2_acc_cfg {
   static const int latency_cycles = 8;
   typedef metronn::sint<4> weight_t;
   typedef metronn::sint<13> acc_t;
+  static const int multipliers = 6;
+  static int live(int, int) { return 1; }
 };
 
 #endif

@@ -1,0 +1,51 @@
+"""Which multipliers of a folded matrix product see a weight other than 0: the HLS library makes no others.
+
+The loops of the library are unrolled over the multipliers and index the weights by the beat, so that a multiplier whose
+weights are all 0 would stand there like any other.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from metronn.emit.hls_index import Members
+from metronn.ir.arrays import Array
+
+Live = npt.NDArray[np.bool_]
+
+
+def outputs_live(weight: Array, parallel: int, beats: int, remainder: int) -> tuple[Live, Live]:
+    """Return which multipliers of a fold over outputs are needed: [lane, input], and [output, lane] of the remainder.
+
+    `weight` [output, input]. In beat b lane k makes output b * parallel + k; the last `remainder` outputs take inputs
+    b * slice + k, with slices as long as the beats allow.
+    """
+    live = weight != 0
+    whole, inputs = len(live) - remainder, live.shape[1]
+    main = np.zeros((beats * parallel, inputs), dtype=bool)
+    main[:whole] = live[:whole]
+    length = -(-inputs // beats)
+    rest = np.zeros((remainder, beats * length), dtype=bool)
+    rest[:, :inputs] = live[whole:]
+    return main.reshape(beats, parallel, inputs).any(axis=0), rest.reshape(remainder, beats, length).any(axis=1)
+
+
+def inputs_live(weight: Array, lanes: int, beats: int) -> Live:
+    """Return which multipliers of a fold over inputs are needed, [output, lane].
+
+    `weight` [output, input]. In beat b lane k takes input b * lanes + k.
+    """
+    live = np.zeros((len(weight), beats * lanes), dtype=bool)
+    live[:, : weight.shape[1]] = weight != 0
+    return np.asarray(live.reshape(len(weight), beats, lanes).any(axis=1))
+
+
+def add_live(members: Members, copies: int, main: Live, rest: Live | None = None) -> None:
+    """Add `live`, `live_rest` (when given) and `multipliers` to a configuration: their number over all copies, or 1."""
+    count = int(main.sum()) + (0 if rest is None else int(rest.sum()))
+    members.constant("multipliers", max(1, copies * count))
+    for name, table in (("live", main), ("live_rest", rest)):
+        if table is not None:
+            values = table.astype(np.int64) if table.size else np.zeros((1, 1), dtype=np.int64)
+            members.matrix(name, values, np.ones(values.shape, dtype=bool))
