@@ -17,10 +17,10 @@ from small_network import Run, write_events, write_network
 from metronn.cli.search import updated_configuration
 from metronn.errors import ModelError, ToolError
 from metronn.ir.text import from_text
-from metronn.plan.estimate import LUT_EQUIVALENTS, estimate, lut_equivalents
+from metronn.plan.estimate import estimate
 from metronn.plan.options import PlanOptions
 from metronn.plan.planner import plan
-from metronn.plan.resources import Resources
+from metronn.plan.resources import LUT_EQUIVALENTS, Resources, lut_equivalents
 from metronn.plan.system import load_system
 from metronn.report import pareto_plot
 from metronn.report.pareto import ParetoPoint, beats, csv_text, rows, with_front

@@ -20,10 +20,9 @@ from metronn.errors import InfeasibleError, ModelError
 from metronn.ir.text import graph_hash
 from metronn.model.graph import RealGraph
 from metronn.passes.pipeline import quantize_model
-from metronn.plan.estimate import lut_equivalents
 from metronn.plan.options import Fold, PlanOptions
 from metronn.plan.planner import plan
-from metronn.plan.resources import Resources
+from metronn.plan.resources import Resources, lut_equivalents
 from metronn.plan.system import System
 from metronn.quantize.data import Events
 from metronn.quantize.journal import Journal

@@ -1,6 +1,7 @@
 """Amounts of FPGA resources: what a kernel costs, what an FPGA offers, and how the two compare."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 
@@ -63,6 +64,21 @@ class Resources:
 
 RESOURCE_NAMES: tuple[str, ...] = tuple(field.name for field in fields(Resources))
 """Names of the resources, in the order in which they are reported."""
+
+
+LUT_EQUIVALENTS: Mapping[str, float] = {"lut": 1.0, "ff": 0.5, "dsp": 100.0, "bram36": 300.0, "uram": 1300.0}
+"""LUTs that one of each resource counts as; their sum is the one number in which designs are compared.
+
+A slice has two flip-flops for each LUT: half a LUT. A DSP block does what 80 to 110 LUTs do when they multiply 8 by 8
+bits and add the product to a sum; the share of a device it takes is 120 (KU115) to 173 (VU9P) LUTs. A memory counts as
+the LUTs that come with it on the device: 307 (KU115) to 643 (VU13P) for 36 Kb of block RAM, 1,350 (VU13P) for UltraRAM.
+Where they differ the lower end is taken, so that DSP blocks and memories are used rather than spared.
+"""
+
+
+def lut_equivalents(amount: Resources) -> float:
+    """Return LUT + 0.5 FF + 100 DSP + 300 BRAM36 + 1300 URAM (`LUT_EQUIVALENTS`)."""
+    return sum(LUT_EQUIVALENTS[name] * count for name, count in amount.as_dict().items())
 
 
 def _floor(value: float) -> int:

@@ -48,8 +48,10 @@ from metronn.plan.kernels.spec import (
 from metronn.plan.kernels.stream import NotStreamableError, row_beats, rows_of, slice_of
 from metronn.plan.kernels.taps import rewire_output, window_output
 from metronn.plan.kernels.uniform import is_uniform
+from metronn.plan.kernels.unrolled_cost import unrolled_cost
 from metronn.plan.layout import Layout
 from metronn.plan.options import Fold, InputForm, PlanOptions
+from metronn.plan.resources import lut_equivalents
 from metronn.plan.streaming import evenly, raster_layout, split_beats, whole_blocks
 from metronn.plan.timing import Timing
 
@@ -303,7 +305,7 @@ class _Builder:
 
     def _matvec(self, node: Node) -> Step:
         graph, op = self.graph, linear_of(self.graph, node.name)
-        epilogue = grow(graph, node.name, (Extremum, Requantize))[1:]
+        epilogue = whole = grow(graph, node.name, (Extremum, Requantize))[1:]
         vector = len(graph.type_of(op.x).shape) == 1
         if epilogue and vector and self.ii > 1 and not is_uniform(graph, epilogue):
             epilogue = ()  # folds take one epilogue for all outputs
@@ -319,8 +321,23 @@ class _Builder:
         kept = self._fitting(iter(found))
         if not vector and self.options.fold is Fold.FULL:
             kept = self._busiest(kept)
+        if not large and whole != epilogue:
+            several = MatvecAdders(linear=node.name, epilogue=whole)
+            if unrolled in kept or self._cheaper_unrolled(several, kept):
+                return Step(value=whole[-1], source=node.source, inputs=(op.x,), candidates=(several,))
+        if not large and self._cheaper_unrolled(unrolled, kept):
+            kept.insert(0, unrolled)
         value = (*(node.name,), *epilogue)[-1]
         return Step(value=value, source=node.source, inputs=(op.x,), candidates=tuple(kept) or (unrolled,))
+
+    def _cheaper_unrolled(self, unrolled: MatvecAdders, others: list[KernelSpec]) -> bool:
+        """Whether a matrix of many digits (sparse, or narrow) would cost less unrolled than in any other way."""
+        if unrolled in others or not others:
+            return False
+        if not adders.is_candidate(unrolled, self.graph, adders.LARGEST_CANDIDATE_DIGITS):
+            return False
+        least = min(lut_equivalents(resources(spec, self.graph, self.timing)) for spec in others)
+        return lut_equivalents(unrolled_cost(unrolled, self.graph, self.timing)) < least
 
     def _busiest(self, specs: list[KernelSpec]) -> list[KernelSpec]:
         """Drop folds whose multipliers idle: those that need more of them than another fold, with 5 % to spare."""

@@ -33,7 +33,9 @@ from metronn.plan.resources import Resources
 from metronn.plan.timing import Timing
 
 CANDIDATE_DIGITS = 6000
-"""Nonzero signed digits of a matrix above which unrolling is not tried: solving and synthesis take minutes there."""
+"""Nonzero signed digits of a matrix up to which unrolling is always tried beside folds."""
+LARGEST_CANDIDATE_DIGITS = 24_000
+"""Up to here unrolling is tried where folds cost more: solving takes up to a minute there, synthesis several."""
 
 
 def linear_op(spec: MatvecAdders, graph: Graph) -> Linear:
@@ -43,8 +45,8 @@ def linear_op(spec: MatvecAdders, graph: Graph) -> Linear:
     return op
 
 
-def is_candidate(spec: MatvecAdders, graph: Graph) -> bool:
-    """Whether the kernel can be built in seconds: few enough digits, weights exact in the solver, a lone input."""
+def is_candidate(spec: MatvecAdders, graph: Graph, most: int = CANDIDATE_DIGITS) -> bool:
+    """Whether the kernel can be built: at most so many digits, weights exact in the solver, a lone input."""
     op = linear_op(spec, graph)
     rows = row_count(spec, graph)
     low, high = op.weight.bounds()
@@ -52,12 +54,15 @@ def is_candidate(spec: MatvecAdders, graph: Graph) -> bool:
         return False
     if any(name != spec.linear for name in _epilogue_inputs(spec, graph)):
         return False
-    return rows * nonzero_digits(op.weight.array) <= CANDIDATE_DIGITS
+    return rows * nonzero_digits(op.weight.array) <= most
 
 
 def _spread(graph: Graph, name: str) -> int:
-    fracs = graph.type_of(name).range.fracs(graph.type_of(name).size)
-    return max(fracs) - min(fracs)
+    """Bits between the most and the fewest fraction bits of the elements that have more than one code."""
+    kind = graph.type_of(name)
+    elements = zip(kind.range.los(kind.size), kind.range.his(kind.size), kind.range.fracs(kind.size), strict=True)
+    fracs = [frac for lo, hi, frac in elements if lo < hi]
+    return max(fracs) - min(fracs) if fracs else 0
 
 
 def _epilogue_inputs(spec: MatvecAdders, graph: Graph) -> tuple[str, ...]:
