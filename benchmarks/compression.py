@@ -8,8 +8,8 @@ not trained with: the area under the ROC curve for pT >= 20 GeV, of the integers
 
 LUT-equivalents = LUT + 0.5 FF + 100 DSP + 300 BRAM36 + 1300 URAM, from the planner's kernels (`metronn.plan.estimate`;
 unrolled matrices by their nonzero digits, links and delays left out), at each II, on the system of the example.
-Exit status 1 unless at the first II (1) the compressed network needs 3 times fewer and loses less than 1 % of it.
-At II 9, that of the example, matrices of more than some thousand digits are folded: single zeros save little there.
+Exit status 1 unless at every II (1 and 9) the compressed network needs 3 times fewer and loses less than 1 %.
+At II 9, that of the example, the dense 8-bit network is folded; the compressed one costs less unrolled.
 """
 
 from __future__ import annotations
@@ -122,8 +122,9 @@ def main() -> int:
         rows += judge("pruned and finetuned", tuned, test, cycles)[0]
         seconds = time.monotonic() - start
     first = {row.ii: row.lut_equivalents for row in rows if row.network == rows[0].network}
-    last = next(row for row in rows if row.network == rows[-1].network)
-    reached = first[last.ii] >= FEWER * last.lut_equivalents and (reference - last.metric) / reference < LOSS
+    last = [row for row in rows if row.network == rows[-1].network]
+    fewer = all(first[row.ii] >= FEWER * row.lut_equivalents for row in last)
+    reached = fewer and all((reference - row.metric) / reference < LOSS for row in last)
     if options.json:
         print(json.dumps({"float": reference, "rows": [vars(row) for row in rows], "reached": reached}, indent=2))
     else:
