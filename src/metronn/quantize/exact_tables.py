@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
+import numpy.typing as npt
 
 from metronn.ir.arrays import Array, IntArray
 from metronn.ir.infer import overflowed
 from metronn.ir.ops import Overflow, Rewire, Rounding
-from metronn.ir.types import TensorType
+from metronn.ir.types import TensorType, width_bits
 from metronn.model.graph import (
     FloatArray,
     Floats,
@@ -37,6 +38,8 @@ from metronn.quantize.exact_regions import Region
 
 NEAR = 2.0**-20
 """What lies nearer to an edge, in steps, is judged exactly: float32 functions and float64 sums differ by less."""
+SMALL_BITS = 6
+"""A table over codes of so few bits is one LUT a result bit: saturating the code first would only cost a cycle."""
 MAX_JUDGED = 1 << 22
 """As many numbers are computed in exact arithmetic for one region."""
 
@@ -111,10 +114,7 @@ def _evaluated(region: Region, codes: _Codes, constants: Mapping[str, Floats], o
 
         def look(node: RealNode, values: Floats, part: slice = part) -> None:
             if node.name == before:
-                twice = 2 * values / scale
-                with np.errstate(invalid="ignore"):
-                    close = np.abs(twice - np.rint(twice)) < 2 * NEAR
-                near[part] |= close.reshape(len(values), -1).any(axis=1)
+                near[part] |= _near(op, values / scale).reshape(len(values), -1).any(axis=1)
 
         with np.errstate(all="ignore"):
             quantized = run_reference(network, inputs, look)["y"]
@@ -130,6 +130,17 @@ def _evaluated(region: Region, codes: _Codes, constants: Mapping[str, Floats], o
         for element, unit in enumerate(units):
             found[judged, element] = [int(number * unit) for number in rows[:, element].tolist()]
     return found
+
+
+def _near(op: RealQuantize, steps: Floats) -> npt.NDArray[np.bool_]:
+    """Whether values, in steps, are so near to an edge between two codes that float64 may be on the wrong side."""
+    edges = steps if op.rounding in (Rounding.TRN, Rounding.TRN_ZERO) else steps + 0.5
+    with np.errstate(invalid="ignore"):
+        near = np.abs(edges - np.rint(edges)) < NEAR
+        if op.overflow in (Overflow.SAT, Overflow.SAT_SYM):
+            reach = np.maximum(np.abs(op.lo.array), np.abs(op.hi.array)).astype(np.float64)
+            near &= np.abs(steps) < reach + 1
+    return np.asarray(near)
 
 
 def _network(region: Region, constants: Mapping[str, Floats]) -> RealGraph:
@@ -174,7 +185,12 @@ def _inputs(region: Region, codes: _Codes, events: Array) -> dict[str, Floats]:
 def _way(found: Array, source: Source, target: Target) -> Way:
     """Return how a table of one element becomes integer ops: wires where it only shifts and saturates."""
     way = table_of(found, source, target)
-    return (_wires(found, source, target) or way) if isinstance(way, Tabled) else way
+    if not isinstance(way, Tabled):
+        return way
+    wires = _wires(found, source, target)
+    if wires is None and width_bits(source.lo, source.hi) <= SMALL_BITS:
+        return Tabled(source.lo, source.hi, 0, tuple(found.tolist()), target)
+    return wires or way
 
 
 def _wires(found: Array, source: Source, target: Target) -> Plain | None:
