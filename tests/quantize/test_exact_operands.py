@@ -67,7 +67,7 @@ def test_functions_that_differ_between_channels_need_no_quantizer() -> None:
     graph = quantized.graph
     assert sum(isinstance(node.op, Lookup) for node in graph.nodes) == 2
     codes = encode_inputs(graph, events)
-    found = decode(emulate(graph, codes)["y"], graph.outputs[0].type)
+    found = decode(emulate(graph, codes)["y"], graph.type_of(graph.outputs[0].value))
     assert np.abs(found - run_reference(model, events)["y"]).max() < 2.0**-8
     assert any("tanh without a quantizer" in str(layer.note) for layer in quantized.report.layers)
 

@@ -68,7 +68,11 @@ class Emission:
         return self.emitter.type_of(form.value)
 
     def constant(self, codes: Sequence[int], shape: Sequence[int], frac: int, name: str, source: str) -> str:
-        """Add a constant unless the same is there."""
+        """Add a constant unless the same is there. Low bits that are 0 in all codes are left out."""
+        common = math.gcd(*codes)
+        if common:
+            zeros = (common & -common).bit_length() - 1
+            codes, frac = [code >> zeros for code in codes], frac - zeros
         values = IntArray.of(object_array(codes, tuple(shape)))
         first = values.array.ravel()[0]
         if (values.array == first).all():

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from metronn.model.graph import RealLinear
-from metronn.quantize.exact_chain import ONE, fraction_bits, nearest
+from metronn.quantize.exact_chain import ONE, fraction_bits
 
 MAX_WEIGHT_BITS = 48
 """Widest weights on a common grid that count as quantized."""
@@ -26,6 +27,7 @@ class IntegerWeights:
     steps: npt.NDArray[np.object_]
 
 
+@lru_cache(maxsize=64)
 def integer_weights(op: RealLinear) -> IntegerWeights | None:
     """Return the weights as whole numbers, or None when they are on no grid: the layer was not quantized."""
     outputs = op.weight.shape[1]
@@ -34,8 +36,7 @@ def integer_weights(op: RealLinear) -> IntegerWeights | None:
         codes = np.empty(op.weight.shape, dtype=object)
         for column, step in enumerate(op.step.array.tolist()):
             steps[column] = Fraction(step)
-            ratios = op.weight.array[:, column] / step
-            codes[:, column] = [nearest(Fraction(ratio)) for ratio in ratios.tolist()]
+            codes[:, column] = [int(ratio) for ratio in np.rint(op.weight.array[:, column] / step).tolist()]
         return IntegerWeights(codes, 0, steps)
     exact = {value: Fraction(value) for value in set(op.weight.array.ravel().tolist())}
     fracs = [bits for value in exact.values() if value and (bits := fraction_bits(value)) is not None]
