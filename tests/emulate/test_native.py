@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -304,3 +305,25 @@ def test_bytes_are_as_exact_without_vector_instructions(tmp_path: Path) -> None:
     found = [extreme_bytes(lowest, n_in) for lowest, n_in in ((0, 9), (-128, 8), (-255, 30), (700, 1))]
     for emulator in build_all(found, tmp_path, (*QUICK, *STRICT, "-DMETRONN_WITHOUT_BYTE_DOT")):
         assert_equal(emulator, 130, 0)
+
+
+def test_saturation_far_beyond_what_is_reached_needs_no_wide_integers(tmp_path: Path) -> None:
+    far, kind = 1 << 200, Range(lo=-300, hi=280, frac=4)
+    builder = GraphBuilder()
+    x = builder.add(Input(shape=(3,), range=kind), "x")
+    bounds = ((0, far), (-far, far), (-far, -4), (250, far), (-far, 0))
+    for number, (lo, hi) in enumerate(bounds):
+        for overflow, frac in itertools.product((Overflow.SAT, Overflow.SAT_ZERO), (1, 4, 6)):
+            if overflow is Overflow.SAT_ZERO and not lo <= 0 <= hi:
+                continue
+            out = Range(lo=lo, hi=hi, frac=frac)
+            name = f"y{number}_{overflow.name.lower()}_{frac}"
+            op = Requantize(x=x, out=out, rounding=Rounding.RND, overflow=overflow)
+            builder.output(name, builder.add(op, f"{name}_codes"))
+    graph = builder.build()
+    assert "wide<" not in generate(graph, "n")["n_emulator.cpp"]
+    codes = {"x": np.arange(-300, 281)[: 580 // 3 * 3].reshape(-1, 3)}
+    native = NativeEmulator.build(graph, cache=tmp_path, flags=("-std=c++17", "-O1", "-fPIC", "-shared", "-pthread"))
+    expected = emulate(graph, codes)
+    for name, found in native.run(codes).items():
+        assert (found == expected[name]).all(), name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import assert_never
 
 import numpy as np
@@ -286,8 +286,8 @@ def _requantize(emission: Emission, node: Node, op: Requantize) -> str:
     x = emission.graph.type_of(op.x)
     size = x.size
     shifts = [a - b for a, b in zip(x.range.fracs(size), op.out.fracs(size), strict=True)]
-    least, most = _requantize_bounds(x, op, shifts)
-    compute = type_for(least, most)
+    lows, highs = _kept_bounds(x, op, shifts)
+    compute = type_for(*_requantize_bounds(x, shifts, lows, highs))
     overflow = "sat" if op.overflow is Overflow.SAT_SYM else op.overflow.value.lower()
     emission.call(
         "requantize",
@@ -295,8 +295,8 @@ def _requantize(emission: Emission, node: Node, op: Requantize) -> str:
         (
             emission.rows(op.x),
             emission.per_element(node, "shift", shifts, SHIFT),
-            emission.per_element(node, "lo", op.out.los(size), compute),
-            emission.per_element(node, "hi", op.out.his(size), compute),
+            emission.per_element(node, "lo", lows, compute),
+            emission.per_element(node, "hi", highs, compute),
             *emission.loop.element_span,
             emission.rows(node.name),
         ),
@@ -304,11 +304,31 @@ def _requantize(emission: Emission, node: Node, op: Requantize) -> str:
     return compute.cpp
 
 
-def _requantize_bounds(x: TensorType, op: Requantize, shifts: Sequence[int]) -> tuple[int, int]:
+def _kept_bounds(x: TensorType, op: Requantize, shifts: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Bounds that the kernel brings elements into: no wider than what any of them reaches, which changes no result.
+
+    A bound far beyond (a ReLU written as saturation) would ask for wide integers.
+    """
+    lows, highs = list(op.out.los(x.size)), list(op.out.his(x.size))
+    if op.overflow is Overflow.WRAP:
+        return lows, highs
+    reached = set(zip(shifts, x.range.los(x.size), x.range.his(x.size), strict=True))
+    least = min(lo >> shift if shift > 0 else lo << -shift for shift, lo, _ in reached)
+    most = max(-(-hi >> shift) if shift > 0 else hi << -shift for shift, _, hi in reached)
+    return (
+        [min(max(low, least), high) for low, high in zip(lows, highs, strict=True)],
+        [max(min(high, most), low) for low, high in zip(lows, highs, strict=True)],
+    )
+
+
+def _requantize_bounds(
+    x: TensorType, shifts: Sequence[int], lows: Sequence[int], highs: Sequence[int]
+) -> tuple[int, int]:
     """Bounds of every intermediate result of the kernel, over all elements."""
     least = most = 0
-    fields: tuple[Callable[[int], tuple[int, ...]], ...] = (x.range.los, x.range.his, op.out.los, op.out.his)
-    for shift, lo, hi, out_lo, out_hi in set(zip(shifts, *(f(x.size) for f in fields), strict=True)):
+    for shift, lo, hi, out_lo, out_hi in set(
+        zip(shifts, x.range.los(x.size), x.range.his(x.size), lows, highs, strict=True)
+    ):
         up, step = 1 << max(0, -shift), 1 << max(0, shift)
         reach = (max(abs(lo), abs(hi)) + step) * up
         span = out_hi - out_lo + max(abs(out_lo), abs(out_hi))
