@@ -41,7 +41,7 @@ NEAR = 2.0**-20
 SMALL_BITS = 6
 """A table over codes of so few bits is one LUT a result bit: saturating the code first would only cost a cycle."""
 MAX_JUDGED = 1 << 22
-"""As many numbers are computed in exact arithmetic for one region."""
+"""As many numbers are computed in exact arithmetic for one region; beyond that float64 decides."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
