@@ -7,14 +7,16 @@ multiplied by any positive number that the second matrix divides out again: the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from metronn.ir.ops import ExtremumKind, Overflow
+from metronn.ir.types import Range
 from metronn.model.graph import FloatArray, Floats, RealConstant, RealExtremum, RealGraph, RealLinear, RealNode
-from metronn.quantize.fixed import CLIPPED_BITS, choose_range, covering_frac, rounded_codes
+from metronn.quantize.fixed import CLIPPED_BITS, choose_range, covering_frac
 from metronn.quantize.options import Calibration, QuantizeOptions
 
 FACTORS = tuple(2.0 ** (step / 8) for step in range(8))
@@ -104,8 +106,7 @@ class _Search:
         first = covering_frac(float(weight.min()), float(weight.max()), bits, signed=True)
         errors = []
         for frac in range(first, first + CLIPPED_BITS):
-            difference = np.ldexp(rounded_codes(weight, frac, bits)[0].astype(np.float64), -frac) - weight
-            errors.append(float(power @ np.square(difference) @ gain))
+            errors.append(float(power @ _squared_errors(weight, frac, bits, signed=True) @ gain))
         return min(errors)
 
     def _activation_error(self, pair: _Pair, values: Floats, gain: Floats) -> float:
@@ -114,10 +115,27 @@ class _Search:
         signed = bool(values.min() < 0)
         bits, percentile = settings.activation_bits, self.options.percentile
         method = Calibration.MAX if settings.overflow is Overflow.WRAP else settings.calibration
-        frac = choose_range(values, bits, signed=signed, method=method, percentile=percentile).max_frac
-        codes, _ = rounded_codes(values, frac, bits, signed=signed)
-        error = np.square(np.ldexp(codes.astype(np.float64), -frac) - values).mean(axis=0)
-        return float(error @ gain)
+        if method is Calibration.MSE:  # what choose_range does; its least errors are at hand then
+            first = covering_frac(float(values.min()), float(values.max()), bits, signed=signed)
+            tried = range(first, first + CLIPPED_BITS + 1)
+            errors = min((_squared_errors(values, frac, bits, signed=signed) for frac in tried), key=np.mean)
+        else:
+            frac = choose_range(values, bits, signed=signed, method=method, percentile=percentile).max_frac
+            errors = _squared_errors(values, frac, bits, signed=signed)
+        return float(errors.mean(axis=0) @ gain)
+
+
+def _squared_errors(values: Floats, frac: int, bits: int, *, signed: bool) -> Floats:
+    """Square what rounding half up and saturating to codes of `bits` changes; powers of two multiply exactly."""
+    full = Range.fixed(bits, frac, signed=signed)
+    found = values * math.ldexp(1.0, frac)
+    found += 0.5
+    np.floor(found, out=found)
+    np.maximum(found, float(full.lowest), out=found)
+    np.minimum(found, float(full.highest), out=found)
+    found *= math.ldexp(1.0, -frac)
+    found -= values
+    return np.asarray(np.square(found, out=found))
 
 
 def _pairs(graph: RealGraph) -> Iterator[_Pair]:
