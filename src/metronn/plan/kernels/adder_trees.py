@@ -22,8 +22,9 @@ Numbers = npt.NDArray[np.int64]
 class Trees:
     """Trees of additions, one for each output, no sum shared.
 
-    `luts` of all additions; `bits` alive behind every level, from the inputs' digits to the sums; `weights` and `digits`
-    that are not zero; `inputs` that are read, and their bits; `outputs` that read any; `most`: digits of one output.
+    `luts` of all additions; `bits` alive behind every level, from the inputs' digits to the sums; `weights` and
+    `digits` that are not zero; `inputs` that are read, and their bits; `outputs` that read any; `most`: digits of one
+    output.
     """
 
     luts: int
