@@ -119,7 +119,7 @@ def test_the_estimate_is_near_the_plan_and_falls_with_the_bits(metronn: Run, tmp
         found = estimate(graph, system, PlanOptions())
         design = plan(graph, system, PlanOptions())
         planned = lut_equivalents(sum((fpga.resources for fpga in design.fpgas), Resources()))
-        assert abs(found.lut_equivalents / planned - 1) < 0.25
+        assert abs(found.lut_equivalents / planned - 1) < 0.15
         assert abs(sum(found.layers.values()) - found.lut_equivalents) < 1e-6
         costs.append(found.lut_equivalents)
     assert costs == sorted(costs, reverse=True)
