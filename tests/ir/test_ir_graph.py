@@ -42,7 +42,7 @@ THREE = TensorType((3,), Range((-4, 0, 1), (3, 7, 9), (0, 1, 0)))
 def every_op() -> Graph:
     """Return a graph that holds every op."""
     b = GraphBuilder()
-    x = b.add(Input(shape=(3,), range=THREE.range), "x", "layer, (first) # \"in\"")
+    x = b.add(Input(shape=(3,), range=THREE.range), "x", 'layer, (first) # "in"')
     c = b.add(Constant(values=IntArray.of(object_array([2**70, -1, 0], (3,))), frac=-2), "c")
     y = b.add(Rewire(xs=(x, c), index=IntArray.of([[0, -1, 5], [1, 1, 2]]), shape=(2, 3)), "moved")
     y = b.add(Requantize(x=y, out=Range((-8,) * 6, (7, 7, 7, 7, 7, 3), (1, 1, 1, 0, 0, 2)), overflow=Overflow.SAT), "q")

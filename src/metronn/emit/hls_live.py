@@ -28,7 +28,8 @@ def outputs_live(weight: Array, parallel: int, beats: int, remainder: int) -> tu
     length = -(-inputs // beats)
     rest = np.zeros((remainder, beats * length), dtype=bool)
     rest[:, :inputs] = live[whole:]
-    return main.reshape(beats, parallel, inputs).any(axis=0), rest.reshape(remainder, beats, length).any(axis=1)
+    shown, left = main.reshape(beats, parallel, inputs), rest.reshape(remainder, beats, length)
+    return np.asarray(shown.any(axis=0)), np.asarray(left.any(axis=1))
 
 
 def inputs_live(weight: Array, lanes: int, beats: int) -> Live:
