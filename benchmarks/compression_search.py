@@ -70,12 +70,15 @@ def compare(
                 f"{seconds:.0f}",
             )
         )
+        sys.stderr.write("  ".join(rows[-1]) + "\n")
     return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--omtf", action="store_true", help="also the muon network of examples/omtf")
+    parser.add_argument("--network", action="append", choices=("own_omtf_mlp", "KERAS_3layer"), help="only this one")
+    parser.add_argument("--ii", type=int, action="append", help="of own_omtf_mlp; default 1 and 9")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--tolerance", type=float, default=0.01)
     arguments = parser.parse_args()
@@ -85,12 +88,14 @@ def main() -> None:
         folder = Path(place)
         muons = MODELS / "own_omtf_mlp"
         call: tuple[object, ...] = (muons / "own_omtf_mlp.keras", "--calibrate", muons / "data.npz")
-        for ii in (1, 9):
+        networks = arguments.network or ["own_omtf_mlp", "KERAS_3layer"]
+        for ii in arguments.ii or (1, 9) if "own_omtf_mlp" in networks else ():
             rows += compare("own_omtf_mlp", ii, "one-serenity", folder, call, search)
-        jets = np.load(MODELS / "KERAS_3layer" / "data.npz")
-        np.savez(folder / "jets.npz", x=jets["x"], label=jets["y"].argmax(axis=1))
-        call = (MODELS / "KERAS_3layer" / "KERAS_3layer.keras", "--calibrate", folder / "jets.npz")
-        rows += compare("KERAS_3layer", 1, "one-serenity", folder, call, search)
+        if "KERAS_3layer" in networks:
+            jets = np.load(MODELS / "KERAS_3layer" / "data.npz")
+            np.savez(folder / "jets.npz", x=jets["x"], label=jets["y"].argmax(axis=1))
+            call = (MODELS / "KERAS_3layer" / "KERAS_3layer.keras", "--calibrate", folder / "jets.npz")
+            rows += compare("KERAS_3layer", 1, "one-serenity", folder, call, search)
         if arguments.omtf:
             generate = (sys.executable, ROOT / "examples/omtf/generate.py", "--events", "8000", "--seed", "1")
             subprocess.run([*map(str, generate), "--output", str(folder / "muons.npz")], check=True)

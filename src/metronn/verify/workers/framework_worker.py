@@ -124,7 +124,7 @@ def load_plain(keras: Any, path: Path, custom: dict[str, Any] | None = None) -> 
 
 def from_json(keras: Any, text: str, custom: dict[str, Any] | None) -> Any:  # noqa: ANN401 - modules and models
     """Build a network from its architecture: Keras 3 reads that of Keras 2 only on its way for old HDF5 files."""
-    if "module" in json.loads(text) or keras.__version__.startswith("2"):
+    if "module" in json.loads(text) or getattr(keras, "__version__", "2").startswith("2"):
         return keras.models.model_from_json(text, custom_objects=custom)
     old = importlib.import_module("keras.src.legacy.saving.saving_utils")
     return old.model_from_config(json.loads(text), custom_objects=custom)
