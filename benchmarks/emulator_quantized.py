@@ -193,7 +193,7 @@ def peers(
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             said = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
-            return [Row(network=network, tool=tool, threads=1, missing=said[:200])]
+            return [Row(network=network, tool=tool, threads=1, missing=said[:60])]
         record = json.loads(done.stdout.splitlines()[-1])
         if "missing" in record:
             return [Row(network=network, tool=tool, threads=1, missing=record["missing"])]
