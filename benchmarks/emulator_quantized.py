@@ -10,7 +10,7 @@ hls4ml converts for Vitis, io_parallel, with the precisions it reads from the qu
 out of the ONNX network for all, and not compared in the QKeras one: every tool has another.
 Peers run in processes of their own; wall and CPU seconds are taken around the call that runs all events, medians of the
 repeats after one warm-up. Exit status 1 when an output differs, but for hls4ml on the ONNX network: what it makes of
-that one by itself is not what qonnx computes (exactness.py compares metronn with qonnx).
+that one by itself is not what qonnx computes, with which metronn agrees.
 """
 
 from __future__ import annotations
