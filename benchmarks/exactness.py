@@ -45,7 +45,6 @@ NETWORKS = {
     "qkeras_mnist_cnn": (QKERAS, "qkeras_mnist_cnn.json"),
     "ad03_qkeras": (QKERAS, "model.h5"),
     "ic_RN06": (QKERAS, "model.h5"),
-    "jetid_QGarnet_nconst_8_nbits_8": (QKERAS, "model_QGarnet_nconst_8_nbits_8.h5"),
     "jetid_QMLP_nconst_8_nbits_8": (QKERAS, "model_QMLP_nconst_8_nbits_8.h5"),
     "jetid_QDeepSets_PermutationInv_nconst_32_nbits_8": (
         QKERAS,
