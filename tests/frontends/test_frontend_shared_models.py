@@ -47,7 +47,7 @@ SPATIAL = {
 
 REFUSED = {
     "garnet_1layer/garnet_1layer.json": ("gar_1: GarNet",),
-    "hgq2_jsc_openml_7229/model.keras": ("t1: hgq>QEinsumDenseBatchnorm", "out: hgq>QDense"),
+    "jetid_QGarnet_nconst_8_nbits_8/model_QGarnet_nconst_8_nbits_8.h5": ("gar_1: GarNet",),
     "own_gru_jets16/own_gru_jets16.keras": ("gru: GRU",),
     "toptag_GRU/model_keras2.h5": ("lstm1: GRU",),
 }
