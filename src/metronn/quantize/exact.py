@@ -312,9 +312,13 @@ class ExactLowering(ExactMatrices):
     def _softmax(self, node: RealNode, op: RealSoftmax) -> Form:
         settings = self._settings(node)
         bits = self.options.output_bits if not self.graph.uses[node.name] else settings.activation_bits + 2
+        before = len(self.emission.notes)
+        numbers = self._numbers(self._read(op.x, node), node)
+        if len(self.emission.notes) == before and op.x not in self.constants:
+            self.forms[op.x] = Form(numbers, Chains.uniform(self.graph.by_name[op.x].shape))  # made exactly: comparable
         result = lower_softmax(
             self.emitter,
-            self._numbers(self._read(op.x, node), node),
+            numbers,
             op.axis,
             name=node.name,
             source=node.source,
