@@ -38,7 +38,8 @@ def qkeras_python() -> Path:
 def run_worker(*arguments: str) -> dict[str, Any]:
     """Run the worker and return what it prints."""
     environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1"}
-    environment.pop("PYTHONPATH", None)
+    for name in ("PYTHONPATH", "KERAS_BACKEND"):  # other tests choose a backend for this process
+        environment.pop(name, None)
     done = subprocess.run(
         [str(qkeras_python()), str(WORKER), *arguments], capture_output=True, text=True, check=False, env=environment
     )

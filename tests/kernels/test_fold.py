@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Constant, Extremum, Input, Linear, Overflow, Requantize, Rounding
 from metronn.ir.types import Range
 from metronn.plan.kernels.fold import (
+    Packing,
     fold_outputs_spec,
     inputs_multipliers,
     outputs_latency,
@@ -29,7 +31,7 @@ from metronn.plan.kernels.fold import (
     outputs_multipliers,
     packing,
 )
-from metronn.plan.kernels.fold_sites import Kind, main_sites
+from metronn.plan.kernels.fold_sites import Kind, Sites, main_sites
 from metronn.plan.kernels.model import cycles_per_event, latency_cycles, resources
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
 from metronn.plan.kernels.uniform import is_uniform
@@ -296,3 +298,13 @@ def test_signed_digits_give_the_number_and_no_two_neighbours(value: int) -> None
     assert sum(sign << shift for sign, shift in digits) == value
     shifts = [shift for _, shift in digits]
     assert all(b - a >= 2 for a, b in zip(shifts, shifts[1:], strict=False))
+
+
+def test_codes_of_shifts_fit_into_the_words_of_the_weights() -> None:
+    words = np.array([[[[0, 1]]], [[[1, 1]]], [[[-1, 0]]], [[[-2, -1]]]])  # [beat, pair, way, input]
+    pack = Packing(ways=1, shift=0, group=1, weight_bits=2, x_bits=7, product_bits=9, sum_bits=9)
+    sites = Sites(words, pack)
+    assert [Kind(kind) for kind in sites.kinds[0]] == [Kind.MULTIPLIER, Kind.SHIFTS]
+    wide = Sites(words, replace(pack, weight_bits=3))
+    assert [Kind(kind) for kind in wide.kinds[0]] == [Kind.SHIFTS, Kind.SHIFTS]
+    assert wide.codes.min() >= 0 and wide.codes.max() < 8

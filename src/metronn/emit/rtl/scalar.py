@@ -6,6 +6,7 @@ has a width that holds every value it can take. Sizes are written as casts, so t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
@@ -94,9 +95,18 @@ class _Body:
 
     declarations: list[str] = field(default_factory=list)
     statements: list[str] = field(default_factory=list)
+    variables: list[str] = field(default_factory=list)
+
+    def never_read(self) -> list[str]:
+        """Return the variables that no statement reads: those behind which a value of no bits made all constant."""
+        read = {
+            word for line in self.statements for word in re.findall(r"\w+", line.split(" = ", 1)[1].split("  //")[0])
+        }
+        return [variable for variable in self.variables if variable not in read]
 
     def let(self, name: str, expression: str, width: int, note: str = "") -> None:
         """Declare a signed variable and assign it."""
+        self.variables.append(name)
         self.declarations.append(f"    logic signed [{width - 1}:0] {name};")
         self.statements.append(f"      {name} = {expression};" + (f"  // {note}" if note else ""))
 
@@ -146,6 +156,7 @@ def scalar_function(
     body.statements.append(f"      {name} = {_cut(result, width_bits(result.lo, result.hi))};{source}")
     entered = tuple(Argument(value=value, lo=lo, hi=hi) for value, (lo, hi) in arguments.items())
     idle = [f"v_{identifier(argument.value)}" for argument in entered if argument.value not in read]
+    idle += body.never_read()
     if idle:
         body.declarations.append("    logic unused;")
         body.statements.append(f"      unused = ^{{{', '.join(idle)}}};")

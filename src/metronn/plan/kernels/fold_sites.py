@@ -111,7 +111,8 @@ class Sites:
         plain = ((size & (size - 1)) == 0).all(axis=(0, 2))
         kinds = np.where(live, int(Kind.MULTIPLIER), int(Kind.NOTHING))
         for pair, place in np.argwhere(live & plain):
-            if self.shift_luts(int(pair), int(place)) < DSP_LUTS:
+            code_bits = sum(lane.code_bits for lane in self.lanes(int(pair), int(place)))
+            if self.shift_luts(int(pair), int(place)) < DSP_LUTS and code_bits <= self.pack.weight_bits:
                 kinds[pair, place] = int(Kind.SHIFTS)
         return kinds
 
