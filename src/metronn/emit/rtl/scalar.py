@@ -7,7 +7,7 @@ has a width that holds every value it can take. Sizes are written as casts, so t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -97,12 +97,12 @@ class _Body:
     statements: list[str] = field(default_factory=list)
     variables: list[str] = field(default_factory=list)
 
-    def never_read(self) -> list[str]:
-        """Return the variables that no statement reads: those behind which a value of no bits made all constant."""
+    def never_read(self, arguments: Iterable[str]) -> list[str]:
+        """Return the arguments and variables that no statement reads, as in front of a value of no bits."""
         read = {
             word for line in self.statements for word in re.findall(r"\w+", line.split(" = ", 1)[1].split("  //")[0])
         }
-        return [variable for variable in self.variables if variable not in read]
+        return [name for name in (*arguments, *self.variables) if name not in read]
 
     def let(self, name: str, expression: str, width: int, note: str = "") -> None:
         """Declare a signed variable and assign it."""
@@ -123,7 +123,6 @@ def scalar_function(
     body = _Body()
     last = nodes[-1] if nodes else next(iter(arguments))
     terms: dict[str, _Term] = {}
-    read: set[str] = set()
     for value, (lo, hi) in arguments.items():
         where = source_element(graph.type_of(last).shape, element, graph.type_of(value).shape)
         frac = graph.type_of(value).range.element(where).frac
@@ -139,7 +138,6 @@ def scalar_function(
                 code = int(made_by.values.array.ravel()[node_element(graph, nodes, element, operand)])
                 width = signed_width(code, code)
                 terms[operand] = _Term(signed_literal(code, width), code, code, made_by.frac, width, constant=True)
-            read.add(operand)
         out_element = node_element(graph, nodes, element, node_name)
         made = _node(body, node, op, [terms[x] for x in operands(op)], out_element)
         if node_name == last:
@@ -149,14 +147,11 @@ def scalar_function(
             final = signed_width(made.lo, made.hi)
             body.let(variable, _cut(made, final), final, node.source)
             terms[node_name] = _Term(variable, made.lo, made.hi, made.frac, final)
-    if not nodes:
-        read.add(last)
     result = terms[last]
     source = f"  // {graph.by_name[last].source}" if nodes else ""
     body.statements.append(f"      {name} = {_cut(result, width_bits(result.lo, result.hi))};{source}")
     entered = tuple(Argument(value=value, lo=lo, hi=hi) for value, (lo, hi) in arguments.items())
-    idle = [f"v_{identifier(argument.value)}" for argument in entered if argument.value not in read]
-    idle += body.never_read()
+    idle = body.never_read(f"v_{identifier(argument.value)}" for argument in entered)
     if idle:
         body.declarations.append("    logic unused;")
         body.statements.append(f"      unused = ^{{{', '.join(idle)}}};")
