@@ -1,5 +1,5 @@
 # make demo    set up and compile the muon network of examples/omtf, with verification
-# make test    set up and run all tests
+# make test    set up and run all tests (SELECT='-m slow': those that `make check` leaves out)
 # make check   style, types, fast tests and lint: about two minutes
 # make bench   the figures of benchmarks/
 # make zoo     train where needed, compile and verify every network of examples/; fills the table there (an hour)
@@ -69,7 +69,7 @@ check: setup-tests
 	done
 
 test: setup-tests setup-qkeras
-	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal
+	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal $(SELECT)
 
 bench: setup-tests setup-qkeras
 	status=0; for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python $$program || status=1; done; exit $$status
