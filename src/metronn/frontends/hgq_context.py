@@ -9,9 +9,9 @@ import numpy as np
 
 from metronn.frontends.hgq_quantizers import (
     Config,
-    Dummy,
     Fixed,
     Minifloat,
+    PassThrough,
     Quantizer,
     quantize_values,
     quantized_weights,
@@ -72,7 +72,7 @@ class HgqContext:
                 arrays = {"k": quantizer.k, "i": quantizer.i, "f": quantizer.f}
             case Minifloat():
                 arrays = {"m": quantizer.m, "e": quantizer.e, "e0": quantizer.e0}
-            case Dummy():
+            case PassThrough():
                 arrays = {}
         for array, values in arrays.items():
             self.lowering.checked(values, f"{self.prefix}{role}.{array}")

@@ -50,8 +50,8 @@ class Outside:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dummy:
-    """A quantizer that passes everything."""
+class PassThrough:
+    """What HGQ2 calls a dummy quantizer: it passes everything as it is."""
 
     outside: Outside
 
@@ -82,7 +82,7 @@ class Minifloat:
     outside: Outside
 
 
-Quantizer = Dummy | Fixed | Minifloat
+Quantizer = PassThrough | Fixed | Minifloat
 
 
 def plain(config: Config) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def read_quantizer(conf: object, tree: WeightTree | None, forced: Config | None 
     )
     kind = str(config.get("q_type"))
     if kind == "dummy":
-        return Dummy(outside=outside)
+        return PassThrough(outside=outside)
     held = None if tree is None else child(tree, INNER)
     if held is None:
         raise LayerProblem(f"the weights have no widths of a quantizer of type {kind}")
@@ -185,7 +185,7 @@ def quantized_weights(quantizer: Quantizer, values: Float32) -> Floats:
     if outside.scaler is not None:
         x = x / np.float32(outside.scaler)
     match quantizer:
-        case Dummy():
+        case PassThrough():
             y = x
         case Fixed():
             y = _fixed_weights(quantizer, x)
@@ -253,7 +253,7 @@ def quantize_values(lowering: Lowering, quantizer: Quantizer, x: str, part: str)
     """Return x through a quantizer; raises LayerProblem when there is no exact integer form."""
     outside = quantizer.outside
     match quantizer:
-        case Dummy():
+        case PassThrough():
             y = x
         case Minifloat():
             raise LayerProblem(
