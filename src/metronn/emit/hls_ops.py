@@ -14,7 +14,7 @@ from metronn.emit.hls_live import add_live, inputs_live, outputs_live
 from metronn.emit.hls_values import integer_type, literal, pattern, stored_array, stored_matrix
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph, Node
-from metronn.ir.infer import aligned_bounds, round_shift
+from metronn.ir.infer import linear_shifts, reduce_shifts, round_shift, shifted_bounds
 from metronn.ir.ops import (
     Add,
     Constant,
@@ -213,7 +213,8 @@ def _linear(graph: Graph, op: Linear, node: Node, name: str, directive: HlsDirec
     n_in, n_out = op.weight.shape
     rows = math.prod(x.shape[:-1])
     function, folding, beats = _folding(directive, rows * n_out, n_in)
-    lo, hi = aligned_bounds(x, x.range.max_frac)
+    shift = linear_shifts(op, x)
+    lo, hi = shifted_bounds(x, shift.astype(object))
     weight = op.weight.array.astype(object)
     bias = op.bias.array.astype(object)
     grow, shrink = np.maximum(weight, 0), np.maximum(-weight, 0)
@@ -234,11 +235,10 @@ def _linear(graph: Graph, op: Linear, node: Node, name: str, directive: HlsDirec
         live = _live(name, op, rows, directive, beats)
         kernel.members += live.lines
         kernel.stored += live.stored
-    shift = [x.range.max_frac - f for f in x.range.fracs(x.size)]
-    if any(shift):
+    if shift.any():
         kernel.aligned_type = integer_type(*_hull(lo, hi), node.source)
         kernel.members.insert(0, f"static const int n = {x.size};")
-        _index_function(kernel, name, "x_shift", shift)
+        _index_function(kernel, name, "x_shift", shift.ravel().tolist())
     by_output = [[int(v) for v in column] for column in op.weight.array.T]
     kernel.stored += [stored_matrix(f"{name}_weight", by_output), stored_array(f"{name}_bias", op.bias.ints())]
     return kernel
@@ -296,7 +296,8 @@ def _reduce(graph: Graph, op: Reduce, node: Node, name: str) -> Kernel:
     n_out = node.type.size
     n_terms = x.size // n_out
     index = place.reshape(n_out, n_terms)
-    lo, hi = aligned_bounds(x, x.range.max_frac)
+    shifts = reduce_shifts(op, x)
+    lo, hi = shifted_bounds(x, shifts.astype(object))
     match op.kind:
         case ReduceKind.SUM:
             by_result_lo, by_result_hi = lo.ravel()[index], hi.ravel()[index]
@@ -322,7 +323,7 @@ def _reduce(graph: Graph, op: Reduce, node: Node, name: str) -> Kernel:
         kernel.stored.append(stored_array(f"{name}_x_index", [int(k) for k in index.ravel()]))
         expression = f"{name}_x_index[o * n_terms + t]"
     kernel.members.append(f"static int x_index(int o, int t) {{ return {expression}; }}")
-    _index_function(kernel, name, "x_shift", [x.range.max_frac - f for f in x.range.fracs(x.size)])
+    _index_function(kernel, name, "x_shift", shifts.ravel().tolist())
     return kernel
 
 

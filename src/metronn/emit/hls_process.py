@@ -23,7 +23,7 @@ from metronn.emit.hls_top import kernel_call
 from metronn.emit.hls_values import integer_type, literal, stored_array, stored_matrix, type_line
 from metronn.emit.hls_window import window_form
 from metronn.ir.graph import Graph, Node
-from metronn.ir.infer import aligned_bounds
+from metronn.ir.infer import reduce_shifts, shifted_bounds
 from metronn.ir.ops import Constant, Linear, Reduce, ReduceKind, Window
 from metronn.plan.design import KernelInstance
 from metronn.plan.kernels import fold
@@ -366,9 +366,9 @@ class Processes:
         result = np.broadcast_to(result, x.shape).ravel()
         elements, known = element_matrix(layout)
         process.members.matrix("result", np.where(known, result[elements], 0), known)
-        shift = x.range.max_frac - np.asarray(x.range.fracs(x.size))
-        process.members.matrix("x_shift", np.where(known, shift[elements], 0), known)
-        lo, hi = aligned_bounds(x, x.range.max_frac)
+        shift = reduce_shifts(op, x)
+        process.members.matrix("x_shift", np.where(known, shift.ravel()[elements], 0), known)
+        lo, hi = shifted_bounds(x, shift.astype(object))
         least, most = lo.ravel().astype(object), hi.ravel().astype(object)
         match op.kind:
             case ReduceKind.SUM:

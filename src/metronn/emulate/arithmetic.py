@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from metronn.ir.arrays import Array, as_dtype_for, fits_int64
 from metronn.ir.graph import Graph
-from metronn.ir.infer import aligned_bounds
+from metronn.ir.infer import aligned_bounds, linear_shifts, reduce_shifts, shifted_bounds
 from metronn.ir.ops import (
     Linear,
     Overflow,
@@ -24,6 +24,7 @@ from metronn.ir.ops import (
     Window,
 )
 from metronn.ir.types import TensorType
+from metronn.ir.windows import window_index
 
 FLOAT32_EXACT = 2**24
 FLOAT64_EXACT = 2**53
@@ -44,12 +45,9 @@ def same_rank(x: Array, y: Array) -> tuple[Array, Array]:
     return widen(x), widen(y)
 
 
-def _shifted_to(array: Array, t: TensorType, frac: int, bounds: tuple[int, int]) -> Array:
-    """Codes moved up to `frac` fraction bits, in a dtype that holds `bounds`."""
+def _shifted(array: Array, shift: Array, bounds: tuple[int, int]) -> Array:
+    """Codes moved up by `shift` bits, element by element, in a dtype that holds `bounds`."""
     wide = as_dtype_for(array, *bounds)
-    if t.range.frac == frac:
-        return wide
-    shift = frac - t.range.frac_array(t.shape)
     if not shift.any():
         return wide
     return wide * as_dtype_for(np.frompyfunc(lambda bits: 1 << int(bits), 1, 1)(shift), 0, 1 << int(shift.max()))
@@ -60,6 +58,14 @@ def code_bounds(t: TensorType, frac: int) -> tuple[int, int]:
     if isinstance(t.range.frac, int):
         return t.range.lowest << (frac - t.range.frac), t.range.highest << (frac - t.range.frac)
     lo, hi = aligned_bounds(t, frac)
+    return int(lo.min()), int(hi.max())
+
+
+def shifted_code_bounds(t: TensorType, shift: Array) -> tuple[int, int]:
+    """Lowest and highest code of any element, every one shifted up by its entry of `shift`."""
+    if not shift.any():
+        return t.range.lowest, t.range.highest
+    lo, hi = shifted_bounds(t, shift.astype(object))
     return int(lo.min()), int(hi.max())
 
 
@@ -99,7 +105,7 @@ def rewire(op: Rewire, xs: list[Array], out: TensorType) -> Array:
 
 def linear_reach(op: Linear, x: TensorType) -> int:
     """Bound on every operand, product, partial sum and result of the op, in any order of summation."""
-    biggest = max(1, *map(abs, code_bounds(x, x.range.max_frac)))
+    biggest = max(1, *map(abs, shifted_code_bounds(x, linear_shifts(op, x))))
     low, high = op.weight.bounds()
     most = max(abs(low), abs(high)) * op.weight.shape[0]
     columns = np.abs(as_dtype_for(op.weight.array, -most, most)).sum(axis=0)
@@ -109,6 +115,23 @@ def linear_reach(op: Linear, x: TensorType) -> int:
 def window_fill(op: Window, x: TensorType) -> int:
     """Return the code beyond the edge."""
     return x.range.lowest if op.padding is Padding.LOWEST else 0
+
+
+def window_shifts(op: Window, x: TensorType, shifts: Array) -> Array | None:
+    """Bits to shift the elements of x, the window's operand, up by, so that its result is shifted by `shifts`.
+
+    None where the copies of an element need different shifts, or the padding one that is not 0. Elements that no window
+    reads stay as they are.
+    """
+    found = np.zeros(x.size, dtype=np.int64)
+    if not shifts.any():
+        return found.reshape(x.shape)
+    if op.padding is Padding.LOWEST:
+        return None
+    index = np.asarray(window_index(op, x.shape)).ravel()
+    inside = index >= 0
+    found[index[inside]] = shifts.ravel()[inside]
+    return found.reshape(x.shape) if (found[index[inside]] == shifts.ravel()[inside]).all() else None
 
 
 def window(op: Window, x: Array, fill: int) -> Array:
@@ -145,7 +168,12 @@ def linear(graph: Graph, op: Linear, values: Mapping[str, Array], out: TensorTyp
     maker = graph.by_name[op.x].op
     fused = maker if op.x not in values and isinstance(maker, Window) else None
     source = fused.x if fused is not None else op.x
-    x = _shifted_to(values[source], graph.type_of(source), x_type.range.max_frac, (-reach, reach))
+    shifts = linear_shifts(op, x_type)
+    if fused is not None:
+        behind = window_shifts(fused, graph.type_of(source), shifts)
+        assert behind is not None, "a window is fused whose elements are shifted differently"
+        shifts = behind
+    x = _shifted(values[source], shifts, (-reach, reach))
     weight, bias = op.weight.array, op.bias.array
     kind: type | None = None
     if reach < FLOAT64_EXACT:
@@ -164,11 +192,12 @@ def linear(graph: Graph, op: Linear, values: Mapping[str, Array], out: TensorTyp
 
 
 def reduce(op: Reduce, x: Array, x_type: TensorType, out: TensorType) -> Array:
-    """Sum or extremum along the axes, in the largest frac."""
-    lo, hi = code_bounds(x_type, x_type.range.max_frac)
+    """Sum or extremum along the axes, each in the largest frac it reads."""
+    shifts = reduce_shifts(op, x_type)
+    lo, hi = shifted_code_bounds(x_type, shifts)
     count = x_type.size
     bounds = (min(lo * count, out.range.lowest), max(hi * count, out.range.highest))
-    x = _shifted_to(x, x_type, x_type.range.max_frac, bounds)
+    x = _shifted(x, shifts, bounds)
     axes = tuple(axis + 1 for axis in op.axes)
     match op.kind:
         case ReduceKind.SUM:

@@ -14,19 +14,21 @@ import numpy as np
 
 from metronn.emulate.arithmetic import (
     aligned_pair,
-    code_bounds,
     linear,
     reach_of,
     reduce,
     requantize,
     rewire,
     same_rank,
+    shifted_code_bounds,
     window,
     window_fill,
+    window_shifts,
 )
 from metronn.errors import ModelError
 from metronn.ir.arrays import Array, as_dtype_for, fits_int64
 from metronn.ir.graph import Graph, Node
+from metronn.ir.infer import linear_shifts
 from metronn.ir.ops import (
     Add,
     Constant,
@@ -36,6 +38,7 @@ from metronn.ir.ops import (
     Linear,
     Lookup,
     Multiply,
+    Op,
     Reduce,
     Requantize,
     Rewire,
@@ -128,17 +131,20 @@ def fused_windows(graph: Graph) -> frozenset[str]:
         if isinstance(node.op, Window)
         and node.name not in kept
         and graph.uses[node.name]
-        and all(isinstance(graph.by_name[user].op, Linear) for user in graph.uses[node.name])
-        and _same_reach(graph.type_of(node.op.x), node.type)
+        and all(_fuses(graph.type_of(node.op.x), node, node.op, graph.by_name[user].op) for user in graph.uses[node.name])
     )
 
 
-def _same_reach(x: TensorType, window: TensorType) -> bool:
-    """Whether elements that no window picks are no wider than those that are, so that x can be converted whole."""
-    if x.range.max_frac != window.range.max_frac:
+def _fuses(x: TensorType, node: Node, window: Window, reader: Op) -> bool:
+    """Whether the reader of a window can shift and convert x whole: elements that no window picks are no wider."""
+    if not isinstance(reader, Linear):
         return False
-    low, high = code_bounds(x, x.range.max_frac)
-    window_low, window_high = code_bounds(window, window.range.max_frac)
+    shifts = linear_shifts(reader, node.type)
+    behind = window_shifts(window, x, shifts)
+    if behind is None:
+        return False
+    low, high = shifted_code_bounds(x, behind)
+    window_low, window_high = shifted_code_bounds(node.type, shifts)
     return window_low <= low and high <= window_high
 
 

@@ -100,10 +100,24 @@ def _infer_rewire(op: Rewire, types: Sequence[TensorType]) -> TensorType:
     lo = [v for t in types for v in t.range.los(t.size)] + [0]
     hi = [v for t in types for v in t.range.his(t.size)] + [0]
     frac = [v for t in types for v in t.range.fracs(t.size)]
-    zero_frac = max(frac[k] for k in index if k >= 0) if any(k >= 0 for k in index) else 0
-    frac.append(zero_frac)
-    picked = Range(tuple(lo[k] for k in index), tuple(hi[k] for k in index), tuple(frac[k] for k in index))
-    return TensorType(op.shape, picked)
+    picked = np.array([0 if k < 0 else frac[k] for k in index], dtype=np.int64)
+    fracs = filled_fracs(picked, np.array([k < 0 for k in index]), op.shape[-1] if op.shape else 1, 0)
+    return TensorType(op.shape, Range(tuple(lo[k] for k in index), tuple(hi[k] for k in index), fracs))
+
+
+def filled_fracs(fracs: Array, empty: Array, channels: int, default: int) -> tuple[int, ...]:
+    """Return the fracs of all elements (flat) of a tensor with elements from nowhere, which `empty` marks.
+
+    Those get the largest frac of their channel (the place on a last axis of `channels`), so that fracs by channel stay
+    fracs by channel; in a channel of such elements alone the largest of all, or `default`.
+    """
+    if empty.all():
+        return (default,) * len(fracs)
+    least = int(fracs[~empty].min())
+    known = np.where(empty, least - 1, fracs).reshape(-1, channels)
+    largest = known.max(axis=0)
+    largest = np.where(largest < least, known.max(), largest)
+    return tuple(np.where(empty, np.broadcast_to(largest, known.shape).ravel(), fracs).tolist())
 
 
 def _infer_window(op: Window, x: TensorType) -> TensorType:
@@ -119,23 +133,54 @@ def _infer_window(op: Window, x: TensorType) -> TensorType:
         lo, hi = x.range.lo, x.range.hi
         if not padded or lowest or lo <= 0 <= hi:
             return TensorType(shape, x.range)
-    index = window_index(op, x.shape).ravel()
+    index = np.asarray(window_index(op, x.shape)).ravel()
     fill = x.range.lowest if lowest else 0
     los, his = (
         object_array((*x.range.los(x.size), fill), (x.size + 1,)),
         object_array((*x.range.his(x.size), fill), (x.size + 1,)),
     )
-    fracs = object_array((*x.range.fracs(x.size), x.range.max_frac), (x.size + 1,))
-    return TensorType(shape, _range_of(los[index], his[index], fracs[index]))
+    fracs = np.asarray((*x.range.fracs(x.size), x.range.max_frac), dtype=np.int64)[index]
+    known = filled_fracs(fracs, index < 0, x.shape[-1], x.range.max_frac)
+    return TensorType(shape, Range(tuple(los[index].tolist()), tuple(his[index].tolist()), known))
 
 
 def aligned_bounds(t: TensorType, frac: int) -> tuple[Array, Array]:
     """Bounds of `t` as object arrays of its shape, in codes with `frac` fraction bits (frac >= every element's)."""
-    shift = frac - t.range.frac_array(t.shape).astype(object)
+    return shifted_bounds(t, frac - t.range.frac_array(t.shape).astype(object))
+
+
+def shifted_bounds(t: TensorType, shift: Array) -> tuple[Array, Array]:
+    """Bounds of `t` as object arrays of its shape, every element's code shifted up by its entry of `shift` (>= 0)."""
     lo = object_array(t.range.los(t.size), t.shape)
     hi = object_array(t.range.his(t.size), t.shape)
     factor = np.frompyfunc(lambda bits: 1 << int(bits), 1, 1)(shift)
     return np.asarray(lo * factor, dtype=object), np.asarray(hi * factor, dtype=object)
+
+
+def linear_frac(op: Linear, x: TensorType) -> int:
+    """F: the largest sum of an element's frac and the `input_frac` of its place on the last axis."""
+    if isinstance(op.input_frac, int):
+        return x.range.max_frac + op.input_frac
+    return int((x.range.frac_array(x.shape) + np.asarray(op.input_frac)).max())
+
+
+def linear_shifts(op: Linear, x: TensorType) -> Array:
+    """Bits that each code of x, the operand of `op`, is shifted up before it is multiplied: int64, of the shape of x."""
+    if isinstance(op.input_frac, int) and isinstance(x.range.frac, int):
+        return np.zeros(x.shape, dtype=np.int64)
+    given = x.range.frac_array(x.shape) + np.asarray(op.input_frac)
+    return np.asarray(given.max() - given, dtype=np.int64)
+
+
+def reduce_fracs(op: Reduce, x: TensorType) -> Array:
+    """Fracs of the result of `op`: the largest that is reduced over, for each; int64, of the result's shape."""
+    return np.asarray(x.range.frac_array(x.shape).astype(np.int64).max(axis=op.axes))
+
+
+def reduce_shifts(op: Reduce, x: TensorType) -> Array:
+    """Bits that each code of x, the operand of `op`, is shifted up before it is reduced: int64, of the shape of x."""
+    fracs = x.range.frac_array(x.shape).astype(np.int64)
+    return np.asarray(fracs.max(axis=op.axes, keepdims=True) - fracs)
 
 
 def _infer_linear(op: Linear, x: TensorType) -> TensorType:
@@ -145,7 +190,12 @@ def _infer_linear(op: Linear, x: TensorType) -> TensorType:
         raise TypeRuleError(f"linear: weight has shape {op.weight.shape}, the input's last axis is {x.shape[-1]}")
     if op.bias.shape != (op.weight.shape[1],):
         raise TypeRuleError(f"linear: bias has shape {op.bias.shape}, allowed is ({op.weight.shape[1]},)")
-    lo, hi = aligned_bounds(x, x.range.max_frac)
+    for name, values, count in zip(
+        ("input_frac", "weight_frac"), (op.input_frac, op.weight_frac), op.weight.shape, strict=True
+    ):
+        if isinstance(values, tuple) and len(values) != count:
+            raise TypeRuleError(f"linear: {name} has {len(values)} entries, allowed are one for all or {count}")
+    lo, hi = shifted_bounds(x, linear_shifts(op, x).astype(object))
     biggest = max(1, *(abs(int(v)) for v in (lo.min(), hi.max())))
     weight = op.weight.array
     reach = biggest * max(1, *(abs(v) for v in op.weight.bounds())) * op.weight.shape[0]
@@ -158,7 +208,7 @@ def _infer_linear(op: Linear, x: TensorType) -> TensorType:
     out_lo = lo @ positive + hi @ negative + bias
     out_hi = hi @ positive + lo @ negative + bias
     shape = (*x.shape[:-1], op.weight.shape[1])
-    frac = np.full(shape, x.range.max_frac + op.weight_frac, dtype=np.int64)
+    frac = np.broadcast_to(linear_frac(op, x) + np.asarray(op.weight_frac, dtype=np.int64), shape)
     return TensorType(shape, _range_of(np.asarray(out_lo), np.asarray(out_hi), frac))
 
 
@@ -218,8 +268,7 @@ def _infer_reduce(op: Reduce, x: TensorType) -> TensorType:
         raise TypeRuleError(
             f"reduce: axes {op.axes} are not distinct axes of shape {x.shape} (0 to {len(x.shape) - 1})"
         )
-    frac = x.range.max_frac
-    lo, hi = aligned_bounds(x, frac)
+    lo, hi = shifted_bounds(x, reduce_shifts(op, x).astype(object))
     match op.kind:
         case ReduceKind.SUM:
             lo, hi = lo.sum(axis=op.axes), hi.sum(axis=op.axes)
@@ -231,7 +280,7 @@ def _infer_reduce(op: Reduce, x: TensorType) -> TensorType:
             assert_never(op.kind)
     shape = tuple(n for axis, n in enumerate(x.shape) if axis not in op.axes)
     lo, hi = np.asarray(lo, dtype=object), np.asarray(hi, dtype=object)
-    return TensorType(shape, _range_of(lo, hi, np.full(shape, frac, dtype=np.int64)))
+    return TensorType(shape, _range_of(lo, hi, reduce_fracs(op, x)))
 
 
 def round_shift(value: int, shift: int, rounding: Rounding) -> int:

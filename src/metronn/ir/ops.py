@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from metronn.ir.arrays import IntArray
-from metronn.ir.types import Range
+from metronn.ir.types import Ints, Range, normalised
 
 
 class Rounding(enum.Enum):
@@ -116,14 +116,22 @@ class Window:
 class Linear:
     """y[..., o] = sum_i x[..., i] * weight[i, o] + bias[o], exact.
 
-    weight [n_in, n_out] has `weight_frac` fraction bits, bias [n_out] those of the result:
-    y.frac = max(x.frac) + weight_frac. Inputs of a smaller frac are shifted up to the largest.
+    weight[i, o] has input_frac[i] + weight_frac[o] fraction bits; both are one integer for all or a tuple of n_in and
+    n_out. With F = max over the elements of x.frac + input_frac, y.frac[..., o] = F + weight_frac[o], which is that of
+    bias[o] too. The code of an input is shifted up by F - x.frac - input_frac first: by nothing where input_frac makes
+    up for the fracs of the inputs. `ir.infer.linear_shifts` gives these shifts.
     """
 
     x: str
     weight: IntArray
     bias: IntArray
-    weight_frac: int = 0
+    weight_frac: Ints = 0
+    input_frac: Ints = 0
+
+    def __post_init__(self) -> None:
+        """Normalise tuples, so that equal ops compare equal."""
+        for name in ("weight_frac", "input_frac"):
+            object.__setattr__(self, name, normalised(getattr(self, name), f"Linear.{name}"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +162,7 @@ class Extremum:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reduce:
-    """y = sum, max or min along `axes`, which vanish from the shape; y.frac = the largest frac reduced over."""
+    """y = sum, max or min along `axes`, which vanish from the shape; y.frac = the largest frac reduced over, for each y."""
 
     x: str
     axes: tuple[int, ...]

@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import re
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, Field, fields
 from typing import Any, get_type_hints
 
 from metronn.ir.arrays import IntArray, exact_array, object_array
@@ -72,7 +72,7 @@ def _node_line(node: Node, arrays: dict[str, IntArray]) -> str:
     parts = []
     for item in fields(node.op):
         value = getattr(node.op, item.name)
-        if isinstance(node.op, Input) and value == item.default:
+        if _optional(type(node.op), item) and value == item.default:
             continue
         if isinstance(value, IntArray):
             arrays[f"{node.name}:{item.name}"] = value
@@ -81,6 +81,11 @@ def _node_line(node: Node, arrays: dict[str, IntArray]) -> str:
             parts.append(f"{item.name}={_field_text(item.name, value)}")
     call = f"{op_name(node.op)}({', '.join(parts)})"
     return f"%{node.name} = {call} from {json.dumps(node.source)}  # {node.type.describe()}"
+
+
+def _optional(op: type[Any], item: Field[Any]) -> bool:
+    """Whether a field is left out of the text where it has its default."""
+    return item.default is not MISSING and (op is Input or (op is Linear and item.name == "input_frac"))
 
 
 def _field_text(name: str, value: object) -> str:
@@ -92,6 +97,8 @@ def _field_text(name: str, value: object) -> str:
         return f"range[{_ints_text(value.lo)} : {_ints_text(value.hi)} : {_ints_text(value.frac)}]"
     if isinstance(value, enum.Enum):
         return str(value.value)
+    if isinstance(value, tuple) and name in ("weight_frac", "input_frac"):
+        return _ints_text(value)
     if isinstance(value, tuple):
         return "(" + " ".join(str(v) for v in value) + ")"
     return str(value)
@@ -176,10 +183,7 @@ def _read_op(name: str, text: str, arrays: dict[str, IntArray]) -> Op:
         if field_name not in hints:
             raise TextError(f"{name} has no field {field_name!r}")
         values[field_name] = _read_field(field_name, value, hints[field_name], arrays)
-    optional = cls is Input
-    missing = [
-        item.name for item in fields(cls) if item.name not in values and not (optional and item.default is not MISSING)
-    ]
+    missing = [item.name for item in fields(cls) if item.name not in values and not _optional(cls, item)]
     if missing:
         raise TextError(f"{name} lacks {', '.join(missing)}")
     op: Op = cls(**values)
@@ -199,7 +203,7 @@ def _read_field(name: str, text: str, hint: object, arrays: dict[str, IntArray])
         return hint(text)
     if text in ("True", "False"):
         return text == "True"
-    return tuple(int(word) for word in text[1:-1].split()) if text.startswith("(") else int(text)
+    return _read_ints(text)
 
 
 def _read_ints(text: str) -> Ints:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -19,9 +18,19 @@ def width_bits(lo: int, hi: int) -> int:
     return max(hi.bit_length(), 1)
 
 
-def _collapse(values: Sequence[int]) -> Ints:
-    first = values[0]
-    return first if all(value == first for value in values) else tuple(values)
+def normalised(values: Ints, name: str) -> Ints:
+    """Return one integer where all are equal, so that equal descriptions compare equal. Raises ValueError if empty."""
+    if not isinstance(values, tuple):
+        return int(values)
+    if not values:
+        raise ValueError(f"{name} is an empty tuple")
+    first = int(values[0])
+    return first if all(value == first for value in values) else tuple(int(value) for value in values)
+
+
+def spread(values: Ints, count: int) -> tuple[int, ...]:
+    """Return one integer for each of `count` elements."""
+    return values if isinstance(values, tuple) else (values,) * count
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +48,7 @@ class Range:
     def __post_init__(self) -> None:
         """Normalise tuples and reject an empty interval."""
         for name in ("lo", "hi", "frac"):
-            value = getattr(self, name)
-            if isinstance(value, tuple):
-                if not value:
-                    raise ValueError(f"Range.{name} is an empty tuple")
-                object.__setattr__(self, name, _collapse(tuple(int(entry) for entry in value)))
-            else:
-                object.__setattr__(self, name, int(value))
+            object.__setattr__(self, name, normalised(getattr(self, name), f"Range.{name}"))
         counts = {len(v) for v in (self.lo, self.hi, self.frac) if isinstance(v, tuple)}
         if len(counts) > 1:
             raise ValueError(f"Range fields have different element counts: {sorted(counts)}")
@@ -78,15 +81,15 @@ class Range:
 
     def los(self, count: int) -> tuple[int, ...]:
         """Lower bounds of `count` elements."""
-        return self.lo if isinstance(self.lo, tuple) else (self.lo,) * count
+        return spread(self.lo, count)
 
     def his(self, count: int) -> tuple[int, ...]:
         """Upper bounds of `count` elements."""
-        return self.hi if isinstance(self.hi, tuple) else (self.hi,) * count
+        return spread(self.hi, count)
 
     def fracs(self, count: int) -> tuple[int, ...]:
         """Binary exponents of `count` elements."""
-        return self.frac if isinstance(self.frac, tuple) else (self.frac,) * count
+        return spread(self.frac, count)
 
     @property
     def lowest(self) -> int:

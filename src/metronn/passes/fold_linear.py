@@ -9,7 +9,7 @@ import numpy as np
 from metronn.ir.arrays import Array, IntArray, object_array
 from metronn.ir.graph import Graph, Node
 from metronn.ir.ops import Add, Constant, Linear, Multiply, Op
-from metronn.ir.types import TensorType
+from metronn.ir.types import TensorType, spread
 from metronn.passes.clean import rebuilt
 
 
@@ -50,18 +50,19 @@ def _moved(linear: Linear, constant: Constant) -> Linear | None:
     """Return the matrix times a constant whose codes are all 1."""
     if any(code != 1 for code in constant.values.ints()):
         return None
-    return replace(linear, weight_frac=linear.weight_frac + constant.frac)
+    moved = tuple(frac + constant.frac for frac in spread(linear.weight_frac, linear.weight.shape[1]))
+    return replace(linear, weight_frac=moved)
 
 
 def _shifted(linear: Linear, kind: TensorType, constant: Constant) -> Linear | None:
-    """Return the matrix plus a constant of each column, on the grid of the result."""
+    """Return the matrix plus a constant of each column, on the grid of that column of the result."""
     full = np.broadcast_to(constant.values.array, kind.shape).reshape(-1, kind.shape[-1])
-    frac = kind.range.max_frac
-    if constant.frac > frac or not (full == full[0]).all():
+    fracs = kind.range.fracs(kind.size)[: kind.shape[-1]]  # those of every row
+    if constant.frac > min(fracs) or not (full == full[0]).all():
         return None
     codes = [
         int(bias) + (int(code) << (frac - constant.frac))
-        for bias, code in zip(linear.bias.ints(), full[0].tolist(), strict=True)
+        for bias, code, frac in zip(linear.bias.ints(), full[0].tolist(), fracs, strict=True)
     ]
     return replace(linear, bias=IntArray.of(object_array(codes, linear.bias.shape)))
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from metronn.emulate.numpy import fused_windows
 from metronn.ir.graph import Graph, Node
+from metronn.ir.infer import reduce_shifts
 from metronn.ir.ops import (
     Add,
     Extremum,
@@ -116,8 +117,9 @@ def _pools(graph: Graph) -> dict[str, Node]:
             continue
         places = window.type.shape[:-1]
         shape = (*places, window.type.shape[-1] // x.shape[-1], x.shape[-1])
-        same_frac = isinstance(x.range.frac, int) and x.range.frac == window.type.range.frac
-        if split.type.shape == shape and reduce.op.axes == (len(places),) and same_frac:
+        if split.type.shape != shape or reduce.op.axes != (len(places),):
+            continue
+        if not reduce_shifts(reduce.op, split.type).any():
             found[reduce.name] = window
     return found
 

@@ -8,12 +8,21 @@ from typing import assert_never
 import numpy as np
 import numpy.typing as npt
 
-from metronn.emulate.arithmetic import FLOAT32_EXACT, FLOAT64_EXACT, code_bounds, linear_reach, window_fill
+from metronn.emulate.arithmetic import (
+    FLOAT32_EXACT,
+    FLOAT64_EXACT,
+    linear_reach,
+    shifted_code_bounds,
+    window_fill,
+    window_shifts,
+)
 from metronn.emulate.native.emission import SHIFT, Emission, Loop, storage
 from metronn.emulate.native.fuse import Step
 from metronn.emulate.native.layout import BLOCK_EVENTS
 from metronn.emulate.native.types import type_for
+from metronn.ir.arrays import Array
 from metronn.ir.graph import Node
+from metronn.ir.infer import linear_shifts, reduce_shifts
 from metronn.ir.ops import (
     Add,
     Constant,
@@ -139,7 +148,7 @@ def _window(emission: Emission, node: Node, op: Window) -> str:
 def _pool(emission: Emission, node: Node, op: Reduce, window: Node) -> str:
     assert isinstance(window.op, Window)
     x = window.op.x
-    low, high = code_bounds(window.type, window.type.range.max_frac)
+    low, high = window.type.range.lowest, window.type.range.highest
     taps = window.type.shape[-1] // emission.graph.type_of(x).shape[-1]
     if op.kind is ReduceKind.SUM:
         compute = type_for(min(low, 0) * taps, max(high, 0) * taps)
@@ -156,17 +165,20 @@ def _pool(emission: Emission, node: Node, op: Reduce, window: Node) -> str:
     return compute.cpp
 
 
-def _shifts_to(frac: int, t: TensorType) -> Sequence[int]:
-    """Places that each element moves up to `frac` fraction bits; those above it, which nobody reads, stay."""
-    if isinstance(t.range.frac, int):
-        return (max(0, frac - t.range.frac),)
-    return [max(0, frac - own) for own in t.range.fracs(t.size)]
+def _per_element(shifts: Array) -> Sequence[int]:
+    """Shifts as a list of one for each element, or of one for all."""
+    return [int(shift) for shift in shifts.ravel()] if shifts.any() else (0,)
 
 
 def _linear(emission: Emission, node: Node, op: Linear, window: Node | None) -> str:
     x = emission.graph.type_of(op.x)
-    name = window.op.x if window is not None and isinstance(window.op, Window) else op.x
-    shifts = _shifts_to(x.range.max_frac, emission.graph.type_of(name))
+    name, moved = op.x, linear_shifts(op, x)
+    if window is not None and isinstance(window.op, Window):
+        name = window.op.x
+        behind = window_shifts(window.op, emission.graph.type_of(name), moved)
+        assert behind is not None, "a window is fused whose elements are shifted differently"
+        moved = behind
+    shifts = _per_element(moved)
     reach = max(linear_reach(op, x), 1 << max(shifts), *map(abs, (*op.weight.bounds(), *op.bias.bounds())))
     if reach < FLOAT32_EXACT:
         compute, size_bytes = "float", 4
@@ -259,11 +271,12 @@ _REDUCE = {ReduceKind.SUM: "sum", ReduceKind.MAX: "maximum", ReduceKind.MIN: "mi
 
 def _reduce(emission: Emission, node: Node, op: Reduce) -> str:
     x = emission.graph.type_of(op.x)
-    shifts = _shifts_to(x.range.max_frac, x)
+    moved = reduce_shifts(op, x)
+    shifts = _per_element(moved)
     kept = [axis for axis in range(len(x.shape)) if axis not in op.axes]
     members = np.arange(x.size).reshape(x.shape).transpose(*kept, *op.axes).ravel()
     count = x.size // node.type.size
-    lo, hi = code_bounds(x, x.range.max_frac)
+    lo, hi = shifted_code_bounds(x, moved)
     terms = count if op.kind is ReduceKind.SUM else 1
     bounds = [x.range.lowest, x.range.highest, 1 << max(shifts), min(lo, 0) * terms, max(hi, 0) * terms]
     compute = type_for(*bounds).cpp

@@ -17,7 +17,7 @@ import numpy as np
 
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph
-from metronn.ir.infer import infer
+from metronn.ir.infer import infer, linear_shifts
 from metronn.ir.ops import Constant, Linear, Requantize, operands
 from metronn.ir.types import Range, TensorType
 from metronn.plan.kernels.adder_constants import with_constants
@@ -50,19 +50,21 @@ def is_candidate(spec: MatvecAdders, graph: Graph, most: int = CANDIDATE_DIGITS)
     op = linear_op(spec, graph)
     rows = row_count(spec, graph)
     low, high = op.weight.bounds()
-    if max(abs(low), abs(high)) << _spread(graph, op.x) >= 1 << EXACT_WEIGHT_BITS:
+    if max(abs(low), abs(high)) << _shift_bits(graph, op) >= 1 << EXACT_WEIGHT_BITS:
         return False
     if any(name != spec.linear for name in _epilogue_inputs(spec, graph)):
         return False
     return rows * nonzero_digits(op.weight.array) <= most
 
 
-def _spread(graph: Graph, name: str) -> int:
-    """Bits between the most and the fewest fraction bits of the elements that have more than one code."""
-    kind = graph.type_of(name)
-    elements = zip(kind.range.los(kind.size), kind.range.his(kind.size), kind.range.fracs(kind.size), strict=True)
-    fracs = [frac for lo, hi, frac in elements if lo < hi]
-    return max(fracs) - min(fracs) if fracs else 0
+def _shift_bits(graph: Graph, op: Linear) -> int:
+    """Bits that the inputs of more than one code are shifted up, at most, beyond what all of them are."""
+    kind = graph.type_of(op.x)
+    elements = zip(
+        kind.range.los(kind.size), kind.range.his(kind.size), linear_shifts(op, kind).ravel().tolist(), strict=True
+    )
+    shifts = [int(shift) for lo, hi, shift in elements if lo < hi]
+    return max(shifts) - min(shifts) if shifts else 0
 
 
 def _epilogue_inputs(spec: MatvecAdders, graph: Graph) -> tuple[str, ...]:
@@ -81,8 +83,7 @@ def row_matrix(
     x = graph.type_of(op.x)
     count = op.weight.shape[0]
     part = slice(row * count, (row + 1) * count)
-    fracs = x.range.fracs(x.size)[part]
-    scale = [1 << (x.range.max_frac - frac) for frac in fracs]
+    scale = [1 << int(shift) for shift in linear_shifts(op, x).ravel()[part]]
     rows = [[int(w) * s for w in line] for line, s in zip(op.weight.array, scale, strict=True)]
     weight = np.array(rows, dtype=object)
     bounds = tuple(zip(x.range.los(x.size)[part], x.range.his(x.size)[part], strict=True))

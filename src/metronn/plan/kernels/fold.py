@@ -13,6 +13,7 @@ import numpy as np
 
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph
+from metronn.ir.infer import linear_shifts
 from metronn.ir.ops import Linear
 from metronn.ir.types import width_bits
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
@@ -70,13 +71,13 @@ def linear_of(graph: Graph, name: str) -> Linear:
 
 
 def effective_weight(graph: Graph, name: str) -> Array:
-    """Integer weights [n_in, n_out] that act on the raw input codes: inputs of a smaller frac are scaled here.
+    """Integer weights [n_in, n_out] that act on the raw input codes: what shifts an input up is in its weights.
 
-    The exponents are those of the first row; a fold that works on several rows needs them to be the same in all.
+    The shifts are those of the first row; a fold that works on several rows needs them to be the same in all.
     """
     op = linear_of(graph, name)
     x = graph.type_of(op.x)
-    shift = x.range.max_frac - x.range.frac_array(x.shape).reshape(-1, op.weight.shape[0])[0]
+    shift = linear_shifts(op, x).reshape(-1, op.weight.shape[0])[0]
     if not shift.any():
         return op.weight.array
     return np.asarray([[int(w) << int(s) for w in row] for row, s in zip(op.weight.array, shift, strict=True)])

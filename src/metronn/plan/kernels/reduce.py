@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from metronn.ir.graph import Graph
+from metronn.ir.infer import reduce_shifts
 from metronn.ir.ops import Reduce, ReduceKind
 from metronn.plan.kernels.netlist import Affine, Netlist, NetlistBuilder, Pick, Sum
 from metronn.plan.kernels.spec import ReduceTree
@@ -34,12 +35,11 @@ def reduce_netlist(spec: ReduceTree, graph: Graph, timing: Timing) -> Netlist:
     """Return the trees: neighbours meet level by level, an odd one waits."""
     op = reduce_op(spec, graph)
     x = graph.type_of(op.x)
-    frac = x.range.max_frac
-    los, his, fracs = x.range.los(x.size), x.range.his(x.size), x.range.fracs(x.size)
+    los, his, shifts = x.range.los(x.size), x.range.his(x.size), reduce_shifts(op, x).ravel().tolist()
     builder = NetlistBuilder(timing.levels_per_stage)
     results = []
     for number, row in enumerate(terms(spec, graph)):
-        level = [(builder.source(0, k, (los[k], his[k])), frac - fracs[k]) for k in row]
+        level = [(builder.source(0, k, (los[k], his[k])), shifts[k]) for k in row]
         depth = 0
         while len(level) > 1:
             depth += 1

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from metronn.ir.graph import Graph
+from metronn.ir.infer import reduce_shifts
 from metronn.ir.ops import Reduce, ReduceKind
 from metronn.ir.types import width_bits
 from metronn.plan.kernels.fold import sum_stages
@@ -89,7 +90,7 @@ def _brought(spec: ReduceSerial, graph: Graph) -> Brought:
     """For each result and beat, the (slot, shift) of its elements."""
     op = reduce_op(spec, graph)
     x = graph.type_of(op.x)
-    shifts = [x.range.max_frac - frac for frac in x.range.fracs(x.size)]
+    shifts = reduce_shifts(op, x).ravel().tolist()
     owner = [0] * x.size
     for result, row in enumerate(terms(ReduceTree(reduce=spec.reduce), graph)):
         for element in row:

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from metronn.ir.arrays import Array, IntArray, exact_array
-from metronn.ir.graph import Graph, GraphBuilder
+from metronn.ir.arrays import Array, IntArray, exact_array, object_array
+from metronn.ir.graph import Graph, GraphBuilder, Node
+from metronn.ir.infer import linear_shifts, reduce_shifts
 from metronn.ir.ops import Add, Constant, Extremum, Input, Linear, Multiply, Reduce, Requantize, operands
 from metronn.ir.types import Ints, Range, TensorType
 from metronn.plan.kernels import fold
@@ -149,7 +150,9 @@ def _row_slice(spec: Streamed, graph: Graph) -> Slice:
             raise NotStreamableError(f"{nodes[0]}: a row every {layout.spacing} cycles, one takes {inner.beats}")
     builder = GraphBuilder()
     x = graph.type_of(linear.x)
-    builder.add(Input(shape=(n_in,), range=_hull(x, _row_index(rows.ravel(), n_in))), linear.x, linear.x)
+    every = _row_index(rows.ravel(), n_in)
+    _same(linear.x, linear_shifts(linear, x), every, "exponents")
+    builder.add(Input(shape=(n_in,), range=_hull(x, every)), linear.x, linear.x)
     for name in nodes:
         node = graph.by_name[name]
         _sliced_node(graph, builder, name, _row_index(np.arange(node.type.size // n_out), n_out))
@@ -198,6 +201,9 @@ def _box_slice(spec: Streamed, graph: Graph) -> Slice:
             raise NotStreamableError(f"{name}: {layout.describe()} are no boxes of {kind.shape}")
         found[name] = box
         bounds = _hull(kind, _slots(layout))
+        op = graph.by_name[nodes[0]].op
+        if isinstance(op, Reduce):
+            _same(name, reduce_shifts(op, kind), _slots(layout), "exponents")
         if isinstance(inner, Table):
             bounds = Range(kind.range.lowest, kind.range.highest, kind.range.frac)
         builder.add(Input(shape=box.lens, range=bounds), name, name)
@@ -281,51 +287,82 @@ def _slots(layout: Layout) -> Index:
 
 
 def _hull(kind: TensorType, index: Index) -> Range:
-    """Range of each slot over the groups; `index` [group, slot]. Raises NotStreamableError when the fracs differ."""
+    """Range of each slot over the groups, `index` [group, slot], with the exponents it has in the first group.
+
+    What the ops do with codes depends on how far apart exponents are, not on what they are: `_alike` compares that.
+    """
     r = kind.range
 
-    def spread(values: Ints, pick: str) -> Ints:
-        if isinstance(values, int):
-            return values
-        chosen = np.asarray(values, dtype=object)[index]
-        ends = getattr(chosen, pick)(axis=0)
-        return tuple(int(v) for v in ends)
+    def chosen(values: Ints) -> Array:
+        return np.asarray(values, dtype=object)[index]
 
-    if not isinstance(r.frac, int) and spread(r.frac, "min") != spread(r.frac, "max"):
-        raise NotStreamableError("the exponents of a slot differ from beat to beat")
-    return Range(spread(r.lo, "min"), spread(r.hi, "max"), spread(r.frac, "max"))
+    return Range(
+        tuple(int(v) for v in chosen(r.lo).min(axis=0)) if isinstance(r.lo, tuple) else r.lo,
+        tuple(int(v) for v in chosen(r.hi).max(axis=0)) if isinstance(r.hi, tuple) else r.hi,
+        tuple(int(v) for v in chosen(r.frac)[0]) if isinstance(r.frac, tuple) else r.frac,
+    )
 
 
-def _same(name: str, values: Array, index: Index) -> Array:
-    """Values [slot] that are the same in every group; raises NotStreamableError when they are not."""
+def _same(name: str, values: Array, index: Index, what: str) -> None:
+    """Raise NotStreamableError when values [element] differ from group to group."""
     chosen = values.ravel()[index]
     if (chosen != chosen[:1]).any():
-        raise NotStreamableError(f"{name}: its constants differ from beat to beat")
-    return np.asarray(chosen[0])
+        raise NotStreamableError(f"{name}: its {what} differ from beat to beat")
+
+
+def _alike(graph: Graph, node: Node, index: Index) -> None:
+    """Raise NotStreamableError when a node of an elementwise kernel or epilogue does not do the same in all groups."""
+    op, kind = node.op, node.type
+    if isinstance(op, Requantize):
+        if op.out.element_count is not None:
+            for bounds in (op.out.los(kind.size), op.out.his(kind.size)):
+                _same(node.name, object_array(bounds, kind.shape), index, "bounds")
+        _same(node.name, _raised(graph.type_of(op.x), kind), index, "exponents")
+    if not isinstance(op, Add | Multiply | Extremum):
+        return
+    for operand in operands(op):
+        made, shift = graph.by_name[operand].op, _raised(graph.type_of(operand), kind)
+        if isinstance(op, Multiply):
+            shift = np.zeros((), dtype=np.int64)
+        if isinstance(made, Constant):
+            codes = made.values.array
+            if shift.any():
+                codes = codes.astype(object) * np.frompyfunc(lambda bits: 1 << int(bits), 1, 1)(shift)
+            _same(node.name, np.broadcast_to(codes, kind.shape), index, "constants")
+        elif shift.any():
+            _same(node.name, shift, index, "exponents")
+
+
+def _raised(x: TensorType, out: TensorType) -> Array:
+    """Fraction bits that a result has more than its operand, for each element of the result."""
+    if isinstance(x.range.frac, int) and isinstance(out.range.frac, int):
+        return np.full(out.shape, out.range.frac - x.range.frac, dtype=np.int64)
+    return np.asarray(out.range.frac_array(out.shape) - x.range.frac_array(x.shape), dtype=np.int64)
 
 
 def _sliced_node(graph: Graph, builder: GraphBuilder, name: str, index: Index, box: Boxes | None = None) -> None:
-    """Add the node, and the constants it reads, to the slice; `index` [group, slot] are its elements in each group."""
+    """Add the node, and the constants it reads, to the slice; `index` [group, slot] are its elements in each group.
+
+    Constants and targets are those of the first group.
+    """
     node = graph.by_name[name]
     shape = box.lens if box is not None else (index.shape[1],)
     op = node.op
+    _alike(graph, node, index)
     renamed: dict[str, str] = {}
     for operand in operands(op):
         made = graph.by_name[operand].op
         if not isinstance(made, Constant) or operand in renamed:
             continue
-        spread = np.broadcast_to(made.values.array, node.type.shape)
-        codes = _same(name, np.asarray(spread), index).reshape(shape)
+        codes = np.broadcast_to(made.values.array, node.type.shape).ravel()[index[0]].reshape(shape)
         if made.values.array.size == 1:
             codes = made.values.array.reshape(())
         constant = Constant(values=IntArray.of(exact_array(codes)), frac=made.frac)
         renamed[operand] = builder.add(constant, operand, graph.by_name[operand].source)
     if isinstance(op, Requantize) and op.out.element_count is not None:
-        fields = [
-            _same(name, np.asarray(values(node.type.size), dtype=object), index)
-            for values in (op.out.los, op.out.his, op.out.fracs)
-        ]
-        op = dataclasses.replace(op, out=Range(*(tuple(int(v) for v in column) for column in fields)))
+        fields = (op.out.los, op.out.his, op.out.fracs)
+        first = [tuple(int(values(node.type.size)[k]) for k in index[0]) for values in fields]
+        op = dataclasses.replace(op, out=Range(*first))
     if renamed and isinstance(op, Add | Multiply | Extremum):
         op = dataclasses.replace(op, x=renamed.get(op.x, op.x), y=renamed.get(op.y, op.y))
     used = builder.add(op, name, node.source)

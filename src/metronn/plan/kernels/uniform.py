@@ -46,19 +46,28 @@ def function_inputs(graph: Graph, nodes: Sequence[str]) -> tuple[str, ...]:
 
 
 def function_key(graph: Graph, nodes: Sequence[str], element: int) -> tuple[object, ...]:
-    """Everything but the arguments' bounds that the function of one element depends on; equal keys, equal functions."""
+    """Everything but the arguments' bounds that the function of one element depends on; equal keys, equal functions.
+
+    These are functions of codes: how far apart fracs are matters, not what they are.
+    """
+
+    def frac(value: str) -> int:
+        return graph.type_of(value).range.element(node_element(graph, nodes, element, value)).max_frac
+
     key: list[object] = []
     for name in nodes:
         op = elementwise_op(graph.by_name[name])
-        for operand in operands(op):
-            where = node_element(graph, nodes, element, operand)
-            made_by = graph.by_name[operand].op
-            if isinstance(made_by, Constant):
-                key.append(int(made_by.values.array.ravel()[where]))
-            key.append(graph.type_of(operand).range.element(where).frac)
         if isinstance(op, Requantize):
             out = op.out.element(node_element(graph, nodes, element, name))
-            key.append((out.lo, out.hi, out.frac))
+            key.append((frac(op.x) - out.max_frac, out.lo, out.hi))
+            continue
+        for operand in operands(op):
+            shift = 0 if isinstance(op, Multiply) else frac(name) - frac(operand)
+            made_by = graph.by_name[operand].op
+            if isinstance(made_by, Constant):
+                key.append(int(made_by.values.array.ravel()[node_element(graph, nodes, element, operand)]) << shift)
+            else:
+                key.append(shift)
     return tuple(key)
 
 
