@@ -80,7 +80,7 @@ def aligned_pair(graph: Graph, x: str, y: str, values: Mapping[str, Array], out:
         wide = as_dtype_for(array, *bounds)
         same = isinstance(t.range.frac, int) and t.range.frac == out.range.frac
         shift = np.zeros(()) if same else out.range.frac_array(out.shape) - t.range.frac_array(t.shape)
-        if shift.any():
+        if shift.any() and (t.range.lowest or t.range.highest):
             factor = np.asarray(np.frompyfunc(lambda bits: 1 << int(bits), 1, 1)(shift), dtype=object)
             wide = wide.reshape(wide.shape[0], *(1,) * (factor.ndim - t.range.frac_array(t.shape).ndim), *t.shape)
             wide = wide * as_dtype_for(factor, *bounds)

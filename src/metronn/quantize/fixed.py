@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from metronn.ir.arrays import Array, object_array
+from metronn.ir.arrays import Array, exact_array, object_array
 from metronn.ir.types import Range, width_bits
 from metronn.model.graph import Floats
 from metronn.quantize.options import Calibration
@@ -18,8 +19,6 @@ GRID_FRACS = range(-16, 25)
 """Binary exponents in which inputs may turn out to be exact."""
 DAMPING = 1e-3
 """Added to the inputs' second moments, relative to their mean, so that they can be inverted."""
-MAX_FRAC = 60
-"""Finest step: what is smaller than 2**-60 rounds to zero, so that bounds stay moderate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,14 +36,14 @@ class Rounded:
 
 
 def covering_frac(lo: float, hi: float, bits: int, *, signed: bool) -> int:
-    """Return the largest frac (up to MAX_FRAC) at which codes of `bits` hold every rounded value in [lo, hi].
+    """Return the largest frac at which codes of `bits` hold every rounded value in [lo, hi].
 
     Zero alone gives bits - 1.
     """
     reach = max(abs(lo), abs(hi))
     if reach == 0 or not math.isfinite(reach):
         return bits - 1
-    frac = min(MAX_FRAC, bits + 2 - math.frexp(reach)[1])
+    frac = bits + 2 - math.frexp(reach)[1]
     full = Range.fixed(bits, 0, signed=signed)
     while _half_up(lo, frac) < full.lowest or _half_up(hi, frac) > full.highest:
         frac -= 1
@@ -55,9 +54,14 @@ def _half_up(value: float, frac: int) -> int:
     return math.floor(math.ldexp(value, frac) + 0.5)
 
 
-def rounded_codes(values: Floats, frac: int, bits: int, *, signed: bool = True) -> tuple[Array, int]:
-    """Round half up to codes of `bits`; returns the codes and how many saturated. Widths up to 52 bits."""
-    full = Range.fixed(bits, frac, signed=signed)
+def rounded_codes(
+    values: Floats, frac: int | npt.NDArray[np.int64], bits: int, *, signed: bool = True
+) -> tuple[Array, int]:
+    """Round half up to codes of `bits`; returns the codes and how many saturated. Widths up to 52 bits.
+
+    `frac` is one for all, or one for each entry of the last axis.
+    """
+    full = Range.fixed(bits, 0, signed=signed)
     scaled = np.floor(np.ldexp(values, frac) + 0.5)
     clipped = np.clip(scaled, full.lowest, full.highest)
     return clipped.astype(np.int64), int((scaled != clipped).sum())
@@ -106,9 +110,14 @@ def feedback_order(gram: Floats) -> tuple[Array, Floats]:
     return order, spread
 
 
-def fed_forward(weight: Floats, order: Array, spread: Floats, frac: int, bits: int) -> Array:
-    """Round row by row in the given order; the rows that follow make up for each row's error as well as they can."""
-    full = Range.fixed(bits, frac)
+def fed_forward(
+    weight: Floats, order: Array, spread: Floats, frac: int | npt.NDArray[np.int64], bits: int
+) -> Array:
+    """Round row by row in the given order; the rows that follow make up for each row's error as well as they can.
+
+    `frac` is one for all columns, or one for each.
+    """
+    full = Range.fixed(bits, 0)
     left = np.ldexp(weight[order], frac)
     codes = np.empty(weight.shape, dtype=np.int64)
     for position in range(len(order)):
@@ -138,15 +147,19 @@ def round_constant(values: Floats, bits: int) -> Rounded:
     return Rounded(codes=codes, frac=frac, saturated=saturated)
 
 
-def round_at(values: Floats, frac: int, *, keep_frac: bool = False) -> Rounded:
-    """Round constants half up at a given frac, at any width; shared trailing zeros are dropped unless `keep_frac`."""
-    exact = [math.floor(math.ldexp(float(v), frac) + 0.5) for v in values.ravel()]
-    codes = object_array(exact, values.shape)
-    if all(abs(v) < 2**62 for v in exact):
-        codes = codes.astype(np.int64)
-        if not keep_frac:
-            codes, frac = shortened(codes, frac)
+def round_at(values: Floats, frac: int) -> Rounded:
+    """Round constants half up at a given frac, at any width; shared trailing zeros are dropped."""
+    codes = codes_at(values, frac)
+    if codes.dtype != object:
+        codes, frac = shortened(codes, frac)
     return Rounded(codes=codes, frac=frac, saturated=0)
+
+
+def codes_at(values: Floats, frac: int | npt.NDArray[np.int64]) -> Array:
+    """Round constants half up, at any width, at one frac or at one for each entry of the last axis."""
+    fracs = np.broadcast_to(frac, values.shape)
+    pairs = zip(values.ravel().tolist(), fracs.ravel().tolist(), strict=True)
+    return exact_array(object_array([math.floor(math.ldexp(value, own) + 0.5) for value, own in pairs], values.shape))
 
 
 def exact_grid(values: Floats, max_bits: int) -> Range | None:
@@ -194,3 +207,14 @@ def squared_error(values: Floats, frac: int, bits: int, *, signed: bool) -> floa
     full = Range.fixed(bits, frac, signed=signed)
     codes = np.clip(np.floor(np.ldexp(values, frac) + 0.5), full.lowest, full.highest)
     return float(np.square(np.ldexp(codes, -frac) - values).mean())
+
+
+def squared_noise(error: Floats, power: Floats, quantile: float) -> float:
+    """Return the noise of an error (events, *shape) relative to the power of each element.
+
+    The larger of two: that of the worst element over all events, and that of an event over all elements, of which a
+    part 1 - `quantile` of the events has more.
+    """
+    relative = np.square(error) / np.where(power > 0, power, np.inf)
+    by_event = relative.reshape(len(relative), -1).mean(axis=1)
+    return max(float(relative.mean(axis=0).max()), float(np.quantile(by_event, quantile)))

@@ -7,8 +7,9 @@ width of activations. Ops with a constant, functions and outputs read the exact 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 import numpy as np
@@ -30,7 +31,7 @@ from metronn.ir.ops import (
     Rounding,
     Window,
 )
-from metronn.ir.types import Range, width_bits
+from metronn.ir.types import Range, TensorType, width_bits
 from metronn.model.graph import (
     Floats,
     RealAdd,
@@ -50,16 +51,13 @@ from metronn.model.graph import (
     real_operands,
 )
 from metronn.quantize.calibration import RealValues
-from metronn.quantize.channels import check_channels, round_channels
+from metronn.quantize.channels import check_channels
 from metronn.quantize.emitter import Emitter
-from metronn.quantize.fixed import (
-    choose_range,
-    covering_frac,
-    round_at,
-    round_constant,
-    round_weights,
-)
-from metronn.quantize.float_ops import INPUT_BITS, float_table, input_range
+from metronn.quantize.fixed import Rounded, codes_at, round_at, round_constant
+from metronn.quantize.float_ops import float_table
+from metronn.quantize.formats import activation_fracs, covering_fracs, importance, output_fracs
+from metronn.quantize.inputs import INPUT_BITS, input_range
+from metronn.quantize.matrices import round_matrix
 from metronn.quantize.moments import gather
 from metronn.quantize.options import Calibration, QuantizeOptions, Settings
 from metronn.quantize.records import LayerRecord
@@ -76,7 +74,10 @@ GUARD_BITS = 4
 
 @dataclass(slots=True, kw_only=True)
 class Lowering:
-    """State of one run: the float network, its values on the calibration events, the integer graph so far."""
+    """State of one run: the float network, its values on the calibration events, the integer graph so far.
+
+    By the name of a real value: `constants`, `exact` and `settled` forms, and `sums`, the results of matrices.
+    """
 
     graph: RealGraph
     options: QuantizeOptions
@@ -86,6 +87,7 @@ class Lowering:
     constants: dict[str, Floats] = field(default_factory=dict)
     exact: dict[str, str] = field(default_factory=dict)
     settled: dict[str, str] = field(default_factory=dict)
+    sums: dict[str, str] = field(default_factory=dict)
     records: list[LayerRecord] = field(default_factory=list)
     record_of: dict[str, LayerRecord] = field(default_factory=dict)
 
@@ -160,17 +162,47 @@ class Lowering:
             return self.exact[name] if defers(self.graph, self.constants, node, name) else self.settled[name]
         values, source = self.constants[name], self.graph.by_name[name].source
         rounded = round_constant(values, self._settings(source, node.source).weight_bits)
-        if near is not None and not np.array_equal(rounded.values, values):
-            rounded = round_at(values, self.emitter.type_of(near).range.max_frac + GUARD_BITS)
+        if near is not None:
+            beside = self.emitter.type_of(near).range
+            if not values.any():
+                coarsest = min(beside.fracs(beside.element_count or 1))
+                rounded = Rounded(codes=rounded.codes, frac=min(0, coarsest), saturated=0)
+            elif not np.array_equal(rounded.values, values):
+                reached = math.frexp(float(np.abs(values).max()))[1] + 1
+                rounded = round_at(values, min(beside.max_frac + GUARD_BITS, MAX_EXACT_BITS - reached))
         return self.emitter.constant(rounded, name, source)
 
     def _pair(self, x: str, y: str, node: RealNode) -> tuple[str, str]:
         """Return both operands of a sum or an extremum; a constant is rounded finely beside the other operand."""
         if x in self.constants:
             second = self._read(y, node)
-            return self._read(x, node, second), second
-        first = self._read(x, node)
-        return first, self._read(y, node, first)
+            first = self._read(x, node, second)
+        else:
+            first = self._read(x, node)
+            second = self._read(y, node, first)
+        return self._beside(first, second, node), self._beside(second, first, node)
+
+    def _beside(self, x: str, y: str, node: RealNode) -> str:
+        """Return x without the bits that are too fine to count in a sum with y, so that both can be aligned."""
+        kind, other = self.emitter.type_of(x), self.emitter.type_of(y)
+        fracs = other.range.fracs(other.size)
+        reached = max((w - f for w, f in zip(other.element_widths(), fracs, strict=True)), default=0)
+        if not other.range.lowest and not other.range.highest:
+            return x
+        finest = MAX_EXACT_BITS - reached
+        if kind.range.max_frac <= finest:
+            return x
+        kept = Range(
+            tuple(lo >> max(0, f - finest) for lo, f in self._bounds(kind, kind.range.los(kind.size))),
+            tuple((hi >> max(0, f - finest)) + 1 for hi, f in self._bounds(kind, kind.range.his(kind.size))),
+            tuple(min(f, finest) for f in kind.range.fracs(kind.size)),
+        )
+        op = Requantize(x=x, out=kept, rounding=Rounding.RND, overflow=Overflow.SAT)
+        return self.emitter.add(op, f"{node.name}.in", node.source)
+
+    @staticmethod
+    def _bounds(kind: TensorType, bounds: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+        return zip(bounds, kind.range.fracs(kind.size), strict=True)
 
     def _settings(self, *sources: str) -> Settings:
         return self.options.layer(*sources)
@@ -203,24 +235,34 @@ class Lowering:
         codes = self.emitter.type_of(exact).range
         users = (self.graph.by_name[user] for user in self.graph.uses[node.name])
         needed = any(not defers(self.graph, self.constants, user, node.name) for user in users)
-        if isinstance(codes.frac, int) and codes.width_bits <= settings.activation_bits:
+        if codes.width_bits <= settings.activation_bits:
             self.settled[node.name] = exact
         elif needed or codes.width_bits > MAX_EXACT_BITS:
             values = self.emitter.real(exact)
-            settled = self._requantize(exact, self._activation_range(values, codes, settings), node, settings)
+            settled = self._requantize(exact, self._activation_range(node, values, codes, settings), node, settings)
             record.requantize.append(settled)
             record.value = self.settled[node.name] = settled
             if codes.width_bits > MAX_EXACT_BITS:
                 self.exact[node.name] = settled
 
-    def _activation_range(self, values: Floats, codes: Range, settings: Settings) -> Range:
-        method = Calibration.MAX if settings.overflow is Overflow.WRAP else settings.calibration
+    def _activation_range(self, node: RealNode, values: Floats, codes: Range, settings: Settings) -> Range:
         bits, signed = settings.activation_bits, codes.signed
-        frac = settings.activation_frac
-        if frac is None:
-            chosen = choose_range(values, bits, signed=signed, method=method, percentile=self.options.percentile)
-            frac = min(chosen.max_frac, codes.max_frac)
-        return Range.fixed(bits, frac, signed=signed)
+        if settings.activation_frac is not None:
+            return Range.fixed(bits, settings.activation_frac, signed=signed)
+        present = codes.frac_array(node.shape)
+        fracs = activation_fracs(
+            values,
+            bits,
+            signed=signed,
+            method=Calibration.MAX if settings.overflow is Overflow.WRAP else settings.calibration,
+            percentile=self.options.percentile,
+            importance=importance(self.graph, self.reference, self.constants, node),
+            codes=present.reshape(-1, node.shape[-1]).max(axis=0) if node.shape else present.reshape(1),
+        )
+        if isinstance(fracs, int):
+            return Range.fixed(bits, min(fracs, codes.max_frac), signed=signed)
+        least = np.minimum(np.broadcast_to(fracs, node.shape), present)
+        return replace(Range.fixed(bits, 0, signed=signed), frac=tuple(int(frac) for frac in least.ravel()))
 
     def _requantize(self, x: str, out: Range, node: RealNode, settings: Settings) -> str:
         op = Requantize(x=x, out=out, rounding=settings.rounding, overflow=settings.overflow)
@@ -229,7 +271,7 @@ class Lowering:
     # Inputs and outputs
 
     def _input(self, node: RealNode) -> None:
-        chosen = input_range(node, self.reference[node.name], self.options)
+        chosen = input_range(node.name, node.shape, self.reference[node.name], self.options)
         self.encode_input(node, chosen)
         name = self.emitter.add(Input(shape=node.shape, range=chosen), node.name, node.source)
         if name != node.name:
@@ -258,12 +300,16 @@ class Lowering:
 
     def _output_range(self, value: str) -> Range:
         """Cover twice what calibration saw, but no more than the value can reach."""
-        bits, codes = self.options.output_bits, self.emitter.type_of(value).range
-        low, high = (float(bound) for bound in codes.value_bounds())
-        values = self.emitter.real(value)
-        lo, hi = max(low, min(0.0, 2 * float(values.min()))), min(high, max(0.0, 2 * float(values.max())))
-        frac = covering_frac(lo, hi, bits, signed=codes.signed)
-        return Range.fixed(bits, min(frac, codes.max_frac), signed=codes.signed)
+        kind, bits = self.emitter.type_of(value), self.options.output_bits
+        fracs = kind.range.frac_array(kind.shape)
+        low, high = (
+            np.array([math.ldexp(float(bound), -int(f)) for bound, f in zip(bounds, fracs.ravel(), strict=True)])
+            for bounds in (kind.range.los(kind.size), kind.range.his(kind.size))
+        )
+        signed = kind.range.signed
+        chosen = output_fracs(kind.shape, self.emitter.real(value), bits, low, high, signed=signed)
+        kept = np.minimum(chosen, fracs) if len(np.unique(chosen)) > 1 else np.minimum(chosen, fracs.max())
+        return replace(Range.fixed(bits, 0, signed=signed), frac=tuple(int(frac) for frac in kept.ravel()))
 
     def _only_output(self, node: RealNode) -> bool:
         return not self.graph.uses[node.name]
@@ -278,36 +324,45 @@ class Lowering:
         aim = op.weight.array
         if moments.corrected:
             aim = aim + moments.regression()
-        bits, channels = settings.weight_bits, settings.channel_bits
-        if channels is None:
-            weight = round_weights(aim, moments.gram, bits, settings.weight_frac, settings.calibration)
-        else:
-            bits = max(channels)
-            check_channels(node.source, channels, aim.shape[1])
-            weight = round_channels(aim, moments.gram, channels, settings.weight_frac, settings.calibration)
+        if settings.channel_bits is not None:
+            check_channels(node.source, settings.channel_bits, aim.shape[1])
+        weight = round_matrix(aim, moments, kind, settings)
         bias = op.bias.array
         if moments.corrected:
             bias = bias + (moments.target - moments.mean @ weight.values - bias)
-        rounded = round_at(bias, kind.range.max_frac + weight.frac, keep_frac=True)
-        linear = Linear(x=x, weight=IntArray.of(weight.codes), bias=IntArray.of(rounded.codes), weight_frac=weight.frac)
+        fracs = kind.range.frac_array(kind.shape).reshape(-1, len(weight.input_frac))
+        finest = int((fracs + weight.input_frac).max())
+        linear = Linear(
+            x=x,
+            weight=IntArray.of(weight.codes),
+            bias=IntArray.of(codes_at(bias, finest + weight.weight_frac)),
+            weight_frac=tuple(weight.weight_frac.tolist()),
+            input_frac=tuple(weight.input_frac.tolist()),
+        )
         value = self.emitter.add(linear, node.name, node.source)
+        self.sums[node.name] = value
         self._settle(node, value, "linear")
         record = self.record_of[node.name]
-        record.weight_bits, record.weight_frac = bits, weight.frac
+        record.weight_bits = max(settings.channel_bits or (settings.weight_bits,))
+        record.weight_frac = int(weight.weight_frac.max())
         record.weights, record.weights_saturated = weight.codes.size, weight.saturated
         record.accumulator = value
 
     def _operand(self, x: str, node: RealNode) -> str:
-        """Requantize a matrix operand whose elements, brought to one frac, are wider than a multiplier takes."""
+        """Requantize a matrix operand whose elements, of unlike steps, are wider than a multiplier takes."""
         kind = self.emitter.type_of(x)
-        lo, hi = aligned_bounds(kind, kind.range.max_frac)
-        if width_bits(int(lo.min()), int(hi.max())) <= MAX_OPERAND_BITS or isinstance(kind.range.frac, int):
+        if isinstance(kind.range.frac, int) or kind.range.width_bits <= MAX_OPERAND_BITS:
             return x
-        values = self.emitter.real(x)
-        out = choose_range(
-            values, INPUT_BITS, signed=kind.range.signed, method=Calibration.MAX, percentile=self.options.percentile
+        rows = self.emitter.real(x).reshape(-1, kind.shape[-1])
+        signed = kind.range.signed
+        fracs = covering_fracs(rows.min(axis=0), rows.max(axis=0), INPUT_BITS, signed=signed)
+        each = tuple(int(frac) for frac in np.broadcast_to(fracs, kind.shape).ravel())
+        op = Requantize(
+            x=x,
+            out=replace(Range.fixed(INPUT_BITS, 0, signed=signed), frac=each),
+            rounding=Rounding.RND,
+            overflow=Overflow.SAT,
         )
-        op = Requantize(x=x, out=out, rounding=Rounding.RND, overflow=Overflow.SAT)
         return self.emitter.add(op, f"{node.name}.in", node.source)
 
     def _one_frac(self, x: str, node: RealNode) -> str:

@@ -32,6 +32,12 @@ class Moments:
     missing: Floats
     corrected: bool
 
+    @property
+    def power(self) -> Floats:
+        """Mean square of each input."""
+        own = np.diag(self.gram)
+        return np.asarray(own + np.square(self.mean) if self.corrected else own)
+
     def regression(self) -> Floats:
         """Return the change of weights that makes up best for what is missing in a matrix' result.
 

@@ -105,6 +105,14 @@ class QuantizeOptions(_Table):
         return Settings(**values)
 
 
+    def gives(self, name: str, *sources: str) -> bool:
+        """Tell whether a width, such as `weight_bits`, of a layer known by these names was given, not a default."""
+        if name in self.model_fields_set:
+            return True
+        own = (o for pattern, o in self.layers.items() if any(fnmatchcase(source, pattern) for source in sources))
+        return any(getattr(options, name) is not None for options in own)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The options of one layer after all patterns; None means: chosen from the calibration events."""

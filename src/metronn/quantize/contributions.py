@@ -1,0 +1,125 @@
+"""What each layer's rounding does to the outputs: local errors, carried through the float network one by one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from metronn.model.graph import Floats, RealLinear, RealNode, RealRewire, RealWindow, real_operands
+from metronn.model.reference import evaluate_real
+from metronn.quantize.codes import decode
+from metronn.quantize.fixed import squared_noise
+from metronn.quantize.lower import Lowering
+
+TRACED_ELEMENTS = 1 << 20
+"""Values of the whole network that are traced at a time; fewer events for larger networks."""
+TRACED_EVENTS = 256
+LEAST_EVENTS = 16
+WORST = 0.99
+"""The noise of an event that counts: 1 % of the events have more."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Site:
+    """A place where bits are chosen: the `kind` of width ("weight", "activation", "input", "output") of a layer."""
+
+    layer: str
+    kind: str
+
+
+def contributions(lowering: Lowering) -> dict[Site, float]:
+    """Return how much noise every site causes in the outputs, relative to their signal: of the worst element or event.
+
+    The error that a node adds is its integer result less what its float op makes of the integer operands: rounding of
+    weights, of results, of constants, tables, saturation. Each is carried through the float network alone; errors of a
+    layer are taken as independent.
+    """
+    events = traced_events(lowering)
+    fixed = {name: _fixed(lowering, name, events) for name in lowering.settled | lowering.exact}
+    values = {node.name: lowering.reference.part(node.name, events) for node in lowering.graph.nodes}
+    power = {value: signal_power(values[value]) for _, value in lowering.graph.outputs if value in values}
+    found: dict[Site, float] = {}
+    for node in lowering.graph.nodes:
+        if node.name not in fixed or isinstance(node.op, RealRewire | RealWindow):
+            continue
+        for site, error in _local_errors(lowering, node, fixed, values, events):
+            if error.any():
+                noise = _noise(lowering, node, error, values, power)
+                found[site] = found.get(site, 0.0) + noise
+    for name, value in lowering.graph.outputs:
+        shown = next(output.value for output in lowering.emitter.builder.outputs if output.name == name)
+        if value in power:
+            inside = lowering.exact[value]
+            error = _decoded(lowering, shown, events) - _decoded(lowering, inside, events)
+            if error.any():
+                found[Site(name, "output")] = squared_noise(error, power[value], WORST)
+    return found
+
+
+def traced_events(lowering: Lowering) -> slice:
+    """Return the calibration events that are traced: as many as memory and patience allow, evenly spaced."""
+    elements = sum(math.prod(node.shape) for node in lowering.graph.nodes)
+    count = max(LEAST_EVENTS, min(TRACED_EVENTS, TRACED_ELEMENTS // max(1, elements)))
+    return slice(None, None, max(1, lowering.events // count))
+
+
+def signal_power(values: Floats) -> Floats:
+    """Return the variance of each element over the events; of one that hardly varies, its mean square."""
+    variance, square = values.var(axis=0), np.square(values).mean(axis=0)
+    return np.where(variance > 1e-8 * square, variance, square)
+
+
+def _fixed(lowering: Lowering, name: str, events: slice) -> Floats:
+    return _decoded(lowering, lowering.settled.get(name, lowering.exact.get(name, "")), events)
+
+
+def _decoded(lowering: Lowering, value: str, events: slice) -> Floats:
+    """Return the values of an integer node on some events; a constant has one event."""
+    values: Floats = decode(lowering.emitter.codes.part(value, events), lowering.emitter.type_of(value))
+    return values
+
+
+def _local_errors(
+    lowering: Lowering, node: RealNode, fixed: Mapping[str, Floats], values: Mapping[str, Floats], events: slice
+) -> Iterator[tuple[Site, Floats]]:
+    if not real_operands(node.op):
+        yield Site(node.name, "input"), fixed[node.name] - values[node.name]
+        return
+    operands = {x: fixed.get(x, values[x]) for x in real_operands(node.op)}
+    exactly = evaluate_real(node, operands, {})
+    record = lowering.record_of.get(node.name)
+    layer = node.source if record is None else record.source
+    if isinstance(node.op, RealLinear):
+        made = _decoded(lowering, lowering.sums[node.name], events)
+        yield Site(node.source, "weight"), made - exactly
+        yield Site(layer, "activation"), fixed[node.name] - made
+        return
+    yield Site(layer, "activation"), fixed[node.name] - exactly
+
+
+def _noise(
+    lowering: Lowering,
+    node: RealNode,
+    error: Floats,
+    values: Mapping[str, Floats],
+    power: Mapping[str, Floats],
+) -> float:
+    """Return what an error of one node does to the outputs, relative to their signal."""
+    changed = {node.name: values[node.name] + error}
+    for other in lowering.graph.nodes:
+        read = real_operands(other.op)
+        if other.name not in changed and any(x in changed for x in read):
+            operands = {x: changed.get(x, values[x]) for x in read}
+            with np.errstate(all="ignore"):
+                changed[other.name] = evaluate_real(other, operands, {})
+    noise = 0.0
+    for value, own in power.items():
+        if value in changed:
+            difference = changed[value] - values[value]
+            difference[~np.isfinite(difference)] = 0.0
+            noise = max(noise, squared_noise(difference, own, WORST))
+    return noise
+

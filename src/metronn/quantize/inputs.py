@@ -1,0 +1,27 @@
+"""The format of an input of floats: as the options say, else from the calibration events, per feature where scales differ."""
+
+from __future__ import annotations
+
+from metronn.ir.types import Range
+from metronn.model.graph import Floats
+from metronn.quantize.formats import input_format
+from metronn.quantize.options import InputOptions, QuantizeOptions
+
+INPUT_BITS = 16
+"""Widest automatic input, unless its rounding costs the signal."""
+
+
+def input_range(name: str, shape: tuple[int, ...], values: Floats, options: QuantizeOptions) -> Range:
+    """Return the range of an input: as the options say, else the exact grid of its values, else 16 bits.
+
+    `values` are those of the calibration events, (events, *shape). Where features reach differently far, along the last
+    or the first axis, each gets its own step; bits alone, without `frac`, are bits of each feature.
+    """
+    chosen = options.inputs.get(name)
+    if chosen is None and isinstance(options.input, InputOptions):
+        chosen = options.input
+    if chosen is None:
+        return input_format(shape, values, INPUT_BITS, grids=True)
+    if chosen.frac is None:
+        return input_format(shape, values, chosen.bits, grids=False)
+    return Range.fixed(chosen.bits, chosen.frac, signed=bool(values.min() < 0))
