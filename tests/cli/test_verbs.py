@@ -40,8 +40,8 @@ def test_manifest_keeps_its_contract(build: Path) -> None:
     assert promises["resources"]["fpga0"]["lut"] > 0
     assert set(promises["resources"]["fpga0"]["utilisation"]) == {"lut", "ff", "dsp", "bram36", "uram"}
     assert [verdict["rung"] for verdict in manifest["verdicts"]] == [1, 2, 3, 4, 5]
+    assert [verdict["status"] for verdict in manifest["verdicts"]] == ["pass"] + ["not_run"] * 4
     for verdict in manifest["verdicts"]:
-        assert verdict["status"] == "not_run"
         assert {"rung", "name", "status", "events", "bits", "mismatches"} <= set(verdict)
     assert manifest["inputs"] == [{"name": "x", "shape": [6], "width": 8, "frac": 6, "signed": True}]
     assert [port["name"] for port in manifest["outputs"]] == ["scores"]

@@ -186,7 +186,16 @@ def test_every_rung_of_a_quantized_network(tmp_path: Path, kind: str) -> None:
     quantized = quantize_model(model, events, OPTIONS)
     design = plan(quantized.graph, load_system("one-vcu118"), PlanOptions())
     files = dict(emit_build(design, encode_inputs(design.graph, events.inputs), events=60, rtl_events=20))
-    kept = reference_files(prepare(model), design.graph, events, OPTIONS, tmp_path, 60, quantized.frontier)
+    kept = reference_files(
+        prepare(model),
+        design.graph,
+        events,
+        np.arange(events.count),
+        OPTIONS,
+        tmp_path,
+        quantized.report,
+        quantized.frontier,
+    )
     files |= {f"vectors/{name}": content for name, content in kept.items()}
     manifest = build_manifest(design, name="drawn", report=quantized.report, verdicts=[], files=files)
     write_files(tmp_path, {**files, "manifest.json": manifest_text(manifest).encode()})

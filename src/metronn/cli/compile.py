@@ -11,7 +11,7 @@ from metronn.cli import options
 from metronn.cli.config import Overrides, find_request
 from metronn.cli.console import Log, handled, say, say_json
 from metronn.cli.folders import check_target, replacing, write_files
-from metronn.cli.stages import REPORT, compile_files, failed, run_rungs, write_results
+from metronn.cli.stages import REFERENCE_RUNG, REPORT, compile_files, failed, merged, run_rungs, write_results
 from metronn.errors import MismatchError
 from metronn.report.text import summary_text
 
@@ -22,7 +22,9 @@ def compile_network(
     calibrate: options.Calibrate = None,
     system: options.SystemName = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder to make.")] = None,
-    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Run the rungs of the verification.")] = True,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Run rungs 2 to 5 too; rung 1 always is.")
+    ] = True,
     force: options.Force = False,
     json: options.Json = False,
     ii: options.Ii = None,
@@ -85,8 +87,9 @@ def compile_network(
         compiled = compile_files(request, log)
         write_files(partial, compiled.files)
         manifest = compiled.manifest
-        if verify:
-            manifest = {**manifest, "verdicts": run_rungs(partial, None, log)}
+        # Whether the network is still the one that was trained is never left open.
+        verdicts = run_rungs(partial, None if verify else [REFERENCE_RUNG], log)
+        manifest = {**manifest, "verdicts": merged(manifest["verdicts"], verdicts)}
         summary = write_results(partial, manifest, compiled.pictures)
     log(f"written: {folder}")
     if json:

@@ -72,6 +72,11 @@ class Log:
             sys.stderr.write(f"[{self._elapsed():7.1f} s] {text}\n")
             sys.stderr.flush()
 
+    def warn(self, message: str) -> None:
+        """Write what is not as it should be, with `warning: ` before every line that starts a trouble of its own."""
+        for line in message.splitlines():
+            self(line if line.startswith((" ", "\t")) else f"warning: {line}")
+
     def _elapsed(self) -> float:
         return time.monotonic() - self._start
 

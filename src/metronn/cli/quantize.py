@@ -26,8 +26,8 @@ from metronn.cli.search import (
     updated_configuration,
     widths_text,
 )
-from metronn.cli.stages import calibration_events, chosen_system, import_model, quantized_graph
-from metronn.errors import ModelError
+from metronn.cli.stages import calibration_events, chosen_system, import_model, import_network, quantized_graph
+from metronn.errors import MismatchError, ModelError
 from metronn.ir.text import graph_hash, to_text
 from metronn.quantize.quantize import Quantized
 from metronn.quantize.report import COLUMNS
@@ -118,12 +118,13 @@ def quantize_network(
         ),
     )
     if not search:
-        model = import_model(request.model, log, request.hls4ml_config)
-        quantized = quantized_graph(request, model, calibration_events(request, model, log), log)
+        network = import_network(request.model, log, request.hls4ml_config)
+        quantized = quantized_graph(request, network, calibration_events(request, network.model, log), log)
         _write_graph(quantized, output, log)
         if report is not None:
             write_file(report, plain_json(quantized.report.to_json()).encode())
         _tell(quantized, output, json=json)
+        _check_signal(quantized, output)
         return
     settings = SearchSettings(
         limits=Limits(narrowest=narrowest, widest=widest, evaluations=max_evaluations, per_channel=per_channel),
@@ -151,7 +152,10 @@ def quantize_network(
         name = Path(os.path.relpath(found_widths.absolute(), configuration.parent.absolute())).as_posix()
         write_file(configuration, updated_configuration(configuration, name).encode())
         log(f"updated: {configuration}: quantize.widths = {name}")
+    for line in searched.quantized.report.all_warnings():
+        log.warn(line)
     _tell_search(searched, output, found_widths, json=json)
+    _check_signal(searched.quantized, output)
 
 
 def _refuse_search_options(context: typer.Context) -> None:
@@ -181,6 +185,12 @@ def _configuration(request: Request) -> Path:
 def _write_graph(quantized: Quantized, output: Path, log: Log) -> None:
     write_file(output, to_text(quantized.graph).encode())
     log(f"written: {output}")
+
+
+def _check_signal(quantized: Quantized, output: Path) -> None:
+    """Raise MismatchError when the signal of an output is lost and there is no metric to judge by."""
+    if lost := quantized.report.lost():
+        raise MismatchError("\n".join((*lost, f"{output}: was written, but is not the trained network")))
 
 
 def _tell(quantized: Quantized, output: Path, *, json: bool) -> None:

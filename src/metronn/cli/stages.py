@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from metronn.cli.config import Request
 from metronn.cli.console import Log
@@ -18,6 +20,7 @@ from metronn.errors import ModelError
 from metronn.frontends import load_model
 from metronn.frontends.hls4ml import apply_hls4ml
 from metronn.frontends.hls4ml_config import read_hls4ml
+from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph
 from metronn.ir.text import TextError, from_text
 from metronn.model.graph import RealGraph, real_op_arrays
@@ -30,7 +33,10 @@ from metronn.quantize.codes import encode_inputs
 from metronn.quantize.data import Events, load_events
 from metronn.quantize.exact_events import drawn_events
 from metronn.quantize.exact_values import present
+from metronn.quantize.measure import judged
 from metronn.quantize.quantize import Quantized
+from metronn.quantize.report import QuantizationReport
+from metronn.quantize.split import split_events
 from metronn.report.html import report_html
 from metronn.report.picture import Picture, read_pictures
 from metronn.report.summary import Summary, summarize
@@ -54,10 +60,23 @@ NOT_ASKED = "not asked for"
 REPORT = "report.html"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """A network as it is lowered, and as it was read: before an hls4ml configuration gave its layers types."""
+
+    model: RealGraph
+    original: RealGraph
+
+
 def import_model(path: Path, log: Log, hls4ml_config: Path | None = None) -> RealGraph:
     """Read a network; an hls4ml configuration gives its layers their types."""
+    return import_network(path, log, hls4ml_config).model
+
+
+def import_network(path: Path, log: Log, hls4ml_config: Path | None = None) -> Imported:
+    """Read a network; an hls4ml configuration gives its layers their types, which the original does not have."""
     with log.stage("reading the network"):
-        model = load_model(path)
+        original = model = load_model(path)
         if hls4ml_config is not None:
             applied = apply_hls4ml(model, read_hls4ml(hls4ml_config))
             model = applied.model
@@ -66,7 +85,7 @@ def import_model(path: Path, log: Log, hls4ml_config: Path | None = None) -> Rea
     weights = sum(array.array.size for array in _constants(model))
     layers = len(dict.fromkeys(node.source for node in model.nodes))
     log(f"import: {path.name}: {layers} layers, {weights:,} constants")
-    return model
+    return Imported(model=model, original=original)
 
 
 def _constants(model: RealGraph) -> list[Any]:
@@ -87,10 +106,10 @@ def calibration_events(request: Request, model: RealGraph, log: Log) -> Events:
     return _events(request.needed_calibration(), request, model, "calibration data", log)
 
 
-def verification_data(request: Request, model: RealGraph, calibration: Events, log: Log) -> Events:
-    """Read the real events to verify with: those of verify.data, else the calibration events."""
+def verification_data(request: Request, model: RealGraph, log: Log) -> Events | None:
+    """Read the real events to verify with, those of verify.data; None when the calibration events are to do."""
     if request.verify_data is None:
-        return calibration
+        return None
     return _events(request.verify_data, request, model, "verification data", log)
 
 
@@ -103,12 +122,47 @@ def _events(path: str, request: Request, model: RealGraph, what: str, log: Log) 
     return events
 
 
-def quantized_graph(request: Request, model: RealGraph, events: Events, log: Log) -> Quantized:
-    """Quantize a network."""
+def quantized_graph(
+    request: Request, network: Imported, events: Events, log: Log, verification: Events | None = None
+) -> Quantized:
+    """Quantize a network; what is not as it should be is logged.
+
+    `verification` (None: the calibration events that did not calibrate) judges the outputs and the metric. Both are
+    those of the network as it was read.
+    """
     with log.stage("quantizing"):
-        quantized = quantize_model(model, events, request.quantize, base=request.base)
+        quantized = quantize_model(network.model, events, request.quantize, base=request.base)
+        if verification is not None or network.original is not network.model:
+            quantized = replace(quantized, report=_judged_anew(request, network, events, verification, quantized))
     log(quantized.report.summary())
+    for line in quantized.report.all_warnings():
+        log.warn(line)
     return quantized
+
+
+def _judged_anew(
+    request: Request, network: Imported, events: Events, verification: Events | None, quantized: Quantized
+) -> QuantizationReport:
+    report = quantized.report if verification is None else replace(quantized.report, excluded=())
+    judging, unseen = judging_events(report, events, verification)
+    return judged(
+        report,
+        prepare(network.original),
+        quantized.graph,
+        verification or events,
+        judging,
+        request.quantize,
+        request.base,
+        unseen=unseen,
+    )
+
+
+def judging_events(report: QuantizationReport, events: Events, verification: Events | None) -> tuple[Array, bool]:
+    """Return the positions of the events that judge the signal, and whether calibration saw none of them."""
+    if verification is not None:
+        return np.arange(verification.count), True
+    split = split_events(events.count, report.calibration_events)
+    return split.judging, split.unseen
 
 
 def chosen_system(request: Request) -> System:
@@ -144,22 +198,26 @@ def compile_files(request: Request, log: Log) -> Compiled:
     """Run every stage up to emission. Nothing is written."""
     pictures = read_pictures(request.pictures)
     system = chosen_system(request)
-    model = import_model(request.model, log, request.hls4ml_config)
-    calibration = calibration_events(request, model, log)
-    real = verification_data(request, model, calibration, log)
-    quantized = quantized_graph(request, model, calibration, log)
+    network = import_network(request.model, log, request.hls4ml_config)
+    calibration = calibration_events(request, network.model, log)
+    verification = verification_data(request, network.model, log)
+    real = verification or calibration
+    quantized = quantized_graph(request, network, calibration, log, verification)
     design = planned(request, quantized.graph, system, log)
     with log.stage("writing firmware"):
         codes = encode_inputs(design.graph, {name: array[: request.events] for name, array in real.inputs.items()})
         files = emit_build(design, codes, events=request.events, rtl_events=request.rtl_events)
         reference = reference_files(
-            prepare(model),
+            prepare(network.model),
             design.graph,
             real,
+            judging_events(quantized.report, calibration, verification)[0],
             request.quantize,
             request.base,
-            request.events,
+            quantized.report,
             present(quantized.frontier, design.graph),
+            original=None if network.original is network.model else prepare(network.original),
+            log=log,
         )
         files = {**files, **{f"vectors/{name}": content for name, content in reference.items()}}
         files.update(exact_files(quantized.frontier, design.graph, request.hls4ml_config))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,13 @@ from metronn.quantize.codes import decode_outputs, encode_inputs, input_steps
 from metronn.quantize.data import Events
 from metronn.quantize.emitter import Emitter
 from metronn.quantize.exact import ExactLowering
+from metronn.quantize.judge import judge
 from metronn.quantize.lower import Lowering
 from metronn.quantize.metrics import find_metric
 from metronn.quantize.options import QuantizeOptions
-from metronn.quantize.records import LayerRecord
+from metronn.quantize.records import Exactness, LayerRecord
 from metronn.quantize.report import LayerReport, MetricReport, OutputReport, QuantizationReport, sqnr_db, widths
+from metronn.quantize.split import Split, candidates
 
 BATCH = 4096
 """Events run at a time, so that memory stays bounded; fewer where a network's values are large."""
@@ -71,38 +74,97 @@ def measure(
     graph: Graph,
     lowering: Lowering | ExactLowering,
     events: Events,
+    split: Split,
     options: QuantizeOptions,
     base: Path,
+    *,
+    excluded: Array | None = None,
+    advice: str = "",
+    warnings: Sequence[str] = (),
 ) -> QuantizationReport:
-    """Compare layers on the calibration events, outputs and metric on all events."""
+    """Compare layers on the calibration events, outputs on those that judge, and the metric on all events.
+
+    `excluded` masks events, of all, that judge no output. `advice` and `warnings` are those of the report.
+    """
+    layers = tuple(layer_report(record, lowering) for record in lowering.records)
+    mask = np.zeros(events.count, dtype=bool) if excluded is None else excluded
+    report = QuantizationReport(
+        calibration_events=len(split.calibrating),
+        calibration_cut=len(split.calibrating) < min(options.calibration_events, candidates(events.count)),
+        events=events.count,
+        layers=layers,
+        outputs=(),
+        metric=None,
+        min_sqnr_db=options.min_sqnr_db,
+        excluded=tuple(int(k) for k in np.flatnonzero(mask)),
+        advice=advice,
+        warnings=tuple(warnings),
+    )
+    return judged(report, model, graph, events, split.judging, options, base, unseen=split.unseen)
+
+
+def judged(
+    report: QuantizationReport,
+    model: RealGraph,
+    graph: Graph,
+    events: Events,
+    judging: Array,
+    options: QuantizeOptions,
+    base: Path,
+    *,
+    unseen: bool,
+) -> QuantizationReport:
+    """Return the report with the outputs judged on some of the events (their positions) and the metric on all.
+
+    `model` is what counts as the original, with the inputs and outputs of `graph`. The report's `excluded` events are
+    left out.
+    """
     sizes = {output.name: graph.type_of(output.value).size for output in graph.outputs}
     metric = find_metric(options.metric, events.arrays(), sizes, base)
     reference, fixed = run_float(model, events.inputs), run_fixed(graph, events.inputs)
-    outputs = tuple(
-        OutputReport(
-            name=output.name,
-            sqnr_db=sqnr_db(reference[output.name], fixed[output.name]),
-            max_error=float(np.abs(reference[output.name] - fixed[output.name]).max()),
-        )
-        for output in graph.outputs
-    )
-    judged = None
+    excluded = np.isin(judging, report.excluded)
+    whole = len(judging) == events.count
+    outputs = []
+    for output in graph.outputs:
+        layers = layers_behind(graph, output.value)
+        name = output.name
+        some = (reference[name], fixed[name]) if whole else (reference[name][judging], fixed[name][judging])
+        signal = judge(name, *some, excluded if excluded.any() else None)
+        signal = replace(signal, worst_event=int(judging[signal.worst_event]))
+        decides = metric is None and inexact(report.layers, layers)
+        outputs.append(OutputReport(name=name, signal=signal, decides=decides, layers=layers))
+    found = None
     if metric is not None:
-        judged = MetricReport(
+        found = MetricReport(
             name="accuracy" if options.metric == "auto" else options.metric,
             float_value=metric(reference, events.arrays()),
             fixed_value=metric(fixed, events.arrays()),
             tolerance=options.tolerance,
             events=events.count,
         )
-    return QuantizationReport(
-        calibration_events=lowering.events,
-        calibration_cut=lowering.events < min(options.calibration_events, events.count),
+    return replace(
+        report,
         events=events.count,
-        layers=tuple(layer_report(record, lowering) for record in lowering.records),
-        outputs=outputs,
-        metric=judged,
+        outputs=tuple(outputs),
+        metric=found,
+        judging_events=len(judging) - int(excluded.sum()),
+        unseen=unseen,
     )
+
+
+def layers_behind(graph: Graph, value: str) -> tuple[str, ...]:
+    """Return the layers that a value of the graph is computed from, its own included, in graph order."""
+    needed = {value}
+    for node in reversed(graph.nodes):
+        if node.name in needed:
+            needed.update(operands(node.op))
+    return tuple(dict.fromkeys(node.source for node in graph.nodes if node.name in needed))
+
+
+def inexact(layers: Sequence[LayerReport], behind: Sequence[str]) -> bool:
+    """Tell whether any of these layers is not exactly the framework's; after quantization of floats none is."""
+    found = [layer.exactness for layer in layers if layer.layer in behind]
+    return any(exactness is not Exactness.EXACT for exactness in found) or not found
 
 
 def layer_report(record: LayerRecord, lowering: Lowering | ExactLowering) -> LayerReport:

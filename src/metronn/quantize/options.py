@@ -67,7 +67,8 @@ class QuantizeOptions(_Table):
     were put behind those of the table. `table_max_error` bounds the error of an activation
     table relative to its largest value; None means half a step of the result, but not less than 1/1024. `metric` is
     "auto" (accuracy where the events have whole-number labels), "accuracy", "auc", "none" or "file.py:function";
-    `tolerance` is the loss of metric that is accepted, relative to the float network.
+    `tolerance` is the loss of metric that is accepted, relative to the float network. `min_sqnr_db` is the signal that
+    each output must keep (`metronn.quantize.judge`); with a metric, less is a warning only.
 
     `operand_bits` is for networks that their framework quantized: how wide operands of matrices that no quantizer made
     may be before they are rounded. None keeps them exact, as do all widths that hold them.
@@ -95,6 +96,7 @@ class QuantizeOptions(_Table):
     widths: str | None = None
     metric: str = "auto"
     tolerance: Annotated[float, Field(ge=0)] = 0.005
+    min_sqnr_db: Annotated[float, Field(ge=-1000, le=1000)] = 20.0
 
     def layer(self, *sources: str) -> Settings:
         """Return the settings of a layer known by these names: the general ones, then the patterns that match."""

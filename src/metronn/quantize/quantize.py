@@ -28,6 +28,7 @@ from metronn.quantize.measure import measure
 from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.report import QuantizationReport
 from metronn.quantize.rescale import rescale
+from metronn.quantize.split import Split, candidates, split_events
 from metronn.quantize.structure import constant_names
 
 
@@ -49,7 +50,8 @@ def quantize(
 ) -> Quantized:
     """Quantize a network to integers: one that its framework quantized exactly, others from events.
 
-    Quantization after training uses at most `calibration_events` of the events; all of them measure it.
+    Quantization after training uses at most `calibration_events` of the events; those it did not use judge it, and all
+    of them measure the metric (`metronn.quantize.split`).
 
     `model` may be anything a frontend returns; `metronn.passes` makes it smaller first. `base` is the folder in which
     a metric `file.py:function` is looked for. Deterministic: the same arguments give the same graph.
@@ -60,8 +62,9 @@ def quantize(
     options = options or QuantizeOptions()
     check_constants(model)
     check_names(model, options)
-    wanted = min(options.calibration_events, events.count)
-    chosen = calibration_subset(events, affordable_events(model, wanted))
+    wanted = min(options.calibration_events, candidates(events.count))
+    split = split_events(events.count, affordable_events(model, wanted))
+    chosen = calibration_subset(events, split)
     values = RealValues()
     with np.errstate(all="ignore"):
         run_in_parts(model, chosen, values)
@@ -81,7 +84,7 @@ def quantize(
         )
         exact.run()
         graph = check(emitter.builder.build())
-        report = measure(model, graph, exact, events, options, base)
+        report = measure(model, graph, exact, events, split, options, base)
         return Quantized(graph=graph, report=report, frontier=exact.frontier)
 
     def encode_float(node: RealNode, codes: Range) -> None:
@@ -90,7 +93,7 @@ def quantize(
     lowering = Lowering(graph=model, options=options, reference=values, encode_input=encode_float, emitter=emitter)
     lowering.run()
     graph = check(emitter.builder.build())
-    return Quantized(graph=graph, report=measure(model, graph, lowering, events, options, base))
+    return Quantized(graph=graph, report=measure(model, graph, lowering, events, split, options, base))
 
 
 def run_in_parts(model: RealGraph, inputs: Mapping[str, Floats], values: RealValues) -> None:
@@ -115,11 +118,9 @@ def run_in_parts(model: RealGraph, inputs: Mapping[str, Floats], values: RealVal
             values.keep(node, several[0] if alike else np.concatenate(several))
 
 
-def calibration_subset(events: Events, limit: int) -> dict[str, Floats]:
-    """Return at most `limit` events, evenly spaced over all."""
-    count = events.count
-    picked = np.arange(min(limit, count)) * count // max(1, min(limit, count))
-    return {name: np.asarray(array[picked], dtype=np.float64) for name, array in events.inputs.items()}
+def calibration_subset(events: Events, split: Split) -> dict[str, Floats]:
+    """Return the inputs of the events that calibrate."""
+    return {name: np.asarray(array[split.calibrating], dtype=np.float64) for name, array in events.inputs.items()}
 
 
 def check_constants(model: RealGraph) -> None:

@@ -1,0 +1,261 @@
+"""How much of an output's signal is left in fixed point: by element, by event, or as decisions that stayed the same.
+
+One ratio over everything hides losses: a loud element hides a quiet one, an offset counts as signal, one huge event
+outweighs all others. So every element is judged against its own variation, and every event for itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from metronn.errors import ModelError
+from metronn.ir.arrays import Array
+from metronn.model.graph import Floats
+
+OUTLYING = 0.005
+"""Share of the events, at least one, that an element is judged without: those farthest from its median."""
+WORST = 0.99
+"""The 1 % worst events are those above this quantile of the events' noise."""
+RESOLUTION = 2.0**-15
+"""Step of a signed 16-bit code, relative to what it reaches."""
+CONSTANT = 100
+"""An element whose standard deviation is below so many of these steps counts as constant."""
+FEWEST = 8
+"""With fewer events the variation of an element cannot be told: all elements are judged by the power of the whole."""
+NAMED = 8
+"""So many constant elements are named; all are counted."""
+DECISIONS = 256
+"""An output of whole numbers is one of decisions when it takes at most so many different ones."""
+FEW_DECISIONS = 20
+"""From so many events on, one decision that differs is never too many."""
+TINY = 1e-300
+LEAST_DB = -300.0
+"""What a ratio is when there is no signal at all."""
+CHUNK = 1 << 22
+
+Element = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signal:
+    """One output on the events that judge it; ratios in dB, larger is better, None where nothing differs.
+
+    `sqnr_db` and `max_error` are those of all values together. `element_db` is that of the worst element: its variance
+    over the mean square of its error, both without the 0.5 % of events where the float answer is farthest from its
+    median, so that one huge event neither hides the loss of the others nor condemns them. An element that hardly
+    varies (`CONSTANT`) is judged by its mean square, and listed in `constants`, the first `NAMED` of
+    `constant_count`. The noise of an event is the mean over elements of squared error over the element's power;
+    `median_db` is that of the median event, `worst_db` that of the event at the 99th percentile, and `worst_event`
+    (position among all events given) the noisiest of all, with its worst element there.
+
+    `decision`: float and fixed answers are whole numbers, few different ones: an argmax, a sign, a threshold. A ratio
+    says nothing there; `differing` events count. `excluded` events were not looked at.
+    """
+
+    events: int
+    excluded: int
+    sqnr_db: float | None
+    max_error: float
+    element_db: float | None
+    element: Element
+    median_db: float | None
+    worst_db: float | None
+    worst_event: int
+    worst_event_db: float | None
+    worst_element: Element
+    worst_float: float
+    worst_fixed: float
+    constant_count: int
+    constants: tuple[Element, ...]
+    decision: bool
+    differing: int
+
+    def lost(self, min_db: float) -> bool:
+        """Whether the worst element, the median event or the worst 1 % of the events keep less than `min_db`.
+
+        Of decisions, a share of 10**(-min_db / 10) may differ: 1 % for 20 dB.
+        """
+        if self.decision:
+            allowed = max(allowed_share(min_db) * self.events, 1 if self.events >= FEW_DECISIONS else 0)
+            return self.differing > allowed
+        return any(value is not None and value < min_db for value in (self.element_db, self.median_db, self.worst_db))
+
+    @property
+    def least_db(self) -> float | None:
+        """The smallest of the ratios that judge."""
+        return min((x for x in (self.element_db, self.median_db, self.worst_db) if x is not None), default=None)
+
+    def words(self) -> str:
+        """Return the signal in a few words for a line of text."""
+        if self.decision:
+            return f"{100 * self.differing / self.events:.2g} % of the decisions differ" if self.differing else "exact"
+        if self.sqnr_db is None:
+            return "exact"
+        return (
+            f"{self.sqnr_db:.1f} dB (worst 1 % of events {decibels(self.worst_db)}, "
+            f"{element_name(self.element)} {decibels(self.element_db)})"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data; every number is finite."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Signal | None:
+        """Read what `to_json` wrote, among other keys or as JSON gives it back; None when it is not all there."""
+        names = Signal.__dataclass_fields__
+        if not all(name in data for name in names):
+            return None
+        values = {name: data[name] for name in names}
+        for name in ("element", "worst_element"):
+            values[name] = tuple(values[name])
+        values["constants"] = tuple(tuple(element) for element in values["constants"])
+        return Signal(**values)
+
+
+def allowed_share(min_db: float) -> float:
+    """Return the share of decisions that may differ."""
+    return float(min(1.0, 10.0 ** (-max(min_db, 0.0) / 10)))
+
+
+def decibels(value: float | None) -> str:
+    """Return a ratio in words."""
+    return "exact" if value is None else f"{value:.1f} dB"
+
+
+def element_name(element: Element) -> str:
+    """Return an element in words: `element 3`, `element (1, 2)`, or `the one element` of a scalar."""
+    if not element:
+        return "the one element"
+    return f"element {element[0]}" if len(element) == 1 else f"element {element}"
+
+
+def judge(name: str, reference: Floats, fixed: Floats, excluded: Array | None = None) -> Signal:
+    """Judge fixed answers by float answers, both of shape (events, *shape), in the model's units.
+
+    `excluded` masks events that do not count, such as outliers that saturate by decision; when it masks all, none is
+    left out. Raises ModelError that names the output when a float answer is NaN or infinite.
+    """
+    shape = reference.shape[1:]
+    total = len(reference)
+    positions = np.arange(total)
+    if excluded is not None and not excluded.all():
+        positions = np.flatnonzero(~excluded)
+    # A slice or nothing instead of an index where possible: large outputs are not copied.
+    rows = slice(None) if len(positions) == total else positions
+    r = np.asarray(reference, dtype=np.float64).reshape(total, -1)[rows]
+    f = np.asarray(fixed, dtype=np.float64).reshape(total, -1)[rows]
+    bad = ~np.isfinite(r)
+    if bad.any():
+        event = int(positions[int(np.argwhere(bad)[0][0])])
+        raise ModelError(
+            f"output {name}: the float network gives {int(bad.sum())} NaN or infinite values on the events that judge "
+            f"it, the first in event {event}"
+        )
+    # Powers of two change no ratio, and keep squares of any unit within float64.
+    reach = max(float(np.abs(r).max(initial=0.0)), float(np.abs(f).max(initial=0.0)))
+    exponent = -math.frexp(reach)[1] if reach else 0
+    elements = _elements(r, f, exponent)
+    noise, worst = _events(r, f, exponent, elements.power)
+    event = int(noise.argmax())
+    different = (r != f).any(axis=1)
+    equal = not different.any()
+    noisy = elements.noise / np.maximum(elements.power, TINY)
+    element = int(noisy.argmax())
+    constants = np.flatnonzero(elements.constant)
+    return Signal(
+        events=len(r),
+        excluded=total - len(r),
+        sqnr_db=None if equal else _ratio(elements.total_power, elements.total_noise, exact=False),
+        max_error=float(np.abs(r - f).max(initial=0.0)),
+        element_db=_ratio(1.0, float(noisy[element]), exact=not noisy[element] and not elements.noise[element]),
+        element=_position(element, shape),
+        median_db=_ratio(1.0, float(np.median(noise))),
+        worst_db=_ratio(1.0, float(np.quantile(noise, WORST, method="lower"))),
+        worst_event=int(positions[event]),
+        worst_event_db=_ratio(1.0, float(noise[event])),
+        worst_element=_position(int(worst[event]), shape),
+        worst_float=float(r[event, worst[event]]),
+        worst_fixed=float(f[event, worst[event]]),
+        constant_count=len(constants),
+        constants=tuple(_position(int(k), shape) for k in constants[:NAMED]),
+        decision=_decides(r, f),
+        differing=int(different.sum()),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Elements:
+    """Power of signal and noise by element, and of all values together, in units of a power of two."""
+
+    power: Floats
+    noise: Floats
+    constant: Array
+    total_power: float
+    total_noise: float
+
+
+def _columns(events: int, elements: int) -> list[slice]:
+    step = max(1, CHUNK // max(1, events))
+    return [slice(start, min(start + step, elements)) for start in range(0, elements, step)]
+
+
+def _elements(r: Floats, f: Floats, exponent: int) -> _Elements:
+    events, count = r.shape
+    left_out = math.ceil(OUTLYING * events) if events >= FEWEST else 0
+    variance, square, noise, reach = (np.zeros(count) for _ in range(4))
+    total_power = total_noise = 0.0
+    for some in _columns(events, count):
+        x, error = np.ldexp(r[:, some], exponent), np.ldexp(r[:, some] - f[:, some], exponent)
+        total_power += float(np.square(x).sum())
+        total_noise += float(np.square(error).sum())
+        if left_out:
+            far = np.abs(x - np.median(x, axis=0))
+            kept = np.argpartition(far, events - left_out - 1, axis=0)[: events - left_out]
+            x, error = np.take_along_axis(x, kept, axis=0), np.take_along_axis(error, kept, axis=0)
+        variance[some] = x.var(axis=0)
+        square[some] = np.square(x).mean(axis=0)
+        noise[some] = np.square(error).mean(axis=0)
+        reach[some] = np.abs(x).max(axis=0)
+    if events < FEWEST:
+        power = np.full(count, total_power / max(1, events * count))
+        constant = np.zeros(count, dtype=bool)
+    else:
+        floor = (CONSTANT * RESOLUTION * float(reach.max(initial=0.0))) ** 2
+        constant = variance <= floor
+        power = np.where(constant, np.maximum(square, floor), variance)
+    return _Elements(power=power, noise=noise, constant=constant, total_power=total_power, total_noise=total_noise)
+
+
+def _events(r: Floats, f: Floats, exponent: int, power: Floats) -> tuple[Floats, Array]:
+    """Return the noise of every event relative to the signal, and its noisiest element."""
+    events, count = r.shape
+    noise, largest, worst = np.zeros(events), np.full(events, -1.0), np.zeros(events, dtype=np.int64)
+    for some in _columns(events, count):
+        relative = np.square(np.ldexp(r[:, some] - f[:, some], exponent)) / np.maximum(power[some], TINY)
+        noise += relative.sum(axis=1)
+        at = relative.argmax(axis=1)
+        here = relative[np.arange(events), at]
+        worst = np.where(here > largest, at + some.start, worst)
+        largest = np.maximum(largest, here)
+    return noise / max(1, count), worst
+
+
+def _ratio(power: float, noise: float, *, exact: bool | None = None) -> float | None:
+    if noise == 0 if exact is None else exact:
+        return None
+    return max(10 * math.log10(max(power, TINY) / max(noise, TINY)), LEAST_DB)
+
+
+def _position(element: int, shape: tuple[int, ...]) -> Element:
+    return tuple(int(n) for n in np.unravel_index(element, shape)) if shape else ()
+
+
+def _decides(r: Floats, f: Floats) -> bool:
+    whole = bool((r == np.rint(r)).all()) and bool((f == np.rint(f)).all())
+    return whole and len(np.unique(r)) <= DECISIONS
