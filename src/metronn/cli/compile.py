@@ -11,9 +11,10 @@ from metronn.cli import options
 from metronn.cli.config import Overrides, find_request
 from metronn.cli.console import Log, handled, say, say_json
 from metronn.cli.folders import check_target, replacing, write_files
-from metronn.cli.stages import REFERENCE_RUNG, REPORT, compile_files, failed, merged, run_rungs, write_results
+from metronn.cli.stages import REPORT, compile_files, failed, merged, run_rungs, write_results
 from metronn.errors import MismatchError
 from metronn.report.text import summary_text
+from metronn.verify.reference import RUNG as REFERENCE_RUNG
 
 
 @handled

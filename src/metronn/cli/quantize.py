@@ -33,6 +33,7 @@ from metronn.quantize.quantize import Quantized
 from metronn.quantize.report import COLUMNS
 from metronn.quantize.search_run import Limits
 from metronn.report.tables import table_text
+from metronn.report.text import OUTPUT_COLUMNS, output_rows
 
 
 @handled
@@ -198,6 +199,7 @@ def _tell(quantized: Quantized, output: Path, *, json: bool) -> None:
         say_json({"graph": str(output), "graph_hash": graph_hash(quantized.graph)} | quantized.report.to_json())
         return
     say(table_text(COLUMNS, list(quantized.report.rows()), right=(5, 6, 7)))
+    say(table_text(OUTPUT_COLUMNS, output_rows(quantized.report.to_json()), right=(1, 2, 3)))
     say(quantized.report.summary())
 
 

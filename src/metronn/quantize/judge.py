@@ -30,7 +30,7 @@ FEWEST = 8
 NAMED = 8
 """So many constant elements are named; all are counted."""
 DECISIONS = 256
-"""An output of whole numbers is one of decisions when it takes at most so many different ones."""
+"""An output of whole numbers is one of decisions when none is larger than this: classes, signs, flags."""
 FEW_DECISIONS = 20
 """From so many events on, one decision that differs is never too many."""
 TINY = 1e-300
@@ -53,7 +53,7 @@ class Signal:
     `median_db` is that of the median event, `worst_db` that of the event at the 99th percentile, and `worst_event`
     (position among all events given) the noisiest of all, with its worst element there.
 
-    `decision`: float and fixed answers are whole numbers, few different ones: an argmax, a sign, a threshold. A ratio
+    `decision`: float and fixed answers are small whole numbers: an argmax, a sign, a threshold. A ratio
     says nothing there; `differing` events count. `excluded` events were not looked at.
     """
 
@@ -93,7 +93,7 @@ class Signal:
     def words(self) -> str:
         """Return the signal in a few words for a line of text."""
         if self.decision:
-            return f"{100 * self.differing / self.events:.2g} % of the decisions differ" if self.differing else "exact"
+            return f"{100 * self.differing / self.events:.3g} % of the decisions differ" if self.differing else "exact"
         if self.sqnr_db is None:
             return "exact"
         return (
@@ -257,5 +257,4 @@ def _position(element: int, shape: tuple[int, ...]) -> Element:
 
 
 def _decides(r: Floats, f: Floats) -> bool:
-    whole = bool((r == np.rint(r)).all()) and bool((f == np.rint(f)).all())
-    return whole and len(np.unique(r)) <= DECISIONS
+    return all(bool((x == np.rint(x)).all()) and float(np.abs(x).max(initial=0.0)) <= DECISIONS for x in (r, f))

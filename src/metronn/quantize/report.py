@@ -152,6 +152,9 @@ class QuantizationReport:
         """Return plain data for JSON; every number is finite."""
         data = asdict(self)
         data["outputs"] = [output.to_json() for output in self.outputs]
+        data["excluded"] = list(self.excluded)
+        data["warnings"] = list(self.all_warnings())
+        data["lost"] = list(self.lost())
         for layer in data["layers"]:
             if layer["exactness"] is None:
                 del layer["exactness"], layer["note"]
@@ -214,20 +217,20 @@ SATURATED = 0.02
 def where_lost(report: QuantizationReport, output: str | None = None) -> LayerReport | None:
     """Return the layer that loses the signal (of an output, where one is named), or None where no layer loses any.
 
-    The first one whose SQNR is below the threshold, or else the one that loses most against the worst before it.
+    The first one whose SQNR is below the threshold, or else the one that adds most noise to the worst before it.
     """
     behind = next((set(o.layers) for o in report.outputs if o.name == output and o.layers), None)
     layers = [x for x in report.layers if x.sqnr_db is not None and (behind is None or x.layer in behind)]
-    before, found, most = math.inf, None, 0.0
+    found, before, most = None, 0.0, 0.0
     for layer in layers:
-        ratio = layer.sqnr_db
-        if ratio is None:
+        if layer.sqnr_db is None:
             continue
-        if ratio < report.min_sqnr_db:
+        if layer.sqnr_db < report.min_sqnr_db:
             return layer
-        if found is None or before - ratio > most:
-            found, most = layer, (before - ratio if before < math.inf else 0.0)
-        before = min(before, ratio)
+        noise = 10 ** (-layer.sqnr_db / 10)
+        if noise - before > most:
+            found, most = layer, noise - before
+        before = max(before, noise)
     return found
 
 
@@ -250,7 +253,9 @@ def remedy(report: QuantizationReport, output: OutputReport) -> str:
     name = json.dumps(layer.layer, ensure_ascii=False)
     if layer.kind == "input":
         return f"Give it {more} [quantize] inputs.{name} = {{bits = {min(32, layer.bits + bits)}}}."
-    widths = {"weight_bits": layer.weight_bits, "activation_bits": layer.bits}
+    widths: dict[str, int | None] = {"weight_bits": layer.weight_bits, "activation_bits": layer.bits}
+    if layer.weight_bits is not None and layer.layer in output.layers[-1:]:
+        del widths["activation_bits"]  # its result is the output, which quantize.output_bits decides
     wider = ", ".join(f"{key} = {min(32, width + bits)}" for key, width in widths.items() if width is not None)
     return f'Give it {more} [quantize.layers] {name} = {{{wider}}}, or let bits = "auto" choose.'
 
@@ -259,9 +264,9 @@ def lost_words(name: str, signal: Signal, min_db: float, where: str, advice: str
     """Return the message about a lost signal: output, element, ratios, layer, and what to change."""
     if signal.decision:
         found = (
-            f"output {name}: {100 * signal.differing / signal.events:.2g} % of its decisions differ from the trained "
+            f"output {name}: {100 * signal.differing / signal.events:.3g} % of its decisions differ from the trained "
             f"network's ({signal.differing:,} of {signal.events:,} events), allowed are "
-            f"{100 * allowed_share(min_db):.2g} % (quantize.min_sqnr_db = {min_db:g})"
+            f"{100 * allowed_share(min_db):.3g} % (quantize.min_sqnr_db = {min_db:g})"
         )
     else:
         found = (

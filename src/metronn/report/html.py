@@ -12,14 +12,17 @@ from metronn.report.summary import RESOURCE_TITLES, Summary, count_text, used_re
 from metronn.report.svg import COLOURS, LINK_COLOUR, Bar, bar_plot
 from metronn.report.text import (
     EDGE_COLUMNS,
+    OUTPUT_COLUMNS,
     QUANTIZATION_COLUMNS,
     VERDICT_COLUMNS,
     edge_rows,
     measured_lines,
     metric_line,
+    output_rows,
     quantization_rows,
     verdict_notes,
     verdict_rows,
+    warning_lines,
 )
 
 STYLE = """
@@ -222,8 +225,10 @@ def _quantization(summary: Summary) -> str:
     end = max([10.0, *(bar.end for bar in bars)])
     plot = bar_plot(bars, end=end, unit="signal-to-quantization-noise ratio [dB]") if bars else ""
     table = _table(QUANTIZATION_COLUMNS, quantization_rows(quantization), right=(3, 5, 6, 7))
+    outputs = _table(OUTPUT_COLUMNS, output_rows(quantization), right=(1, 2, 3))
+    warnings = "\n".join(f"<pre>{escape(line)}</pre>" for line in warning_lines(summary))
     return (
-        f"<h2>Quantization</h2>\n<p>{escape(metric_line(summary))}</p>\n{table}\n{plot}\n"
+        f"<h2>Quantization</h2>\n<p>{escape(metric_line(summary))}</p>\n{warnings}\n{outputs}\n{table}\n{plot}\n"
         f"<p class=soft>Widths: s8.6 is signed, 8 bits, a step of 2<sup>-6</sup>. Layers are compared with the trained "
         f"network on {quantization['calibration_events']:,} calibration events.</p>"
     )

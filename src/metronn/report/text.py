@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from metronn.quantize.judge import Signal, element_name
+from metronn.quantize.report import judging_words
 from metronn.report.summary import RESOURCE_TITLES, Summary, count_text, used_resources
 from metronn.report.tables import table_text
 
@@ -132,26 +134,52 @@ def quantization_rows(quantization: Mapping[str, Any]) -> list[tuple[str, ...]]:
 QUANTIZATION_COLUMNS = ("layer", "kind", "weights", "sum bits", "result", "SQNR [dB]", "saturated", "table")
 
 
+OUTPUT_COLUMNS = ("output", "SQNR [dB]", "median event", "worst 1 % of events", "worst element", "judged by")
+
+
+def output_rows(quantization: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return a row per output, in the order of OUTPUT_COLUMNS: what is left of its signal, on how many events."""
+    rows: list[tuple[str, ...]] = []
+    for output in quantization["outputs"]:
+        signal = Signal.from_json(output)
+        total = "exact" if output["sqnr_db"] is None else f"{output['sqnr_db']:.1f}"
+        if signal is None:
+            rows.append((output["name"], total, "", "", "", ""))
+            continue
+        judged = judging_words(signal.events, unseen=bool(quantization["unseen"]))
+        if signal.decision:
+            same = signal.words() if signal.differing else "all decisions are the same"
+            rows.append((output["name"], total, "", "", same, judged))
+            continue
+        ratios = ["exact" if x is None else f"{x:.1f}" for x in (signal.median_db, signal.worst_db, signal.element_db)]
+        worst = f"{ratios[2]}, {element_name(signal.element)}" if signal.element_db is not None else ratios[2]
+        rows.append((output["name"], total, *ratios[:2], worst, judged))
+    return rows
+
+
 def quantization_text(summary: Summary) -> str:
-    """Return what quantization cost, layer by layer and in the metric; empty for a plan alone."""
+    """Return what quantization cost, layer by layer, in the outputs and in the metric; empty for a plan alone."""
     quantization = summary.quantization
     if quantization is None:
         return ""
     table = table_text(QUANTIZATION_COLUMNS, quantization_rows(quantization), right=(3, 5, 6, 7))
-    return table + metric_line(summary) + "\n"
+    outputs = table_text(OUTPUT_COLUMNS, output_rows(quantization), right=(1, 2, 3))
+    warnings = "".join(f"{line}\n" for line in warning_lines(summary))
+    return f"{table}{outputs}{metric_line(summary)}\n{warnings}"
 
 
 def metric_line(summary: Summary) -> str:
-    """Return one line on the effect of quantization on the user's metric, or else on the outputs."""
-    quantization = summary.quantization
+    """Return one line on the effect of quantization on the user's metric."""
     metric = summary.manifest.get("metric")
     if metric is not None:
         return _metric_words(metric)
-    outputs = [] if quantization is None else quantization["outputs"]
-    return "no metric; outputs: " + ", ".join(
-        f"{output['name']} " + ("exact" if output["sqnr_db"] is None else f"{output['sqnr_db']:.1f} dB")
-        for output in outputs
-    )
+    return "no metric: the signal of the outputs decides"
+
+
+def warning_lines(summary: Summary) -> list[str]:
+    """Return the warnings of the quantization, a text for each."""
+    quantization = summary.quantization or {}
+    return [f"warning: {text}" for text in quantization.get("warnings", ())]
 
 
 VERDICT_COLUMNS = ("rung", "compared", "verdict", "events", "bits", "wrong bits", "cycle promised", "observed")
@@ -191,12 +219,17 @@ def verdicts_text(summary: Summary) -> str:
 
 
 def measured_lines(summary: Summary) -> list[str]:
-    """Return what rung 1 measured on its events: a line, or none when it was not run or there is no metric."""
-    return [
-        f"rung {verdict['rung']} measured: {_metric_words(verdict['metric'])}"
-        for verdict in summary.verdicts
-        if verdict.get("metric")
-    ]
+    """Return what rung 1 measured on its events: the metric and the signal of every output, a line each."""
+    lines = []
+    for verdict in summary.verdicts:
+        measured = f"rung {verdict['rung']} measured: "
+        if verdict.get("metric"):
+            lines.append(measured + _metric_words(verdict["metric"]))
+        for output in verdict.get("outputs", ()):
+            signal = Signal.from_json(output)
+            if signal is not None:
+                lines.append(f"{measured}{output['name']} {signal.words()} on {signal.events:,} events")
+    return lines
 
 
 def _metric_words(metric: Mapping[str, Any]) -> str:

@@ -78,12 +78,12 @@ def exact_files(
     inputs: Mapping[str, Floats],
     *,
     log: Callable[[str], None] = lambda _: None,
-    seconds: float = JUDGING_S,
+    seconds: float | None = None,
 ) -> dict[str, bytes]:
     """Return the files of the rung: the integers that the trained network has for every value of the frontier.
 
-    `model` is the prepared network, `inputs` the events in its units. Exact arithmetic takes `seconds` at most, plus
-    the events at work then; `log` is told how far it is. Nothing for an empty frontier.
+    `model` is the prepared network, `inputs` the events in its units. Exact arithmetic takes `seconds`
+    (None: `JUDGING_S`) at most, plus the events at work then; `log` is told how far it is. Nothing for an empty frontier.
     """
     if not frontier:
         return {}
@@ -92,7 +92,7 @@ def exact_files(
     inner = sum(graph.type_of(value.value).size for value in frontier if value.real not in ends)
     some = min(count, max(16, KEPT // max(1, inner)))
     kept = {value.real: count if value.real in ends else some for value in frontier}
-    expected, unjudged = _expected(model, graph, frontier, inputs, kept, log, seconds)
+    expected, unjudged = _expected(model, graph, frontier, inputs, kept, log, JUDGING_S if seconds is None else seconds)
     arrays = {name: codes[: kept[name]] for name, codes in expected.items()} | {UNJUDGED: unjudged}
     listed = [value.to_json() for value in frontier]
     return {ARRAYS: npz(arrays), LIST: (json.dumps(listed, indent=1) + "\n").encode()}
