@@ -62,12 +62,15 @@ from metronn.quantize.moments import gather
 from metronn.quantize.options import Calibration, QuantizeOptions, Settings
 from metronn.quantize.records import LayerRecord
 from metronn.quantize.softmax import lower_softmax
-from metronn.quantize.structure import constants_of, defers
+from metronn.quantize.structure import constants_of, defers, precise_values
+from metronn.quantize.wide import Argument, argument_of
 
 MAX_OPERAND_BITS = 18
 """Widest operand of a matrix after alignment: the narrow port of a multiplier is 18 bits."""
 MAX_EXACT_BITS = 40
 """A wider value is requantized even where its readers could take it exact."""
+MAX_PRECISE_BITS = 60
+"""The same where a function of wide range reads the value: small values need their bits as much as large ones."""
 GUARD_BITS = 4
 """Inexact constants beside a value get this many fraction bits more than the value."""
 
@@ -85,6 +88,7 @@ class Lowering:
     encode_input: Callable[[RealNode, Range], None]
     emitter: Emitter
     constants: dict[str, Floats] = field(default_factory=dict)
+    precise: frozenset[str] = frozenset()
     exact: dict[str, str] = field(default_factory=dict)
     settled: dict[str, str] = field(default_factory=dict)
     sums: dict[str, str] = field(default_factory=dict)
@@ -99,6 +103,7 @@ class Lowering:
     def run(self) -> None:
         """Lower every node and declare the outputs."""
         self.constants = constants_of(self.graph, self.reference)
+        self.precise = precise_values(self.graph, self.reference)
         for node in self.graph.nodes:
             if node.name not in self.constants:
                 self._lower(node)
@@ -114,7 +119,7 @@ class Lowering:
                 self._input(node)
             case RealRewire():
                 xs = tuple(self._read(x, node) for x in op.xs)
-                self._keep(node, emit(Rewire(xs=xs, index=op.index, shape=op.shape), node.name, node.source))
+                self._moved(node, emit(Rewire(xs=xs, index=op.index, shape=op.shape), node.name, node.source))
             case RealWindow():
                 x = self._read(op.x, node)
                 window = Window(
@@ -126,7 +131,7 @@ class Lowering:
                     after=op.after,
                     padding=op.padding,
                 )
-                self._keep(node, emit(window, node.name, node.source))
+                self._moved(node, emit(window, node.name, node.source))
             case RealLinear():
                 self._linear(node, op)
             case RealAdd():
@@ -144,7 +149,7 @@ class Lowering:
                 if op.kind is ReduceKind.SUM:
                     self._settle(node, value)
                 else:
-                    self._keep(node, value)
+                    self._moved(node, value)
             case RealFunction():
                 self._function(node, op)
             case RealSoftmax():
@@ -159,7 +164,7 @@ class Lowering:
     def _read(self, name: str, node: RealNode, near: str | None = None) -> str:
         """Return the form of operand `name` that `node` reads; a constant is rounded, finely beside `near`."""
         if name not in self.constants:
-            return self.exact[name] if defers(self.graph, self.constants, node, name) else self.settled[name]
+            return self.exact[name] if self._defers(node, name) else self.settled[name]
         values, source = self.constants[name], self.graph.by_name[name].source
         rounded = round_constant(values, self._settings(source, node.source).weight_bits)
         if near is not None:
@@ -225,6 +230,16 @@ class Lowering:
         """Take a value as it is, in both forms."""
         self.exact[node.name] = self.settled[node.name] = value
 
+    def _moved(self, node: RealNode, value: str) -> None:
+        """Take elements of other values; those that were read exact are requantized for readers that are not."""
+        if node.name in self.precise:
+            self._settle(node, value)
+        else:
+            self._keep(node, value)
+
+    def _defers(self, user: RealNode, name: str) -> bool:
+        return defers(self.graph, self.constants, self.precise, user, name)
+
     def _settle(self, node: RealNode, exact: str, kind: str = "elementwise") -> None:
         """Take an exact value and requantize it where a reader needs that and it is not narrow enough already."""
         record = self._record(node, kind)
@@ -234,15 +249,16 @@ class Lowering:
         settings = self._settings(record.source, node.source)
         codes = self.emitter.type_of(exact).range
         users = (self.graph.by_name[user] for user in self.graph.uses[node.name])
-        needed = any(not defers(self.graph, self.constants, user, node.name) for user in users)
+        needed = any(not self._defers(user, node.name) for user in users)
+        limit = MAX_PRECISE_BITS if node.name in self.precise else MAX_EXACT_BITS
         if codes.width_bits <= settings.activation_bits:
             self.settled[node.name] = exact
-        elif needed or codes.width_bits > MAX_EXACT_BITS:
+        elif needed or codes.width_bits > limit:
             values = self.emitter.real(exact)
             settled = self._requantize(exact, self._activation_range(node, values, codes, settings), node, settings)
             record.requantize.append(settled)
             record.value = self.settled[node.name] = settled
-            if codes.width_bits > MAX_EXACT_BITS:
+            if codes.width_bits > limit:
                 self.exact[node.name] = settled
 
     def _activation_range(self, node: RealNode, values: Floats, codes: Range, settings: Settings) -> Range:
@@ -385,12 +401,20 @@ class Lowering:
             bits=self.options.output_bits if self._only_output(node) else settings.activation_bits,
             name=node.name,
             source=node.source,
+            argument=self._argument(node, op),
         )
         record = LayerRecord(source=node.source, kind=op.kind.value, real=node.name, value=made.value)
         record.requantize.extend(filter(None, [made.requantize]))
         record.table_entries, record.table_max_error = made.entries, made.max_error
         self.records.append(record)
         self._keep(node, made.value)
+
+    def _argument(self, node: RealNode, op: RealFunction) -> Argument | None:
+        """Return what the argument is made of: a table over a wide range may read that instead."""
+        if op.x in self.constants:
+            return None
+        found = argument_of(self.graph, self.constants, node, op)
+        return replace(found, value=self.exact[found.value])
 
     def _softmax(self, node: RealNode, op: RealSoftmax) -> None:
         settings = self._settings(node.source)
