@@ -219,7 +219,7 @@ def test_tables_keep_their_error(kind: FunctionKind, bound: float) -> None:
     reference, fixed = run_reference(model, {"x": x_values})["y"], run_fixed(quantized.graph, {"x": x_values})["y"]
     largest = 1.0 if kind in ALWAYS_ONE else float(np.abs(reference).max()) * 2
     assert np.abs(reference - fixed).max() <= bound * largest + 2.0**-13
-    entries = len(next(node.op.table.ints() for node in quantized.graph.nodes if isinstance(node.op, Lookup)))
+    entries = sum(len(node.op.table.ints()) for node in quantized.graph.nodes if isinstance(node.op, Lookup))
     assert entries <= 4096
     layer = quantized.report.layers[-1]
     assert (layer.kind, layer.table_entries) == (kind.value, entries)
@@ -235,6 +235,7 @@ def test_tables_with_jumps_are_wrong_beside_the_jumps_only(kind: FunctionKind) -
 
 @pytest.mark.parametrize("kind", [FunctionKind.RECIPROCAL, FunctionKind.TAN])
 def test_tables_across_a_pole_are_bounded_by_calibration(kind: FunctionKind) -> None:
+    """A tangent reaches twice what calibration saw, a reciprocal the value 16 times nearer to the pole, up to 32."""
     model, _ = table_network(kind)
     rng = np.random.default_rng(7)
     x_values = rng.uniform(0.5, 1.2, size=(2000, 3)) * rng.choice([-1.0, 1.0], size=(2000, 3))
@@ -244,7 +245,7 @@ def test_tables_across_a_pole_are_bounded_by_calibration(kind: FunctionKind) -> 
     reference, fixed = run_reference(model, {"x": x_values})["y"], run_fixed(quantized.graph, {"x": x_values})["y"]
     assert np.abs(reference - fixed).max() < 0.01
     everywhere = run_fixed(quantized.graph, {"x": rng.uniform(-4, 4, size=(2000, 3))})["y"]
-    assert np.abs(everywhere).max() <= 4.1 * np.abs(reference).max()
+    assert np.abs(everywhere).max() <= (33 if kind is FunctionKind.RECIPROCAL else 4.1) * np.abs(reference).max()
 
 
 def test_a_looser_bound_gives_a_smaller_table() -> None:

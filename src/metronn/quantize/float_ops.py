@@ -87,8 +87,8 @@ def float_table(
     wanted = wide_table(op, of, values, emitter.type_of(x).range, bits=bits, max_error=allowed)
     limit = SPLIT_TABLES << table_bits
     split = plan_split(wanted.function, wanted.lo, wanted.hi, wanted.tolerance, wanted.frac, limit)
-    value = emit_split(emitter, x, split, name, source)
-    return FloatTable(value=value, requantize=None, entries=split.entries, max_error=split.max_error)
+    value, entries = emit_split(emitter, x, split, name, source)
+    return FloatTable(value=value, requantize=None, entries=entries, max_error=split.max_error)
 
 
 def _same(x: Floats) -> Floats:

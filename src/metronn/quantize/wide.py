@@ -162,10 +162,10 @@ def wide_table(
         near_zero = max_error * low / WIDENING if is_root(function) else 0.0
         tolerance = Tolerance(relative=max_error, absolute=near_zero)
     else:
-        top = max(float(np.abs(ends).max()), math.ldexp(1.0, -FACTOR_BITS))
+        top = float(np.abs(ends).max()) or 1.0
         signed = bool(ends.min() < 0)
         frac = covering_frac(min(0.0, float(ends.min())), float(ends.max()), bits, signed=signed)
-        tolerance = Tolerance(absolute=max_error * top)
+        tolerance = Tolerance(absolute=max_error * (float(found.max()) or top))
     step = codes.max_frac
 
     def argument(code: Array) -> Floats:
