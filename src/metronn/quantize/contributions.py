@@ -78,8 +78,7 @@ def _fixed(lowering: Lowering, name: str, events: slice) -> Floats:
 
 def _decoded(lowering: Lowering, value: str, events: slice) -> Floats:
     """Return the values of an integer node on some events; a constant has one event."""
-    values: Floats = decode(lowering.emitter.codes.part(value, events), lowering.emitter.type_of(value))
-    return values
+    return np.asarray(decode(lowering.emitter.codes.part(value, events), lowering.emitter.type_of(value)))
 
 
 def _local_errors(

@@ -10,8 +10,8 @@ from metronn.ir.types import Range, width_bits
 from metronn.model.graph import Floats, FunctionKind, RealFunction, RealNode
 from metronn.quantize.emitter import Emitter
 from metronn.quantize.fixed import covering_frac, exact_grid
-from metronn.quantize.options import InputOptions, QuantizeOptions, Settings
 from metronn.quantize.intervals import MAX_CODE_BITS, emit_split, plan_split
+from metronn.quantize.options import InputOptions, QuantizeOptions, Settings
 from metronn.quantize.tables import TableChoice, choose_table, result_bounds, result_range, table_domain, table_entries
 from metronn.quantize.wide import Argument, is_factor, is_wide, wide_table
 

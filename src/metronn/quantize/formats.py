@@ -116,7 +116,9 @@ def _covering(values: Floats, bits: int) -> Range:
     return Range.fixed(bits, covering_frac(lo, hi, bits, signed=lo < 0), signed=lo < 0)
 
 
-def output_fracs(shape: tuple[int, ...], values: Floats, bits: int, low: Floats, high: Floats, *, signed: bool) -> Fracs:
+def output_fracs(
+    shape: tuple[int, ...], values: Floats, bits: int, low: Floats, high: Floats, *, signed: bool
+) -> Fracs:
     """Return the fracs, of `shape`, at which an output's `bits` cover twice the values seen, within [low, high].
 
     One for all elements where they reach about equally far. `low` and `high` bound each element.
@@ -213,7 +215,9 @@ def _common_frac(
             return min(tried, key=lambda f: float(importance @ channel_noise(rows, f, bits, signed=signed)))
 
 
-def importance(graph: RealGraph, values: Mapping[str, Floats], constants: Mapping[str, Floats], node: RealNode) -> Floats:
+def importance(
+    graph: RealGraph, values: Mapping[str, Floats], constants: Mapping[str, Floats], node: RealNode
+) -> Floats:
     """Return how much noise in each channel (last axis) of a value counts for its readers, 1 on average.
 
     For a matrix, directly or behind movement, ReLUs and constants, it is the sum of the squared weights of the channel,

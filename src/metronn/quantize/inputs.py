@@ -1,4 +1,4 @@
-"""The format of an input of floats: as the options say, else from the calibration events, per feature where scales differ."""
+"""The format of an input of floats: as the options say, else from the calibration events, per feature if need be."""
 
 from __future__ import annotations
 

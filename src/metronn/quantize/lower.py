@@ -31,7 +31,7 @@ from metronn.ir.ops import (
     Rounding,
     Window,
 )
-from metronn.ir.types import Range, TensorType, width_bits
+from metronn.ir.types import Range, TensorType
 from metronn.model.graph import (
     Floats,
     RealAdd,

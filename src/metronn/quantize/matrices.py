@@ -16,7 +16,7 @@ from metronn.ir.arrays import Array
 from metronn.ir.types import TensorType
 from metronn.model.graph import Floats
 from metronn.quantize.channels import round_channels
-from metronn.quantize.fixed import CLIPPED_BITS, feedback_order, fed_forward, round_weights, rounded_codes
+from metronn.quantize.fixed import CLIPPED_BITS, fed_forward, feedback_order, round_weights, rounded_codes
 from metronn.quantize.formats import GAIN, Fracs, covering_fracs
 from metronn.quantize.moments import Moments
 from metronn.quantize.options import Calibration, Settings

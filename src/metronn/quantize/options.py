@@ -61,6 +61,8 @@ class LayerOptions(_Table):
 class QuantizeOptions(_Table):
     """Everything that steers quantization after training.
 
+    `bits` is "auto" (weights and activations begin at their widths, and layers that the signal needs wider are widened,
+    but for widths that are given), or one width for all that is not given otherwise.
     `input` is "auto" (the exact grid of the calibration events where 16 bits hold it, else 16 bits that cover them)
     or one width for all inputs; `inputs` names single inputs. `layers` maps patterns (as in file names) to what is
     different in the layers whose name matches; later patterns win. `widths` names the file of a search whose layers
@@ -77,6 +79,7 @@ class QuantizeOptions(_Table):
     `rescale` scales the channels between matrices so that they fill their integers.
     """
 
+    bits: Literal["auto"] | Bits = "auto"
     weight_bits: Bits = 8
     activation_bits: Bits = 8
     input: Literal["auto"] | InputOptions = "auto"
@@ -101,6 +104,8 @@ class QuantizeOptions(_Table):
     def layer(self, *sources: str) -> Settings:
         """Return the settings of a layer known by these names: the general ones, then the patterns that match."""
         values: dict[str, Any] = {name: getattr(self, name, None) for name in LayerOptions.model_fields}
+        if self.bits != "auto":
+            values |= {n: self.bits for n in ("weight_bits", "activation_bits") if n not in self.model_fields_set}
         for pattern, different in self.layers.items():
             if any(fnmatchcase(source, pattern) for source in sources):
                 values.update({key: value for key, value in different if value is not None})
@@ -109,10 +114,19 @@ class QuantizeOptions(_Table):
 
     def gives(self, name: str, *sources: str) -> bool:
         """Tell whether a width, such as `weight_bits`, of a layer known by these names was given, not a default."""
-        if name in self.model_fields_set:
+        if self.bits != "auto" or name in self.model_fields_set:
             return True
         own = (o for pattern, o in self.layers.items() if any(fnmatchcase(source, pattern) for source in sources))
         return any(getattr(options, name) is not None for options in own)
+
+
+    def with_nothing_given(self) -> QuantizeOptions:
+        """Return the same options, their widths as defaults from which layers may be widened."""
+        given = {name: getattr(self, name) for name in self.model_fields_set - {"bits"}}
+        if self.bits != "auto":
+            given = {"weight_bits": self.bits, "activation_bits": self.bits} | given
+        widths = {"weight_bits", "activation_bits", "output_bits"}
+        return self.model_construct(_fields_set=set(given) - widths, **given)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

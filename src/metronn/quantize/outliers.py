@@ -20,6 +20,8 @@ OUTLIER_EVENTS = 0.005
 """At most this part of the events, but at least one, can be outliers of one element: what is more frequent is data."""
 OUTLIER_GAP = 8.0
 """An outlier is at least this many times as large as everything below it: three bits of an input's format."""
+MOST_EVENTS = 0.02
+"""Where more of the events than this hold outliers of an input, its data are like that."""
 JUDGED_EVENTS = 32
 """Fewer events say nothing about what is usual."""
 NAMED = 3
@@ -36,48 +38,43 @@ class Outliers:
     value: float
     reach: float
 
-    def sentence(self) -> str:
-        """Return the warning: where, what, and what to change."""
-        first = self.events[0]
-        several = f" and in {len(self.events) - 1} more events" if len(self.events) > 1 else ""
-        return (
-            f"input {self.input}, element {self.element}: {self.value:g} in event {first}{several} lies far beyond all "
-            f"other events (up to {self.reach:g}): left out of the calibration, it saturates; remove or repair such "
-            f"events, or give [quantize] inputs.{self.input} = {{bits, frac}} that hold them"
-        )
-
 
 def find_outliers(inputs: Mapping[str, Floats]) -> tuple[Outliers, ...]:
-    """Return the outliers of every input, (events, *shape), element by element.
+    """Return the outliers of every input, (events, *shape), feature by feature.
 
-    Within the largest 0.5 % of an element's magnitudes (at least one), an outlier lies above a gap of a factor 8. An
-    element that is 0 but for few events has none: these values are all there is.
+    A feature is an element of a vector, else an entry of the last axis, which has one format. Within the largest 0.5 %
+    of a feature's magnitudes (at least one), an outlier lies above a gap of a factor 8. A feature that is 0 but for few
+    events has none: these values are all there is. Neither has an input where more than 2 % of the events would go.
     """
     found = []
     for name, values in inputs.items():
-        flat = np.abs(values.reshape(len(values), -1))
-        events = len(flat)
+        events = len(values)
+        features = values.shape[-1] if values.ndim > 1 else 1
+        apart = np.abs(values).reshape(events, -1, features)
+        reached = apart.max(axis=1)
         if events < JUDGED_EVENTS:
             continue
         most = max(1, math.floor(OUTLIER_EVENTS * events))
-        top = np.sort(np.partition(flat, events - most - 1, axis=0)[events - most - 1 :], axis=0)
+        top = np.sort(np.partition(reached, events - most - 1, axis=0)[events - most - 1 :], axis=0)
         with np.errstate(divide="ignore", invalid="ignore"):
             jumps = np.where(top[:-1] > 0, top[1:] / top[:-1], 1.0)
-        for element in np.flatnonzero((jumps >= OUTLIER_GAP).any(axis=0)):
-            below = float(top[int(np.argmax(jumps[:, element] >= OUTLIER_GAP)), element])
-            if below * OUTLIER_GAP <= np.median(flat[:, element]):
-                continue
-            far = np.flatnonzero(flat[:, element] > below)
-            worst = int(far[np.argmax(flat[far, element])])
-            found.append(
+        own = []
+        for feature in np.flatnonzero((jumps >= OUTLIER_GAP).any(axis=0)):
+            below = float(top[int(np.argmax(jumps[:, feature] >= OUTLIER_GAP)), feature])
+            far = np.flatnonzero(reached[:, feature] > below)
+            worst = int(far[np.argmax(reached[far, feature])])
+            element = int(np.argmax(apart[worst, :, feature])) * features + int(feature)
+            own.append(
                 Outliers(
                     input=name,
-                    element=int(element),
+                    element=element,
                     events=(worst, *(int(event) for event in far if event != worst)),
                     value=float(values.reshape(events, -1)[worst, element]),
                     reach=below,
                 )
             )
+        if outlying(tuple(own), events).mean() <= MOST_EVENTS:
+            found += own
     return tuple(found)
 
 
@@ -90,18 +87,32 @@ def outlying(found: tuple[Outliers, ...], events: int) -> Array:
 
 
 def outlier_sentences(found: tuple[Outliers, ...]) -> list[str]:
-    """Return one line for each element with outliers, the rest of many in one line for each input."""
+    """Return a warning for each input and event, the first of many: where, what, and what to change."""
+    together: dict[tuple[str, tuple[int, ...]], list[Outliers]] = {}
+    for outliers in found:
+        together.setdefault((outliers.input, outliers.events), []).append(outliers)
     lines = []
-    for name in dict.fromkeys(outliers.input for outliers in found):
-        own = [outliers for outliers in found if outliers.input == name]
-        lines += [outliers.sentence() for outliers in own[:NAMED]]
-        if len(own) > NAMED:
-            events = len({event for outliers in own[NAMED:] for event in outliers.events})
+    for name in dict.fromkeys(name for name, _ in together):
+        own = [(events, elements) for (where, events), elements in together.items() if where == name]
+        lines += [_sentence(name, events, elements) for events, elements in own[:NAMED]]
+        rest = {event for events, _ in own[NAMED:] for event in events}
+        if rest:
             lines.append(
-                f"input {name}: {len(own) - NAMED} more elements have values far beyond all other events, in {events} "
-                "events: left out of the calibration"
+                f"input {name}: {len(rest)} more events have values far beyond all others: left out of the calibration"
             )
     return lines
+
+
+def _sentence(name: str, events: tuple[int, ...], elements: list[Outliers]) -> str:
+    worst = max(elements, key=lambda outliers: abs(outliers.value))
+    shown = ", ".join(str(outliers.element) for outliers in elements[:NAMED])
+    shown += f" and {len(elements) - NAMED} more" if len(elements) > NAMED else ""
+    more = f" (and in {len(events) - 1} more)" if len(events) > 1 else ""
+    return (
+        f"input {name}, element{'s' if len(elements) > 1 else ''} {shown}: {worst.value:g} in event {events[0]}{more} "
+        f"lies far beyond all other events (up to {worst.reach:g}): left out of the calibration, it saturates; remove "
+        f"or repair such events, or give [quantize] inputs.{name} = {{bits = ..., frac = ...}} that holds them"
+    )
 
 
 def constant_sentences(model: RealGraph, values: Mapping[str, Floats]) -> list[str]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
 
 from metronn.errors import ModelError
+from metronn.ir.arrays import Array
 from metronn.ir.check import check
 from metronn.ir.graph import Graph
 from metronn.ir.ops import Input
@@ -19,6 +20,7 @@ from metronn.model.graph import Floats, RealGraph, RealNode, RealRewire, RealWin
 from metronn.model.reference import run_reference
 from metronn.quantize.calibration import RealValues, affordable_events, chunks
 from metronn.quantize.codes import encode, encode_input
+from metronn.quantize.contributions import contributions
 from metronn.quantize.data import Events
 from metronn.quantize.emitter import Emitter
 from metronn.quantize.exact import ExactLowering
@@ -26,10 +28,19 @@ from metronn.quantize.exact_values import ExactValue
 from metronn.quantize.lower import Lowering
 from metronn.quantize.measure import measure
 from metronn.quantize.options import QuantizeOptions
+from metronn.quantize.outliers import constant_sentences, find_outliers, outlier_sentences, outlying
 from metronn.quantize.report import QuantizationReport
 from metronn.quantize.rescale import rescale
 from metronn.quantize.split import Split, candidates, split_events
 from metronn.quantize.structure import constant_names
+from metronn.quantize.widen import Widths, is_given, more_bits, present_bits
+
+ATTEMPTS = 6
+"""How often layers are widened before the best that was found is taken."""
+MARGIN_DB = 4.0
+"""Noise is reduced by this much more than is needed, so that events not seen are good too."""
+MOST_DB = 40.0
+"""Noise is reduced by at most this much at a time: what causes it looks different where there is less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,19 +73,17 @@ def quantize(
     options = options or QuantizeOptions()
     check_constants(model)
     check_names(model, options)
+    outliers = () if model.quantized else find_outliers(events.inputs)
+    excluded = outlying(outliers, events.count)
     wanted = min(options.calibration_events, candidates(events.count))
-    split = split_events(events.count, affordable_events(model, wanted))
+    split = split_events(events.count, affordable_events(model, wanted)).without(excluded)
     chosen = calibration_subset(events, split)
     values = RealValues()
     with np.errstate(all="ignore"):
         run_in_parts(model, chosen, values)
     check_values(model, values)
-    if options.rescale and not model.quantized:
-        model = rescale(model, values, options)
-        values = RealValues()
-        run_in_parts(model, chosen, values)
-    emitter = Emitter()
     if model.quantized:
+        emitter = Emitter()
 
         def encode_exact(op: Input, name: str) -> None:
             emitter.inputs[name] = encode_input(chosen[name], op)
@@ -86,14 +95,116 @@ def quantize(
         graph = check(emitter.builder.build())
         report = measure(model, graph, exact, events, split, options, base)
         return Quantized(graph=graph, report=report, frontier=exact.frontier)
+    warnings = [*outlier_sentences(outliers), *constant_sentences(model, values)]
+    run = FloatRun(
+        model=model, values=values, chosen=chosen, events=events, split=split, base=base, excluded=excluded
+    )
+    return run.quantized(options, warnings)
 
-    def encode_float(node: RealNode, codes: Range) -> None:
-        emitter.inputs[node.name] = encode(chosen[node.name], TensorType(node.shape, codes))
 
-    lowering = Lowering(graph=model, options=options, reference=values, encode_input=encode_float, emitter=emitter)
-    lowering.run()
-    graph = check(emitter.builder.build())
-    return Quantized(graph=graph, report=measure(model, graph, lowering, events, split, options, base))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """A float network lowered with some options, and how that was judged."""
+
+    lowering: Lowering
+    graph: Graph
+    report: QuantizationReport
+
+    @property
+    def good(self) -> bool:
+        """Whether the metric, or for want of one the signal, is kept."""
+        metric = self.report.metric
+        return metric.accepted if metric is not None else not self.report.lost()
+
+    @property
+    def missing_db(self) -> float:
+        """By how much the noise has to be less, in dB, as far as can be told."""
+        least = [output.signal.least_db for output in self.report.outputs if not output.signal.decision]
+        found = min((db for db in least if db is not None), default=math.inf)
+        short = self.report.min_sqnr_db - found if self.report.metric is None else -math.inf
+        return min(max(short, 0.0) + MARGIN_DB, MOST_DB)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FloatRun:
+    """Quantization after training of one network on one set of events, with one set of options after the other."""
+
+    model: RealGraph
+    values: RealValues
+    chosen: Mapping[str, Floats]
+    events: Events
+    split: Split
+    base: Path
+    excluded: Array
+
+    def quantized(self, options: QuantizeOptions, warnings: Sequence[str]) -> Quantized:
+        """Quantize with the widths of the options; widen, where that is not enough, the layers that cause the noise."""
+        first = self.attempt(options)
+        if first.good:
+            return self.done(first, warnings)
+        best, widths = self.widened(first, options)
+        if best is not first:
+            warnings = [*warnings, widened_sentence(first.report, best.report, widths)]
+        if best.good:
+            return self.done(best, warnings)
+        free = options.model_copy(update={"bits": "auto"})
+        ideal, widths = self.widened(best, free.with_nothing_given())
+        advice = (
+            f"These widths keep it: [quantize] {widths.words()}."
+            if ideal.good
+            else "No widths were found that keep it: look at the ranges and tables of the layers above."
+        )
+        return self.done(best, warnings, advice)
+
+    def attempt(self, options: QuantizeOptions) -> Attempt:
+        """Lower and judge with these options."""
+        model, values = self.model, self.values
+        if options.rescale:
+            model = rescale(model, values, options)
+            values = RealValues()
+            run_in_parts(model, self.chosen, values)
+        emitter = Emitter()
+
+        def encode_float(node: RealNode, codes: Range) -> None:
+            emitter.inputs[node.name] = encode(self.chosen[node.name], TensorType(node.shape, codes))
+
+        lowering = Lowering(graph=model, options=options, reference=values, encode_input=encode_float, emitter=emitter)
+        lowering.run()
+        graph = check(emitter.builder.build())
+        report = measure(model, graph, lowering, self.events, self.split, options, self.base, excluded=self.excluded)
+        return Attempt(lowering=lowering, graph=graph, report=report)
+
+    def widened(self, first: Attempt, options: QuantizeOptions) -> tuple[Attempt, Widths]:
+        """Widen what causes the noise, but nothing that is given, until it is little enough; returns the best."""
+        attempt, best, chosen = first, first, Widths({})
+        taken = chosen
+        for _ in range(ATTEMPTS):
+            noise = contributions(attempt.lowering)
+            given = frozenset(site for site in noise if is_given(options, site))
+            present = {site: present_bits(attempt.lowering, site) for site in noise}
+            more = more_bits(noise, present, attempt.missing_db, given)
+            if not more:
+                break
+            chosen = Widths({**chosen.bits, **more})
+            attempt = self.attempt(chosen.applied(options))
+            if attempt.good or attempt.report.better_than(best.report):
+                best, taken = attempt, chosen
+            if attempt.good:
+                break
+        return best, taken
+
+    def done(self, attempt: Attempt, warnings: Sequence[str], advice: str = "") -> Quantized:
+        """Return an attempt as the result."""
+        report = replace(attempt.report, warnings=tuple(warnings), advice=advice)
+        return Quantized(graph=attempt.graph, report=report)
+
+
+def widened_sentence(before: QuantizationReport, after: QuantizationReport, widths: Widths) -> str:
+    """Say what was widened, and what for."""
+    return (
+        f"wider than asked for, since {before.quality()} was not enough (now {after.quality()}): {widths.words()}; "
+        "write these under [quantize] to keep them, or bits = 8 to refuse them"
+    )
 
 
 def run_in_parts(model: RealGraph, inputs: Mapping[str, Floats], values: RealValues) -> None:

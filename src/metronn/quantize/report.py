@@ -176,6 +176,28 @@ class QuantizationReport:
         metric = [] if self.metric is None or self.metric.accepted else [metric_words(self.metric)]
         return tuple(dict.fromkeys((*self.warnings, *saturated, *constant, *metric, *poor)))
 
+    def quality(self) -> str:
+        """Return in a few words how good it is: the metric, or the least that is left of an output's signal."""
+        if self.metric is not None:
+            return f"a {self.metric.name} of {self.metric.fixed_value:.4f} ({self.metric.float_value:.4f} float)"
+        worst = min(self.outputs, key=lambda output: self._level(output))
+        if worst.signal.decision:
+            return f"{worst.name} {worst.signal.words()}"
+        return f"{worst.name} {decibels(worst.signal.least_db)}"
+
+    def better_than(self, other: QuantizationReport) -> bool:
+        """Whether the metric, or for want of one the worst output's signal, is better than in another attempt."""
+        if self.metric is not None and other.metric is not None:
+            return self.metric.loss < other.metric.loss
+        return min(map(self._level, self.outputs)) > min(map(self._level, other.outputs))
+
+    @staticmethod
+    def _level(output: OutputReport) -> float:
+        signal = output.signal
+        if signal.decision:
+            return math.inf if not signal.differing else -10 * math.log10(signal.differing / signal.events)
+        return math.inf if signal.least_db is None else signal.least_db
+
     def _is_lost(self, output: OutputReport) -> bool:
         return output.signal.lost(self.min_sqnr_db)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,6 +21,11 @@ class Split:
     calibrating: Array
     judging: Array
     unseen: bool
+
+    def without(self, left_out: Array) -> Split:
+        """Return the split in which events of a mask do not calibrate; unless that leaves none."""
+        kept = self.calibrating[~left_out[self.calibrating]]
+        return replace(self, calibrating=kept) if len(kept) else self
 
 
 def candidates(count: int) -> int:
