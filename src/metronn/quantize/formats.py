@@ -7,7 +7,7 @@ are (`Linear.input_frac`). So inputs of different units, and channels that reach
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -87,31 +87,34 @@ def spread_over(entries: list[Range], axis: int, shape: tuple[int, ...]) -> Rang
     )
 
 
-def input_format(shape: tuple[int, ...], values: Floats, bits: int, *, grids: bool) -> Range:
-    """Return the range of an input, (events, *shape): `bits` that cover it, per feature where their scales differ.
+def automatic_input(shape: tuple[int, ...], values: Floats, bits: int) -> Range:
+    """Return the range of an input, (events, *shape), per feature where scales differ.
 
-    With `grids`, the exact grid of the values is taken instead where it is not wider, for all or per feature.
+    The exact grid of the values where `bits` hold it, else `bits` that cover twice what was seen: other events reach
+    farther.
     """
-    if grids:
-        grid = exact_grid(values, bits)
-        if grid is not None:
-            return grid
+    grid = exact_grid(values, bits)
+    if grid is not None:
+        return grid
+    return _by_feature(shape, values, bits, lambda part: exact_grid(part, bits) or covering(2 * part, bits))
+
+
+def covering_input(shape: tuple[int, ...], values: Floats, bits: int) -> Range:
+    """Return the range of an input, (events, *shape): `bits` that cover it, per feature where scales differ."""
+    return _by_feature(shape, values, bits, lambda part: covering(part, bits))
+
+
+def _by_feature(shape: tuple[int, ...], values: Floats, bits: int, one: Callable[[Floats], Range]) -> Range:
     axis = feature_axis(shape, values, bits)
     if axis is None:
-        return _covering(values, bits)
+        return one(values)
     features = np.moveaxis(values, axis + 1, 0)
-    common = min(_covering(part, bits).max_frac for part in features if part.any())
-    return spread_over([_feature(part, bits, common, grids=grids) for part in features], axis, shape)
+    common = min(one(part).max_frac for part in features if part.any())
+    return spread_over([one(part) if part.any() else Range.fixed(bits, common) for part in features], axis, shape)
 
 
-def _feature(values: Floats, bits: int, common: int, *, grids: bool) -> Range:
-    if not values.any():
-        return Range.fixed(bits, common)
-    grid = exact_grid(values, bits) if grids else None
-    return _covering(values, bits) if grid is None else grid
-
-
-def _covering(values: Floats, bits: int) -> Range:
+def covering(values: Floats, bits: int) -> Range:
+    """Return the full range of `bits` that covers the values."""
     lo, hi = float(values.min()), float(values.max())
     return Range.fixed(bits, covering_frac(lo, hi, bits, signed=lo < 0), signed=lo < 0)
 
@@ -160,7 +163,7 @@ def activation_fracs(
     its readers make of it. `codes` are the fracs of the channels before: where they differ, fracs that drop the same
     number of bits in every channel come first.
     """
-    rows = values.reshape(-1, values.shape[-1]) if values.ndim > 1 else values.reshape(-1, 1)
+    rows = with_tails(values.reshape(-1, values.shape[-1]) if values.ndim > 1 else values.reshape(-1, 1))
 
     def noise(fracs: Fracs | int) -> float:
         return float(importance @ channel_noise(rows, fracs, bits, signed=signed))
@@ -178,6 +181,15 @@ def activation_fracs(
     if int(own.max() - own.min()) > 1 and noise(best) > GAIN * noise(own):
         return own
     return best
+
+
+def with_tails(rows: Floats) -> Floats:
+    """Return rows (events, channels) and two more: what other events reach to, where each channel ends.
+
+    Of n events the largest is exceeded by one of n others, by about 1/ln n of itself where tails are exponential.
+    """
+    beyond = 1 + 1 / math.log(max(len(rows), 3))
+    return np.concatenate([rows, [rows.min(axis=0) * beyond, rows.max(axis=0) * beyond]])
 
 
 def _own_fracs(rows: Floats, bits: int, *, signed: bool, method: Calibration, percentile: float) -> Fracs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from metronn.ir.types import Range
 from metronn.model.graph import Floats
-from metronn.quantize.formats import input_format
+from metronn.quantize.formats import automatic_input, covering_input
 from metronn.quantize.options import InputOptions, QuantizeOptions
 
 INPUT_BITS = 16
@@ -12,7 +12,7 @@ INPUT_BITS = 16
 
 
 def input_range(name: str, shape: tuple[int, ...], values: Floats, options: QuantizeOptions) -> Range:
-    """Return the range of an input: as the options say, else the exact grid of its values, else 16 bits.
+    """Return the range of an input: as the options say, else the exact grid of its values, else 16 bits for twice them.
 
     `values` are those of the calibration events, (events, *shape). Where features reach differently far, along the last
     or the first axis, each gets its own step; bits alone, without `frac`, are bits of each feature.
@@ -21,7 +21,7 @@ def input_range(name: str, shape: tuple[int, ...], values: Floats, options: Quan
     if chosen is None and isinstance(options.input, InputOptions):
         chosen = options.input
     if chosen is None:
-        return input_format(shape, values, INPUT_BITS, grids=True)
+        return automatic_input(shape, values, INPUT_BITS)
     if chosen.frac is None:
-        return input_format(shape, values, chosen.bits, grids=False)
+        return covering_input(shape, values, chosen.bits)
     return Range.fixed(chosen.bits, chosen.frac, signed=bool(values.min() < 0))
