@@ -30,7 +30,7 @@ from metronn.ir.ops import (
     Rewire,
     Rounding,
 )
-from metronn.ir.types import Range, TensorType
+from metronn.ir.types import Ints, Range, TensorType
 
 MOST_BITS = 200
 MOST_ELEMENTS = 60
@@ -93,6 +93,19 @@ def random_requantize(rng: random.Random, x: str, t: TensorType, out_bits: int) 
     return Requantize(x=x, out=out, rounding=rng.choice(list(Rounding)), overflow=overflow)
 
 
+def random_scales(rng: random.Random, count: int) -> Ints:
+    """One exponent for all outputs of a matrix, or one for each."""
+    return rng.randint(-2, 9) if rng.random() < 0.5 else tuple(rng.randint(-2, 5) for _ in range(count))
+
+
+def random_inputs(rng: random.Random, x: TensorType) -> Ints:
+    """Exponents of the inputs of a matrix: none, one for each, or what makes up for the fracs of the first row."""
+    count = x.shape[-1]
+    return rng.choice(
+        (0, tuple(rng.randint(-1, 2) for _ in range(count)), tuple(3 - frac for frac in x.range.fracs(x.size)[:count]))
+    )
+
+
 def _rewire(rng: random.Random, types: dict[str, TensorType]) -> Rewire:
     xs = tuple(rng.choice(list(types)) for _ in range(rng.randint(1, 3)))
     total = sum(types[x].size for x in xs)
@@ -133,7 +146,8 @@ def random_op(rng: random.Random, types: dict[str, TensorType], bits: int) -> Op
             x=x,
             weight=random_ints(rng, (t.shape[-1], n_out), rng.choice((1, 8, bits))),
             bias=random_ints(rng, (n_out,), rng.choice((3, bits))),
-            weight_frac=rng.randint(-2, 9),
+            weight_frac=random_scales(rng, n_out),
+            input_frac=random_inputs(rng, t),
         )
     span = t.range.highest - t.range.lowest + 1
     if isinstance(t.range.frac, int) and span <= 2048:

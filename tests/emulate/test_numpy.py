@@ -34,7 +34,7 @@ from metronn.ir.ops import (
     Rewire,
     Rounding,
 )
-from metronn.ir.types import Range, TensorType
+from metronn.ir.types import Range, TensorType, spread
 
 STEADY = settings(derandomize=True, deadline=None, max_examples=60)
 EVENTS = 3
@@ -120,10 +120,11 @@ def element(op: Op, values: list[Array], place: tuple[int, ...]) -> Fraction:
             return Fraction(0) if k < 0 else flat[k]
         case Linear():
             row = values[0][place[:-1]]
-            scale = Fraction(2) ** -op.weight_frac
             # The bias has the result's exponent, which is known to the caller through the type.
             column = op.weight.array[:, place[-1]]
-            return sum((v * int(w) * scale for v, w in zip(row, column, strict=True)), Fraction(0))
+            own = spread(op.weight_frac, op.weight.shape[1])[place[-1]]
+            scales = [Fraction(2) ** -(own + frac) for frac in spread(op.input_frac, len(row))]
+            return sum((v * int(w) * scale for v, w, scale in zip(row, column, scales, strict=True)), Fraction(0))
         case Add():
             x, y = at(values[0], place), at(values[1], place)
             return x - y if op.subtract else x + y
@@ -248,7 +249,13 @@ def test_linear(data: st.DataObject, shape: tuple[int, ...], outputs: int, bits:
     integers = st.integers(-(2**bits), 2**bits)
     weight = object_array([draw(integers) for _ in range(shape[-1] * outputs)], (shape[-1], outputs))
     bias = object_array([draw(integers) for _ in range(outputs)], (outputs,))
-    op = Linear(x="a", weight=IntArray.of(weight), bias=IntArray.of(bias), weight_frac=draw(st.integers(-2, 9)))
+    frac = st.integers(-2, 9)
+    weight_frac = draw(st.one_of(frac, st.tuples(*[frac] * outputs)))
+    fitting = st.just(tuple(1 - own for own in kind.range.fracs(kind.size)[: shape[-1]]))
+    input_frac = draw(st.one_of(st.sampled_from([0, 3]), st.tuples(*[st.integers(-2, 2)] * shape[-1]), fitting))
+    op = Linear(
+        x="a", weight=IntArray.of(weight), bias=IntArray.of(bias), weight_frac=weight_frac, input_frac=input_frac
+    )
     verify(op, {"a": kind}, {"a": draw_codes(draw, kind)}, ("a",))
 
 

@@ -7,7 +7,7 @@ import random
 
 import numpy as np
 from hypothesis import strategies as st
-from native_graphs import random_ints, random_range, random_requantize
+from native_graphs import random_inputs, random_ints, random_range, random_requantize, random_scales
 
 from metronn.ir.arrays import IntArray, object_array
 from metronn.ir.graph import Graph, GraphBuilder
@@ -77,7 +77,14 @@ def add_reader(rng: random.Random, builder: GraphBuilder, window: str, channels:
     if rng.random() < 0.6:
         weight = random_weights(rng, shape[-1] // channels, channels, rng.choice((3, 7, bits)))
         bias = random_ints(rng, (weight.shape[1],), rng.choice((3, 10, bits)))
-        return builder.add(Linear(x=window, weight=weight, bias=bias, weight_frac=rng.randint(-2, 7)), "conv")
+        op = Linear(
+            x=window,
+            weight=weight,
+            bias=bias,
+            weight_frac=random_scales(rng, weight.shape[1]),
+            input_frac=random_inputs(rng, builder.types[window]),
+        )
+        return builder.add(op, "conv")
     split = (*shape[:-1], shape[-1] // channels, channels)
     index = IntArray.of(np.arange(math.prod(split)).reshape(split))
     split_name = builder.add(Rewire(xs=(window,), index=index, shape=split), "split")
@@ -114,7 +121,8 @@ def _input(rng: random.Random, shape: tuple[int, ...], bits: int) -> Input:
         return Input(shape=shape, range=rng.choice(BYTES))
     if rng.random() < 0.5:
         lows = [rng.randint(-100, 20) for _ in range(shape[-1])] * (size // shape[-1])
-        return Input(shape=shape, range=Range(tuple(lows), tuple(low + 90 for low in lows), rng.randint(-1, 4)))
+        fracs = [rng.randint(-1, 4) for _ in range(shape[-1])] * (size // shape[-1])
+        return Input(shape=shape, range=Range(tuple(lows), tuple(low + 90 for low in lows), tuple(fracs)))
     return Input(shape=shape, range=random_range(rng, size, bits))
 
 

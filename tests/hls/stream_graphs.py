@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import strategies as st
@@ -64,6 +65,11 @@ class Network:
         """Requantize to a few bits, with modes at random."""
         bits = self.rng.randint(3, 7)
         out = Range.fixed(bits, bits - 1) if self.rng.random() < 0.5 else Range(0, 2**bits - 1, 2)
+        if self.rng.random() < 0.3:  # the codes of all channels alike, or each with its own point
+            kind = self.builder.types[x]
+            points = [self.rng.randint(0, 3) for _ in range(kind.shape[-1])] * (kind.size // kind.shape[-1])
+            fracs = tuple(f - 3 for f in kind.range.fracs(kind.size)) if self.rng.random() < 0.5 else tuple(points)
+            out = Range(out.lo, out.hi, fracs)
         op = Requantize(
             x=x,
             out=out,
@@ -77,7 +83,15 @@ class Network:
         n_in, n_out = self.shape(x)[-1], self.rng.randint(1, 5)
         numbers = np.random.default_rng(self.rng.randint(0, 10**6))
         weight = IntArray.of(numbers.integers(-6, 7, (n_in, n_out)))
-        op = Linear(x=x, weight=weight, bias=IntArray.of(numbers.integers(-50, 50, n_out)), weight_frac=2)
+        bias = IntArray.of(numbers.integers(-50, 50, n_out))
+        op = Linear(x=x, weight=weight, bias=bias, weight_frac=2)
+        if self.rng.random() < 0.5:
+            fracs = self.builder.types[x].range.fracs(math.prod(self.shape(x)))[:n_in]
+            op = replace(
+                op,
+                weight_frac=tuple(numbers.integers(0, 5, n_out).tolist()),
+                input_frac=tuple(2 - f for f in fracs) if self.rng.random() < 0.7 else 1,
+            )
         made = self.builder.add(op, self.name("linear"))
         if self.rng.random() < 0.6:
             bounds = numbers.integers(-9, 9, n_out) if self.rng.random() < 0.3 else np.array([0])
@@ -89,7 +103,8 @@ class Network:
         """Add sliding windows."""
         shape = self.shape(x)
         rank = self.rng.randint(1, len(shape) - 1)
-        same = isinstance(self.builder.types[x].range.frac, int)
+        fracs = self.builder.types[x].range.frac_array(shape).reshape(-1, shape[-1])
+        same = bool((fracs == fracs[0]).all())
         op = random_window(self.rng, x, shape, rank, self.rng.choice(list(Padding)) if same else Padding.ZERO)
         return self.builder.add(op, self.name("windows"))
 
@@ -99,7 +114,8 @@ class Network:
         rank = len(shape) - 1
         size = tuple(self.rng.randint(1, min(2, n)) for n in shape[:-1])
         kind = self.rng.choice(list(ReduceKind))
-        lowest = kind is ReduceKind.MAX and isinstance(self.builder.types[x].range.frac, int)
+        fracs = self.builder.types[x].range.frac_array(shape).reshape(-1, shape[-1])
+        lowest = kind is ReduceKind.MAX and bool((fracs == fracs[0]).all())
         padding = Padding.LOWEST if lowest else Padding.ZERO
         zeros = (0,) * rank
         op = Window(x=x, kernel=size, strides=size, dilations=(1,) * rank, before=zeros, after=zeros, padding=padding)

@@ -27,7 +27,7 @@ from metronn.ir.ops import (
     Rewire,
     Rounding,
 )
-from metronn.ir.types import Range
+from metronn.ir.types import Ints, Range, TensorType
 from metronn.plan.kernels.model import cycles_per_event
 from metronn.plan.kernels.spec import (
     Delay,
@@ -105,7 +105,15 @@ def requantize(draw: Draw, graph: GraphBuilder, x: str) -> Requantize:
     kind = graph.types[x]
     overflow = draw(st.sampled_from(list(Overflow)))
     rounding = draw(st.sampled_from(list(Rounding)))
-    count = kind.size if draw(st.booleans()) else 1
+    form = draw(st.sampled_from(["one", "each", "moved"]))
+    if form == "moved":  # the same for the codes of all elements, whatever their fracs
+        shift = draw(st.integers(-2, 7))
+        lo, hi = _target(
+            draw, overflow, *(round_shift(code, shift, rounding) for code in (kind.range.lowest, kind.range.highest))
+        )
+        moved = tuple(frac - shift for frac in kind.range.fracs(kind.size))
+        return Requantize(x=x, out=Range(lo, hi, moved), rounding=rounding, overflow=overflow)
+    count = kind.size if form == "each" else 1
     lows, highs, fracs = [], [], []
     for k in range(count):
         source = kind.range.element(k)
@@ -185,6 +193,21 @@ def layouts(draw: Draw, size: int, max_beats: int = 6) -> Layout:
 
 
 @st.composite
+def scales(draw: Draw, kind: TensorType, n_out: int) -> tuple[Ints, Ints]:
+    """Draw weight_frac and input_frac of a Linear: for all, or for each; making up for the fracs of x, or not."""
+    n_in = kind.shape[-1]
+    outputs = draw(st.integers(0, 3)) if draw(st.booleans()) else [draw(st.integers(-2, 4)) for _ in range(n_out)]
+    form = draw(st.sampled_from(["none", "each", "cancelling"]))
+    if form == "none":
+        inputs: Ints = draw(st.sampled_from([0, 0, 2]))
+    elif form == "each":
+        inputs = tuple(draw(st.integers(-1, 2)) for _ in range(n_in))
+    else:
+        inputs = tuple(3 - frac for frac in kind.range.fracs(kind.size)[:n_in])
+    return tuple(outputs) if isinstance(outputs, list) else outputs, inputs
+
+
+@st.composite
 def linear_graphs(draw: Draw, max_in: int = 9, max_out: int = 6, *, epilogue: bool = True) -> Chain:
     """Draw one Linear, dense or sparse, with ranges per element or not, and up to three ops behind it.
 
@@ -203,7 +226,8 @@ def linear_graphs(draw: Draw, max_in: int = 9, max_out: int = 6, *, epilogue: bo
     ]
     bias = [draw(st.integers(-300, 300)) if draw(st.booleans()) else 0 for _ in range(n_out)]
     values = IntArray.of(object_array(weight, (n_in, n_out)))
-    op = Linear(x=x, weight=values, bias=IntArray.of(bias), weight_frac=draw(st.integers(0, 3)))
+    weight_frac, input_frac = draw(scales(graph.types[x], n_out))
+    op = Linear(x=x, weight=values, bias=IntArray.of(bias), weight_frac=weight_frac, input_frac=input_frac)
     nodes = [graph.add(op, "dense", "jet_dense")]
     for k in range(draw(st.integers(0, 3)) if epilogue else 0):
         nodes.append(graph.add(draw(epilogue_op(graph, nodes, n_out)), f"e{k}", f"layer{k}"))

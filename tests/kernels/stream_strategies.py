@@ -6,7 +6,7 @@ import math
 
 from hypothesis import assume
 from hypothesis import strategies as st
-from strategies import Draw, bounds, timings
+from strategies import Draw, bounds, scales, timings
 from window_strategies import rasters
 
 from metronn.ir.arrays import IntArray, object_array
@@ -27,7 +27,7 @@ from metronn.ir.ops import (
     Requantize,
     Rounding,
 )
-from metronn.ir.types import Range
+from metronn.ir.types import Ints, Range
 from metronn.plan.kernels.fold import fold_outputs_spec
 from metronn.plan.kernels.model import cycles_per_event
 from metronn.plan.kernels.spec import (
@@ -43,7 +43,6 @@ from metronn.plan.kernels.spec import (
     Table,
 )
 from metronn.plan.kernels.stream import NotStreamableError, slice_of
-from metronn.plan.kernels.uniform import is_uniform
 from metronn.plan.layout import Layout
 from metronn.plan.timing import Timing
 from metronn.verify.kernel_bench import Case
@@ -85,14 +84,17 @@ def column_ranges(draw: Draw, rows: int, columns: int, max_bits: int = 8) -> Ran
 
 @st.composite
 def same_requantize(draw: Draw, graph: GraphBuilder, x: str) -> Requantize:
-    """Draw a Requantize to one range for all elements."""
+    """Draw a Requantize to one range for all elements, or to one that is moved as they are."""
     kind = graph.types[x].range
     overflow, rounding = draw(st.sampled_from(list(Overflow))), draw(st.sampled_from(list(Rounding)))
     shift = draw(st.integers(-2, 6))
     top = max(abs(round_shift(v, shift, rounding)) for v in (kind.lowest, kind.highest))
     top = (1 << max(1, top.bit_length() + draw(st.integers(-4, 1)))) - 1
     low = draw(st.sampled_from([0, -top if overflow in (Overflow.SAT_SYM, Overflow.SAT_ZERO) else -top - 1]))
-    out = Range(low, top, kind.max_frac - shift)
+    frac: Ints = kind.max_frac - shift
+    if draw(st.booleans()):
+        frac = tuple(own - shift for own in kind.fracs(graph.types[x].size))
+    out = Range(low, top, frac)
     return Requantize(x=x, out=out, rounding=rounding, overflow=overflow)
 
 
@@ -132,7 +134,14 @@ def row_graphs(draw: Draw, rows: int, epilogue: int = 3) -> tuple[Graph, tuple[s
         for _ in range(n_in * n_out)
     ]
     bias = [draw(st.integers(-300, 300)) for _ in range(n_out)]
-    op = Linear(x=x, weight=IntArray.of(object_array(weight, (n_in, n_out))), bias=IntArray.of(bias))
+    weight_frac, input_frac = draw(scales(graph.types[x], n_out))
+    op = Linear(
+        x=x,
+        weight=IntArray.of(object_array(weight, (n_in, n_out))),
+        bias=IntArray.of(bias),
+        weight_frac=weight_frac,
+        input_frac=input_frac,
+    )
     linear = graph.add(op, "dense", "conv")
     nodes = (linear, *draw(same_ops(graph, [linear], n_out, epilogue)))
     graph.output("y", nodes[-1])
@@ -144,8 +153,6 @@ def row_cases(draw: Draw, name: str, kind: str) -> Case:
     """Draw a Streamed matrix-vector kernel."""
     rows, timing = draw(st.integers(1, 9)), draw(timings())
     graph, nodes = draw(row_graphs(rows))
-    if kind == "fold_outputs" and not is_uniform(graph, nodes[1:]):
-        graph, nodes = draw(row_graphs(rows, 0))
     linear, epilogue = nodes[0], nodes[1:]
     n_in = graph.type_of("x").shape[1]
     order = draw(st.permutations(range(rows))) if draw(st.booleans()) else list(range(rows))

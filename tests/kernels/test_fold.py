@@ -34,7 +34,6 @@ from metronn.plan.kernels.fold import (
 from metronn.plan.kernels.fold_sites import Kind, Sites, main_sites
 from metronn.plan.kernels.model import cycles_per_event, latency_cycles, resources
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
-from metronn.plan.kernels.uniform import is_uniform
 from metronn.plan.layout import Layout
 from metronn.plan.timing import Timing
 from metronn.verify.kernel_bench import Case
@@ -56,9 +55,6 @@ def fold_cases(draw: st.DrawFn, name: str, kind: str) -> Case:
     timing = draw(timings())
     linear, epilogue = chain.nodes[0], chain.nodes[1:]
     if kind == "outputs":
-        if not is_uniform(chain.graph, epilogue):
-            chain = draw(linear_graphs(max_in=24, max_out=20, epilogue=False).filter(one_axis))
-            linear, epilogue = chain.nodes[0], ()
         spec: FoldOutputs | FoldInputs = fold_outputs_spec(
             chain.graph, linear, epilogue, draw(st.integers(1, 9)), timing
         )

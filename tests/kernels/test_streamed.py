@@ -205,7 +205,7 @@ def test_exponents_that_differ_are_refused() -> None:
     fracs = (0,) * 6 + (1,) * 6
     graph = rows(4, 3, 2, x=Range((0,) * 12, (9,) * 12, fracs))
     spec = Streamed(inner=MatvecAdders(linear="dense"), layouts=(Layout.rows(12, 3),))
-    with pytest.raises(NotStreamableError, match="the exponents of a slot differ from beat to beat"):
+    with pytest.raises(NotStreamableError, match="its exponents differ from beat to beat"):
         slice_of(spec, graph)
 
 

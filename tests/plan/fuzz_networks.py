@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -11,7 +12,20 @@ from stream_networks import Net
 
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph
-from metronn.ir.ops import Add, Constant, Linear, Lookup, Multiply, Op, Padding, Reduce, ReduceKind, Rewire, Window
+from metronn.ir.ops import (
+    Add,
+    Constant,
+    Linear,
+    Lookup,
+    Multiply,
+    Op,
+    Padding,
+    Reduce,
+    ReduceKind,
+    Rewire,
+    Window,
+)
+from metronn.ir.types import Range
 from metronn.plan.options import Fold, InputForm, OutputForm, PlanOptions
 
 Item = TypeVar("Item")
@@ -61,6 +75,27 @@ class RandomNet(Net):
             padding=padding,
         )
         return self.builder.add(op, f"{name}.window", name), int(np.prod(kernel))
+
+    def linear(self, x: str, name: str, outputs: int, *, bits: int = 6) -> str:
+        """Scales by output and by input, half of the time."""
+        half, kind = 1 << (bits - 1), self.builder.types[x]
+        n_in = kind.shape[-1]
+        weight = self.generator.integers(1 - half, half, (n_in, outputs))
+        bias = IntArray.of(self.generator.integers(-8 * half, 8 * half, outputs))
+        op = Linear(x=x, weight=IntArray.of(weight), bias=bias, weight_frac=bits - 1)
+        if self.pick(True, False):
+            scales = tuple(int(k) for k in self.generator.integers(bits - 3, bits + 1, outputs))
+            inputs = tuple(4 - frac for frac in kind.range.fracs(kind.size)[:n_in])
+            op = replace(op, weight_frac=scales, input_frac=self.pick(inputs, inputs, 0))
+        return self.builder.add(op, name)
+
+    def target(self, x: str, out: Range) -> Range:
+        """Let results of several fracs keep them, half of the time."""
+        kind = self.builder.types[x]
+        if isinstance(kind.range.frac, int) or self.pick(True, False):
+            return out
+        shift = kind.range.max_frac - out.max_frac
+        return Range(out.lo, out.hi, tuple(frac - shift for frac in kind.range.fracs(kind.size)))
 
     def any_conv(self, x: str) -> str:
         name = self.name("conv")
@@ -122,7 +157,7 @@ class RandomNet(Net):
         return self.requantized(self.builder.add(Multiply(x=x, y=factors), f"{name}.scaled"), name)
 
     def table(self, x: str) -> str:
-        x = self.requantized(x, self.name("narrow"), bits=5, relu=False)
+        x = self.requantized(x, self.name("narrow"), bits=5, relu=False, one_frac=True)
         bounds = self.builder.types[x].range
         entries = self.generator.integers(-20, 30, bounds.highest - bounds.lowest + 1)
         return self.builder.add(Lookup(x=x, table=IntArray.of(entries), frac=4), self.name("table"))

@@ -43,13 +43,19 @@ class Net:
     def shape(self, value: str) -> tuple[int, ...]:
         return self.builder.types[value].shape
 
-    def requantized(self, x: str, name: str, *, bits: int = 6, relu: bool = True) -> str:
+    def target(self, x: str, out: Range) -> Range:
+        """Return where a value is requantized to: `out` for all elements."""
+        del x
+        return out
+
+    def requantized(self, x: str, name: str, *, bits: int = 6, relu: bool = True, one_frac: bool = False) -> str:
         frac = self.builder.types[x].range.max_frac
         width = self.builder.types[x].range.width_bits
         if relu:
             zero = self.builder.add(Constant(values=IntArray.of(np.array(0))), f"{name}.zero", name)
             x = self.builder.add(Extremum(x=x, y=zero), f"{name}.relu", name)
         out = Range.fixed(bits, frac - max(0, width - bits - 2), signed=not relu)
+        out = out if one_frac else self.target(x, out)
         op = Requantize(x=x, out=out, rounding=Rounding.RND, overflow=Overflow.SAT)
         return self.builder.add(op, f"{name}.q", name)
 

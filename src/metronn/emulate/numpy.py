@@ -131,16 +131,16 @@ def fused_windows(graph: Graph) -> frozenset[str]:
         if isinstance(node.op, Window)
         and node.name not in kept
         and graph.uses[node.name]
-        and all(_fuses(graph.type_of(node.op.x), node, node.op, graph.by_name[user].op) for user in graph.uses[node.name])
+        and all(_fuses(graph.type_of(node.op.x), node, graph.by_name[user].op) for user in graph.uses[node.name])
     )
 
 
-def _fuses(x: TensorType, node: Node, window: Window, reader: Op) -> bool:
+def _fuses(x: TensorType, node: Node, reader: Op) -> bool:
     """Whether the reader of a window can shift and convert x whole: elements that no window picks are no wider."""
-    if not isinstance(reader, Linear):
+    if not isinstance(reader, Linear) or not isinstance(node.op, Window):
         return False
     shifts = linear_shifts(reader, node.type)
-    behind = window_shifts(window, x, shifts)
+    behind = window_shifts(node.op, x, shifts)
     if behind is None:
         return False
     low, high = shifted_code_bounds(x, behind)

@@ -126,8 +126,9 @@ def _infer_window(op: Window, x: TensorType) -> TensorType:
     except ValueError as error:
         raise TypeRuleError(str(error)) from None
     lowest = op.padding is Padding.LOWEST
-    if lowest and not isinstance(x.range.frac, int):
-        raise TypeRuleError("window: padding with the lowest code needs one frac for all elements")
+    by_channel = x.range.frac_array(x.shape).reshape(-1, x.shape[-1])
+    if lowest and (by_channel != by_channel[0]).any():
+        raise TypeRuleError("window: padding with the lowest code needs one frac for all elements of a channel")
     if isinstance(x.range.lo, int) and isinstance(x.range.hi, int) and isinstance(x.range.frac, int):
         padded = any(op.before) or any(op.after)
         lo, hi = x.range.lo, x.range.hi
@@ -165,7 +166,7 @@ def linear_frac(op: Linear, x: TensorType) -> int:
 
 
 def linear_shifts(op: Linear, x: TensorType) -> Array:
-    """Bits that each code of x, the operand of `op`, is shifted up before it is multiplied: int64, of the shape of x."""
+    """Bits that each code of x, the operand of `op`, is shifted up before it is multiplied: int64 of x's shape."""
     if isinstance(op.input_frac, int) and isinstance(x.range.frac, int):
         return np.zeros(x.shape, dtype=np.int64)
     given = x.range.frac_array(x.shape) + np.asarray(op.input_frac)
@@ -178,7 +179,7 @@ def reduce_fracs(op: Reduce, x: TensorType) -> Array:
 
 
 def reduce_shifts(op: Reduce, x: TensorType) -> Array:
-    """Bits that each code of x, the operand of `op`, is shifted up before it is reduced: int64, of the shape of x."""
+    """Bits that each code of x, the operand of `op`, is shifted up before it is reduced: int64 of x's shape."""
     fracs = x.range.frac_array(x.shape).astype(np.int64)
     return np.asarray(fracs.max(axis=op.axes, keepdims=True) - fracs)
 

@@ -100,7 +100,8 @@ class Window:
     x has shape (*lead, *spatial, C) with as many spatial axes as `kernel` has entries; y has shape
     (*lead, *out, prod(kernel) * C), its last axis in the order (kernel position, channel). Along a spatial axis,
     out = (n + before + after - dilation * (kernel - 1) - 1) // stride + 1. Positions beyond the edge hold 0 or, with
-    `Padding.LOWEST`, the lowest code any element of x can take (x then needs one frac): neutral for a maximum.
+    `Padding.LOWEST`, the lowest code any element of x can take (x then needs one frac for each channel): neutral for a
+    maximum.
     """
 
     x: str
@@ -162,7 +163,7 @@ class Extremum:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reduce:
-    """y = sum, max or min along `axes`, which vanish from the shape; y.frac = the largest frac reduced over, for each y."""
+    """y = sum, max or min along `axes`, which vanish from the shape; y.frac = the largest of the elements reduced."""
 
     x: str
     axes: tuple[int, ...]

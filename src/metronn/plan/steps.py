@@ -47,7 +47,6 @@ from metronn.plan.kernels.spec import (
 )
 from metronn.plan.kernels.stream import NotStreamableError, row_beats, rows_of, slice_of
 from metronn.plan.kernels.taps import rewire_output, window_output
-from metronn.plan.kernels.uniform import is_uniform
 from metronn.plan.kernels.unrolled_cost import unrolled_cost
 from metronn.plan.layout import Layout
 from metronn.plan.options import Fold, InputForm, PlanOptions
@@ -305,10 +304,8 @@ class _Builder:
 
     def _matvec(self, node: Node) -> Step:
         graph, op = self.graph, linear_of(self.graph, node.name)
-        epilogue = whole = grow(graph, node.name, (Extremum, Requantize))[1:]
+        epilogue = grow(graph, node.name, (Extremum, Requantize))[1:]
         vector = len(graph.type_of(op.x).shape) == 1
-        if epilogue and vector and self.ii > 1 and not is_uniform(graph, epilogue):
-            epilogue = ()  # folds take one epilogue for all outputs
         found: list[KernelSpec] = []
         unrolled = MatvecAdders(linear=node.name, epilogue=epilogue)
         large = not self._reaches_parallel(op.x)
@@ -321,10 +318,6 @@ class _Builder:
         kept = self._fitting(iter(found))
         if not vector and self.options.fold is Fold.FULL:
             kept = self._busiest(kept)
-        if not large and whole != epilogue:
-            several = MatvecAdders(linear=node.name, epilogue=whole)
-            if unrolled in kept or self._cheaper_unrolled(several, kept):
-                return Step(value=whole[-1], source=node.source, inputs=(op.x,), candidates=(several,))
         if not large and self._cheaper_unrolled(unrolled, kept):
             kept.insert(0, unrolled)
         value = (*(node.name,), *epilogue)[-1]

@@ -26,6 +26,7 @@ from metronn.ir.graph import Graph
 from metronn.plan.kernels.fold import (
     Packing,
     effective_weight,
+    lane_functions,
     linear_of,
     outputs_depth,
     outputs_latency,
@@ -38,6 +39,7 @@ from metronn.plan.kernels.fold import (
 )
 from metronn.plan.kernels.fold_sites import main_sites, remainder_sites
 from metronn.plan.kernels.spec import FoldOutputs, result_value
+from metronn.plan.kernels.uniform import function_key
 from metronn.plan.layout import Layout, WireFormat, wire_format
 from metronn.plan.timing import Timing
 
@@ -65,6 +67,8 @@ class _Writer:
         linear_range = graph.type_of(spec.linear).range
         self.acc_lo, self.acc_hi = linear_range.lowest, linear_range.highest
         self.acc_bits = signed_bits(self.acc_lo, self.acc_hi)
+        self.lanes = lane_functions(spec, graph)
+        self.chooses = any(len(groups) > 1 for groups in self.lanes)
         self.depth = outputs_depth(spec, graph, timing)
         latency = outputs_latency(spec, graph, timing)
         self.main_tree = outputs_tree(spec, graph, timing) if spec.lanes else ()
@@ -86,30 +90,36 @@ class _Writer:
         spec, text, front = self.spec, self.text, self.pack.front_stages
         x = uniform_input(text, self.x_wires, self.pack)
         trees = max(len(self.main_tree), len(self.rest_tree))
-        phase_counter(text, spec.beats, front + trees - 1, front + trees)
+        phase_counter(text, spec.beats, front + trees - 1 + self.chooses, front + trees)
         bits = self.inputs * x.bits
         text.add("// The event's inputs, kept while the fold works on them.", f"logic [{bits - 1}:0] x_q;")
         text.clocked("if (start_i) x_q <= x_in;")
-        function = self._function()
+        functions = self._functions()
         sources: list[str] = []
         if spec.lanes:
             self._main(x)
-            sources += self._finish("main", spec.lanes, function, range(spec.lanes))
+            sources += self._finish("main", functions, range(spec.lanes))
         if spec.remainder:
             self._rest(x)
-            slots = range(spec.lanes, spec.lanes + spec.remainder)
-            sources += self._finish("rest", spec.remainder, function, slots)
+            sources += self._finish("rest", functions, range(spec.lanes, spec.lanes + spec.remainder))
         text.add(*join_slots(self.y_wires, sources))
         return text.text()
 
-    def _function(self) -> ScalarFunction | None:
-        """Return the epilogue's function, the same for every output."""
+    def _functions(self) -> list[ScalarFunction]:
+        """Return the epilogue's function of every output; outputs whose codes are treated alike share one."""
         if not self.spec.epilogue:
-            return None
+            return []
         bounds = {self.spec.linear: (self.acc_lo, self.acc_hi)}
-        function = scalar_function("epilogue", self.graph, self.spec.epilogue, 0, bounds)
-        self.text.add(*(line[2:] if line.startswith("  ") else line for line in function.text.splitlines()), "")
-        return function
+        keys = [function_key(self.graph, self.spec.epilogue, output) for output in range(self.outputs)]
+        several = len(set(keys)) > 1
+        made: dict[object, ScalarFunction] = {}
+        for output, key in enumerate(keys):
+            if key not in made:
+                name = f"epilogue_{len(made)}" if several else "epilogue"
+                made[key] = scalar_function(name, self.graph, self.spec.epilogue, output, bounds)
+                lines = made[key].text.splitlines()
+                self.text.add(*(line[2:] if line.startswith("  ") else line for line in lines), "")
+        return [made[key] for key in keys]
 
     def _main(self, x: Operand) -> None:
         """All inputs into `lanes` outputs a cycle."""
@@ -270,18 +280,15 @@ class _Writer:
         if pack.ways == 2:
             text.unused.append("rest_borrow")
 
-    def _finish(self, prefix: str, lanes: int, function: ScalarFunction | None, slots: range) -> list[str]:
+    def _finish(self, prefix: str, functions: list[ScalarFunction], slots: range) -> list[str]:
         """Apply the epilogue to every lane and return one expression per slot."""
         text, acc, vector = self.text, self.acc_bits, f"{prefix}_acc"
-        bits = acc
-        if function is not None:
-            bits = function.result_width
+        bits, lanes = acc, len(slots)
+        if functions:
+            signed = any(f.result_signed for f in functions)
+            bits = max(f.result_width + (signed and not f.result_signed) for f in functions)
             text.add(f"logic [{lanes * bits - 1}:0] {prefix}_y;")
-            argument = function.arguments[0]
-            text.clocked(
-                f"for (int l = 0; l < {lanes}; l++)",
-                f"  {part(f'{prefix}_y', 'l', bits)} <= epilogue({vector}[l*{acc} +: {argument.width}]);",
-            )
+            text.clocked(*self._applied(prefix, functions, slots, bits))
             vector = f"{prefix}_y"
         text.unused += dict.fromkeys([f"{prefix}_acc", vector])
         sources = []
@@ -289,3 +296,27 @@ class _Writer:
             width = self.y_wires.slots[slot].width
             sources.append(f"{vector}[{lane * bits} +: {width}]")
         return sources
+
+    def _applied(self, prefix: str, functions: list[ScalarFunction], slots: range, bits: int) -> list[str]:
+        """Return the statements that register the epilogue of every lane; where its outputs differ, by the beat."""
+        acc, taken = self.acc_bits, functions[0].arguments[0].width
+        if len({function.name for function in functions}) == 1:
+            return [
+                f"for (int l = 0; l < {len(slots)}; l++)",
+                f"  {part(f'{prefix}_y', 'l', bits)} <= {functions[0].name}({prefix}_acc[l*{acc} +: {taken}]);",
+            ]
+        statements, selector = [], phase_bits(self.spec.beats)
+        for lane, slot in enumerate(slots):
+            target, groups = part(f"{prefix}_y", str(lane), bits), self.lanes[slot]
+            made = [
+                f"{target} <= {bits}'({functions[g[0]].name}({prefix}_acc[{lane * acc} +: {taken}]));" for g in groups
+            ]
+            if len(groups) == 1:
+                statements += made
+                continue
+            statements.append(f"case (phase_{self.pack.front_stages + len(self.main_tree)}_q)")
+            for group, statement in zip(groups[1:], made[1:], strict=True):
+                beats = ", ".join(f"{selector}'d{output // self.spec.lanes}" for output in group)
+                statements.append(f"  {beats}: {statement}")
+            statements += [f"  default: {made[0]}", "endcase"]
+        return statements

@@ -17,6 +17,7 @@ from metronn.ir.infer import linear_shifts
 from metronn.ir.ops import Linear
 from metronn.ir.types import width_bits
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
+from metronn.plan.kernels.uniform import function_key
 from metronn.plan.layout import Layout
 from metronn.plan.timing import Timing
 
@@ -189,6 +190,23 @@ def outputs_layout(spec: FoldOutputs) -> Layout:
     beats = [tuple(range(b * spec.lanes, (b + 1) * spec.lanes)) for b in range(spec.beats)]
     beats[-1] += tuple(range(spec.lanes * spec.beats, count))
     return Layout(tuple(beats))
+
+
+def lane_functions(spec: FoldOutputs, graph: Graph) -> tuple[tuple[tuple[int, ...], ...], ...]:
+    """For every lane, its outputs in groups of one epilogue function each; main lanes first, then the remainder.
+
+    An output of a main lane is made in beat output // lanes. Lanes of one group need no choice by beat.
+    """
+    main = range(spec.lanes * spec.beats)
+    lanes = [list(main[lane :: spec.lanes]) for lane in range(spec.lanes)]
+    lanes += [[main.stop + rest] for rest in range(spec.remainder)]
+    found = []
+    for outputs in lanes:
+        groups: dict[tuple[object, ...], list[int]] = {}
+        for output in outputs:
+            groups.setdefault(function_key(graph, spec.epilogue, output), []).append(output)
+        found.append(tuple(tuple(group) for group in groups.values()))
+    return tuple(found)
 
 
 def outputs_multipliers(spec: FoldOutputs, graph: Graph, timing: Timing) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from metronn.plan.kernels.fold import (
     inputs_front,
     inputs_terms,
     inputs_tree,
+    lane_functions,
     linear_of,
     outputs_tree,
     packing,
@@ -31,6 +33,7 @@ from metronn.plan.kernels.fold import (
     weights_in_block_ram,
 )
 from metronn.plan.kernels.fold_sites import Kind, Sites, input_sites, main_sites, merged, remainder_sites
+from metronn.plan.kernels.memories import mux_luts
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
 from metronn.plan.kernels.train import train_resources
 from metronn.plan.resources import Resources
@@ -70,7 +73,7 @@ def outputs_resources(spec: FoldOutputs, graph: Graph, timing: Timing) -> Resour
         slices = count * x_bits
         total += Resources(lut=slices * muxes + spec.remainder * acc, ff=slices + waits * spec.remainder * acc)
     total += _selected(words, pack.weight_bits)
-    return total + _epilogue(spec.linear, spec.epilogue, spec.lanes + spec.remainder, graph)
+    return total + _epilogue(spec.linear, spec.epilogue, lane_functions(spec, graph), graph)
 
 
 def inputs_resources(spec: FoldInputs, graph: Graph, timing: Timing) -> Resources:
@@ -107,7 +110,8 @@ def inputs_resources(spec: FoldInputs, graph: Graph, timing: Timing) -> Resource
             total += Resources(lut=(len(slots.constant) - terms) * summed, ff=terms * summed)
     constant = np.ones((lanes, inputs_terms(spec, graph, timing)[1]), dtype=bool)
     total += _tree(pack, np.concatenate([live, constant], axis=1), inputs_tree(spec, graph, timing), acc, timing)
-    return total + Resources(lut=outputs * acc) + _epilogue(spec.linear, spec.epilogue, outputs, graph)
+    finish = _epilogue(spec.linear, spec.epilogue, [((output,),) for output in range(outputs)], graph)
+    return total + Resources(lut=outputs * acc) + finish
 
 
 def _bounds(graph: Graph, name: str) -> tuple[int, int]:
@@ -210,18 +214,23 @@ def _tree(pack: Packing, live: Live, left: tuple[int, ...], acc: int, timing: Ti
     return Resources(lut=lut + borrows, ff=ff + (borrows // max(1, terms) * terms.bit_length() if len(left) > 1 else 0))
 
 
-def _epilogue(linear: str, epilogue: tuple[str, ...], lanes: int, graph: Graph) -> Resources:
-    """Clipping, sums and products of the epilogue on `lanes` lanes, and its register.
+def _epilogue(
+    linear: str, epilogue: tuple[str, ...], lanes: Sequence[Sequence[Sequence[int]]], graph: Graph
+) -> Resources:
+    """Clipping, sums and products of the epilogue in every function of every lane, the choice by beat, a register.
 
     A LUT per result bit chooses between the sum and a bound; bits above are compared, five a LUT. ReLU is the
-    register's reset, and rounding adds a constant, which takes carries only.
+    register's reset, and rounding adds a constant, which takes carries only. Where the outputs of a lane have several
+    functions all are there, and a multiplexer behind them.
     """
     if not epilogue:
         return Resources()
-    outputs = graph.type_of(linear).size
+    outputs, functions = graph.type_of(linear).size, sum(len(groups) for groups in lanes)
     own, nodes = expanded(graph, epilogue)
     sums = [name for name in nodes if isinstance(own.by_name[name].op, Add | Multiply)]
-    lut = lanes * sum(node_luts(own, name) for name in sums) // outputs
-    dsp = -(-lanes * sum(node_dsps(own, name) for name in sums) // outputs)
+    lut = functions * sum(node_luts(own, name) for name in sums) // outputs
+    dsp = -(-functions * sum(node_dsps(own, name) for name in sums) // outputs)
     acc, out = _accumulator_bits(graph, linear), graph.type_of(epilogue[-1]).range.width_bits
-    return Resources(lut=lut + lanes * (out + max(0, acc - out) // 5), ff=lanes * out, dsp=dsp)
+    chosen = sum(mux_luts(len(groups)) for groups in lanes if len(groups) > 1)
+    clipped = functions * (out + max(0, acc - out) // 5)
+    return Resources(lut=lut + clipped + chosen * out, ff=len(lanes) * out, dsp=dsp)

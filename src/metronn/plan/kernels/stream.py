@@ -152,10 +152,10 @@ def _row_slice(spec: Streamed, graph: Graph) -> Slice:
     x = graph.type_of(linear.x)
     every = _row_index(rows.ravel(), n_in)
     _same(linear.x, linear_shifts(linear, x), every, "exponents")
-    builder.add(Input(shape=(n_in,), range=_hull(x, every)), linear.x, linear.x)
+    builder.add(Input(shape=(n_in,), range=_hull(x, every, 0)), linear.x, linear.x)
     for name in nodes:
         node = graph.by_name[name]
-        _sliced_node(graph, builder, name, _row_index(np.arange(node.type.size // n_out), n_out))
+        _sliced_node(graph, builder, name, _row_index(np.arange(node.type.size // n_out), n_out), 0)
     builder.output(nodes[-1], nodes[-1])
     own = builder.build()
     match inner:
@@ -192,6 +192,7 @@ def _box_slice(spec: Streamed, graph: Graph) -> Slice:
     cycles = spec.layouts[0].cycles
     if any(layout.cycles != cycles for layout in spec.layouts):
         raise NotStreamableError(f"{nodes[-1]}: its operands come in different cycles")
+    full = max(range(len(cycles)), key=lambda k: sum(len(layout.beats[k]) for layout in spec.layouts))
     builder = GraphBuilder()
     found: dict[str, Boxes] = {}
     for name, layout in zip(inputs, spec.layouts, strict=True):
@@ -200,7 +201,7 @@ def _box_slice(spec: Streamed, graph: Graph) -> Slice:
         if box is None:
             raise NotStreamableError(f"{name}: {layout.describe()} are no boxes of {kind.shape}")
         found[name] = box
-        bounds = _hull(kind, _slots(layout))
+        bounds = _hull(kind, _slots(layout), full)
         op = graph.by_name[nodes[0]].op
         if isinstance(op, Reduce):
             _same(name, reduce_shifts(op, kind), _slots(layout), "exponents")
@@ -211,7 +212,7 @@ def _box_slice(spec: Streamed, graph: Graph) -> Slice:
         found[name] = _result_boxes(graph, name, found)
         shape = graph.type_of(name).shape
         index = [_flat(lists, shape) for lists in found[name].indices]
-        _sliced_node(graph, builder, name, _table(index), found[name])
+        _sliced_node(graph, builder, name, _table(index), full, found[name])
     builder.output(nodes[-1], nodes[-1])
     shape = graph.type_of(nodes[-1]).shape
     beats = [tuple(_flat(lists, shape).tolist()) for lists in found[nodes[-1]].indices]
@@ -286,8 +287,8 @@ def _slots(layout: Layout) -> Index:
 # One node of a slice
 
 
-def _hull(kind: TensorType, index: Index) -> Range:
-    """Range of each slot over the groups, `index` [group, slot], with the exponents it has in the first group.
+def _hull(kind: TensorType, index: Index, full: int) -> Range:
+    """Range of each slot over the groups, `index` [group, slot], with the exponents it has in group `full`.
 
     What the ops do with codes depends on how far apart exponents are, not on what they are: `_alike` compares that.
     """
@@ -299,7 +300,7 @@ def _hull(kind: TensorType, index: Index) -> Range:
     return Range(
         tuple(int(v) for v in chosen(r.lo).min(axis=0)) if isinstance(r.lo, tuple) else r.lo,
         tuple(int(v) for v in chosen(r.hi).max(axis=0)) if isinstance(r.hi, tuple) else r.hi,
-        tuple(int(v) for v in chosen(r.frac)[0]) if isinstance(r.frac, tuple) else r.frac,
+        tuple(int(v) for v in chosen(r.frac)[full]) if isinstance(r.frac, tuple) else r.frac,
     )
 
 
@@ -340,10 +341,12 @@ def _raised(x: TensorType, out: TensorType) -> Array:
     return np.asarray(out.range.frac_array(out.shape) - x.range.frac_array(x.shape), dtype=np.int64)
 
 
-def _sliced_node(graph: Graph, builder: GraphBuilder, name: str, index: Index, box: Boxes | None = None) -> None:
+def _sliced_node(
+    graph: Graph, builder: GraphBuilder, name: str, index: Index, full: int, box: Boxes | None = None
+) -> None:
     """Add the node, and the constants it reads, to the slice; `index` [group, slot] are its elements in each group.
 
-    Constants and targets are those of the first group.
+    Constants and targets are those of group `full`, which lacks no slot.
     """
     node = graph.by_name[name]
     shape = box.lens if box is not None else (index.shape[1],)
@@ -354,14 +357,14 @@ def _sliced_node(graph: Graph, builder: GraphBuilder, name: str, index: Index, b
         made = graph.by_name[operand].op
         if not isinstance(made, Constant) or operand in renamed:
             continue
-        codes = np.broadcast_to(made.values.array, node.type.shape).ravel()[index[0]].reshape(shape)
+        codes = np.broadcast_to(made.values.array, node.type.shape).ravel()[index[full]].reshape(shape)
         if made.values.array.size == 1:
             codes = made.values.array.reshape(())
         constant = Constant(values=IntArray.of(exact_array(codes)), frac=made.frac)
         renamed[operand] = builder.add(constant, operand, graph.by_name[operand].source)
     if isinstance(op, Requantize) and op.out.element_count is not None:
         fields = (op.out.los, op.out.his, op.out.fracs)
-        first = [tuple(int(values(node.type.size)[k]) for k in index[0]) for values in fields]
+        first = [tuple(int(values(node.type.size)[k]) for k in index[full]) for values in fields]
         op = dataclasses.replace(op, out=Range(*first))
     if renamed and isinstance(op, Add | Multiply | Extremum):
         op = dataclasses.replace(op, x=renamed.get(op.x, op.x), y=renamed.get(op.y, op.y))
