@@ -26,11 +26,13 @@ from metronn.ir.ops import (
     Multiply,
     Op,
     Overflow,
+    Padding,
     Reduce,
     ReduceKind,
     Requantize,
     Rewire,
     Rounding,
+    Window,
 )
 from metronn.ir.text import TextError, from_text, graph_hash, to_text
 from metronn.ir.types import Range, TensorType
@@ -46,7 +48,10 @@ def every_op() -> Graph:
     c = b.add(Constant(values=IntArray.of(object_array([2**70, -1, 0], (3,))), frac=-2), "c")
     y = b.add(Rewire(xs=(x, c), index=IntArray.of([[0, -1, 5], [1, 1, 2]]), shape=(2, 3)), "moved")
     y = b.add(Requantize(x=y, out=Range((-8,) * 6, (7, 7, 7, 7, 7, 3), (1, 1, 1, 0, 0, 2)), overflow=Overflow.SAT), "q")
-    y = b.add(Linear(x=y, weight=IntArray.of([[1, -2]] * 3), bias=IntArray.of([5, 0]), weight_frac=3), "dense")
+    scaled = Linear(
+        x=y, weight=IntArray.of([[1, -2]] * 3), bias=IntArray.of([5, 0]), weight_frac=(3, -2), input_frac=(1, 1, 0)
+    )
+    y = b.add(scaled, "dense")
     y = b.add(Extremum(x=y, y=b.add(Constant(values=IntArray.of(0)), "zero")), "relu")
     y = b.add(Extremum(x=y, y=b.add(Constant(values=IntArray.of(6)), "six"), kind=ExtremumKind.MIN), "six_relu")
     y = b.add(Requantize(x=y, out=Range.fixed(4, 1, signed=False), rounding=Rounding.RND_CONV), "narrow")
@@ -93,6 +98,38 @@ def test_bad_text_names_the_line(broken: str, message: str) -> None:
         from_text(broken)
 
 
+def test_scales_of_a_matrix_in_text() -> None:
+    builder = GraphBuilder()
+    x = builder.add(Input(shape=(4,), range=Range(0, 1, (0, 1, 1, 1))), "x")
+    weight, bias = IntArray.of([[1, 2, 3, 4]] * 4), IntArray.of([0] * 4)
+    builder.add(Linear(x=x, weight=weight, bias=bias, weight_frac=(2, 2, 2, 2)), "plain")
+    builder.add(Linear(x=x, weight=weight, bias=bias, weight_frac=(2, 0, 0, 0), input_frac=(1, 0, 0, 0)), "scaled")
+    builder.output("y", "scaled")
+    graph = builder.build()
+    text = to_text(graph)
+    assert from_text(text) == graph
+    assert "bias=@plain:bias, weight_frac=2) from" in text
+    assert "bias=@scaled:bias, weight_frac=(2 0*3), input_frac=(1 0 0 0)) from" in text.replace("0*3))", "0 0 0))")
+    assert graph.type_of("plain").range.frac == 3
+    assert graph.type_of("scaled").range.frac == (3, 1, 1, 1)
+
+
+def test_exponents_by_channel_stay_exponents_by_channel() -> None:
+    builder = GraphBuilder()
+    x = builder.add(Input(shape=(3, 2), range=Range(-4, 3, (0, 5) * 3)), "x")
+    window = Window(x=x, kernel=(2,), strides=(2,), dilations=(1,), before=(1,), after=(0,), padding=Padding.LOWEST)
+    builder.add(window, "windows")
+    builder.add(Rewire(xs=(x,), index=IntArray.of([-1, -1, 0, 1, -1, -1]), shape=(3, 2)), "padded")
+    builder.add(Reduce(x=x, axes=(0,)), "pool")
+    builder.add(Reduce(x=x, axes=(0, 1)), "all")
+    builder.output("y", "all")
+    graph = check(builder.build())
+    assert graph.type_of("windows").range.frac == (0, 5) * 4
+    assert graph.type_of("padded").range.frac == (0, 5) * 3
+    assert graph.type_of("pool").range == Range(-12, 9, (0, 5))
+    assert graph.type_of("all").range == Range(-12 * 32 - 12, 9 * 32 + 9, 5)
+
+
 def test_a_name_used_twice_in_text() -> None:
     line = '%x = input(shape=(1), range=range[0 : 1 : 0]) from "x"  # \n'
     with pytest.raises(TextError, match="line 3: the name x is used twice"):
@@ -118,6 +155,21 @@ def test_a_name_used_twice_in_text() -> None:
             Linear(x="a", weight=IntArray.of([[1]]), bias=IntArray.of([0])),
             [TensorType((), Range(0, 1))],
             "the input is a scalar, a last axis is needed",
+        ),
+        (
+            Linear(x="a", weight=IntArray.of([[1]] * 3), bias=IntArray.of([0]), input_frac=(1, 2)),
+            [THREE],
+            "input_frac has 2 entries, allowed are one for all or 3",
+        ),
+        (
+            Linear(x="a", weight=IntArray.of([[1]] * 3), bias=IntArray.of([0]), weight_frac=(1, 2)),
+            [THREE],
+            "weight_frac has 2 entries, allowed are one for all or 1",
+        ),
+        (
+            Window(x="a", kernel=(1,), strides=(1,), dilations=(1,), before=(0,), after=(0,), padding=Padding.LOWEST),
+            [TensorType((3, 1), THREE.range)],
+            "padding with the lowest code needs one frac for all elements of a channel",
         ),
         (Add(x="a", y="b"), [THREE, TensorType((2,), Range(0, 1))], "shapes (3,) and (2,) do not broadcast"),
         (Reduce(x="a", axes=(1,)), [THREE], "axes (1,) are not distinct axes of shape (3,) (0 to 0)"),
@@ -189,7 +241,9 @@ def test_bounds_are_attained_where_the_op_is_monotone(data: st.DataObject, kind:
     range_ = Range(tuple(lo for lo, _ in bounds), tuple(hi for _, hi in bounds), fracs)
     weight = np.array([[draw(st.integers(-5, 5)) for _ in range(2)] for _ in range(3)])
     ops: dict[str, Op] = {
-        "linear": Linear(x="x", weight=IntArray.of(weight), bias=IntArray.of([3, -4]), weight_frac=1),
+        "linear": Linear(
+            x="x", weight=IntArray.of(weight), bias=IntArray.of([3, -4]), weight_frac=(1, 0), input_frac=(0, 1, -1)
+        ),
         "add": Add(x="x", y="c", subtract=True),
         "max": Extremum(x="x", y="c"),
         "sum": Reduce(x="x", axes=(0,)),

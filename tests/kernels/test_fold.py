@@ -26,6 +26,7 @@ from metronn.plan.kernels.fold import (
     Packing,
     fold_outputs_spec,
     inputs_multipliers,
+    lane_functions,
     outputs_latency,
     outputs_layout,
     outputs_multipliers,
@@ -33,7 +34,7 @@ from metronn.plan.kernels.fold import (
 )
 from metronn.plan.kernels.fold_sites import Kind, Sites, main_sites
 from metronn.plan.kernels.model import cycles_per_event, latency_cycles, resources
-from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
+from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, KernelSpec, MatvecAdders
 from metronn.plan.layout import Layout
 from metronn.plan.timing import Timing
 from metronn.verify.kernel_bench import Case
@@ -119,6 +120,47 @@ def dense(n_in: int, n_out: int, *, weight_bits: int = 8, x: Range | None = None
     out = Range(0, 255, -6)
     builder.output("y", builder.add(Requantize(x=relu, out=out, rounding=Rounding.RND, overflow=Overflow.SAT), "q"))
     return builder.build(), linear
+
+
+@pytest.mark.parametrize("kind", ["fold_outputs", "fold_inputs", "adders"])
+def test_scales_by_output_and_by_input_cost_nothing(kind: str) -> None:
+    def built(fracs: tuple[int, ...], scales: tuple[int, ...]) -> str:
+        graph, linear = dense(12, 20, x=Range(-100, 100, fracs))
+        builder = GraphBuilder()
+        for node in graph.nodes:
+            op = node.op
+            if isinstance(op, Linear):
+                op = replace(op, weight_frac=scales, input_frac=tuple(6 - frac for frac in fracs))
+            if isinstance(op, Requantize):
+                op = replace(
+                    op, out=replace(op.out, frac=tuple(frac - 6 for frac in builder.types[op.x].range.fracs(20)))
+                )
+            builder.add(op, node.name, node.source)
+        builder.output("y", "q")
+        scaled = builder.build()
+        spec: KernelSpec = MatvecAdders(linear=linear, epilogue=("relu", "q"))
+        if kind == "fold_outputs":
+            spec = fold_outputs_spec(scaled, linear, ("relu", "q"), 4, Timing())
+        if kind == "fold_inputs":
+            spec = FoldInputs(linear=linear, epilogue=("relu", "q"), layout=Layout.rows(12, 3))
+        figures = resources(spec, scaled, Timing()), latency_cycles(spec, scaled, Timing())
+        return f"{emit_kernel(spec, 'kernel', scaled, Timing())}{figures}"
+
+    assert built((0, 5, 2) * 4, (3, 9, 1, 4, 7) * 4) == built((4,) * 12, (6,) * 20)
+
+
+def test_a_lane_whose_outputs_are_treated_differently_chooses_by_the_beat() -> None:
+    graph, linear = dense(4, 6)
+    out = Range(0, 255, (-6, -5, -6, -5, -6, -4))
+    builder = GraphBuilder()
+    for node in graph.nodes:
+        builder.add(replace(node.op, out=out) if isinstance(node.op, Requantize) else node.op, node.name)
+    builder.output("y", "q")
+    spec = FoldOutputs(linear=linear, epilogue=("relu", "q"), lanes=2, beats=3, remainder=0)
+    assert lane_functions(spec, builder.build()) == (((0, 2, 4),), ((1, 3), (5,)))
+    text = emit_kernel(spec, "kernel", builder.build(), Timing())
+    assert text.count("function automatic") == 3
+    assert text.count("case (phase") == text.count("unique case (phase") + 1
 
 
 @pytest.mark.parametrize(

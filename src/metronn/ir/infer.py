@@ -126,9 +126,10 @@ def _infer_window(op: Window, x: TensorType) -> TensorType:
     except ValueError as error:
         raise TypeRuleError(str(error)) from None
     lowest = op.padding is Padding.LOWEST
-    by_channel = x.range.frac_array(x.shape).reshape(-1, x.shape[-1])
-    if lowest and (by_channel != by_channel[0]).any():
-        raise TypeRuleError("window: padding with the lowest code needs one frac for all elements of a channel")
+    if lowest and not isinstance(x.range.frac, int):
+        by_channel = x.range.frac_array(x.shape).reshape(-1, x.shape[-1])
+        if (by_channel != by_channel[0]).any():
+            raise TypeRuleError("window: padding with the lowest code needs one frac for all elements of a channel")
     if isinstance(x.range.lo, int) and isinstance(x.range.hi, int) and isinstance(x.range.frac, int):
         padded = any(op.before) or any(op.after)
         lo, hi = x.range.lo, x.range.hi
