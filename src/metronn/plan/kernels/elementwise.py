@@ -12,6 +12,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from metronn.ir.graph import Graph, Node, Output
 from metronn.ir.infer import infer, round_shift
 from metronn.ir.ops import (
@@ -227,7 +229,7 @@ def node_luts(graph: Graph, name: str) -> int:
     widths = node.type.element_widths()
     match node.op:
         case Add():
-            return max(1, sum(widths) - len(widths) * (1 + _idle_bits(graph, node.op)))
+            return max(1, sum(widths) - len(widths) - _idle_bits(graph, node.op))
         case Extremum():
             # With a constant, the selection merges with the logic behind it.
             constant = any(isinstance(graph.by_name[x].op, Constant) for x in operands(node.op))
@@ -245,9 +247,10 @@ def node_luts(graph: Graph, name: str) -> int:
 
 
 def _idle_bits(graph: Graph, op: Add) -> int:
-    """Lowest bits of a sum that are the first operand's alone: the second has fewer fraction bits."""
-    x, y = graph.type_of(op.x).range, graph.type_of(op.y).range
-    return max(0, x.max_frac - y.max_frac) if op.subtract else abs(x.max_frac - y.max_frac)
+    """Lowest bits of all sums that are the first operand's alone: the second has fewer fraction bits."""
+    x, y = graph.type_of(op.x), graph.type_of(op.y)
+    more = x.range.frac_array(x.shape) - y.range.frac_array(y.shape)
+    return int((np.maximum(more, 0) if op.subtract else np.abs(more)).sum())
 
 
 def _operand_widths(graph: Graph, op: Multiply) -> list[tuple[int, int]]:
