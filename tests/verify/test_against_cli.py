@@ -108,3 +108,20 @@ def test_an_hls4ml_configuration_gives_the_types(folder: Path, tmp_path: Path) -
     named = metronn("quantize", tmp_path, "--calibrate", folder / "events.npz", "-o", tmp_path / "named.txt")
     assert named[0] == 0, named[2]
     assert (tmp_path / "named.txt").read_text() == (tmp_path / "graph.txt").read_text()
+
+
+def test_an_hls4ml_configuration_is_judged_by_the_network_as_it_was(folder: Path, tmp_path: Path) -> None:
+    """Its types are part of what is lost; compared with itself the network would be equal."""
+    model = write_float(tmp_path / "float.onnx")
+    for bits, expected in ((6, 1), (16, 0)):
+        config = tmp_path / f"types{bits}.yml"
+        config.write_text(f"Model:\n  Precision: 'ap_fixed<{bits},4>'\n  ReuseFactor: 1\n")
+        report = tmp_path / "report.json"
+        options = ("--calibrate", folder / "events.npz", "--hls4ml-config", config, "-o", tmp_path / "graph.txt")
+        status, _, err = metronn("quantize", model, *options, "--report", report)
+        assert status == 0, err
+        (output,) = json.loads(report.read_text())["outputs"]
+        assert output["sqnr_db"] is not None
+        assert (output["sqnr_db"] < 30) is bool(expected)
+        assert ("too little of its signal is left" in err) is bool(expected)
+        assert output["decides"] is False

@@ -83,7 +83,8 @@ def exact_files(
     """Return the files of the rung: the integers that the trained network has for every value of the frontier.
 
     `model` is the prepared network, `inputs` the events in its units. Exact arithmetic takes `seconds`
-    (None: `JUDGING_S`) at most, plus the events at work then; `log` is told how far it is. Nothing for an empty frontier.
+    (None: `JUDGING_S`) at most, plus the events at work then; `log` is told how far it is. Nothing for an empty
+    frontier.
     """
     if not frontier:
         return {}
