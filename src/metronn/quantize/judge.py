@@ -36,7 +36,8 @@ FEW_DECISIONS = 20
 TINY = 1e-300
 LEAST_DB = -300.0
 """What a ratio is when there is no signal at all."""
-CHUNK = 1 << 22
+CHUNK = 1 << 20
+"""Values looked at together."""
 
 Element = tuple[int, ...]
 
@@ -159,9 +160,9 @@ def judge(name: str, reference: Floats, fixed: Floats, excluded: Array | None = 
         )
     # Powers of two change no ratio, and keep squares of any unit within float64.
     reach = max(float(np.abs(r).max(initial=0.0)), float(np.abs(f).max(initial=0.0)))
-    exponent = -math.frexp(reach)[1] if reach else 0
-    elements = _elements(r, f, exponent)
-    noise, worst = _events(r, f, exponent, elements.power)
+    scale = math.ldexp(1.0, min(1000, -math.frexp(reach)[1])) if reach else 1.0
+    elements = _elements(r, f, scale)
+    noise, worst = _events(r, f, scale, elements.power)
     event = int(noise.argmax())
     different = (r != f).any(axis=1)
     equal = not different.any()
@@ -205,23 +206,29 @@ def _columns(events: int, elements: int) -> list[slice]:
     return [slice(start, min(start + step, elements)) for start in range(0, elements, step)]
 
 
-def _elements(r: Floats, f: Floats, exponent: int) -> _Elements:
+def _elements(r: Floats, f: Floats, scale: float) -> _Elements:
     events, count = r.shape
     left_out = math.ceil(OUTLYING * events) if events >= FEWEST else 0
     variance, square, noise, reach = (np.zeros(count) for _ in range(4))
     total_power = total_noise = 0.0
     for some in _columns(events, count):
-        x, error = np.ldexp(r[:, some], exponent), np.ldexp(r[:, some] - f[:, some], exponent)
+        # An element's events side by side in memory: several times faster than strides over them.
+        x = np.ascontiguousarray(r[:, some].T) * scale
+        error = x - np.ascontiguousarray(f[:, some].T) * scale
         total_power += float(np.square(x).sum())
         total_noise += float(np.square(error).sum())
         if left_out:
-            far = np.abs(x - np.median(x, axis=0))
-            kept = np.argpartition(far, events - left_out - 1, axis=0)[: events - left_out]
-            x, error = np.take_along_axis(x, kept, axis=0), np.take_along_axis(error, kept, axis=0)
-        variance[some] = x.var(axis=0)
-        square[some] = np.square(x).mean(axis=0)
-        noise[some] = np.square(error).mean(axis=0)
-        reach[some] = np.abs(x).max(axis=0)
+            far = np.abs(x - np.median(x, axis=1, keepdims=True))
+            border = np.partition(far, events - left_out - 1, axis=1)[:, events - left_out - 1, np.newaxis]
+            kept = far <= border
+        else:
+            kept = np.ones(x.shape, dtype=bool)
+        number = kept.sum(axis=1)
+        mean = (x * kept).sum(axis=1, keepdims=True) / number[:, np.newaxis]
+        variance[some] = (np.square(x - mean) * kept).sum(axis=1) / number
+        square[some] = (np.square(x) * kept).sum(axis=1) / number
+        noise[some] = (np.square(error) * kept).sum(axis=1) / number
+        reach[some] = (np.abs(x) * kept).max(axis=1)
     if events < FEWEST:
         power = np.full(count, total_power / max(1, events * count))
         constant = np.zeros(count, dtype=bool)
@@ -232,12 +239,12 @@ def _elements(r: Floats, f: Floats, exponent: int) -> _Elements:
     return _Elements(power=power, noise=noise, constant=constant, total_power=total_power, total_noise=total_noise)
 
 
-def _events(r: Floats, f: Floats, exponent: int, power: Floats) -> tuple[Floats, Array]:
+def _events(r: Floats, f: Floats, scale: float, power: Floats) -> tuple[Floats, Array]:
     """Return the noise of every event relative to the signal, and its noisiest element."""
     events, count = r.shape
     noise, largest, worst = np.zeros(events), np.full(events, -1.0), np.zeros(events, dtype=np.int64)
     for some in _columns(events, count):
-        relative = np.square(np.ldexp(r[:, some] - f[:, some], exponent)) / np.maximum(power[some], TINY)
+        relative = np.square(r[:, some] * scale - f[:, some] * scale) / np.maximum(power[some], TINY)
         noise += relative.sum(axis=1)
         at = relative.argmax(axis=1)
         here = relative[np.arange(events), at]

@@ -54,7 +54,7 @@ ANSWER, INPUT, ARRAY, EVENT = "float:", "code:", "array:", "event:"
 is known of the events themselves."""
 NUMBER, JUDGES = "number", "judges"
 """Arrays below `event:`: the position of each event in the user's file, and whether it judges the signal."""
-LARGEST = 1 << 26
+LARGEST = 1 << 24
 """Bytes of events and answers kept in a build, before compression; of more events some are kept, evenly spaced."""
 
 
