@@ -286,3 +286,16 @@ def test_files_of_both_kinds_are_read(tmp_path: Path) -> None:
     (tmp_path / "config.txt").write_text("Model: {}")
     with pytest.raises(ModelError, match=r"suffix .txt; an hls4ml configuration is .yml, .yaml or .json"):
         read_hls4ml(tmp_path / "config.txt")
+
+
+@pytest.mark.parametrize("value", [None, False])
+def test_the_bit_exact_key_that_hls4ml_writes_is_read(value: bool | None) -> None:
+    """hls4ml 1.3.0 writes it into the YAML of every project."""
+    config = {"Model": {**PLAIN["Model"], "BitExact": value, "BramFactor": 1000000000, "TraceOutput": False}}
+    assert parse_hls4ml({"HLSConfig": config, "Backend": "Vitis"}, "t").default == Fixed(width=16, integer=6)
+
+
+def test_bit_exact_types_are_refused() -> None:
+    config = {"Model": {**PLAIN["Model"], "BitExact": True}}
+    with pytest.raises(ModelError, match=r"Model.BitExact: found True, allowed are null and false: hls4ml would repl"):
+        parse_hls4ml(config, "t")

@@ -37,6 +37,8 @@ HARDWARE = (
 """Keys about hls4ml's own hardware: read, not applied."""
 TRACES = ("Trace", "TraceOutput")
 """Keys about what hls4ml's C simulation shows: without effect on a design."""
+BIT_EXACT = "BitExact"
+"""Key of `Model` that hls4ml writes into every project: null and false leave all types as they are named."""
 STRATEGIES = ("latency", "resource", "resource_unrolled")
 IMPLEMENTATIONS = ("stable", "latency", "argmax")
 
@@ -161,7 +163,7 @@ def _entry(table: object, where: str, problems: list[str], *, whole_model: bool 
         problems.append(f"{where}: found {table!r}, a table is needed")
         return LayerConfig()
     allowed = (
-        (*APPLIED, *HARDWARE, *TRACES, "ChannelsLastConversion", "TransposeOutputs")
+        (*APPLIED, *HARDWARE, *TRACES, "ChannelsLastConversion", "TransposeOutputs", BIT_EXACT)
         if whole_model
         else (
             *APPLIED,
@@ -185,6 +187,11 @@ def _entry(table: object, where: str, problems: list[str], *, whole_model: bool 
 def _option(key: str, value: object, where: str, problems: list[str]) -> object:
     if key in TABLE_TYPES:
         return _type(value, where, problems)
+    if key == _snake(BIT_EXACT) and value:
+        problems.append(
+            f"{where}: found {value!r}, allowed are null and false: hls4ml would replace the types of every layer by "
+            "ones of its own"
+        )
     if key == "strategy" and _snake(str(value)) not in STRATEGIES:
         problems.append(f"{where}: found {value}, allowed are {', '.join(STRATEGIES)}")
     if key == "implementation" and str(value).lower() not in IMPLEMENTATIONS:

@@ -75,6 +75,8 @@ def _infer_input(op: Input) -> TensorType:
             f"input: step has shape {op.step.shape} and least value {op.step.bounds()[0]}, "
             f"allowed are positive values of shape {op.shape} or one"
         )
+    if op.sticky and op.rounding is not Rounding.TRN:
+        raise TypeRuleError(f"input: sticky with rounding {op.rounding.value}, allowed is TRN")
     if op.overflow is not Overflow.SAT:
         count = math.prod(op.shape)
         for lo, hi in set(zip(op.range.los(count), op.range.his(count), strict=True)):

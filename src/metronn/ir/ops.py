@@ -57,6 +57,10 @@ class Input:
     `rounding`, `overflow` and `step` say how real numbers become codes at the border, outside the graph:
     code = overflow(round(x / (step * 2**-frac))). `step`, positive, of the input's shape or one for all elements, is
     for scales that are no power of two; None is 1. No op of the graph depends on them.
+
+    With `sticky`, the lowest bit of a code tells whether anything was dropped below it:
+    code = overflow(2 * floor(half) + (0 if half is whole else 1)) with half = x / (2 * step * 2**-frac). What is rounded
+    again behind, at edges that are even codes, is then rounded as x itself, ties included. `rounding` is then TRN.
     """
 
     shape: tuple[int, ...]
@@ -64,6 +68,7 @@ class Input:
     rounding: Rounding = Rounding.RND
     overflow: Overflow = Overflow.SAT
     step: IntArray | None = None
+    sticky: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,9 +61,13 @@ def input_steps(values: Array, op: Input) -> Floats:
     """Return floats (events, *shape) in steps of an input, rounded in its mode to whole numbers, not yet bounded."""
     x = np.clip(np.asarray(values, dtype=np.float64), -FAR, FAR)
     if op.step is not None:
-        step = np.ldexp(op.step.array.astype(np.float64), -op.range.frac_array(op.shape))
-        return round_real(x / step, op.rounding)
-    return round_real(np.ldexp(x, op.range.frac_array(op.shape)), op.rounding)
+        steps: Floats = x / np.ldexp(op.step.array.astype(np.float64), -op.range.frac_array(op.shape))
+    else:
+        steps = np.ldexp(x, op.range.frac_array(op.shape))
+    if op.sticky:
+        half = np.floor(steps / 2)
+        return np.asarray(2 * half + (half != steps / 2))
+    return round_real(steps, op.rounding)
 
 
 def decode(codes: Array, source: TensorType) -> Floats:

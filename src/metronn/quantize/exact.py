@@ -45,7 +45,7 @@ from metronn.model.graph import (
 )
 from metronn.quantize.exact_chain import ONE, Affine, Call, Chain, Chains
 from metronn.quantize.exact_emit import Form
-from metronn.quantize.exact_input import absorbed
+from metronn.quantize.exact_input import MAX_JOINT_BITS, Absorbed, absorbed, beside_floats, readers_of
 from metronn.quantize.exact_matrix import ExactMatrices
 from metronn.quantize.exact_regions import Region, inner_names, regions
 from metronn.quantize.exact_state import compact_floats
@@ -61,6 +61,8 @@ MAX_OUTPUT_BITS = 32
 """Widest output that is shown with all its bits."""
 MAX_COMPARED_BITS = 52
 """Wider values are exact too, but float64, in which the trained network is computed, does not hold them."""
+MOST_FORMATS = 3
+"""Formats of quantizers that a message names."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -140,8 +142,11 @@ class ExactLowering(ExactMatrices):
         return tuple(found)
 
     def _ahead_of_inputs(self) -> set[str]:
-        """Return inputs, and movements of them, whose quantizer the input itself applies: floats in the framework."""
-        ahead: set[str] = set()
+        """Return inputs, and movements of them, that are floats in the framework and codes of a quantizer here."""
+        ahead: set[str] = set(self.shared_inputs)
+        for node in self.graph.nodes:
+            if isinstance(node.op, RealRewire) and all(x in ahead for x in node.op.xs):
+                ahead.add(node.name)
         for node in reversed(self.graph.nodes):
             if isinstance(node.op, RealInput | RealRewire):
                 users = self.graph.uses[node.name]
@@ -177,12 +182,14 @@ class ExactLowering(ExactMatrices):
 
     def _input(self, node: RealNode) -> Form:
         found = absorbed(self.graph, node)
+        floats = found is None
         if found is None:
             chosen = self._float_input(node)
-            op = Input(shape=node.shape, range=chosen)
-        else:
-            op = found.op
-            self.done.update(found.quantizers)
+            found = beside_floats(self.graph, node, chosen) or Absorbed(Input(shape=node.shape, range=chosen))
+        op = found.op
+        self.done.update(found.quantizers)
+        if op.sticky or (not floats and not found.quantizers):
+            self.shared_inputs.add(node.name)
         self.encode_input(op, node.name)
         name = self.emitter.add(op, node.name, node.source)
         if name != node.name:
@@ -192,13 +199,31 @@ class ExactLowering(ExactMatrices):
         form = Form(name, Chains.scales(np.asarray(factors, dtype=object), node.shape))
         record = LayerRecord(source=node.source, kind="input", real=node.name, value=name, exactness=Exactness.EXACT)
         record.scale = FloatArray.of(compact_floats(form.chains.scale_array))
-        if found is not None:
-            record.note = "in the format of the quantizer that reads it"
-        elif exact_grid(self.reference[node.name], INPUT_BITS) is None:
-            record.exactness = Exactness.APPROXIMATE
-            record.note = f"rounded to {op.range.describe()}: no quantizer of the framework says how"
+        self._tell_input(record, node, found, floats=floats)
         self.records.append(record)
         return form
+
+    def _tell_input(self, record: LayerRecord, node: RealNode, found: Absorbed, *, floats: bool) -> None:
+        """Say how the format of an input came about; it is approximate where readers of floats get rounded ones."""
+        if not floats:
+            several = "a format from which all quantizers that read it follow exactly"
+            record.note = "in the format of the quantizer that reads it" if found.quantizers else f"in {several}"
+            return
+        readers, shown = readers_of(self.graph, node), found.op.range.describe()
+        formats = " and ".join(spec.describe() for spec in readers.kinds[:MOST_FORMATS])
+        refused = bool(readers.quantizers) and not found.op.sticky
+        if exact_grid(self.reference[node.name], INPUT_BITS) is None or refused:
+            record.exactness = Exactness.APPROXIMATE
+            record.note = f"rounded to {shown}: no quantizer of the framework says how"
+        if refused:
+            record.note = (
+                f"rounded to {shown}: no input of {MAX_JOINT_BITS} bits serves all that read it, quantizers to {formats}"
+                f"{' and layers without one' if any(readers.floats) else ''}; give it one quantizer of its own, "
+                "or make scales powers of two"
+            )
+        elif readers.quantizers:
+            wide = f"read by a quantizer to {formats} and by layers without one, {shown} is exact for the quantizer"
+            record.note = f"{record.note}; {wide}" if record.note else wide
 
     def _float_input(self, node: RealNode) -> Range:
         """Return the range of an input of floats: as the options say, else its exact grid, else that of each channel.

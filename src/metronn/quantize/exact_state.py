@@ -58,6 +58,7 @@ class ExactState:
     records: list[LayerRecord] = field(default_factory=list)
     inexact: dict[str, str] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
+    shared_inputs: set[str] = field(default_factory=set)
     extrema: dict[str, tuple[RealExtremum, Form, Form]] = field(default_factory=dict)
     regions: dict[str, Region] = field(default_factory=dict)
     emission: Closing = field(init=False)
