@@ -113,11 +113,12 @@ class QuantizeOptions(_Table):
 
 
     def gives(self, name: str, *sources: str) -> bool:
-        """Tell whether a width, such as `weight_bits`, of a layer known by these names was given, not a default."""
+        """Tell whether a width, such as `weight_bits`, of a layer known by these names was given, or its exponent."""
         if self.bits != "auto" or name in self.model_fields_set:
             return True
         own = (o for pattern, o in self.layers.items() if any(fnmatchcase(source, pattern) for source in sources))
-        return any(getattr(options, name) is not None for options in own)
+        also = name.replace("_bits", "_frac")
+        return any(getattr(o, name, None) is not None or getattr(o, also, None) is not None for o in own)
 
 
     def with_nothing_given(self) -> QuantizeOptions:

@@ -34,6 +34,8 @@ SPARE_FRACS = 12
 """How many input exponents finer than the covering one the search tries."""
 MAX_REACH = 64.0
 """Sigmoid, tanh and erf have flattened to within 1e-27 long before this."""
+OUTSIDE = 65
+"""Points at which a function is looked at on each side where a table's inputs saturate."""
 SAMPLES = 2049
 """Points at which a function is looked at for its bounds and its mean error."""
 
@@ -152,7 +154,8 @@ def choose_table(
 def table_error(function: RealFunction, codes: Range, lo: float, hi: float, bounds: tuple[float, float]) -> float:
     """Largest |f(x) - f(rounded and saturated x)| for x in [lo, hi], results saturated to `bounds`.
 
-    Exact for functions that are monotone between neighbouring rounding edges: it is met at an edge or an end.
+    Exact for functions that are monotone between neighbouring rounding edges, where it is met at an edge; where inputs
+    saturate, the function is sampled.
     """
     step = math.ldexp(1.0, -codes.max_frac)
     centres: Floats = np.ldexp(np.arange(codes.lowest, codes.highest + 1).astype(np.float64), -codes.max_frac)
@@ -163,8 +166,10 @@ def table_error(function: RealFunction, codes: Range, lo: float, hi: float, boun
     error = 0.0
     for edges in (centres - step / 2, centres + step / 2):
         error = max(error, float(np.abs(table_function(function, edges, lo, hi, bounds) - at_centres).max()))
-    ends = table_function(function, np.array([lo, hi]), lo, hi, bounds)
-    return max(error, float(np.abs(ends - at_centres[[0, -1]]).max()))
+    for end, centre, value in ((lo, centres[0], at_centres[0]), (hi, centres[-1], at_centres[-1])):
+        beyond = table_function(function, np.linspace(end, float(centre), OUTSIDE), lo, hi, bounds)
+        error = max(error, float(np.abs(beyond - value).max()))
+    return error
 
 
 def _mean_error(function: RealFunction, codes: Range, lo: float, hi: float, bounds: tuple[float, float]) -> float:
