@@ -79,12 +79,12 @@ def measure(
     base: Path,
     *,
     excluded: Array | None = None,
-    advice: str = "",
-    warnings: Sequence[str] = (),
+    answers: Mapping[str, Floats] | None = None,
 ) -> QuantizationReport:
     """Compare layers on the calibration events, outputs on those that judge, and the metric on all events.
 
-    `excluded` masks events, of all, that judge no output. `advice` and `warnings` are those of the report.
+    `excluded` masks events, of all, that judge no output. `answers` are those of the model on all events, where they
+    are at hand.
     """
     layers = tuple(layer_report(record, lowering) for record in lowering.records)
     mask = np.zeros(events.count, dtype=bool) if excluded is None else excluded
@@ -97,10 +97,8 @@ def measure(
         metric=None,
         min_sqnr_db=options.min_sqnr_db,
         excluded=tuple(int(k) for k in np.flatnonzero(mask)),
-        advice=advice,
-        warnings=tuple(warnings),
     )
-    return judged(report, model, graph, events, split.judging, options, base, unseen=split.unseen)
+    return judged(report, model, graph, events, split.judging, options, base, unseen=split.unseen, answers=answers)
 
 
 def judged(
@@ -113,6 +111,7 @@ def judged(
     base: Path,
     *,
     unseen: bool,
+    answers: Mapping[str, Floats] | None = None,
 ) -> QuantizationReport:
     """Return the report with the outputs judged on some of the events (their positions) and the metric on all.
 
@@ -121,7 +120,8 @@ def judged(
     """
     sizes = {output.name: graph.type_of(output.value).size for output in graph.outputs}
     metric = find_metric(options.metric, events.arrays(), sizes, base)
-    reference, fixed = run_float(model, events.inputs), run_fixed(graph, events.inputs)
+    reference = run_float(model, events.inputs) if answers is None else answers
+    fixed = run_fixed(graph, events.inputs)
     excluded = np.isin(judging, report.excluded)
     whole = len(judging) == events.count
     outputs = []

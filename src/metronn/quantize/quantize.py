@@ -26,7 +26,8 @@ from metronn.quantize.emitter import Emitter
 from metronn.quantize.exact import ExactLowering
 from metronn.quantize.exact_values import ExactValue
 from metronn.quantize.lower import Lowering
-from metronn.quantize.measure import measure
+from metronn.quantize.masks import soften_masks
+from metronn.quantize.measure import measure, run_float
 from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.outliers import constant_sentences, find_outliers, outlier_sentences, outlying
 from metronn.quantize.report import QuantizationReport
@@ -96,8 +97,20 @@ def quantize(
         report = measure(model, graph, exact, events, split, options, base)
         return Quantized(graph=graph, report=report, frontier=exact.frontier)
     warnings = [*outlier_sentences(outliers), *constant_sentences(model, values)]
+    softened = soften_masks(model, values)
+    if softened != model:
+        values = RealValues()
+        run_in_parts(softened, chosen, values)
     run = FloatRun(
-        model=model, values=values, chosen=chosen, events=events, split=split, base=base, excluded=excluded
+        original=model,
+        model=softened,
+        values=values,
+        chosen=chosen,
+        events=events,
+        answers=run_float(model, events.inputs),
+        split=split,
+        base=base,
+        excluded=excluded,
     )
     return run.quantized(options, warnings)
 
@@ -127,12 +140,18 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FloatRun:
-    """Quantization after training of one network on one set of events, with one set of options after the other."""
+    """Quantization after training of one network on one set of events, with one set of options after the other.
 
+    `model` is the `original` with masks of moderate size; `values` are its floats on the `chosen` events, which
+    calibrate, `answers` those of the original's outputs on all `events`.
+    """
+
+    original: RealGraph
     model: RealGraph
     values: RealValues
     chosen: Mapping[str, Floats]
     events: Events
+    answers: Mapping[str, Floats]
     split: Split
     base: Path
     excluded: Array
@@ -171,7 +190,17 @@ class FloatRun:
         lowering = Lowering(graph=model, options=options, reference=values, encode_input=encode_float, emitter=emitter)
         lowering.run()
         graph = check(emitter.builder.build())
-        report = measure(model, graph, lowering, self.events, self.split, options, self.base, excluded=self.excluded)
+        report = measure(
+            self.original,
+            graph,
+            lowering,
+            self.events,
+            self.split,
+            options,
+            self.base,
+            excluded=self.excluded,
+            answers=self.answers,
+        )
         return Attempt(lowering=lowering, graph=graph, report=report)
 
     def widened(self, first: Attempt, options: QuantizeOptions) -> tuple[Attempt, Widths]:

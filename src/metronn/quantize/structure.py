@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
+from metronn.ir.ops import ReduceKind
 from metronn.model.graph import (
     Floats,
     FunctionKind,
@@ -20,6 +23,7 @@ from metronn.model.graph import (
     RealWindow,
     real_operands,
 )
+from metronn.quantize.tables import EXP_REACH
 from metronn.quantize.wide import is_wide
 
 
@@ -38,16 +42,18 @@ def constants_of(graph: RealGraph, reference: Mapping[str, Floats]) -> dict[str,
 
 
 def precise_values(graph: RealGraph, reference: Mapping[str, Floats]) -> frozenset[str]:
-    """Return the values whose smallest numbers count: arguments of functions over a wide range, and what they sum.
+    """Return the values whose small numbers count beside large ones, because of what reads them.
 
-    From the argument upwards through movement, sums, extrema and scales, to the products of two values and the inputs.
+    Those are arguments of functions over a wide range, of an exponential whose smallest results are 0, and maxima
+    (minima) of values of which some lie far below (above) them; and upwards what they are made of, through movement, sums,
+    extrema and scales, to the products of two values and the inputs.
     """
     constant = constant_names(graph)
     found: set[str] = set()
     queue = [
-        node.op.x
+        node.op.x if isinstance(node.op, RealFunction) else node.name
         for node in graph.nodes
-        if isinstance(node.op, RealFunction) and is_wide(node.op, reference[node.op.x])
+        if isinstance(node.op, RealFunction | RealReduce) and _reads_wide_values(node, node.op, reference)
     ]
     while queue:
         name = queue.pop()
@@ -65,6 +71,19 @@ def precise_values(graph: RealGraph, reference: Mapping[str, Floats]) -> frozens
             case _:
                 pass
     return frozenset(found)
+
+
+def _reads_wide_values(node: RealNode, op: RealFunction | RealReduce, reference: Mapping[str, Floats]) -> bool:
+    if isinstance(op, RealFunction):
+        if op.kind is FunctionKind.EXP:
+            return float(np.ptp(reference[op.x])) > EXP_REACH
+        return is_wide(op, reference[op.x])
+    if op.kind is ReduceKind.SUM:
+        return False
+    sign = 1.0 if op.kind is ReduceKind.MAX else -1.0
+    results = sign * reference[node.name]
+    lowest, highest = float(results.min()), float(results.max())
+    return float((sign * reference[op.x]).min()) < lowest - (highest - lowest)
 
 
 def defers(

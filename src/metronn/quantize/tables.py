@@ -36,6 +36,10 @@ MAX_REACH = 64.0
 """Sigmoid, tanh and erf have flattened to within 1e-27 long before this."""
 OUTSIDE = 65
 """Points at which a function is looked at on each side where a table's inputs saturate."""
+EXP_REACH = 18 * math.log(2)
+"""exp of this much less than the largest argument is a quarter of a step of 16 bits."""
+EXP_MARGIN = 2 * math.log(2)
+"""Farther beyond the largest argument exp would take bits from the results that were seen."""
 SAMPLES = 2049
 """Points at which a function is looked at for its bounds and its mean error."""
 
@@ -52,14 +56,19 @@ def table_domain(function: RealFunction, values: Floats, low: float, high: float
     """Return the inputs [lo, hi] that the table serves, for values seen in calibration and codes in [low, high].
 
     Functions that saturate are known everywhere. Others are made for the values with a quarter of their span on both
-    sides, zero not crossed where all values have one sign, and within the function's domain.
+    sides, zero not crossed where no values lie beyond it, and within the function's domain. An exponential looks no
+    farther down than its results show, and grows no more than fourfold beyond what was seen.
     """
     if function.kind in SATURATING:
         return max(low, -MAX_REACH), min(high, MAX_REACH)
     lo, hi = float(values.min()), float(values.max())
+    if function.kind is FunctionKind.EXP:
+        lo = max(lo, hi - EXP_REACH)
     margin = (hi - lo) / 4 or abs(hi) / 4
-    wide_lo = max(lo - margin, lo / 2) if lo > 0 else lo - margin
-    wide_hi = min(hi + margin, hi / 2) if hi < 0 else hi + margin
+    wide_lo = max(lo - margin, lo / 2) if lo >= 0 else lo - margin
+    if function.kind is FunctionKind.EXP:
+        margin = min(margin, EXP_MARGIN)
+    wide_hi = min(hi + margin, hi / 2) if hi <= 0 else hi + margin
     first, last = _domain(function, lo, hi)
     return max(low, wide_lo, first), max(min(high, wide_hi, last), max(low, wide_lo, first))
 

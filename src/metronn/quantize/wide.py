@@ -29,6 +29,7 @@ from metronn.model.graph import (
 )
 from metronn.quantize.fixed import covering_frac
 from metronn.quantize.intervals import CodeFunction, Tolerance
+from metronn.quantize.tables import table_domain
 
 WIDENING = 16.0
 """How far beyond the magnitudes of calibration a function of wide range is made."""
@@ -212,8 +213,8 @@ class _Clip:
 
 def _clip_of(function: RealFunction, seen: Floats) -> _Clip:
     if function.kind is FunctionKind.EXP:
-        margin = (float(seen.max()) - float(seen.min())) / 4
-        return _Clip(seen=seen, lowest=float(seen.min()) - margin, highest=float(seen.max()) + margin)
+        lowest, highest = table_domain(function, seen, -math.inf, math.inf)
+        return _Clip(seen=np.clip(seen, lowest, highest), lowest=lowest, highest=highest)
     two_sided = _two_sided(function)
     kept = seen[seen != 0] if two_sided else seen[seen > 0]
     kept = kept if kept.size else np.ones(1)
