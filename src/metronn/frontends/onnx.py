@@ -1,13 +1,14 @@
 """ONNX files to RealGraph.
 
 The nodes are read in order. Nodes whose inputs are all constant are computed at once by the reference evaluator of
-the onnx package; every other node goes through `onnx_layers.LAYERS`. Axis 0 is the batch and never moves.
+the onnx package; every other node goes through `onnx_layers.LAYERS`. Axis 0 of inputs and outputs is the batch; between
+them it may move, which `onnx_batch` follows.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,22 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from metronn.errors import ModelError
 from metronn.frontends.files import FileKind, kind_of
 from metronn.frontends.lowering import LayerProblem, Lowering, unsupported_error
-from metronn.frontends.onnx_context import Array, Codes, Constant, NodeContext, Operand, evaluate
+from metronn.frontends.onnx_batch import FRONT, Elsewhere
+from metronn.frontends.onnx_context import Codes, Constant, NodeContext, Operand
+from metronn.frontends.onnx_evaluate import Array, evaluate
 from metronn.frontends.onnx_layers import KEEP_CODES, KEEP_STEPS, LAYERS, READ_CODES
+from metronn.frontends.onnx_operate import Tensor, read_node
 from metronn.frontends.onnx_quant import QONNX
 from metronn.frontends.onnx_quant_grids import made
 from metronn.frontends.onnx_quant_linear import RANGES
 from metronn.model.graph import Floats, RealGraph
 
-STAND_IN_BATCH = 61
-"""Size that stands for a dynamic batch axis while shapes are computed; a result that depends on it is refused."""
+STAND_IN_BATCHES = (61, 67)
+"""Sizes that stand for a dynamic batch axis while shapes are computed. A model with values computed from that size is
+read with both, and refused when the networks differ."""
+
+SHAPES_ONLY = frozenset(("Expand", "Reshape"))
+"""Operators whose other inputs say what shape the result has, in which the batch is found."""
 
 MOST_NESTED_FUNCTIONS = 8
 """Rounds of spelling out operators that are functions of functions."""
@@ -58,7 +66,24 @@ def load_onnx(path: Path, content: bytes, *, batched: bool = True) -> RealGraph:
     """
     model = _parsed(path, content)
     opset = _opset(path, model)
-    return _Reader(where=str(path), model=model, opset=opset, batch=STAND_IN_BATCH if batched else None).read()
+    first = _Reader(where=str(path), model=model, opset=opset, batch=STAND_IN_BATCHES[0] if batched else None)
+    graph = first.read()
+    if first.meets_batch_size:
+        _check_independent(graph, _Reader(where=str(path), model=model, opset=opset, batch=STAND_IN_BATCHES[1]))
+    return graph
+
+
+def _check_independent(graph: RealGraph, other: _Reader) -> None:
+    """Raise ModelError when a network read with another size of the batch is another."""
+    again = other.read()
+    if graph == again:
+        return
+    pairs = zip(graph.nodes, again.nodes, strict=False)
+    layer = next((node.source for node, same in pairs if node != same), graph.nodes[-1].source)
+    raise ModelError(
+        f"{other.where}: {layer}: depends on the size of the batch; every event must give the same whatever others are "
+        "computed with it, export the model with a fixed batch of 1"
+    )
 
 
 def _parsed(path: Path, content: bytes) -> onnx.ModelProto:
@@ -184,7 +209,8 @@ def _first_line(error: Exception) -> str:
 class _Reader:
     """One pass over the nodes; `operands` holds what each name means, None where reading failed before.
 
-    `codes` holds the values of quantized tensors whose codes were made for a reader, by tensor name.
+    `meets_batch_size` tells that an operator reads numbers computed from the size of the batch. `codes` holds the values
+    of quantized tensors whose codes were made for a reader, by tensor name.
     """
 
     where: str
@@ -192,10 +218,12 @@ class _Reader:
     opset: int
     batch: int | None
     lowering: Lowering = field(default_factory=Lowering)
-    operands: dict[str, Operand | Codes | None] = field(default_factory=dict)
-    codes: dict[str, str] = field(default_factory=dict)
+    operands: dict[str, Tensor | None] = field(default_factory=dict)
+    codes: dict[str, str | Elsewhere] = field(default_factory=dict)
     unsupported: list[tuple[str, str]] = field(default_factory=list)
     quantized: bool = False
+    fixed_batch: bool = False
+    meets_batch_size: bool = False
 
     def read(self) -> RealGraph:
         graph = self.model.graph
@@ -209,11 +237,12 @@ class _Reader:
             raise unsupported_error(self.where, self.unsupported, LAYERS)
         outputs = []
         for entry in graph.output:
-            match self.operands.get(entry.name):
+            tensor = self.operands.get(entry.name)
+            match self._made(entry.name, tensor) if isinstance(tensor, Codes) else tensor:
                 case str() as value:
                     outputs.append((entry.name, value))
-                case Codes() as codes:
-                    outputs.append((entry.name, self._made(entry.name, codes)))
+                case Elsewhere() as moved:
+                    self.lowering.problems.append(f"output {entry.name}: {self._away(moved)}")
                 case Constant():
                     self.lowering.problems.append(f"output {entry.name}: does not depend on any input")
                 case None if not self.lowering.problems:
@@ -250,13 +279,13 @@ class _Reader:
                         f"{self.where}: input {entry.name}: axis {axis} has no fixed size ({shown}); only the batch "
                         "axis 0 may vary, export the model with fixed sizes"
                     )
-            if dims[0] > 0 and self.batch not in (STAND_IN_BATCH, dims[0]):
+            if dims[0] > 0 and self.fixed_batch and self.batch != dims[0]:
                 raise ModelError(
                     f"{self.where}: input {entry.name}: axis 0 has size {dims[0]}, that of another input {self.batch}; "
                     "axis 0 is the batch and must be the same for all inputs (weights belong in initializers)"
                 )
             if dims[0] > 0:
-                self.batch = dims[0]
+                self.batch, self.fixed_batch = dims[0], True
             shapes[entry.name] = tuple(dims[1:])
         for entry in entries:
             self._input(entry, shapes[entry.name])
@@ -276,7 +305,7 @@ class _Reader:
         if missing:
             self.lowering.problems.append(f"{self.lowering.layer}: reads {', '.join(missing)}, which no node makes")
         given = tuple(self.operands.get(name) if name else None for name in node.input)
-        results: tuple[Operand | Codes, ...] = ()
+        results: tuple[Tensor, ...] = ()
         try:
             if not any(name and operand is None for name, operand in zip(node.input, given, strict=True)):
                 results = self._results(node, kind, given)
@@ -290,54 +319,84 @@ class _Reader:
                 if isinstance(result, str):
                     self.lowering.tensors[name] = result
 
-    def _results(
-        self, node: onnx.NodeProto, kind: str, given: tuple[Operand | Codes | None, ...]
-    ) -> tuple[Operand | Codes, ...]:
+    def _results(self, node: onnx.NodeProto, kind: str, given: tuple[Tensor | None, ...]) -> tuple[Tensor, ...]:
         """Return the results of a node with known operands; none when it is not supported, which is noted."""
-        computed = [operand for operand in given if isinstance(operand, str | Codes)]
+        computed = [operand for operand in given if isinstance(operand, str | Codes | Elsewhere)]
         if not computed and _foldable(node, kind) and kind not in QUANTIZE_CONSTANTS:
             return self._folded(node, [operand for operand in given if isinstance(operand, Constant)])
         if kind in ("Shape", "Size") and computed:
-            first = computed[0]
-            return (self._sizes(node, self.lowering.shape(first.value if isinstance(first, Codes) else first)),)
+            return (self._sizes(node, computed[0]),)
         if kind not in LAYERS:
             self.unsupported.append((self.lowering.layer, kind))
             return ()
+        if kind not in SHAPES_ONLY and any(isinstance(x, Constant) and x.from_batch for x in given):
+            self.meets_batch_size = True
         kept = _common_grid(computed) if kind in KEEP_CODES else None
-        operands: list[Operand | None] = []
+        means: list[Operand | Elsewhere | None] = []
         for name, operand in zip(node.input, given, strict=True):
             if not isinstance(operand, Codes):
-                operands.append(operand)
+                means.append(operand)
             elif kept is not None or kind in READ_CODES:
-                operands.append(operand.value)
+                means.append(operand.value if operand.place == FRONT else Elsewhere(operand.value, operand.place))
             else:
-                operands.append(self._made(name, operand))
-        codes = tuple(operand if isinstance(operand, Codes) else None for operand in given)
-        made = LAYERS[kind](
-            NodeContext(self.lowering, node, self.opset, self.batch, tuple(operands), codes, self.quantized)
+                means.append(self._made(name, operand))
+        context = NodeContext(
+            self.lowering,
+            node,
+            self.opset,
+            self.batch,
+            tuple(operand.value if isinstance(operand, Elsewhere) else operand for operand in means),
+            codes=tuple(operand if isinstance(operand, Codes) else None for operand in given),
+            quantized=self.quantized,
+            places=tuple(operand.place if isinstance(operand, Elsewhere) else FRONT for operand in means),
         )
-        results = made if isinstance(made, tuple) else (made,)
-        if kept is None:
-            return results
-        return tuple(replace(kept, value=result) if isinstance(result, str) else result for result in results)
+        results = read_node(context, kind)
+        return results if kept is None else tuple(_on_grid(kept, result) for result in results)
 
-    def _made(self, name: str, codes: Codes) -> str:
-        """Return the value of the codes of a tensor, which are made for the first reader."""
+    def _made(self, name: str, codes: Codes) -> str | Elsewhere:
+        """Return the codes of a tensor, which are made for the first reader."""
         if name not in self.codes:
             layer, self.lowering.layer = self.lowering.layer, name
-            self.codes[name] = self.lowering.tensors[name] = made(self.lowering, codes)
+            value = made(self.lowering, codes)
+            self.codes[name] = value if codes.place == FRONT else Elsewhere(value, codes.place)
+            if codes.place == FRONT:
+                self.lowering.tensors[name] = value
             self.lowering.layer = layer
         return self.codes[name]
 
-    def _sizes(self, node: onnx.NodeProto, shape: tuple[int, ...]) -> Constant:
+    def _sizes(self, node: onnx.NodeProto, tensor: Tensor) -> Constant:
         """Return the result of Shape or Size."""
-        lead = () if self.batch is None else (self.batch,)
-        sizes = np.array([*lead, *shape], dtype=np.int64)
+        sizes, batch_axis = self._full_shape(tensor), None if self.batch is None else 0
+        if isinstance(tensor, Codes | Elsewhere) and batch_axis is not None:
+            batch_axis = tensor.place.axis
+        varies = batch_axis is not None and not self.fixed_batch
         if node.op_type == "Size":
-            return Constant(node.output[0], sizes.prod(), from_batch=bool(lead))
+            return Constant(node.output[0], np.array(math.prod(sizes), dtype=np.int64), from_batch=varies)
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         first, last, _ = slice(attributes.get("start", 0), attributes.get("end")).indices(len(sizes))
-        return Constant(node.output[0], sizes[first:last], from_batch=bool(lead) and first == 0)
+        shown = np.array(sizes[first:last], dtype=np.int64)
+        return Constant(node.output[0], shown, from_batch=varies and batch_axis in range(first, last))
+
+    def _full_shape(self, tensor: Tensor) -> tuple[int, ...]:
+        """Return the shape of a computed tensor, batch included."""
+        value = tensor.value if isinstance(tensor, Codes | Elsewhere) else tensor
+        if isinstance(value, Constant):
+            return tuple(value.values.shape)
+        shape = self.lowering.shape(value)
+        if self.batch is None:
+            return shape
+        place = tensor.place if isinstance(tensor, Codes | Elsewhere) else FRONT
+        return (self.batch, *shape) if place == FRONT else place.shape(shape, self.batch)
+
+    def _away(self, moved: Elsewhere) -> str:
+        """Return what is wrong with an output whose batch is not on axis 0."""
+        place, events, event = moved.place, self.batch or 1, self.lowering.shape(moved.value)
+        count = event[place.axis]
+        held = "the batch" if count == 1 else f"the batch times {count} elements of every event"
+        return (
+            f"moves the batch axis 0: axis {place.axis} of shape {place.shape(event, events)} for {events} events is "
+            f"{held}; end the model with the batch alone on axis 0"
+        )
 
     def _folded(self, node: onnx.NodeProto, constants: list[Constant]) -> tuple[Operand, ...]:
         named = {name: self.operands[name] for name in node.input if name}
@@ -368,7 +427,14 @@ def _kind(node: onnx.NodeProto) -> str:
     return node.op_type if plain else f"{node.domain}.{node.op_type}"
 
 
-def _common_grid(computed: list[str | Codes]) -> Codes | None:
+def _on_grid(grid: Codes, result: Tensor) -> Tensor:
+    """Return what moved elements of a quantized tensor mean as a quantized tensor of the same grid."""
+    if isinstance(result, Elsewhere):
+        return replace(grid, value=result.value, place=result.place)
+    return replace(grid, value=result, place=FRONT) if isinstance(result, str) else result
+
+
+def _common_grid(computed: Sequence[Tensor]) -> Codes | None:
     """Return the grid of quantized tensors that have the same scale and zero point for all elements, if they do."""
     first = computed[0] if computed else None
     if not isinstance(first, Codes) or first.scale.ndim or first.zero.ndim:

@@ -1,27 +1,27 @@
 """One ONNX node with its operands: what every operator's function reads.
 
-An operand is the name of a computed value or a constant. A computed tensor either has the batch on axis 0, which is no
-axis of the event, or, in a model read with `batched=False`, all its axes belong to the event.
+An operand is the name of a computed value or a constant. A computed tensor either has the batch alone on axis 0, which
+is no axis of the event, or all its axes belong to the event: in a model read with `batched=False`, and for operators on
+tensors whose batch is elsewhere (`onnx_batch`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
-from onnx.reference import ReferenceEvaluator
 
 from metronn.frontends.lowering import LayerProblem, Lowering
+from metronn.frontends.onnx_batch import FRONT, Elsewhere, Place
+from metronn.frontends.onnx_evaluate import Array
 from metronn.model.graph import Floats
 
-Array = npt.NDArray[Any]
 
-EVALUATION_ERRORS = (ValueError, TypeError, IndexError, KeyError, AttributeError, RuntimeError, NotImplementedError)
-"""What the reference evaluator raises on nodes that are wrong or that it does not know (its own errors included)."""
+class BatchProblem(LayerProblem):
+    """An operator meets the batch axis 0 in a way that need not mix events; `onnx` tries then whether it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,8 @@ Operand = str | Constant
 class Codes:
     """The whole numbers in [lo, hi] of a quantized tensor, which no op makes unless a reader needs them.
 
-    Most readers need only what they mean: `value` = (codes - zero) * scale. Both arrays broadcast to an event.
+    Most readers need only what they mean: `value` = (codes - zero) * scale. Both arrays broadcast to an event. With
+    another `place` than `FRONT` the value has all axes of the tensor, as in `Elsewhere`.
     """
 
     value: str
@@ -53,27 +54,11 @@ class Codes:
     zero: Floats
     lo: int
     hi: int
+    place: Place = FRONT
 
     def same_grid(self, other: Codes) -> bool:
         """Whether equal codes mean equal values in both."""
         return np.array_equal(self.scale, other.scale) and np.array_equal(self.zero, other.zero)
-
-
-def evaluate(node: onnx.NodeProto, feeds: Mapping[str, Array], opset: int) -> list[Array]:
-    """Compute one node on arrays with the onnx package; raises LayerProblem when that fails."""
-    graph = onnx.GraphProto(name="node", node=[node])
-    graph.input.extend(onnx.ValueInfoProto(name=name) for name in feeds)
-    graph.output.extend(onnx.ValueInfoProto(name=name) for name in node.output if name)
-    imports = [onnx.OperatorSetIdProto(version=opset)]
-    if node.domain not in ("", "ai.onnx"):
-        imports.append(onnx.OperatorSetIdProto(domain=node.domain, version=1))
-    model = onnx.ModelProto(graph=graph, ir_version=8, opset_import=imports)
-    try:
-        with np.errstate(all="ignore"):
-            results = ReferenceEvaluator(model).run(None, dict(feeds))
-    except EVALUATION_ERRORS as error:
-        raise LayerProblem(f"cannot be computed: {error}") from None
-    return [np.asarray(result) for result in results]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +67,8 @@ class NodeContext:
 
     `batch` is the number of events on axis 0 of computed tensors, None when they have no batch axis. `codes` has an
     entry for every operand that is a quantized tensor, which operators of `READ_CODES` see; the operand itself is then
-    the value of the codes' meaning. `quantized` tells that the framework quantized the network.
+    the value of the codes' meaning. `quantized` tells that the framework quantized the network. `places` has an entry
+    for every operand of an operator that moves elements: where the batch of its tensor is.
     """
 
     lowering: Lowering
@@ -92,6 +78,12 @@ class NodeContext:
     operands: tuple[Operand | None, ...]
     codes: tuple[Codes | None, ...] = ()
     quantized: bool = False
+    places: tuple[Place, ...] = ()
+
+    @property
+    def events(self) -> int:
+        """Number of events in a batch, 1 without a batch axis."""
+        return 1 if self.batch is None else self.batch
 
     @property
     def lead(self) -> int:
@@ -129,12 +121,10 @@ class NodeContext:
         return operand
 
     def constant(self, position: int) -> Constant:
-        """Return a constant operand that does not depend on the batch size."""
+        """Return a constant operand."""
         operand = self.given(position)
         if isinstance(operand, str):
             raise LayerProblem(f"input {position} must be constant, here it is computed")
-        if operand.from_batch:
-            raise LayerProblem(f"input {position} depends on the size of the batch")
         return operand
 
     def integers(self, position: int) -> list[int]:
@@ -167,7 +157,7 @@ class NodeContext:
         if not 0 <= positive < rank:
             raise LayerProblem(f"axis {axis} of a tensor with {rank} axes")
         if positive < self.lead:
-            raise LayerProblem("works along the batch axis 0; events must stay independent")
+            raise BatchProblem("works along the batch axis 0; events must stay independent")
         return positive - self.lead
 
     def event_axes(self, position: int, *, input_since: int) -> list[int]:
@@ -180,7 +170,7 @@ class NodeContext:
         if self.attribute("noop_with_empty_axes", 0):
             return []
         if self.lead:
-            raise LayerProblem("no axes given, so it works along the batch axis 0; events must stay independent")
+            raise BatchProblem("no axes given, so it works along the batch axis 0; events must stay independent")
         return list(range(self.rank(0)))
 
     def event(self, position: int, rank: int) -> str:
@@ -188,7 +178,7 @@ class NodeContext:
         operand = self.given(position)
         if isinstance(operand, str):
             if self.lead and self.rank(position) != rank:
-                raise LayerProblem(f"inputs with {self.rank(position)} and {rank} axes would mix events")
+                raise BatchProblem(f"inputs with {self.rank(position)} and {rank} axes would mix events")
             return operand
         return self.lowering.constant(self.event_floats(position, rank), "constant")
 
@@ -215,7 +205,7 @@ class NodeContext:
         return max(self.rank(k) for k in counted)
 
 
-Result = str | Constant | Codes | tuple[str, ...]
+Result = str | Constant | Codes | tuple[str | Elsewhere, ...]
 """What an operator's function returns: one result, or the values of all of them."""
 
 Layer = Callable[[NodeContext], str | tuple[str, ...]]

@@ -32,6 +32,9 @@ LAYERS: Mapping[str, Callable[[NodeContext], Result]] = {
 }
 """The supported operators. `Shape` and `Size`, and any operator on constants, are computed at once."""
 
+ELEMENTWISE = frozenset((*MATH, *QONNX, "DequantizeLinear", "QuantizeLinear"))
+"""Operators that combine elements only where broadcasting sets them on one another."""
+
 READ_CODES = frozenset((*QUANTIZED, *RUNTIME))
 """Operators that see which operands are quantized tensors."""
 

@@ -7,84 +7,101 @@ the elements' own numbers, or on unit vectors, and the result is read as a movem
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
 import onnx
 
 from metronn.frontends.lowering import LayerProblem, Lowering
-from metronn.frontends.onnx_context import Array, Constant, Layer, NodeContext, evaluate
+from metronn.frontends.onnx_batch import FRONT, Elsewhere, Place, places, unplaced
+from metronn.frontends.onnx_context import BatchProblem, Constant, NodeContext
+from metronn.frontends.onnx_evaluate import Array, evaluate
 from metronn.model.graph import Floats
 
 LARGEST_MATRIX = 2**24
 """Coefficients of a matrix found with unit vectors."""
 
 
-def move(c: NodeContext) -> tuple[str, ...]:
+Moved = tuple[str | Elsewhere, ...]
+"""Values of the results of a movement."""
+
+
+def move(c: NodeContext) -> Moved:
     """Any static movement of the elements of the first operand; every other operand must be constant."""
     return moved(c, [0])
 
 
-def moved(c: NodeContext, data: Collection[int], fill: float = 0.0) -> tuple[str, ...]:
+def moved(c: NodeContext, data: Collection[int], fill: float = 0.0) -> Moved:
     """Read a node as a movement of the operands at positions `data`; where it puts 0, `fill` is put.
 
-    Event b of the batch has the numbers 1 + b * total + i, so that the result also shows whether events stay apart:
+    Event b of the batch has the numbers 1 + b * total + i, so that the result also shows where the events are in it:
     number by number, event b must be event 0 plus b * total.
     """
     lowering, events = c.lowering, c.batch or 1
+    place = next((known for k, known in enumerate(c.places) if k in data and known != FRONT), FRONT)
     feeds: dict[str, Array] = {}
-    named: dict[str, str] = {}
+    named: dict[str, tuple[str, Place]] = {}
     for position, (name, operand) in enumerate(zip(c.node.input, c.operands, strict=True)):
         if operand is None:
             continue
         if position in data:
-            named[name] = operand if isinstance(operand, str) else _event_rows(c, operand)
+            own = isinstance(operand, str) and position < len(c.places)
+            at = c.places[position] if own else place
+            named[name] = operand if isinstance(operand, str) else _event_rows(c, operand, at), at
         elif isinstance(operand, str):
             raise LayerProblem(f"input {position} must be constant, here it is computed")
         else:
             feeds[name] = operand.values
-    xs = list(named.values())
+    xs = [x for x, _ in named.values()]
     starts = [0, *np.cumsum([math.prod(lowering.shape(x)) for x in xs]).tolist()]
     total = starts.pop()
     step = total * np.arange(events, dtype=np.int64)
-    for (name, x), start in zip(named.items(), starts, strict=True):
+    for (name, (x, at)), start in zip(named.items(), starts, strict=True):
         index = lowering.indices(x) + start + 1
-        feeds[name] = index[np.newaxis] + step.reshape(-1, *(1,) * index.ndim) if c.lead else index
+        if c.lead:
+            rows = index[np.newaxis] + step.reshape(-1, *(1,) * index.ndim)
+            index = rows if at == FRONT else at.joined(rows)
+        feeds[name] = index
     if c.node.op_type == "Resize":
         feeds |= {name: feeds[name].astype(np.float64) for name in named}
     filler: list[str] = []
-    results = []
+    results: list[str | Elsewhere] = []
     for result in evaluate(c.node, feeds, c.opset):
-        rows = result.astype(np.int64) if c.lead else result.astype(np.int64)[np.newaxis]
-        first = _one_event(rows, events, step, total)
+        numbers = result.astype(np.int64)
+        first, found = _one_event(numbers, events, step, total) if c.lead else (numbers, FRONT)
         index = np.where(first > 0, first - 1, -1)
         if fill and (index < 0).any():
             filler = filler or [lowering.constant(np.full(1, fill), "fill")]
             index = np.where(index < 0, total, index)
-        results.append(lowering.rewire([*xs, *filler], index, "move"))
+        y = lowering.rewire([*xs, *filler], index, "move")
+        results.append(y if found == FRONT else Elsewhere(y, found))
     return tuple(results)
 
 
-def _one_event(rows: Array, events: int, step: Array, total: int) -> Array:
-    if rows.ndim < 1 or rows.shape[0] != events:
-        raise LayerProblem(f"moves the batch axis 0: result {rows.shape} for {events} events")
-    if rows.ndim == 1 and events > 1:
-        raise LayerProblem(f"moves the batch axis 0: result {rows.shape} for {events} events")
-    first = rows[0]
-    expected = np.where(first > 0, first + step.reshape(-1, *(1,) * first.ndim), 0)
-    if first.min(initial=0) < 0 or first.max(initial=0) > total or not np.array_equal(rows, expected):
-        raise LayerProblem("mixes the elements of different events")
-    return np.asarray(first)
+def _one_event(numbers: Array, events: int, step: Array, total: int) -> tuple[Array, Place]:
+    """Return event 0 of a tensor of numbers and where the batch is in it; at `FRONT` it has no axis for it."""
+    for place in places(numbers.shape, events):
+        rows = place.parted(numbers, events)
+        first = rows[0]
+        expected = np.where(first > 0, first + step.reshape(-1, *(1,) * first.ndim), 0)
+        within = first.min(initial=0) >= 0 and first.max(initial=0) <= total
+        if within and np.array_equal(rows, expected):
+            return np.asarray(first[0] if place == FRONT and first.shape[0] == 1 else first), place
+    raise unplaced(numbers.shape, events)
 
 
-def _event_rows(c: NodeContext, operand: Constant) -> str:
+def _event_rows(c: NodeContext, operand: Constant, place: Place) -> str:
     """Return a constant given for every event of the batch as one constant of the event."""
     values = operand.values
     if c.lead:
-        if values.ndim < 2 or not (values == values[:1]).all():
-            raise LayerProblem(f"{operand.name} of shape {values.shape} must be the same for every event")
-        values = values[0]
+        problem = LayerProblem(f"{operand.name} of shape {values.shape} must be the same for every event")
+        if values.ndim <= place.axis or values.shape[place.axis] % c.events:
+            raise problem
+        rows = place.parted(values, c.events)
+        if not (rows == rows[:1]).all():
+            raise problem
+        values = rows[0][0] if place == FRONT else rows[0]
     return c.lowering.constant(c.lowering.checked(values, operand.name))
 
 
@@ -125,12 +142,12 @@ def _responses(c: NodeContext, name: str, feeds: Mapping[str, Array], events: Fl
         full = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]))])
         result = evaluate(c.node, {**feeds, name: full if c.lead else full[0]}, c.opset)[0]
         if c.lead and result.shape[:1] != (size,):
-            raise LayerProblem(f"moves the batch axis 0: result {result.shape} for {size} events")
+            raise BatchProblem(f"moves the batch axis 0: result {result.shape} for {size} events")
         rows.append(result[: len(part)] if c.lead else result[np.newaxis])
     return np.concatenate(rows).astype(np.float64)
 
 
-def _padded(c: NodeContext) -> tuple[str, ...]:
+def _padded(c: NodeContext) -> Moved:
     if c.opset < 11:
         return moved(_without(c, "value"), [0], float(c.attribute("value", 0.0)))
     given = c.operand(2)
@@ -150,7 +167,7 @@ def _without(c: NodeContext, *names: str) -> NodeContext:
     return replace(c, node=node)
 
 
-def _resize(c: NodeContext) -> tuple[str, ...] | str:
+def _resize(c: NodeContext) -> Moved | str:
     mode = c.attribute("mode", "nearest")
     if mode == "nearest":
         return moved(_without(c, "extrapolation_value"), [0], float(c.attribute("extrapolation_value", 0.0)))
@@ -191,7 +208,7 @@ def _along(lowering: Lowering, x: str, axis: int, matrix: Floats) -> str:
     return lowering.transpose(lowering.linear(lowering.transpose(x, order), matrix), order)
 
 
-def _upsample(c: NodeContext) -> tuple[str, ...] | str:
+def _upsample(c: NodeContext) -> Moved | str:
     return move(c) if c.attribute("mode", "nearest") == "nearest" else linear(c)
 
 
@@ -221,7 +238,7 @@ def _cumulative_product(c: NodeContext) -> str:
     return lowering.rewire(ordered, np.moveaxis(taken, 0, axis), "cumulated")
 
 
-def _scatter(c: NodeContext) -> tuple[str, ...] | str:
+def _scatter(c: NodeContext) -> Moved | str:
     node = onnx.NodeProto()
     node.CopyFrom(c.node)
     if node.op_type == "Scatter":
@@ -239,7 +256,7 @@ def _scatter(c: NodeContext) -> tuple[str, ...] | str:
             raise LayerProblem(f"scatters with reduction {other}; none and add are allowed")
 
 
-MOVES: Mapping[str, Layer] = {
+MOVES: Mapping[str, Callable[[NodeContext], Moved | str]] = {
     "AffineGrid": linear,
     "CenterCropPad": move,
     "Col2Im": linear,
@@ -279,3 +296,6 @@ MOVES: Mapping[str, Layer] = {
     "Upsample": _upsample,
 }
 """The operators of this file."""
+
+ANY_PLACE = frozenset(("Concat", "Pad", "TensorScatter", *(name for name, layer in MOVES.items() if layer is move)))
+"""Operators of this file that find out by themselves where the batch goes."""

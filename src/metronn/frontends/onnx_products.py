@@ -12,7 +12,7 @@ from string import ascii_letters
 import numpy as np
 
 from metronn.frontends.lowering import LayerProblem, Lowering
-from metronn.frontends.onnx_context import Constant, Layer, NodeContext
+from metronn.frontends.onnx_context import BatchProblem, Constant, Layer, NodeContext
 from metronn.frontends.onnx_quant_grids import column_steps
 from metronn.ir.ops import ReduceKind
 from metronn.model.graph import Floats
@@ -119,9 +119,9 @@ def matmul_node(c: NodeContext) -> str:
     ranks = (c.rank(0), c.rank(1))
     if c.lead:
         if isinstance(left, str) and isinstance(right, str) and (ranks[0] != ranks[1] or ranks[0] < 3):
-            raise LayerProblem(f"a product of computed tensors with {ranks[0]} and {ranks[1]} axes mixes events")
+            raise BatchProblem(f"a product of computed tensors with {ranks[0]} and {ranks[1]} axes mixes events")
         if isinstance(left, Constant) and ranks[1] < 3:
-            raise LayerProblem("constant @ x with a batch axis on the second last axis of x mixes events")
+            raise BatchProblem("constant @ x with a batch axis on the second last axis of x mixes events")
         if isinstance(left, str) and isinstance(right, Constant) and right.values.ndim > max(2, ranks[0]):
             raise LayerProblem(f"weights {right.name} have more axes ({right.values.ndim}) than the events of a batch")
     factors = _factor(c, 0, max(ranks)), _factor(c, 1, max(ranks))
@@ -164,9 +164,9 @@ def gemm_node(c: NodeContext) -> str:
         if isinstance(c.given(0), Constant):
             raise LayerProblem("the batch must be on axis 0 of the first input, which is constant here")
         if trans_a:
-            raise LayerProblem("transA moves the batch axis 0; events must stay independent")
+            raise BatchProblem("transA moves the batch axis 0; events must stay independent")
         if isinstance(c.given(1), str):
-            raise LayerProblem("a product of two computed tensors with two axes mixes events")
+            raise BatchProblem("a product of two computed tensors with two axes mixes events")
     if c.rank(0) != 2:
         raise LayerProblem(f"the first input has {c.rank(0)} axes, 2 are allowed")
     if c.rank(1) != 2:
@@ -205,7 +205,7 @@ def _einsum(c: NodeContext) -> str:
         fixed = [term for term, x in zip(terms, c.operands, strict=True) if not isinstance(x, str)]
         moved = [term for term, x in zip(terms, c.operands, strict=True) if isinstance(x, str)]
         if batch or not result.startswith(letter) or any(letter in term for term in fixed):
-            raise LayerProblem(f"equation {c.attribute('equation')}: the batch axis 0 must stay in front")
+            raise BatchProblem(f"equation {c.attribute('equation')}: the batch axis 0 must stay in front")
         if any(letter in term[1:] for term in moved):
             raise LayerProblem(f"equation {c.attribute('equation')}: mixes the elements of different events")
         terms, result = [term.replace(letter, "") for term in terms], result.replace(letter, "")

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from metronn.frontends.lowering import LayerProblem
-from metronn.frontends.onnx_context import Array, Constant, NodeContext
+from metronn.frontends.onnx_context import Constant, NodeContext
+from metronn.frontends.onnx_evaluate import Array
 from metronn.frontends.onnx_quant_grids import ROUNDINGS, bipolar, regrid, rounded
 from metronn.model.graph import Floats
 

@@ -15,7 +15,8 @@ import onnx
 from onnx import TensorProto
 
 from metronn.frontends.lowering import LayerProblem
-from metronn.frontends.onnx_context import Array, Codes, Constant, NodeContext, Operand, evaluate
+from metronn.frontends.onnx_context import Codes, Constant, NodeContext, Operand
+from metronn.frontends.onnx_evaluate import Array, evaluate
 from metronn.frontends.onnx_products import matmul_node
 from metronn.frontends.onnx_quant_grids import made, rounded, whole_numbers
 from metronn.frontends.onnx_spatial import convolution_node
