@@ -444,3 +444,73 @@ def test_random_stacks_agree(stack: Any, assert_close: Close) -> None:
     nodes, size, constants, opset = stack
     model, newer = (model_of(nodes, {"x": ["n", size]}, constants, opset=o) for o in (opset, max(opset, 15)))
     check(model, assert_close, same_as=newer)
+
+
+@pytest.mark.parametrize("flat", [True, False])
+@pytest.mark.parametrize("as_node", [True, False])
+def test_sparse_constants_are_read_with_their_zeros(flat: bool, as_node: bool, assert_close: Close) -> None:
+    kept = {(0, 1): 2.0, (3, 2): -1.5, (2, 0): 0.25}
+    places = np.array(sorted(kept), dtype=np.int64)
+    dense = np.zeros((4, 3), np.float32)
+    dense[tuple(places.T)] = [kept[tuple(place)] for place in places.tolist()]
+    values = numpy_helper.from_array(dense[tuple(places.T)], "w")
+    indices = numpy_helper.from_array(np.ravel_multi_index(tuple(places.T), (4, 3)) if flat else places, "")
+    sparse = helper.make_sparse_tensor(values, indices, [4, 3])
+    model = model_of([node("MatMul", "x", "w")], {"x": ["n", 4]})
+    if as_node:
+        model.graph.node.insert(0, helper.make_node("Constant", [], ["w"], sparse_value=sparse))
+    else:
+        model.graph.sparse_initializer.append(sparse)
+    events = weights(5, 4)
+    assert_close(run_reference(read(model), {"x": events.astype(np.float64)})["y"], events @ dense)
+
+
+def test_a_damaged_sparse_constant_is_refused() -> None:
+    model = model_of([node("MatMul", "x", "w")], {"x": ["n", 4]})
+    values, indices = numpy_helper.from_array(weights(1), "w"), numpy_helper.from_array(np.array([99]), "")
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [4, 3]))
+    with pytest.raises(ModelError, match=r"initializer w: damaged|not a valid ONNX model: .*index"):
+        read(model)
+
+
+def conditional(condition: Sequence[onnx.NodeProto], size: int) -> onnx.ModelProto:
+    """Return x @ w, then a squeeze of its last axis if a condition `k` holds, as PyTorch writes squeeze(dim)."""
+    branches = {
+        "then_branch": helper.make_node("Squeeze", ["h", "last"], ["squeezed"]),
+        "else_branch": helper.make_node("Identity", ["h"], ["same"]),
+    }
+    graphs = {
+        key: helper.make_graph(
+            [inner], key, [], [helper.make_tensor_value_info(inner.output[0], TensorProto.FLOAT, None)]
+        )
+        for key, inner in branches.items()
+    }
+    nodes = [
+        node("MatMul", "x", "w", out="h"), *condition,
+        helper.make_node("If", ["k"], ["z"], name="choice", **graphs), node("Tanh", "z"),
+    ]  # fmt: skip
+    return model_of(nodes, {"x": ["n", 4]}, {"w": weights(4, size), "one": np.array([1]), "last": np.array([1])})
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_the_branch_of_a_constant_condition_is_taken(size: int, assert_close: Close) -> None:
+    condition = [node("Shape", "h", out="s"), node("Gather", "s", "one", out="n"), node("Equal", "n", "one", out="k")]
+    check(conditional(condition, size), assert_close)
+
+
+def test_a_condition_computed_from_the_event_is_refused() -> None:
+    condition = [node("ReduceMax", "h", out="k", axes=[1])]
+    with pytest.raises(ModelError, match=r"choice \(If\): its condition is computed from the event.*Where"):
+        read(conditional(condition, 3))
+
+
+def test_a_condition_on_the_size_of_the_batch_is_refused() -> None:
+    condition = [
+        node("Shape", "h", out="s"),
+        node("ReduceProd", "s", out="n", keepdims=0),
+        node("Equal", "n", "limit", out="k"),
+    ]
+    model = conditional(condition, 1)
+    model.graph.initializer.append(numpy_helper.from_array(np.array(61), "limit"))
+    with pytest.raises(ModelError, match="depends on the size of the batch"):
+        read(model)

@@ -133,9 +133,7 @@ def journeys(draw: st.DrawFn) -> tuple[Network, str, int]:
 
 @settings(max_examples=80, deadline=None)
 @given(journey=journeys())
-def test_a_batch_that_moves_and_comes_back_is_followed(
-    journey: tuple[Network, str, int], assert_close: Close
-) -> None:
+def test_a_batch_that_moves_and_comes_back_is_followed(journey: tuple[Network, str, int], assert_close: Close) -> None:
     network, output, fixed = journey
     network.check(assert_close, output, events=fixed or 5)
 

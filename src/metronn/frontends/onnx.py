@@ -8,25 +8,20 @@ them it may move, which `onnx_batch` follows.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-import onnx.checker
-import onnx.inliner
 import onnx.numpy_helper
-import onnx.shape_inference
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from metronn.errors import ModelError
-from metronn.frontends.files import FileKind, kind_of
 from metronn.frontends.lowering import LayerProblem, Lowering, unsupported_error
 from metronn.frontends.onnx_batch import FRONT, Elsewhere
 from metronn.frontends.onnx_context import Codes, Constant, NodeContext, Operand
 from metronn.frontends.onnx_evaluate import Array, evaluate
+from metronn.frontends.onnx_file import dense, first_line, opset_version, parsed
 from metronn.frontends.onnx_layers import KEEP_CODES, KEEP_STEPS, LAYERS, READ_CODES
 from metronn.frontends.onnx_operate import Tensor, read_node
 from metronn.frontends.onnx_quant import QONNX
@@ -40,9 +35,6 @@ read with both, and refused when the networks differ."""
 
 SHAPES_ONLY = frozenset(("Expand", "Reshape"))
 """Operators whose other inputs say what shape the result has, in which the batch is found."""
-
-MOST_NESTED_FUNCTIONS = 8
-"""Rounds of spelling out operators that are functions of functions."""
 
 UNFOLDABLE = frozenset(
     ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout")
@@ -64,8 +56,8 @@ def load_onnx(path: Path, content: bytes, *, batched: bool = True) -> RealGraph:
     Axis 0 of every input is the batch; with `batched=False` no input has a batch axis, and one run of the model is one
     event.
     """
-    model = _parsed(path, content)
-    opset = _opset(path, model)
+    model = parsed(path, content)
+    opset = opset_version(path, model)
     first = _Reader(where=str(path), model=model, opset=opset, batch=STAND_IN_BATCHES[0] if batched else None)
     graph = first.read()
     if first.meets_batch_size:
@@ -86,131 +78,12 @@ def _check_independent(graph: RealGraph, other: _Reader) -> None:
     )
 
 
-def _parsed(path: Path, content: bytes) -> onnx.ModelProto:
-    kind = kind_of(content)
-    if kind is FileKind.HDF5 or kind is FileKind.ZIP:
-        raise ModelError(f"{path}: not an ONNX model: looks like {kind.value}; the file is misnamed")
-    try:
-        model = onnx.load_model_from_string(content)
-    except DecodeError as error:
-        raise ModelError(f"{path}: not an ONNX model, or damaged: {_first_line(error)}") from None
-    if not model.HasField("graph") or not (model.graph.node or model.graph.output):
-        raise ModelError(f"{path}: not an ONNX model, or damaged: no graph inside")
-    if any(isinstance(text, bytes) for text in _texts(model.graph)):
-        raise ModelError(f"{path}: not an ONNX model, or damaged: a name in the graph is not UTF-8 text")
-    try:
-        onnx.load_external_data_for_model(model, str(path.parent))
-        if model.functions:
-            model = onnx.inliner.inline_local_functions(model)
-        model = _expanded(model)
-        if all(node.domain in ("", "ai.onnx") and onnx.defs.has(node.op_type) for node in model.graph.node):
-            onnx.checker.check_model(_with_shapes(model))
-    except (onnx.checker.ValidationError, DecodeError, RuntimeError, ValueError, OSError) as error:
-        raise ModelError(f"{path}: not a valid ONNX model: {_first_line(error)}") from None
-    return model
-
-
-def _expanded(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model with operators that the standard defines by others, and that `LAYERS` lacks, spelled out.
-
-    Each becomes a function of the model, which the onnx package inlines.
-    """
-    for _ in range(MOST_NESTED_FUNCTIONS):
-        if not any(_is_function(node, _opset_of(model, node.domain)) for node in model.graph.node):
-            break
-        types = _types(model)
-        copy = onnx.ModelProto()
-        copy.CopyFrom(model)
-        for number, node in enumerate(copy.graph.node):
-            opset = _opset_of(model, node.domain)
-            if _is_function(node, opset):
-                function = _function(node, types, opset)
-                function.domain, function.name = "metronn", f"{node.op_type}_{number}"
-                copy.functions.append(function)
-                node.domain, node.op_type = function.domain, function.name
-        copy.opset_import.append(onnx.OperatorSetIdProto(domain="metronn", version=1))
-        model = onnx.inliner.inline_local_functions(copy)
-        kept = [entry for entry in model.opset_import if entry.domain != "metronn"]
-        del model.opset_import[:]
-        model.opset_import.extend(kept)
-    return model
-
-
-def _is_function(node: onnx.NodeProto, opset: int) -> bool:
-    """Whether a node is to be spelled out; Range depends on no data and is computed."""
-    if node.op_type in LAYERS or node.op_type == "Range" or not onnx.defs.has(node.op_type, node.domain):
-        return False
-    try:
-        schema: Any = onnx.defs.get_schema(node.op_type, opset, node.domain)
-    except onnx.defs.SchemaError:
-        return False
-    return bool(schema.has_function or schema.has_context_dependent_function)
-
-
-def _function(node: onnx.NodeProto, types: dict[str, onnx.TypeProto], opset: int) -> onnx.FunctionProto:
-    """Return what the standard says a node is, spelled in other operators."""
-    schema: Any = onnx.defs.get_schema(node.op_type, opset, node.domain)
-    function = onnx.FunctionProto()
-    if schema.has_function:
-        function.CopyFrom(schema.function_body)
-        return function
-    inputs = [types.get(name, onnx.TypeProto()).SerializeToString() for name in node.input]
-    function.ParseFromString(schema.get_context_dependent_function(node.SerializeToString(), inputs))
-    return function
-
-
-def _types(model: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
-    """Return the types of values, as far as they can be inferred."""
-    graph = onnx.shape_inference.infer_shapes(model).graph
-    types = {entry.name: entry.type for entry in (*graph.input, *graph.value_info, *graph.output)}
-    for tensor in graph.initializer:
-        types[tensor.name] = onnx.helper.make_tensor_type_proto(tensor.data_type, tuple(tensor.dims))
-    return types
-
-
-def _opset_of(model: onnx.ModelProto, domain: str) -> int:
-    same = ("", "ai.onnx") if domain in ("", "ai.onnx") else (domain,)
-    return max((int(entry.version) for entry in model.opset_import if entry.domain in same), default=1)
-
-
-def _texts(graph: onnx.GraphProto) -> Iterator[object]:
-    """Yield every name in a graph; protobuf gives those that are not UTF-8 as bytes."""
-    for node in graph.node:
-        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
-        yield from (attribute.name for attribute in node.attribute)
-    yield from (entry.name for entry in (*graph.input, *graph.output, *graph.initializer))
-    for entry in graph.input:
-        yield from (dim.dim_param for dim in entry.type.tensor_type.shape.dim)
-
-
-def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy in which inputs and outputs have a shape field, which the checker wants and exporters forget."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    for entry in (*copy.graph.input, *copy.graph.output):
-        if entry.type.HasField("tensor_type"):
-            entry.type.tensor_type.shape.SetInParent()
-    return copy
-
-
-def _opset(path: Path, model: onnx.ModelProto) -> int:
-    opset = _opset_of(model, "")
-    newest = onnx.defs.onnx_opset_version()
-    if opset > newest:
-        raise ModelError(f"{path}: opset {opset} is newer than the installed onnx package knows (up to {newest})")
-    return opset
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 @dataclass(slots=True)
 class _Reader:
     """One pass over the nodes; `operands` holds what each name means, None where reading failed before.
 
-    `meets_batch_size` tells that an operator reads numbers computed from the size of the batch. `codes` holds the values
-    of quantized tensors whose codes were made for a reader, by tensor name.
+    `meets_batch_size` tells that an operator reads numbers computed from the size of the batch. `codes` holds the
+    values of quantized tensors whose codes were made for a reader, by tensor name.
     """
 
     where: str
@@ -228,8 +101,7 @@ class _Reader:
     def read(self) -> RealGraph:
         graph = self.model.graph
         self.quantized = any(_kind(node) in QONNX or _kind(node) in READ_CODES for node in graph.node)
-        for tensor in graph.initializer:
-            self._initializer(tensor)
+        self._initializers(graph)
         self._inputs([entry for entry in graph.input if entry.name not in self.operands])
         for node in graph.node:
             self._node(node)
@@ -249,11 +121,16 @@ class _Reader:
                     self.lowering.problems.append(f"output {entry.name}: no supported node makes it")
         return self.lowering.finish(outputs, self.where)
 
-    def _initializer(self, tensor: onnx.TensorProto) -> None:
-        try:
-            self.operands[tensor.name] = Constant(tensor.name, onnx.numpy_helper.to_array(tensor))
-        except (ValueError, TypeError, KeyError) as error:
-            raise ModelError(f"{self.where}: initializer {tensor.name}: damaged: {_first_line(error)}") from None
+    def _initializers(self, graph: onnx.GraphProto) -> None:
+        """Add the constants of a graph."""
+        for tensor in (*graph.initializer, *graph.sparse_initializer):
+            sparse = isinstance(tensor, onnx.SparseTensorProto)
+            name = tensor.values.name if isinstance(tensor, onnx.SparseTensorProto) else tensor.name
+            try:
+                array = dense(tensor) if sparse else onnx.numpy_helper.to_array(tensor)
+            except (ValueError, TypeError, KeyError, IndexError) as error:
+                raise ModelError(f"{self.where}: initializer {name}: damaged: {first_line(error)}") from None
+            self.operands[name] = Constant(name, array)
 
     def _inputs(self, entries: list[onnx.ValueInfoProto]) -> None:
         if self.batch is None:
@@ -308,8 +185,8 @@ class _Reader:
         results: tuple[Tensor, ...] = ()
         try:
             if not any(name and operand is None for name, operand in zip(node.input, given, strict=True)):
-                results = self._results(node, kind, given)
-            elif kind not in LAYERS and kind not in ("Shape", "Size"):
+                results = self._branch(node, given[0]) if kind == "If" else self._results(node, kind, given)
+            elif kind not in LAYERS and kind not in ("If", "Shape", "Size"):
                 self.unsupported.append((self.lowering.layer, kind))
         except LayerProblem as problem:
             self.lowering.problems.append(f"{self.lowering.layer} ({kind}): {problem}")
@@ -318,6 +195,30 @@ class _Reader:
                 self.operands[name] = result = results[position] if position < len(results) else None
                 if isinstance(result, str):
                     self.lowering.tensors[name] = result
+
+    def _branch(self, node: onnx.NodeProto, condition: Tensor | None) -> tuple[Tensor, ...]:
+        """Return the results of the branch of an If that is taken; its nodes see the values around it."""
+        if not isinstance(condition, Constant):
+            raise LayerProblem(
+                "its condition is computed from the event, and firmware cannot leave a branch out; compute both and "
+                "choose with Where"
+            )
+        if condition.from_batch:
+            self.meets_batch_size = True
+        wanted = "then_branch" if bool(condition.values.all()) else "else_branch"
+        taken: onnx.GraphProto = next(attribute.g for attribute in node.attribute if attribute.name == wanted)
+        layer, known = self.lowering.layer, len(self.lowering.problems)
+        self._initializers(taken)
+        for inner in taken.node:
+            self._node(inner)
+        self.lowering.layer = layer
+        found = [self.operands.get(entry.name) for entry in taken.output]
+        results = tuple(result for result in found if result is not None)
+        if len(results) == len(found):
+            return results
+        if len(self.lowering.problems) == known and not self.unsupported:
+            raise LayerProblem("its branch does not compute all of its results")
+        return ()
 
     def _results(self, node: onnx.NodeProto, kind: str, given: tuple[Tensor | None, ...]) -> tuple[Tensor, ...]:
         """Return the results of a node with known operands; none when it is not supported, which is noted."""
@@ -401,7 +302,11 @@ class _Reader:
     def _folded(self, node: onnx.NodeProto, constants: list[Constant]) -> tuple[Operand, ...]:
         named = {name: self.operands[name] for name in node.input if name}
         feeds = {name: operand.values for name, operand in named.items() if isinstance(operand, Constant)}
-        values = evaluate(node, feeds, self.opset)
+        sparse = next((a.sparse_tensor for a in node.attribute if a.name == "sparse_value"), None)
+        try:
+            values = evaluate(node, feeds, self.opset) if sparse is None else [dense(sparse)]
+        except (ValueError, IndexError) as error:
+            raise LayerProblem(f"damaged: {first_line(error)}") from None
         if sum(math.prod(v.shape) for v in values) > 2**28:
             raise LayerProblem("a constant of more than 2**28 elements")
         tainted = any(constant.from_batch for constant in constants)
