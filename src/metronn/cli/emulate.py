@@ -41,7 +41,8 @@ def emulate_events(
 
     Inputs are floats in the model's units. They are rounded to the input's grid and saturate at its bounds, in the
     modes of the network's own quantizer where it has one (else half up). For each output the file gets its float
-    value, and as NAME__int its integer code.
+    value, and as NAME__int its integer code. NAME is the model's own; where the firmware has another, since that must
+    be an identifier, the arrays are there under both.
     """
     log = Log()
     read_manifest(build)
@@ -52,19 +53,21 @@ def emulate_events(
     found = emulate(graph, codes) if numpy else NativeEmulator.build(graph).run(codes)
     values = decode_outputs(graph, found)
     arrays: dict[str, Array] = {}
-    for name, array in found.items():
-        arrays[name] = np.broadcast_to(values[name], (count, *values[name].shape[1:]))
-        arrays[f"{name}__int"] = np.broadcast_to(array, (count, *array.shape[1:]))
+    for name, shown in [(o.name, o.name) for o in graph.outputs] + [(o.name, o.shown) for o in graph.outputs]:
+        arrays[shown] = np.broadcast_to(values[name], (count, *values[name].shape[1:]))
+        arrays[f"{shown}__int"] = np.broadcast_to(found[name], (count, *found[name].shape[1:]))
     write_file(output, npz(arrays))
+    outputs = [o.shown for o in graph.outputs]
     if json:
-        say_json({"output": str(output), "events": count, "outputs": list(found)})
+        say_json({"output": str(output), "events": count, "outputs": outputs})
     else:
-        say(f"{output}: {count:,} events, outputs {', '.join(found)}")
+        say(f"{output}: {count:,} events, outputs {', '.join(outputs)}")
 
 
 def input_codes(graph: Graph, path: str, log: Log) -> tuple[dict[str, Array], int]:
     """Read events and return the codes of all inputs and the number of events; saturation is told on stderr."""
-    events = load_events(path, {node.name: node.type.shape for node in graph.inputs})
+    shapes = {node.name: node.type.shape for node in graph.inputs}
+    events = load_events(path, shapes, model_names=graph.input_names)
     codes = encode_inputs(graph, events.inputs)
     for name, count in saturated(graph, events.inputs).items():
         if count:
@@ -78,8 +81,9 @@ def input_codes(graph: Graph, path: str, log: Log) -> tuple[dict[str, Array], in
                 else float((np.ldexp(bound.astype(np.float64), -kind.range.frac_array(kind.shape)) * steps).max())
                 for bound, lowest in ((kind.range.lo_array(kind.shape), True), (kind.range.hi_array(kind.shape), False))
             )
+            shown = graph.input_names[name]
             log(
-                f"warning: input {name}: {count:,} of {events.inputs[name].size:,} values are outside "
+                f"warning: input {shown}: {count:,} of {events.inputs[name].size:,} values are outside "
                 f"{low:g} to {high:g} and {'wrapped around' if wraps else 'were saturated'}"
             )
     return codes, events.count

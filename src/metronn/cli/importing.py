@@ -56,14 +56,23 @@ def _text(graph: RealGraph) -> str:
         (name, ops, shape, f"{count:,}" if count else "", f"{largest:.4g}" if count else "")
         for name, ops, shape, count, largest in _layers(graph)
     ]
-    outputs = ", ".join(name for name, _ in graph.outputs)
-    return f"{table_text(COLUMNS, rows, right=(3, 4))}\noutputs: {outputs}\n"
+    inputs = ", ".join(_both(source, name) for name, source in graph.input_names.items())
+    outputs = ", ".join(_both(source, name) for name, source in graph.output_names.items())
+    return f"{table_text(COLUMNS, rows, right=(3, 4))}\ninputs: {inputs}\noutputs: {outputs}\n"
+
+
+def _both(source: str, name: str) -> str:
+    """Return a name of the model, with that of the firmware where it is another."""
+    return source if source == name else f"{source} ({name} in the firmware)"
 
 
 def _record(graph: RealGraph) -> dict[str, object]:
     return {
-        "inputs": [{"name": node.name, "shape": list(node.shape)} for node in graph.inputs],
-        "outputs": [{"name": name, "shape": list(graph.by_name[value].shape)} for name, value in graph.outputs],
+        "inputs": [{"name": node.name, "model_name": node.source, "shape": list(node.shape)} for node in graph.inputs],
+        "outputs": [
+            {"name": name, "model_name": graph.output_names[name], "shape": list(graph.by_name[value].shape)}
+            for name, value in graph.outputs
+        ],
         "layers": [
             {"layer": name, "ops": ops.split(), "shape": shape, "constants": count, "largest": largest}
             for name, ops, shape, count, largest in _layers(graph)

@@ -116,7 +116,7 @@ def verification_data(request: Request, model: RealGraph, log: Log) -> Events | 
 def _events(path: str, request: Request, model: RealGraph, what: str, log: Log) -> Events:
     shapes = {node.name: node.shape for node in model.inputs}
     with log.stage(f"reading the {what}"):
-        events = load_events(path, shapes, label=request.label, columns=request.columns)
+        events = load_events(path, shapes, label=request.label, columns=request.columns, model_names=model.input_names)
     labels = "" if events.labels is None else ", with labels"
     log(f"{what}: {Path(path).name}: {events.count:,} events{labels}")
     return events

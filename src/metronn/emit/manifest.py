@@ -45,11 +45,15 @@ def promises(design: Design) -> dict[str, Any]:
     }
 
 
-def port(name: str, kind: TensorType) -> dict[str, Any]:
-    """Describe an input or output: value = code * 2**-frac; `frac` is a list where elements differ in it."""
+def port(name: str, kind: TensorType, model_name: str) -> dict[str, Any]:
+    """Describe an input or output: value = code * 2**-frac; `frac` is a list where elements differ in it.
+
+    `name` is the identifier that emitted code has, `model_name` what the framework calls it.
+    """
     frac = kind.range.frac
     return {
         "name": name,
+        "model_name": model_name,
         "shape": list(kind.shape),
         "width": kind.range.width_bits,
         "frac": frac if isinstance(frac, int) else list(frac),
@@ -59,8 +63,8 @@ def port(name: str, kind: TensorType) -> dict[str, Any]:
 
 def ports(graph: Graph) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the descriptions of all inputs and of all outputs."""
-    inputs = [port(node.name, node.type) for node in graph.inputs]
-    return inputs, [port(output.name, graph.type_of(output.value)) for output in graph.outputs]
+    inputs = [port(node.name, node.type, node.source) for node in graph.inputs]
+    return inputs, [port(output.name, graph.type_of(output.value), output.shown) for output in graph.outputs]
 
 
 def build_manifest(

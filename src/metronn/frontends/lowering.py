@@ -275,13 +275,16 @@ class Lowering:
                 needed.update(real_operands(node.op))
         nodes = [node for node in self.builder.nodes if node.name in needed or isinstance(node.op, RealInput)]
         names: dict[str, str] = {}
+        sources: list[str] = []
         for name, value in outputs:
             base = unique = sanitized(name)
             while unique in names:
                 unique = f"{base}_{sum(taken.startswith(base) for taken in names) + 1}"
             names[unique] = value
+            sources.append(name)
         tensors = tuple((tensor, value) for tensor, value in self.tensors.items() if value in needed)
-        return RealGraph(nodes=tuple(nodes), outputs=tuple(names.items()), tensors=tensors)
+        shown = tuple(names.items())
+        return RealGraph(nodes=tuple(nodes), outputs=shown, tensors=tensors, output_sources=tuple(sources))
 
 
 def counted(count: int, noun: str) -> str:

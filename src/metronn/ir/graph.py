@@ -26,10 +26,19 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """A result of the graph: the name users see and the value it shows."""
+    """A result of the graph: its name, an identifier, and the value it shows.
+
+    `source` is the framework's name of it, empty where that is the same.
+    """
 
     name: str
     value: str
+    source: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The framework's name, which users see."""
+        return self.source or self.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +57,11 @@ class Graph:
     def inputs(self) -> tuple[Node, ...]:
         """The Input nodes, in order."""
         return tuple(node for node in self.nodes if isinstance(node.op, Input))
+
+    @cached_property
+    def input_names(self) -> Mapping[str, str]:
+        """The framework's names of the inputs, by the names of their nodes."""
+        return {node.name: node.source for node in self.inputs}
 
     @cached_property
     def uses(self) -> Mapping[str, tuple[str, ...]]:
@@ -87,9 +101,10 @@ class GraphBuilder:
         self.types[unique] = node_type
         return unique
 
-    def output(self, name: str, value: str) -> None:
-        """Declare a result."""
-        self.outputs.append(Output(name=sanitized(name), value=value))
+    def output(self, name: str, value: str, source: str = "") -> None:
+        """Declare a result; `source` is the framework's name of it."""
+        identifier = sanitized(name)
+        self.outputs.append(Output(name=identifier, value=value, source="" if source == identifier else source))
 
     def build(self) -> Graph:
         """Return the finished graph."""

@@ -52,7 +52,8 @@ def to_text(graph: Graph) -> str:
     for node in graph.nodes:
         lines.append(_node_line(node, arrays))
     for output in graph.outputs:
-        lines.append(f"output {output.name} = %{output.value}")
+        source = f" from {json.dumps(output.source)}" if output.source else ""
+        lines.append(f"output {output.name} = %{output.value}{source}")
     for name, array in arrays.items():
         shape = "x".join(str(n) for n in array.shape)
         lines.append(f"@{name} = [{shape}] {_run_lengths(array.ints())}")
@@ -127,7 +128,7 @@ def _parse_runs(text: str) -> list[int]:
 
 _NODE = re.compile(r"%(?P<name>[\w.]+) = (?P<op>\w+)\((?P<fields>.*)\) from (?P<source>\".*\")  # .*\Z")
 _ARRAY = re.compile(r"@(?P<name>[\w.:]+) = \[(?P<shape>[\dx]*)\] ?(?P<values>.*)\Z")
-_OUTPUT = re.compile(r"output (?P<name>[\w.]+) = %(?P<value>[\w.]+)\Z")
+_OUTPUT = re.compile(r"output (?P<name>[\w.]+) = %(?P<value>[\w.]+)(?: from (?P<source>\".*\"))?\Z")
 _FIELD = re.compile(r"(\w+)=(range\[[^\]]*\]|\([^)]*\)|[^,]*)(?:, |\Z)")
 _RANGE = re.compile(r"range\[(.*) : (.*) : (.*)\]\Z")
 
@@ -148,7 +149,7 @@ def from_text(text: str) -> Graph:
                 if name != match["name"]:
                     raise TextError(f"the name {match['name']} is used twice")
             elif match := _OUTPUT.match(line):
-                builder.output(match["name"], match["value"])
+                builder.output(match["name"], match["value"], json.loads(match["source"] or '""'))
             elif line.strip() and not line.startswith("@"):
                 raise TextError("neither a node, an output nor a constant")
         except (ValueError, KeyError) as error:

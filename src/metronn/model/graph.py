@@ -348,11 +348,15 @@ class RealGraph:
 
     `tensors` tells which value holds a tensor of the framework, by the framework's own name (Keras: layer, ONNX:
     tensor), so that both can be compared in the middle of the network. Passes keep the entries whose value they keep.
+
+    Names of values and outputs are identifiers. `output_sources` has the framework's names of the outputs, in order,
+    where these are known; that of an input is its node's source.
     """
 
     nodes: tuple[RealNode, ...]
     outputs: tuple[tuple[str, str], ...]
     tensors: tuple[tuple[str, str], ...] = ()
+    output_sources: tuple[str, ...] = ()
 
     @cached_property
     def by_name(self) -> Mapping[str, RealNode]:
@@ -363,6 +367,17 @@ class RealGraph:
     def inputs(self) -> tuple[RealNode, ...]:
         """The input nodes, in order."""
         return tuple(node for node in self.nodes if isinstance(node.op, RealInput))
+
+    @cached_property
+    def input_names(self) -> Mapping[str, str]:
+        """The framework's names of the inputs, by the names of their nodes."""
+        return {node.name: node.source for node in self.inputs}
+
+    @cached_property
+    def output_names(self) -> Mapping[str, str]:
+        """The framework's names of the outputs, by their identifiers."""
+        names = [name for name, _ in self.outputs]
+        return dict(zip(names, self.output_sources or names, strict=True))
 
     @cached_property
     def quantized(self) -> bool:

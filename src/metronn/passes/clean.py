@@ -59,7 +59,7 @@ def rebuilt(
         if node.name not in removed:
             builder.add(with_operands(ops.get(node.name, node.op), names), node.name, node.source)
     for output in graph.outputs:
-        builder.output(output.name, names.get(output.value, output.value))
+        builder.output(output.name, names.get(output.value, output.value), output.source)
     return builder.build()
 
 
@@ -122,6 +122,6 @@ def merge_requantize(graph: Graph) -> Graph:
         ops[node.name] = op
         builder.add(op, node.name, node.source)
     for output in graph.outputs:
-        builder.output(output.name, output.value)
+        builder.output(output.name, output.value, output.source)
     merged = builder.build()
     return graph if merged == graph else drop_dead(merged)

@@ -99,7 +99,8 @@ class _Sinking:
             self.names[node.name] = self._visit(node)
         outputs = tuple((name, self.names[value]) for name, value in self.graph.outputs)
         nodes = tuple(self.builder.nodes)
-        return RealGraph(nodes=nodes, outputs=outputs, tensors=kept_tensors(self.graph, nodes, self.names))
+        tensors = kept_tensors(self.graph, nodes, self.names)
+        return replace(self.graph, nodes=nodes, outputs=outputs, tensors=tensors)
 
     def _shape(self, name: str) -> tuple[int, ...]:
         return self.builder.shapes[name]

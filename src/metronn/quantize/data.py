@@ -42,35 +42,41 @@ def load_events(
     *,
     label: str = "label",
     columns: Mapping[str, Sequence[str]] | None = None,
+    model_names: Mapping[str, str] | None = None,
 ) -> Events:
     """Read events from .npz, .npy, .h5, .hdf5 or .root (`file.root:tree` where a file has several trees).
 
     `inputs` gives the shape per event of each input; an array with as many elements per event in another shape is
-    reshaped. `columns` names, for an input, the arrays that lie side by side in it. A model with one input takes an
-    array of another name when exactly one fits, or when the fitting one is called `x`. Arrays that are neither inputs
-    nor labels but have as many entries are kept as extra arrays.
+    reshaped. `model_names` says what the framework calls inputs that it calls otherwise: arrays and `columns` go by
+    these names, or by those of `inputs`. `columns` names, for an input, the arrays that lie side by side in it. A model
+    with one input takes an array of another name when exactly one fits, or when the fitting one is called `x`. Arrays
+    that are neither inputs nor labels but have as many entries are kept as extra arrays.
 
     Raises ModelError listing every problem of the file's contents: missing arrays, wrong shapes or kinds, no events,
     different numbers of events, NaN or infinite values.
     """
     arrays = read_arrays(path)
-    columns = columns or {}
+    shown = {name: (model_names or {}).get(name, name) for name in inputs}
+    own = _own_names(shown, arrays)
+    identifiers = {source: name for name, source in shown.items()}
+    columns = {identifiers.get(name, name): names for name, names in (columns or {}).items()}
     problems = [
-        f"columns: {name} is no input of the model; inputs are {', '.join(inputs)}"
+        f"columns: {name} is no input of the model; inputs are {', '.join(shown.values())}"
         for name in columns
         if name not in inputs
     ]
     found: dict[str, Floats] = {}
     used: set[str] = {label}
     for name, shape in inputs.items():
-        sources = tuple(columns.get(name, ())) or _source_of(name, shape, inputs, arrays, label)
+        sources = tuple(columns.get(name, ())) or _source_of(own[name], shape, inputs, arrays, label)
         missing = [source for source in sources if source not in arrays]
         if missing:
-            what = f"{', '.join(missing)} for input {name}" if name in columns else f"input {name}"
+            what = f"{', '.join(missing)} for input {shown[name]}" if name in columns else f"input {shown[name]}"
+            what += f" ({name} in the firmware)" if shown[name] != name else ""
             problems.append(f"{what}: not found; the file holds {_contents(arrays)}")
             continue
         used.update(sources)
-        values, wrong = _values(name, shape, sources, arrays)
+        values, wrong = _values(shown[name], shape, sources, arrays)
         problems.extend(wrong)
         if values is not None:
             found[name] = values
@@ -89,6 +95,21 @@ def load_events(
 
 def _contents(arrays: Mapping[str, Array]) -> str:
     return ", ".join(f"{name} {tuple(array.shape)}" for name, array in sorted(arrays.items())) or "nothing"
+
+
+def _own_names(shown: Mapping[str, str], arrays: Mapping[str, Array]) -> dict[str, str]:
+    """Return the name under which a file holds each input: the framework's, or else the identifier.
+
+    An identifier that is the framework's name of another input stands for that one, unless the file names all inputs
+    by their identifiers and not all by the framework's names.
+    """
+    if not all(source in arrays for source in shown.values()) and all(name in arrays for name in shown):
+        return {name: name for name in shown}
+    taken = set(shown.values())
+    return {
+        name: source if source in arrays or name in taken or name not in arrays else name
+        for name, source in shown.items()
+    }
 
 
 def _fits(array: Array, shape: tuple[int, ...]) -> bool:

@@ -71,7 +71,7 @@ def quantize(
     Raises ModelError when the model holds NaN or infinite constants, leaves float64 on the calibration events, or an
     option names an unknown input or layer.
     """
-    options = options or QuantizeOptions()
+    options = _by_identifier(options or QuantizeOptions(), model)
     check_constants(model)
     check_names(model, options)
     outliers = () if model.quantized else find_outliers(events.inputs)
@@ -93,7 +93,7 @@ def quantize(
             graph=model, options=options, reference=values, encode_input=encode_exact, emitter=emitter
         )
         exact.run()
-        graph = check(emitter.builder.build())
+        graph = check(_with_sources(emitter.builder.build(), model))
         report = measure(model, graph, exact, events, split, options, base)
         return Quantized(graph=graph, report=report, frontier=exact.frontier)
     warnings = [*outlier_sentences(outliers), *constant_sentences(model, values)]
@@ -189,7 +189,7 @@ class FloatRun:
 
         lowering = Lowering(graph=model, options=options, reference=values, encode_input=encode_float, emitter=emitter)
         lowering.run()
-        graph = check(emitter.builder.build())
+        graph = check(_with_sources(emitter.builder.build(), model))
         report = measure(
             self.original,
             graph,
@@ -236,6 +236,19 @@ def widened_sentence(before: QuantizationReport, after: QuantizationReport, widt
     )
 
 
+def _by_identifier(options: QuantizeOptions, model: RealGraph) -> QuantizeOptions:
+    """Return the options with inputs that are named as in the framework named by their identifiers."""
+    identifiers = {source: name for name, source in model.input_names.items()}
+    inputs = {identifiers.get(name, name): kind for name, kind in options.inputs.items()}
+    return options.model_copy(update={"inputs": inputs})
+
+
+def _with_sources(graph: Graph, model: RealGraph) -> Graph:
+    """Return the graph with the framework's names of its outputs."""
+    sources = {name: source for name, source in model.output_names.items() if source != name}
+    return replace(graph, outputs=tuple(replace(o, source=sources.get(o.name, "")) for o in graph.outputs))
+
+
 def run_in_parts(model: RealGraph, inputs: Mapping[str, Floats], values: RealValues) -> None:
     """Run the float network on the calibration events, some at a time, and keep what it computes."""
     count = len(next(iter(inputs.values())))
@@ -277,12 +290,11 @@ def check_constants(model: RealGraph) -> None:
 
 def check_names(model: RealGraph, options: QuantizeOptions) -> None:
     """Raise ModelError listing every input and layer pattern of the options that the model does not have."""
-    inputs = [node.name for node in model.inputs]
     sources = list(dict.fromkeys(node.source for node in model.nodes))
     problems = [
-        f"[quantize] inputs.{name}: the model has no such input; it has {', '.join(inputs)}"
+        f"[quantize] inputs.{name}: the model has no such input; it has {', '.join(model.input_names.values())}"
         for name in options.inputs
-        if name not in inputs
+        if name not in model.input_names
     ]
     problems += [
         f"[quantize] layers.{pattern}: no layer has such a name; there are {', '.join(sources)}"

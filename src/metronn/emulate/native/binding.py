@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-# name, shape of an event, 64-bit words of a code, lowest code, highest code, fraction bits (one, or one per element)
+# name, the model's own name, shape of an event, 64-bit words of a code, lowest code, highest code, fraction bits (one,
+# or one per element)
 INPUTS = (
 {inputs})
 OUTPUTS = (
@@ -54,14 +55,17 @@ def _from_words(shape, words, data, events):
 def run(inputs, threads=0):
     """Integer codes of the outputs by name, from integer codes of shape (events, *shape) by input name.
 
+    Names are the model's own, or those of the firmware; outputs are there under both.
+
     `threads` 0 means one per core. Raises KeyError, TypeError, ValueError or OverflowError for bad codes.
     """
-    data = [_to_words(name, shape, words, inputs[name]) for name, shape, words, *_ in INPUTS]
-    counts = {{len(inputs[name]) for name, *_ in INPUTS}}
+    given = [inputs[own] if own in inputs else inputs[name] for name, own, *_ in INPUTS]
+    data = [_to_words(own, shape, words, codes) for (_, own, shape, words, *_), codes in zip(INPUTS, given)]
+    counts = {{len(codes) for codes in given}}
     if len(counts) != 1:
         raise ValueError(f"the inputs have different numbers of events: {{sorted(counts)}}")
     events = counts.pop()
-    sizes = [events * int(np.prod(shape, dtype=np.int64)) * words for _, shape, words, *_ in OUTPUTS]
+    sizes = [events * int(np.prod(shape, dtype=np.int64)) * words for _, _, shape, words, *_ in OUTPUTS]
     results = [np.empty(size, dtype=np.int64) for size in sizes]
     bad = (ctypes.c_uint64 * 3)()
     code = _run(
@@ -72,14 +76,16 @@ def run(inputs, threads=0):
         bad,
     )
     if code == 1:
-        name = INPUTS[bad[1]][0]
+        name = INPUTS[bad[1]][1]
         raise ValueError(f"input {{name}}: event {{bad[0]}}, element {{bad[2]}} is outside its promised range")
     if code != 0:
         raise MemoryError("the emulator ran out of memory")
-    return {{
-        name: _from_words(shape, words, result, events)
-        for (name, shape, words, *_), result in zip(OUTPUTS, results)
-    }}
+    codes = [
+        _from_words(shape, words, result, events) for (_, _, shape, words, *_), result in zip(OUTPUTS, results)
+    ]
+    found = {{name: array for (name, *_), array in zip(OUTPUTS, codes)}}
+    found.update({{own: array for (_, own, *_), array in zip(OUTPUTS, codes)}})
+    return found
 '''
 
 
@@ -90,7 +96,7 @@ def binding_source(name: str, banner: str, symbol: str, inputs: Sequence[Port], 
 
 def _entries(ports: Sequence[Port]) -> str:
     return "".join(
-        f"    ({port.name!r}, {port.type.shape!r}, {port.code.words}, {port.type.range.lo!r}, "
+        f"    ({port.name!r}, {port.shown!r}, {port.type.shape!r}, {port.code.words}, {port.type.range.lo!r}, "
         f"{port.type.range.hi!r}, {port.type.range.frac!r}),\n"
         for port in ports
     )

@@ -140,7 +140,7 @@ def _emit_step(emission: Emission, step: Step) -> list[str]:
 
 
 def _load(emission: Emission, node: Node, position: int) -> list[str]:
-    port = port_of(node.name, node.name, node.type)
+    port = port_of(node.name, node.name, node.type, node.source)
     size = node.type.size
     lo = emission.per_element(node, "lo", node.type.range.los(size), port.code)
     hi = emission.per_element(node, "hi", node.type.range.his(size), port.code)
