@@ -35,13 +35,13 @@ def qkeras_python() -> Path:
     return folder / "bin" / "python" if given is None else Path(given)
 
 
-def run_worker(*arguments: str) -> dict[str, Any]:
+def run_worker(*arguments: str, worker: Path = WORKER) -> dict[str, Any]:
     """Run the worker and return what it prints."""
     environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1"}
     for name in ("PYTHONPATH", "KERAS_BACKEND"):  # other tests choose a backend for this process
         environment.pop(name, None)
     done = subprocess.run(
-        [str(qkeras_python()), str(WORKER), *arguments], capture_output=True, text=True, check=False, env=environment
+        [str(qkeras_python()), str(worker), *arguments], capture_output=True, text=True, check=False, env=environment
     )
     assert done.returncode == 0, done.stderr[-2000:]
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ from metronn.frontends.hgq import HGQ_LAYERS, HGQ_REFUSED
 from metronn.frontends.keras_activations import ACTIVATIONS
 from metronn.frontends.keras_context import LayerContext
 from metronn.frontends.keras_layers import DISTRIBUTED, LAYERS, unsupported_part
-from metronn.frontends.keras_operators import OPERATOR_MODULES, OPERATORS, OperatorContext, operands
+from metronn.frontends.keras_operators import OPERATOR_MODULES, OPERATORS, Operator, OperatorContext, operands
+from metronn.frontends.keras_tensorflow import CLASSES, FUNCTIONS, NOT_SAVED, TENSORFLOW, call
+from metronn.frontends.keras_tensorflow import slots as tensorflow_slots
 from metronn.frontends.keras_weights import (
     HDF5_ERRORS,
     LayerPlace,
@@ -197,16 +199,23 @@ def _name(entry: Mapping[str, Any]) -> str:
 
 def _kind(entry: Mapping[str, Any]) -> str:
     """Return the class name, with its package when the class is not one of Keras' layers."""
-    kind, module = str(entry["class_name"]).removeprefix("qkeras>"), entry.get("module")
+    kind, module = str(entry["class_name"]).removeprefix("qkeras>"), _module(entry.get("module"))
     registered = str(entry.get("registered_name") or "").removeprefix("qkeras>")
     config = entry.get("config")
+    if kind in CLASSES and isinstance(config, dict):
+        return f"{TENSORFLOW}{config.get('function')}"
     bare = module is None and isinstance(config, dict) and "trainable" not in config  # an operation in .h5
     if str(module).startswith(OPERATOR_MODULES) or (bare and kind in OPERATORS and "inbound_nodes" in entry):
         return OPERATION + kind
-    own = module is None or module == "keras" or str(module).startswith(("keras.layers", "keras.src.layers"))
-    if own or (str(module).startswith(("keras.src.", "keras.models", "keras.engine")) and kind in MODELS):
+    own = module is None or module == "keras" or module.startswith(("keras.layers", "keras.src.layers"))
+    if own or (module.startswith(("keras.src.", "keras.models", "keras.engine")) and kind in MODELS | {"InputLayer"}):
         return kind
     return registered if ">" in registered or registered in QKERAS_LAYERS else f"{module}.{kind}"
+
+
+def _module(module: object) -> str | None:
+    """Return a module in Keras' own spelling; tf_keras and TensorFlow hold copies of Keras under other names."""
+    return None if module is None else re.sub(r"^(tf_keras|tensorflow(\.python)?\.keras)\b", "keras", str(module))
 
 
 def _snake_case(name: str) -> str:
@@ -235,6 +244,11 @@ class _Reader:
             yield from self.unsupported(inner, (*path, inner.place.name))
         elif layer.kind.startswith(OPERATION):
             if layer.kind.removeprefix(OPERATION) not in OPERATORS:
+                yield name, layer.kind
+        elif layer.kind.startswith(TENSORFLOW):
+            if layer.kind.removeprefix(TENSORFLOW) in NOT_SAVED:
+                yield name, f"{layer.kind} (Keras 2 does not save its tensors; use a layer, or save with Keras 3)"
+            elif layer.kind.removeprefix(TENSORFLOW) not in FUNCTIONS:
                 yield name, layer.kind
         elif layer.kind in HGQ_REFUSED:
             yield name, f"{layer.kind} ({HGQ_REFUSED[layer.kind]})"
@@ -283,7 +297,9 @@ class _Reader:
             values[name, 0, 0] = value
         outputs = _slots(model.config.get("output_layers"))
         calls = {
-            (name, number): [slot for _, slot in _slots(node)]
+            (name, number): tensorflow_slots(node)
+            if layer.kind.startswith(TENSORFLOW)
+            else [s for _, s in _slots(node)]
             for name, layer in layers.items()
             for number, node in enumerate(layer.inbound)
         }
@@ -300,7 +316,7 @@ class _Reader:
                 raise LayerProblem(f"the configuration is damaged: nothing makes the inputs of {stuck}")
             for name, number in ready:
                 slots, layer = calls.pop((name, number)), layers[name]
-                if layer.kind.startswith(OPERATION):
+                if layer.kind.startswith((OPERATION, TENSORFLOW)):
                     results = self._operate(layer, path, layer.inbound[number], values)
                 else:
                     results = self._call(layer, path, [values[slot] for slot in slots], layer.inbound[number])
@@ -335,7 +351,7 @@ class _Reader:
         if layer.kind == WRAPPER:
             return self._distributed(layer.wrapped(), here, xs)
         with self._reading(here, layer.kind):
-            if layer.kind.startswith(OPERATION):
+            if layer.kind.startswith((OPERATION, TENSORFLOW)):
                 raise LayerProblem("the configuration is damaged: an operation outside a functional model")
             context = LayerContext(
                 lowering=self.lowering,
@@ -372,19 +388,24 @@ class _Reader:
     ) -> list[str]:
         """Read one call of an operation that is no layer."""
         with self._reading((*path, layer.place), layer.kind):
-            if not isinstance(node, dict):
-                raise LayerProblem("the configuration is damaged: a call without arguments")
-            named = node.get("kwargs") or {}
-            context = OperatorContext(
-                lowering=self.lowering,
-                config={**layer.config, **{name: operands(value, values) for name, value in named.items()}},
-                arguments=[operands(value, values) for value in node.get("args") or []],
-            )
+            operator, context = self._operation(layer, node, values)
             try:
-                results = OPERATORS[layer.kind.removeprefix(OPERATION)](context)
+                results = operator(context)
             except (ArithmeticError, LookupError, TypeError, ValueError) as error:
                 raise LayerProblem(f"the arguments are not understood: {error}") from None
             return results if isinstance(results, list) else [results]
+
+    def _operation(self, layer: _Layer, node: object, values: Mapping[Slot, str]) -> tuple[Operator, OperatorContext]:
+        """Return what a call of an operation computes, and what it is called on."""
+        context = OperatorContext(lowering=self.lowering, config={}, arguments=())
+        if layer.kind.startswith(TENSORFLOW):
+            return call(layer.kind.removeprefix(TENSORFLOW), node, values, context)
+        if not isinstance(node, dict):
+            raise LayerProblem("the configuration is damaged: a call without arguments")
+        named = node.get("kwargs") or {}
+        config = {**layer.config, **{name: operands(value, values) for name, value in named.items()}}
+        arguments = [operands(value, values) for value in node.get("args") or []]
+        return OPERATORS[layer.kind.removeprefix(OPERATION)], replace(context, config=config, arguments=arguments)
 
     @contextmanager
     def _reading(self, here: tuple[LayerPlace, ...], kind: str) -> Iterator[None]:

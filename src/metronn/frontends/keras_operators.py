@@ -199,7 +199,7 @@ def _einsum(c: OperatorContext) -> str:
     return constant_product(c.lowering, x, weight, (labels[position][1:], labels[1 - position], out[1:]))
 
 
-def _move(move: Callable[[OperatorContext, list[Ints]], Ints | list[Ints]]) -> Operator:
+def movement(move: Callable[[OperatorContext, list[Ints]], Ints | list[Ints]]) -> Operator:
     """Make an operator of a NumPy function of the operands (a list of tensors as first argument, or one)."""
 
     def operator(c: OperatorContext) -> str | list[str]:
@@ -255,7 +255,7 @@ def _pad(c: OperatorContext, xs: list[Ints]) -> Ints:
 
 def _named_axis(function: Callable[..., Ints], *names: str) -> Operator:
     """Make a movement of a NumPy function whose options have the names Keras gives them."""
-    return _move(lambda c, xs: function(xs[0], *(c.option(name, None, k + 1) for k, name in enumerate(names))))
+    return movement(lambda c, xs: function(xs[0], *(c.option(name, None, k + 1) for k, name in enumerate(names))))
 
 
 def _function(kind: FunctionKind) -> Operator:
@@ -323,7 +323,7 @@ OPERATORS: Mapping[str, Operator] = {
     "Cast": _cast,
     "Celu": lambda c: c.lowering.function(c.x, FunctionKind.CELU, c.option("alpha", 1.0)),
     "Clip": _clip,
-    "Concatenate": _move(lambda c, xs: np.concatenate(xs, axis=c.option("axis", 0))),
+    "Concatenate": movement(lambda c, xs: np.concatenate(xs, axis=c.option("axis", 0))),
     "Divide": _divide,
     "Einsum": _einsum,
     "Elu": lambda c: c.lowering.function(c.x, FunctionKind.ELU, c.option("alpha", 1.0)),
@@ -331,7 +331,7 @@ OPERATORS: Mapping[str, Operator] = {
     "Expm1": lambda c: c.lowering.scaled(c.lowering.function(c.x, FunctionKind.EXP), 1.0, -1.0),
     "Flip": _named_axis(np.flip, "axis"),
     "Gelu": _gelu,
-    "GetItem": _move(_get_item),
+    "GetItem": movement(_get_item),
     "Glu": lambda c: glu(c.lowering, c.x, c.axis(c.x)),
     "HardShrink": lambda c: _shrink(c, soft=False),
     "HardSigmoid": lambda c: c.lowering.hard_sigmoid(c.x, 1 / 6, 0.5),
@@ -350,24 +350,24 @@ OPERATORS: Mapping[str, Operator] = {
     "Moveaxis": _named_axis(np.moveaxis, "source", "destination"),
     "Multiply": _binary(Lowering.times),
     "Negative": lambda c: c.lowering.scaled(c.x, -1.0),
-    "Pad": _move(_pad),
+    "Pad": movement(_pad),
     "Power": _power,
     "ReLU": _relu,
     "Relu": lambda c: c.lowering.relu(c.x),
     "Relu6": lambda c: c.lowering.clipped(c.x, 0.0, 6.0),
     "Repeat": _named_axis(np.repeat, "repeats", "axis"),
-    "Reshape": _move(_reshape),
+    "Reshape": movement(_reshape),
     "Roll": _named_axis(np.roll, "shift", "axis"),
     "Round": _function(FunctionKind.ROUND),
     "SoftShrink": lambda c: _shrink(c, soft=True),
     "Softmax": lambda c: c.lowering.softmax(c.x, c.axis(c.x)),
     "SparsePlus": lambda c: sparse_plus(c.lowering, c.x),
     "SparseSigmoid": lambda c: c.lowering.hard_sigmoid(c.x, 0.5, 0.5),
-    "Split": _move(_split),
+    "Split": movement(_split),
     "Square": lambda c: c.lowering.times(c.x, c.x),
     "Squareplus": lambda c: squareplus(c.lowering, c.x, c.option("b", 4.0)),
     "Squeeze": _named_axis(np.squeeze, "axis"),
-    "Stack": _move(lambda c, xs: np.stack(xs, axis=c.option("axis", 0))),
+    "Stack": movement(lambda c, xs: np.stack(xs, axis=c.option("axis", 0))),
     "StopGradient": lambda c: c.x,
     "Subtract": _binary(Lowering.minus),
     "Sum": _reduce(ReduceKind.SUM),
