@@ -2,8 +2,8 @@
 
     python tensorflow_worker.py FOLDER
 
-Writes one model per group of expressions, as `.h5` and the first as `.keras` too, with events and what they give. Prints one line of
-JSON.
+Writes one model per group of expressions, as `.h5` and the first as `.keras` too, with events and what they
+give. Prints one line of JSON.
 """
 
 from __future__ import annotations

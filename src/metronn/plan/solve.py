@@ -219,7 +219,7 @@ class _Model:
             for value in step.inputs:
                 readers.setdefault(value, []).append(step.value)
         self.last = self.model.new_int_var(0, self.fpga_count - 1, "last FPGA")
-        self.model.add_max_equality(self.last, list(self.fpga.values()))
+        self.model.add_max_equality(self.last, [0, *self.fpga.values()])  # 0: a network of wires alone has no steps
         for k, link in enumerate(system.links[: self.fpga_count - 1]):
             load: list[Linear] = []
             for value in dict.fromkeys([*readers, *shown]):
