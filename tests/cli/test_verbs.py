@@ -324,6 +324,23 @@ def test_other_events_judge_where_they_are_given(metronn: Run, network: Path, ev
     assert first["outputs"] == manifest["quantization"]["outputs"]
 
 
+def test_outliers_of_calibration_judge_nowhere(metronn: Run, network: Path, tmp_path: Path) -> None:
+    """Rung 1 judges the same events as the quantization, though some of those that may calibrate are left out."""
+    x = np.random.default_rng(2).normal(size=(1000, 6))
+    x[[5, 9], 2] = 1e6  # one that may calibrate, one that is held out
+    np.savez(tmp_path / "far.npz", x=x)
+    options = ("--calibrate", tmp_path / "far.npz", "--system", "one-serenity", "-o", tmp_path / "b", "--no-verify")
+    ran = metronn("compile", network, *options)
+    assert ran.status == 0
+    assert "on 199 unseen events; no metric" in ran.err
+    assert "1e+06 in event 5 (and in 1 more) lies far beyond all other events" in ran.err
+    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    assert manifest["quantization"]["excluded"] == [5, 9]
+    assert manifest["verdicts"][0]["events"] == 199
+    measured, said = manifest["verdicts"][0]["outputs"][0], manifest["quantization"]["outputs"][0]
+    assert {k: v for k, v in measured.items() if k != "excluded"} == {k: v for k, v in said.items() if k != "excluded"}
+
+
 def test_constants_and_saturated_weights_are_warnings(metronn: Run, network: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "still.npz", x=np.tile(np.linspace(-1, 1, 6), (60, 1)))
     folder = coarse(network, tmp_path / "still.npz", "min_sqnr_db = -1000\nlayers.hidden = {weight_frac = 6}")

@@ -19,13 +19,16 @@ from metronn.model.graph import (
     RealGraph,
     RealGraphBuilder,
     RealInput,
+    RealLinear,
     RealMultiply,
     RealQuantize,
     RealReduce,
+    RealSoftmax,
 )
 from metronn.passes.pipeline import prepare, quantize_model
 from metronn.quantize.codes import encode_inputs
 from metronn.quantize.data import Events
+from metronn.quantize.exact_values import present
 from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.quantize import Quantized
 from metronn.verify.exact_rung import Comparison, compare_exactly, exact_files
@@ -123,6 +126,36 @@ def mean(factor: float = 1.75) -> RealGraph:
     x = builder.add(RealQuantize(x=x, scale=FloatArray.of(0.5), lo=lo, hi=hi, rounding=Rounding.RND), "out")
     builder.output("y", x)
     return builder.build()
+
+
+def classifier() -> RealGraph:
+    """Return a quantized matrix, one output behind a softmax, which is on no grid, and one that is exact."""
+    builder = RealGraphBuilder()
+    x = builder.add(RealInput(shape=(4,)), "x")
+    lo, hi = IntArray.of(np.array(-128)), IntArray.of(np.array(127))
+    x = builder.add(RealQuantize(x=x, scale=FloatArray.of(1 / 16), lo=lo, hi=hi, rounding=Rounding.RND), "grid")
+    weight = np.random.default_rng(2).integers(-8, 8, (4, 3)) / 8
+    x = builder.add(RealLinear(x=x, weight=FloatArray.of(weight), bias=FloatArray.of(np.zeros(3))), "dense")
+    builder.output("scores", x)
+    builder.output("classes", builder.add(RealSoftmax(x=x, axis=0), "softmax"))
+    return builder.build()
+
+
+def test_the_signal_judges_what_is_not_exact_in_a_quantized_network(tmp_path: Path) -> None:
+    model, events = classifier(), drawn(300)
+    for least, status in ((20.0, Status.PASS), (1000.0, Status.FAIL)):
+        options = QuantizeOptions(metric="none", min_sqnr_db=least)
+        quantized = quantize_model(model, events, options)
+        report = quantized.report
+        assert {output.name: output.decides for output in report.outputs} == {"scores": False, "classes": True}
+        assert report.outputs[0].signal.sqnr_db is None
+        files = reference_files(
+            prepare(model), quantized.graph, events, np.arange(4, 300, 5), options, tmp_path, report,
+            present(quantized.frontier, quantized.graph),
+        )  # fmt: skip
+        verdict = reference_result(written(tmp_path, files), quantized.graph).verdict
+        assert (verdict.status, verdict.mismatches, verdict.events) == (status, 0, 300)
+        assert ("output classes: too little of its signal is left" in verdict.first) is (status is Status.FAIL)
 
 
 @pytest.fixture(scope="module")

@@ -161,7 +161,7 @@ def judging_events(report: QuantizationReport, events: Events, verification: Eve
     """Return the positions of the events that judge the signal, and whether calibration saw none of them."""
     if verification is not None:
         return np.arange(verification.count), True
-    split = split_events(events.count, report.calibration_events)
+    split = split_events(events.count, report.calibration_limit)
     return split.judging, split.unseen
 
 

@@ -43,15 +43,20 @@ def run_float(model: RealGraph, inputs: Mapping[str, Floats]) -> dict[str, Float
 def run_fixed(graph: Graph, inputs: Mapping[str, Floats]) -> dict[str, Floats]:
     """Run any number of events, in the model's units, through the integer network, in batches."""
     largest = max(node.type.size for node in graph.nodes)
-    return _joined(
-        [
-            _per_event(decode_outputs(graph, emulate(graph, encode_inputs(graph, batch))), batch)
-            for batch in _batches(inputs, largest)
-        ]
-    )
+    return _joined([_answers(graph, encode_inputs(graph, batch)) for batch in _batches(inputs, largest)])
 
 
-def _batches(inputs: Mapping[str, Floats], elements: int) -> Iterator[dict[str, Floats]]:
+def run_codes(graph: Graph, codes: Mapping[str, Array]) -> dict[str, Floats]:
+    """Run any number of events, as input codes, through the integer network, in batches."""
+    largest = max(node.type.size for node in graph.nodes)
+    return _joined([_answers(graph, batch) for batch in _batches(codes, largest)])
+
+
+def _answers(graph: Graph, codes: Mapping[str, Array]) -> dict[str, Floats]:
+    return _per_event(decode_outputs(graph, emulate(graph, codes)), codes)
+
+
+def _batches(inputs: Mapping[str, Array], elements: int) -> Iterator[dict[str, Array]]:
     """Cut the events into batches for a network whose largest value has so many elements."""
     count = len(next(iter(inputs.values())))
     size = max(1, min(BATCH, CHUNK_ELEMENTS // max(1, elements)))
@@ -59,7 +64,7 @@ def _batches(inputs: Mapping[str, Floats], elements: int) -> Iterator[dict[str, 
         yield {name: array[start : start + size] for name, array in inputs.items()}
 
 
-def _per_event(outputs: Mapping[str, Floats], batch: Mapping[str, Floats]) -> dict[str, Floats]:
+def _per_event(outputs: Mapping[str, Floats], batch: Mapping[str, Array]) -> dict[str, Floats]:
     """Give constant outputs, which come once, to every event of the batch."""
     count = len(next(iter(batch.values())))
     return {name: np.broadcast_to(values, (count, *values.shape[1:])) for name, values in outputs.items()}
@@ -90,7 +95,8 @@ def measure(
     mask = np.zeros(events.count, dtype=bool) if excluded is None else excluded
     report = QuantizationReport(
         calibration_events=len(split.calibrating),
-        calibration_cut=len(split.calibrating) < min(options.calibration_events, candidates(events.count)),
+        calibration_limit=split.limit,
+        calibration_cut=split.limit < min(options.calibration_events, candidates(events.count)),
         events=events.count,
         layers=layers,
         outputs=(),

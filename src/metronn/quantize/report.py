@@ -125,9 +125,10 @@ class MetricReport:
 class QuantizationReport:
     """Layers in graph order, outputs, and the metric where there is one.
 
-    `calibration_cut` says that memory allowed fewer calibration events than were there and asked for. `events` were
-    given, `judging_events` of them judged the outputs, `unseen`: none of these calibrated. `excluded` are the positions
-    of the events that judge nothing, outliers that saturate by decision. `advice` is a remedy for a lost signal, the
+    `calibration_cut` says that memory allowed fewer calibration events than were there and asked for;
+    `calibration_limit` allowed at most so many, of which those without outliers calibrated. `events` were given,
+    `judging_events` of them judged the outputs, `unseen`: none of these calibrated. `excluded` are the positions of
+    the events that judge nothing, outliers that saturate by decision. `advice` is a remedy for a lost signal, the
     estimate of `remedy` where it is empty; `warnings` are lines about what is not as it should be.
     """
 
@@ -137,6 +138,7 @@ class QuantizationReport:
     layers: tuple[LayerReport, ...]
     outputs: tuple[OutputReport, ...]
     metric: MetricReport | None
+    calibration_limit: int = 0
     judging_events: int = 0
     unseen: bool = False
     min_sqnr_db: float = 20.0

@@ -16,8 +16,12 @@ FEWEST = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """Positions of the events that calibrate and of those that judge; `unseen`: no event does both."""
+    """Positions of the events that calibrate and of those that judge; `unseen`: no event does both.
 
+    `limit` is what `split_events` needs to give the same split again.
+    """
+
+    limit: int
     calibrating: Array
     judging: Array
     unseen: bool
@@ -36,8 +40,7 @@ def candidates(count: int) -> int:
 def split_events(count: int, limit: int) -> Split:
     """Split `count` events of which at most `limit` are to calibrate, evenly spaced over those that may.
 
-    From 50 events on every fifth never calibrates; it judges, as does everything else that did not calibrate. The same
-    split comes of a limit and of the number of events that calibrated under it.
+    From 50 events on every fifth never calibrates; it judges, as does everything else that did not calibrate.
     """
     everything = np.arange(count)
     unseen = count >= FEWEST
@@ -45,4 +48,4 @@ def split_events(count: int, limit: int) -> Split:
     used = max(1, min(limit, len(may)))
     calibrating = may[np.arange(used) * len(may) // used]
     judging = np.setdiff1d(everything, calibrating) if unseen else everything
-    return Split(calibrating=calibrating, judging=judging, unseen=unseen)
+    return Split(limit=limit, calibrating=calibrating, judging=judging, unseen=unseen)

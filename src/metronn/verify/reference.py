@@ -20,16 +20,15 @@ from typing import Any
 import numpy as np
 
 from metronn.emit.build import npz
-from metronn.emulate.numpy import emulate
 from metronn.errors import ModelError
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph
 from metronn.model.graph import Floats, RealGraph
-from metronn.quantize.codes import decode_outputs, encode_inputs
+from metronn.quantize.codes import encode_inputs
 from metronn.quantize.data import Events
 from metronn.quantize.exact_values import ExactValue
 from metronn.quantize.judge import judge
-from metronn.quantize.measure import run_float
+from metronn.quantize.measure import run_codes, run_float
 from metronn.quantize.metrics import find_metric
 from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.report import (
@@ -187,9 +186,8 @@ def reference_result(folder: Path, graph: Graph) -> ReferenceResult:
     missing += [name for name in (NUMBER, JUDGES) if name not in given[EVENT]]
     if missing:
         raise ModelError(f"{folder / ARRAYS}: is not of this network: {', '.join(missing)} not found; compile again")
-    fixed = decode_outputs(graph, emulate(graph, inputs))
+    fixed = run_codes(graph, inputs)
     events = len(next(iter(inputs.values())))
-    fixed = {name: np.broadcast_to(values, answers[name].shape) for name, values in fixed.items()}
     outputs, reasons = _signals(settings, given[EVENT], answers, fixed, graph)
     metric = _metric(settings, given[ARRAY], answers, fixed, graph, folder, events)
     if metric is not None and not metric.accepted:
