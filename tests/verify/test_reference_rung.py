@@ -98,6 +98,17 @@ def test_events_that_take_too_much_room_are_cut_and_told(tmp_path: Path) -> None
     assert said == ["rung 1: 100 of 1,000 events are kept in the build and judge there, evenly spaced (0.00305176 MiB)"]
 
 
+@pytest.mark.parametrize("share", [2, 5, 7, 10])
+def test_a_cut_keeps_events_that_judge(tmp_path: Path, share: int) -> None:
+    """Every fifth event judges: a spacing of five would meet none."""
+    options = QuantizeOptions(weight_bits=12, tolerance=10.0)
+    size = 3 * 8 + 4 * 2 + 8
+    judging = np.arange(4, 1000, 5)
+    found = kept(tmp_path, options, drawn(1000, labels=True), judging, largest=1000 // share * size)
+    assert found.verdict.events == 1000 // share
+    assert abs(found.outputs[0].signal.events - 200 / share) <= 1
+
+
 def test_excluded_events_do_not_judge(tmp_path: Path) -> None:
     events, model, options = drawn(600), dense(), QuantizeOptions(weight_bits=12, activation_bits=12)
     quantized = quantize_model(model, events, options)

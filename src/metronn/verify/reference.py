@@ -109,7 +109,7 @@ def reference_files(
     arrays = {name: array for name, array in events.arrays().items() if array.dtype.kind in "iufb"}
     if report.metric is None:
         arrays = {}
-    kept = _affordable(graph, needed, arrays, largest)
+    kept = _affordable(graph, needed, judges, arrays, largest)
     if len(kept) < len(needed):
         log(
             f"rung 1: {len(kept):,} of {len(needed):,} events are kept in the build and judge there, evenly spaced "
@@ -152,13 +152,22 @@ def reference_files(
     return files | exact_files(model, graph, frontier, inputs, log=log)
 
 
-def _affordable(graph: Graph, needed: Array, arrays: Mapping[str, Array], largest: int) -> Array:
-    """Return the positions to keep: all needed ones, or as many as fit, evenly spaced."""
+def _affordable(graph: Graph, needed: Array, judges: Array, arrays: Mapping[str, Array], largest: int) -> Array:
+    """Return the positions to keep: all needed ones, or as many as fit, evenly spaced, those that judge in proportion.
+
+    Those that judge lie evenly spaced themselves: one spacing for all might meet none of them.
+    """
     size = sum(array.dtype.itemsize * int(np.prod(array.shape[1:], dtype=int)) for array in arrays.values())
     size += sum(8 * graph.type_of(output.value).size for output in graph.outputs)
     size += sum(node.type.size * -(-node.type.range.width_bits // 8) for node in graph.inputs)
     count = min(len(needed), max(1, largest // max(1, size)))
-    return needed[np.arange(count) * len(needed) // count]
+    judging, others = needed[judges[needed]], needed[~judges[needed]]
+    some = min(len(judging), -(-count * len(judging) // len(needed)))
+    return np.sort(np.concatenate([_spaced(judging, some), _spaced(others, count - some)]))
+
+
+def _spaced(positions: Array, count: int) -> Array:
+    return positions[np.arange(count) * len(positions) // max(1, count)]
 
 
 def _narrow(codes: Array) -> Array:
@@ -225,7 +234,6 @@ def _signals(
     """Return the signal of every output, and a message for each that decides and is lost."""
     number = about[NUMBER].astype(np.int64)
     judges = np.flatnonzero(about[JUDGES])
-    judges = judges if judges.size else np.arange(len(number))
     outputs, reasons = [], []
     for output in graph.outputs:
         said = settings["outputs"][output.name]
