@@ -27,7 +27,15 @@ SIZES = {
     "lowest float16": float(np.finfo(np.float16).min),
     "lowest float32": float(np.finfo(np.float32).min),
 }
-KINDS = ("constant", "where constant", "where", "where zero", "valid * A - A", "(1 - valid) * -A", "x - (1 - valid) * A")
+KINDS = (
+    "constant",
+    "where constant",
+    "where",
+    "where zero",
+    "valid * A - A",
+    "(1 - valid) * -A",
+    "x - (1 - valid) * A",
+)
 READERS = ("Softmax", "ReduceMax", "Exp", "Sigmoid", "own softmax")
 
 
@@ -129,7 +137,9 @@ def made(kind: str, size: str) -> float:
     return SIZES["lowest float32" if size == "-inf" and "* " in kind else size]
 
 
-@pytest.mark.parametrize(("reader", "size"), [(r, s) for k, r in enumerate(READERS) for s in (*SIZES, *SIZES)[k : k + 2]])
+@pytest.mark.parametrize(
+    ("reader", "size"), [(r, s) for k, r in enumerate(READERS) for s in (*SIZES, *SIZES)[k : k + 2]]
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_masks_leave_the_rest_its_bits(kind: str, size: str, reader: str) -> None:
     if size in ("-1e4", "-inf", "lowest float16"):

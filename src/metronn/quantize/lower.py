@@ -62,7 +62,7 @@ from metronn.quantize.moments import gather
 from metronn.quantize.options import Calibration, QuantizeOptions, Settings
 from metronn.quantize.records import LayerRecord
 from metronn.quantize.softmax import lower_softmax
-from metronn.quantize.structure import constants_of, defers, precise_values
+from metronn.quantize.structure import constants_of, defers, is_product, precise_values
 from metronn.quantize.wide import Argument, argument_of
 
 MAX_OPERAND_BITS = 18
@@ -71,6 +71,8 @@ MAX_EXACT_BITS = 40
 """A wider value is requantized even where its readers could take it exact."""
 MAX_PRECISE_BITS = 60
 """The same where a function of wide range reads the value: small values need their bits as much as large ones."""
+FINE_BITS = 4
+"""A precise value has this many bits more than others where it is multiplied, up to MAX_OPERAND_BITS."""
 GUARD_BITS = 4
 """Inexact constants beside a value get this many fraction bits more than the value."""
 
@@ -89,6 +91,7 @@ class Lowering:
     emitter: Emitter
     constants: dict[str, Floats] = field(default_factory=dict)
     precise: frozenset[str] = frozenset()
+    fine: dict[str, str] = field(default_factory=dict)
     exact: dict[str, str] = field(default_factory=dict)
     settled: dict[str, str] = field(default_factory=dict)
     sums: dict[str, str] = field(default_factory=dict)
@@ -164,6 +167,8 @@ class Lowering:
     def _read(self, name: str, node: RealNode, near: str | None = None) -> str:
         """Return the form of operand `name` that `node` reads; a constant is rounded, finely beside `near`."""
         if name not in self.constants:
+            if name in self.precise and is_product(self.constants, node.op):
+                return self._fine(name)
             return self.exact[name] if self._defers(node, name) else self.settled[name]
         values, source = self.constants[name], self.graph.by_name[name].source
         rounded = round_constant(values, self._settings(source, node.source).weight_bits)
@@ -176,6 +181,29 @@ class Lowering:
                 reached = math.frexp(float(np.abs(values).max()))[1] + 1
                 rounded = round_at(values, min(beside.max_frac + GUARD_BITS, MAX_EXACT_BITS - reached))
         return self.emitter.constant(rounded, name, source)
+
+    def _fine(self, name: str) -> str:
+        """Return the form of a precise value that a multiplier reads: exact, or as wide as its narrow port."""
+        if name not in self.fine:
+            node, exact = self.graph.by_name[name], self.exact[name]
+            settings = self._settings(node.source)
+            bits = max(settings.activation_bits, min(MAX_OPERAND_BITS, settings.activation_bits + FINE_BITS))
+            codes = self.emitter.type_of(exact).range
+            kept = exact == self.settled.get(name) and codes.width_bits <= MAX_OPERAND_BITS
+            if not kept and (not isinstance(codes.frac, int) or codes.width_bits > bits):
+                values = self.emitter.real(exact)
+                out = choose_range(
+                    values, bits, signed=codes.signed, method=Calibration.MAX, percentile=self.options.percentile
+                )
+                op = Requantize(
+                    x=exact,
+                    out=Range.fixed(bits, min(out.max_frac, codes.max_frac), signed=codes.signed),
+                    rounding=settings.rounding,
+                    overflow=Overflow.SAT,
+                )
+                exact = self.emitter.add(op, f"{name}.fine", node.source)
+            self.fine[name] = exact
+        return self.fine[name]
 
     def _pair(self, x: str, y: str, node: RealNode) -> tuple[str, str]:
         """Return both operands of a sum or an extremum; a constant is rounded finely beside the other operand."""
@@ -238,6 +266,8 @@ class Lowering:
             self._keep(node, value)
 
     def _defers(self, user: RealNode, name: str) -> bool:
+        if name in self.precise and is_product(self.constants, user.op):
+            return True
         return defers(self.graph, self.constants, self.precise, user, name)
 
     def _settle(self, node: RealNode, exact: str, kind: str = "elementwise") -> None:

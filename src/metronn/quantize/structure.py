@@ -17,6 +17,7 @@ from metronn.model.graph import (
     RealInput,
     RealMultiply,
     RealNode,
+    RealOp,
     RealReduce,
     RealRewire,
     RealSoftmax,
@@ -24,7 +25,7 @@ from metronn.model.graph import (
     real_operands,
 )
 from metronn.quantize.tables import EXP_REACH
-from metronn.quantize.wide import is_wide
+from metronn.quantize.wide import is_factor, is_wide
 
 
 def constant_names(graph: RealGraph) -> frozenset[str]:
@@ -44,17 +45,21 @@ def constants_of(graph: RealGraph, reference: Mapping[str, Floats]) -> dict[str,
 def precise_values(graph: RealGraph, reference: Mapping[str, Floats]) -> frozenset[str]:
     """Return the values whose small numbers count beside large ones, because of what reads them.
 
-    Those are arguments of functions over a wide range, of an exponential whose smallest results are 0, and maxima
-    (minima) of values of which some lie far below (above) them; and upwards what they are made of, through movement, sums,
-    extrema and scales, to the products of two values and the inputs.
+    Those are arguments of functions over a wide range and what is multiplied by their results, arguments of an
+    exponential whose smallest results are 0, and maxima (minima) of values of which some lie far below (above) them;
+    and upwards what they are made of, through movement, sums, products, extrema and scales.
     """
     constant = constant_names(graph)
-    found: set[str] = set()
-    queue = [
-        node.op.x if isinstance(node.op, RealFunction) else node.name
+    reading = [
+        node
         for node in graph.nodes
         if isinstance(node.op, RealFunction | RealReduce) and _reads_wide_values(node, node.op, reference)
     ]
+    queue = [node.op.x if isinstance(node.op, RealFunction) else node.name for node in reading]
+    for node in reading:
+        if isinstance(node.op, RealFunction) and is_factor(node.op):
+            queue.extend(_multiplied(graph, node.name))
+    found: set[str] = set()
     while queue:
         name = queue.pop()
         if name in found or name in constant:
@@ -62,15 +67,30 @@ def precise_values(graph: RealGraph, reference: Mapping[str, Floats]) -> frozens
         found.add(name)
         op = graph.by_name[name].op
         match op:
-            case RealRewire() | RealWindow() | RealReduce() | RealAdd() | RealExtremum():
-                queue.extend(real_operands(op))
-            case RealMultiply() if op.x in constant or op.y in constant:
+            case RealRewire() | RealWindow() | RealReduce() | RealAdd() | RealExtremum() | RealMultiply():
                 queue.extend(real_operands(op))
             case RealFunction(kind=FunctionKind.SQRT):
                 queue.append(op.x)
             case _:
                 pass
     return frozenset(found)
+
+
+def _multiplied(graph: RealGraph, factor: str) -> list[str]:
+    """Return what is multiplied by a value, directly or after it was moved."""
+    found = []
+    for user in graph.uses[factor]:
+        op = graph.by_name[user].op
+        if isinstance(op, RealRewire):
+            found += _multiplied(graph, user)
+        elif isinstance(op, RealMultiply):
+            found.append(op.y if op.x == factor else op.x)
+    return found
+
+
+def is_product(constants: Mapping[str, Floats], op: RealOp) -> bool:
+    """Whether the op multiplies two computed values."""
+    return isinstance(op, RealMultiply) and op.x not in constants and op.y not in constants
 
 
 def _reads_wide_values(node: RealNode, op: RealFunction | RealReduce, reference: Mapping[str, Floats]) -> bool:

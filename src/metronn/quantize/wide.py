@@ -73,15 +73,16 @@ def _two_sided(function: RealFunction) -> bool:
 
 
 def is_wide(function: RealFunction, values: Floats) -> bool:
-    """Whether one step cannot serve arguments such as these: magnitudes far apart, or both sides of a pole."""
+    """Whether one step cannot serve arguments such as these: magnitudes far apart, on a pole, or on both its sides."""
     if not is_factor(function) and function.kind is not FunctionKind.LOG:
         return False
-    seen = np.abs(values[values != 0] if _two_sided(function) else values[values > 0])
-    if not seen.size:
-        return False
-    if _two_sided(function) and values.min() < 0 < values.max():
-        return True
-    return bool(seen.max() > WIDE_RATIO * seen.min())
+    if _two_sided(function):
+        seen = np.abs(values[values != 0])
+        edge = bool((values == 0).any()) or values.min() < 0 < values.max()
+    else:
+        seen = values[values > 0]
+        edge = not is_root(function) and bool((values <= 0).any())
+    return edge or bool(seen.size and seen.max() > WIDE_RATIO * seen.min())
 
 
 def argument_of(graph: RealGraph, constants: Mapping[str, Floats], node: RealNode, op: RealFunction) -> Argument:
@@ -102,8 +103,9 @@ def argument_of(graph: RealGraph, constants: Mapping[str, Floats], node: RealNod
         reader = above
 
     def of(x: Floats) -> Floats:
-        for step in reversed(steps):
-            x = step(x)
+        with np.errstate(invalid="ignore"):  # roots of codes below zero, which do not occur
+            for step in reversed(steps):
+                x = step(x)
         return x
 
     return Argument(value=value, of=of)
