@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -148,7 +147,7 @@ def test_masks_leave_the_rest_its_bits(kind: str, size: str, reader: str) -> Non
         assert largest_error(kind, made(kind, size), reader, (3, 5), 1, 1.0, 8, 2) <= 0.03
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     kind=st.sampled_from(KINDS),
     size=st.sampled_from(sorted(SIZES)),

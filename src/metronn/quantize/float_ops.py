@@ -13,7 +13,7 @@ from metronn.quantize.fixed import covering_frac, exact_grid
 from metronn.quantize.intervals import MAX_CODE_BITS, emit_split, plan_split
 from metronn.quantize.options import InputOptions, QuantizeOptions, Settings
 from metronn.quantize.tables import TableChoice, choose_table, result_bounds, result_range, table_domain, table_entries
-from metronn.quantize.wide import Argument, is_factor, is_wide, wide_table
+from metronn.quantize.wide import Argument, Map, is_factor, is_wide, wide_table
 
 INPUT_BITS = 16
 """Widest automatic input."""
@@ -80,11 +80,11 @@ def float_table(
     allowed = settings.table_max_error
     if allowed is None:
         allowed = max(2.0 ** -(bits + 1), FINEST_TABLE_ERROR)
-    of = _same
+    of: Map = _same
     if argument is not None and (inner := emitter.real(argument.value)).min() >= 0:
         x, values, of = argument.value, inner, argument.of
     x = _narrow_enough(emitter, x, name, source)
-    wanted = wide_table(op, of, values, emitter.type_of(x).range, bits=bits, max_error=allowed)
+    wanted = wide_table(op, of, values, emitter.type_of(x), bits=bits, max_error=allowed)
     limit = SPLIT_TABLES << table_bits
     split = plan_split(wanted.function, wanted.lo, wanted.hi, wanted.tolerance, wanted.frac, limit)
     value, entries = emit_split(emitter, x, split, name, source)

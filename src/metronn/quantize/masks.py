@@ -47,11 +47,11 @@ SAME = 1e-6
 def soften_masks(graph: RealGraph, values: Mapping[str, Floats]) -> RealGraph:
     """Return the network with masks of moderate size; the same graph when there are none.
 
-    A mask is a constant with one number below -MASKED among others, or a value computed from constants, inputs of 0 and 1 and functions
-    with steps that is always 0 or one number below -MASKED (above MASKED where it is subtracted). It is looked for
-    behind softmax, a maximum or minimum along axes, exp and sigmoid, through movement, sums, maxima and scales. Its new
-    size is a power of two above twice the span of everything it is added to, plus what the reader's table can tell
-    apart; zeros stay zero. Where calibration shows a maximum of masked elements alone, that mask stays.
+    A mask is a constant with one number below -MASKED among others, or a value computed from constants, inputs of 0 and
+    1 and functions with steps that is always 0 or one number below -MASKED (above MASKED where it is subtracted). It is
+    looked for behind softmax, a maximum or minimum along axes, exp and sigmoid, through movement, sums, maxima and
+    scales. Its new size is a power of two above twice the span of everything it is added to, plus what the reader's
+    table can tell apart; zeros stay zero. Where calibration shows a maximum of masked elements alone, that mask stays.
 
     `values` are the floats of every node on the calibration events.
     """
@@ -104,7 +104,7 @@ class _Search:
         """Whether there is a mask in the value."""
         if (name, gain) not in self.known:
             own = self.size(name, gain) is not None
-            self.known[name, gain] = own or any([self.masks(x, g) for x, g in self.parts(name, gain)])
+            self.known[name, gain] = own or any(self.masks(x, g) for x, g in self.parts(name, gain))
         return self.known[name, gain]
 
     def size(self, name: str, gain: float) -> float | None:

@@ -18,7 +18,7 @@ from metronn.quantize.intervals import Tolerance, emit_split, plan_split
 MAX_ENTRY_BITS = 16
 """Widest entries of the exponential, so that their product with the reciprocal fits one multiplier."""
 SHORT_AXIS_BITS = 5
-"""One table of reciprocals serves sums of up to 2**SHORT_AXIS_BITS + 1 exponentials; longer ones get a sum of tables."""
+"""One table of reciprocals serves sums of up to 2**SHORT_AXIS_BITS + 1 exponentials, longer ones a sum of tables."""
 FINEST_ERROR = 2.0**-10
 """Least relative error asked of the reciprocals of long sums."""
 LONG_BITS = 24

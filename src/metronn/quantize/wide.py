@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from metronn.ir.arrays import Array
+from metronn.ir.infer import aligned_bounds
 from metronn.ir.ops import ExtremumKind
-from metronn.ir.types import Range
+from metronn.ir.types import TensorType
 from metronn.model.functions import apply_function
 from metronn.model.graph import (
     Floats,
@@ -135,7 +136,7 @@ def _step(constants: Mapping[str, Floats], node: RealNode) -> tuple[str, Map] | 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WideTable:
-    """What a split is planned from: the function of codes in [lo, hi], its tolerance and the exponent of its results."""
+    """What a split is planned from: the function of codes in [lo, hi], its tolerance, the exponent of its results."""
 
     function: CodeFunction
     lo: int
@@ -145,9 +146,9 @@ class WideTable:
 
 
 def wide_table(
-    function: RealFunction, of: Map, values: Floats, codes: Range, *, bits: int, max_error: float
+    function: RealFunction, of: Map, values: Floats, kind: TensorType, *, bits: int, max_error: float
 ) -> WideTable:
-    """Say what the table of f(of(x)) must be, for x with these codes and calibration values; results of about `bits`.
+    """Say what the table of f(of(x)) must be, for x of this type and values in calibration; results of about `bits`.
 
     `max_error` is relative to each value for factors, to the largest for others.
     """
@@ -169,7 +170,7 @@ def wide_table(
         signed = bool(ends.min() < 0)
         frac = covering_frac(min(0.0, float(ends.min())), float(ends.max()), bits, signed=signed)
         tolerance = Tolerance(absolute=max_error * (float(found.max()) or top))
-    step = codes.max_frac
+    step = kind.range.max_frac
 
     def argument(code: Array) -> Floats:
         return of(np.ldexp(np.asarray(code).astype(np.float64), -step))
@@ -178,19 +179,11 @@ def wide_table(
         y = inputs.clip(argument(code))
         return np.clip(apply_function(function.kind, y, function.parameters), -top, top)
 
-    lo, hi = _aligned_bounds(codes)
+    lows, highs = aligned_bounds(kind, step)
+    lo, hi = int(lows.min()), int(highs.max())
     first = _first(lambda code: float(argument(np.array(code))) >= inputs.lowest, lo, hi)
     last = _first(lambda code: float(argument(np.array(code))) > inputs.highest, first, hi + 1) - 1
     return WideTable(function=value, lo=first, hi=max(first, last), tolerance=tolerance, frac=frac)
-
-
-def _aligned_bounds(codes: Range) -> tuple[int, int]:
-    """Return the least and largest code of any element, in steps of the finest frac."""
-    count = codes.element_count or 1
-    shifts = [codes.max_frac - frac for frac in codes.fracs(count)]
-    lows = [lo << shift for lo, shift in zip(codes.los(count), shifts, strict=True)]
-    highs = [hi << shift for hi, shift in zip(codes.his(count), shifts, strict=True)]
-    return min(lows), max(highs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
