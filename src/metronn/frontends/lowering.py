@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,7 @@ from metronn.model.graph import (
     RealInput,
     RealLinear,
     RealMultiply,
+    RealNode,
     RealOp,
     RealQuantize,
     RealReduce,
@@ -52,13 +53,16 @@ class LayerProblem(Exception):
 class Lowering:
     """The network being built and the layer being read. Every method returns the name of a value.
 
-    `tensors` holds the values of the framework's tensors, by the framework's names.
+    `tensors` holds the values of the framework's tensors, by the framework's names. `dyadic_steps` holds, for matrices
+    whose weights the framework quantized in steps of powers of two, the step of every column: such weights are exact as
+    they stand, and only a network without any other quantizer needs to be told of them (`finish`).
     """
 
     builder: RealGraphBuilder = field(default_factory=RealGraphBuilder)
     layer: str = ""
     problems: list[str] = field(default_factory=list)
     tensors: dict[str, str] = field(default_factory=dict)
+    dyadic_steps: dict[str, Floats] = field(default_factory=dict)
 
     def shape(self, value: str) -> tuple[int, ...]:
         """Return the shape of a value, without the batch axis."""
@@ -140,9 +144,13 @@ class Lowering:
     def linear(self, x: str, weight: Floats, bias: Floats | None = None, step: Floats | None = None) -> str:
         """Return x @ weight + bias on the last axis; `step` as in `RealLinear`."""
         shift = np.zeros(weight.shape[1:]) if bias is None else bias
-        grid = None if step is None else FloatArray.of(step)
+        dyadic = step is not None and powers_of_two(step)
+        grid = None if step is None or dyadic else FloatArray.of(step)
         op = RealLinear(x=x, weight=FloatArray.of(weight), bias=FloatArray.of(shift), step=grid)
-        return self.add(op, "linear")
+        name = self.add(op, "linear")
+        if step is not None and dyadic:
+            self.dyadic_steps[name] = step
+        return name
 
     def quantize(
         self,
@@ -274,6 +282,8 @@ class Lowering:
             if node.name in needed:
                 needed.update(real_operands(node.op))
         nodes = [node for node in self.builder.nodes if node.name in needed or isinstance(node.op, RealInput)]
+        if not any(_quantizes(node.op) for node in nodes):
+            nodes = [self._with_step(node) for node in nodes]
         names: dict[str, str] = {}
         sources: list[str] = []
         for name, value in outputs:
@@ -285,6 +295,22 @@ class Lowering:
         tensors = tuple((tensor, value) for tensor, value in self.tensors.items() if value in needed)
         shown = tuple(names.items())
         return RealGraph(nodes=tuple(nodes), outputs=shown, tensors=tensors, output_sources=tuple(sources))
+
+    def _with_step(self, node: RealNode) -> RealNode:
+        """Return a matrix with the steps of its weights: they alone tell that its framework quantized the network."""
+        step = self.dyadic_steps.get(node.name)
+        if step is None or not isinstance(node.op, RealLinear):
+            return node
+        return replace(node, op=replace(node.op, step=FloatArray.of(step)))
+
+
+def _quantizes(op: RealOp) -> bool:
+    return isinstance(op, RealQuantize) or (isinstance(op, RealLinear) and op.step is not None)
+
+
+def powers_of_two(values: npt.ArrayLike) -> bool:
+    """Whether every (positive) value is a power of two."""
+    return bool((np.frexp(np.asarray(values, dtype=np.float64))[0] == 0.5).all())
 
 
 def counted(count: int, noun: str) -> str:

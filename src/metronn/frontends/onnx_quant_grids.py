@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from metronn.frontends.lowering import LayerProblem, Lowering
+from metronn.frontends.lowering import LayerProblem, Lowering, powers_of_two
 from metronn.frontends.onnx_context import Codes
 from metronn.ir.ops import Rounding
 from metronn.model.graph import Floats
@@ -40,23 +40,17 @@ _FIXED_POINT: Mapping[str, Rounding] = {
 """Those that `RealQuantize` has; CEIL and UP are made of them."""
 
 
-def powers_of_two(values: npt.ArrayLike) -> bool:
-    """Whether every (positive) value is a power of two."""
-    return bool((np.frexp(np.asarray(values, dtype=np.float64))[0] == 0.5).all())
-
-
 def column_steps(values: Floats, steps: Floats | None) -> Floats | None:
     """Return the step of every column of weights [n_in, n_out], from the steps of the weights themselves.
 
-    None when there are none, when all are powers of two, or when a column has no common one: then the weights are
-    exact as they stand.
+    None when there are none, or when a column has no common one: then the weights are exact as they stand.
     """
     if steps is None or not values.size:
         return None
     smallest = np.where(values != 0, steps, np.inf).min(axis=0)
     smallest = np.asarray(np.where(np.isfinite(smallest), smallest, steps.min(axis=0)), dtype=np.float64)
     whole = np.rint(values / smallest)
-    if powers_of_two(smallest) or not np.array_equal(whole * smallest, values):
+    if not np.array_equal(whole * smallest, values):
         return None
     return smallest
 

@@ -24,12 +24,16 @@ from metronn.frontends.qkeras_quantizers import Quantizer, parse_quantizer, quan
 from metronn.frontends.qkeras_weights import quantized_constant
 from metronn.frontends.spatial import PoolKind
 from metronn.model.graph import FloatArray, Floats, RealLinear
+from metronn.model.grid import grid_exponent
 
 Layer = Callable[[LayerContext], str]
 Area = Callable[[LayerContext], int]
 
 WEIGHTS = ("kernel", "depthwise", "pointwise")
 """Weights whose quantizers find their scale themselves when they have no alpha; so do gamma and variance."""
+
+MOST_STEPS = 2**20
+"""Weights of more steps are on no grid: not every quantizer of QKeras has one."""
 
 NORMALIZING: Mapping[str, Any] = {
     "gamma_quantizer": "quantized_relu_po2(6, 2048)",
@@ -51,11 +55,15 @@ def _quantizer(config: Config, role: str, default: object = None) -> Quantizer |
 
 @dataclass(frozen=True, slots=True)
 class _QuantizedStore:
-    """The arrays of a layer through its quantizers; `steps` gathers the grids that are no powers of two."""
+    """The arrays of a layer through its quantizers.
+
+    `steps` gathers the grids that are no powers of two, `dyadic` the names of the kernels that are on others.
+    """
 
     store: WeightStore
     config: Config
     steps: dict[str, Floats] = field(default_factory=dict)
+    dyadic: list[str] = field(default_factory=list)
 
     def arrays(self, path: Sequence[LayerPlace], names: Sequence[str]) -> list[Array]:
         """Return the quantized arrays; raises MissingWeightsError."""
@@ -81,6 +89,8 @@ class _QuantizedStore:
         result, step = quantized_constant(quantizer, values)
         if step is not None and role in WEIGHTS:
             self.steps[role] = step
+        elif role in WEIGHTS:
+            self.dyadic.append(role)
         return result
 
 
@@ -130,7 +140,21 @@ def _read(c: LayerContext, store: _QuantizedStore, plain: Layer, config: Config)
     first = len(c.lowering.builder.nodes)
     y = plain(replace(c, store=store, config={**config, "activation": None}))
     _set_steps(c, store.steps, first)
+    _keep_dyadic_steps(c, store.dyadic, first)
     return _activated(c, y)
+
+
+def _keep_dyadic_steps(c: LayerContext, roles: Sequence[str], first: int) -> None:
+    """Tell of the matrices read since node `first` whose weights are on a grid of a power of two."""
+    matrices = [node for node in c.lowering.builder.nodes[first:] if isinstance(node.op, RealLinear)]
+    for role in roles:
+        node = matrices[-1 if role == "pointwise" else 0]
+        if not isinstance(node.op, RealLinear):
+            raise AssertionError(f"{node.name} is no matrix")
+        weights = node.op.weight.array
+        step = 2.0 ** grid_exponent(weights)
+        if np.abs(weights).max(initial=0.0) < MOST_STEPS * step:
+            c.lowering.dyadic_steps[node.name] = np.full(node.shape[-1:], step)
 
 
 def _set_steps(c: LayerContext, steps: Mapping[str, Floats], first: int) -> None:

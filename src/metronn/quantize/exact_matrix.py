@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from fractions import Fraction
 
 import numpy as np
@@ -16,19 +17,23 @@ from metronn.ir.ops import (
     Overflow,
     Rounding,
 )
-from metronn.ir.types import width_bits
+from metronn.ir.types import Range, width_bits
 from metronn.model.graph import (
     FloatArray,
+    RealInput,
     RealLinear,
     RealNode,
     RealQuantize,
+    RealRewire,
+    RealWindow,
+    real_operands,
 )
 from metronn.quantize.exact_arithmetic import ExactArithmetic
 from metronn.quantize.exact_chain import ONE, ZERO, Affine, Chain, Chains, nearest, power_of_two
 from metronn.quantize.exact_emit import Form, object_fractions
 from metronn.quantize.exact_state import WEIGHT_BITS
 from metronn.quantize.exact_weights import integer_weights
-from metronn.quantize.fixed import choose_range, round_weights
+from metronn.quantize.fixed import choose_range, round_weights, squared_error
 from metronn.quantize.float_ops import INPUT_BITS
 from metronn.quantize.moments import gather
 from metronn.quantize.options import Calibration
@@ -37,6 +42,11 @@ from metronn.quantize.records import Exactness, LayerRecord
 MAX_OPERAND_BITS = 32
 """Operands up to this width that come from quantizers by whole weights and sums alone are never rounded."""
 
+
+FLOAT_SQNR_DB = 46.0
+"""Where a framework quantized weights alone, rounding an activation keeps this; a few layers in a row keep 40 dB."""
+FLOAT_BITS = (8, 24)
+"""Narrowest and widest such activation."""
 
 MAX_SNAPPED = 1 << 19
 """Larger numbers of steps are not told apart safely by a float32 product."""
@@ -95,6 +105,8 @@ class ExactMatrices(ExactArithmetic):
         Where no quantizer made the operand and its exact form would be too wide, it gets one, which is told.
         """
         limit = max(self.emission.limit, MAX_OPERAND_BITS)
+        if self._float_activation(name):
+            limit = 0
         if not any(kind.calls for kind in form.chains.kinds):
             kind = self.emission.type_of(form)
             lo, hi = aligned_bounds(kind, kind.range.max_frac)
@@ -104,14 +116,7 @@ class ExactMatrices(ExactArithmetic):
                 product = self.emission.multiplied(form, node)
                 if product is not None:
                     return product
-        values = self.reference[name]
-        out = choose_range(
-            values,
-            self.options.operand_bits or INPUT_BITS,
-            signed=bool(values.min() < 0),
-            method=Calibration.MAX,
-            percentile=self.options.percentile,
-        )
+        out, why = self._operand_range(node, name)
         quantizer = RealQuantize(
             x=name,
             scale=FloatArray.of(2.0**-out.max_frac),
@@ -121,9 +126,58 @@ class ExactMatrices(ExactArithmetic):
             overflow=Overflow.SAT,
         )
         self._approximate(node, node.source)
-        self.emission.note(f"{node.source}: its input, which no quantizer made, is rounded to {out.describe()}")
+        self.emission.note(f"{node.source}: its input, which no quantizer made, is rounded to {out.describe()}{why}")
         inner = replace(node, name=f"{node.name}.in", shape=form.chains.shape)
         return self.emission.close(form, inner, quantizer)
+
+    def _float_activation(self, name: str) -> bool:
+        """Whether a value is computed, in a network whose framework quantized weights and no activation."""
+        if any(isinstance(node.op, RealQuantize) for node in self.graph.nodes):
+            return False
+        node = self.graph.by_name[name]
+        while isinstance(node.op, RealRewire | RealWindow):
+            node = self.graph.by_name[real_operands(node.op)[0]]
+        return not isinstance(node.op, RealInput)
+
+    def _operand_range(self, node: RealNode, name: str) -> tuple[Range, str]:
+        """Return the format of an operand that no quantizer made, and what led to it.
+
+        Where weights alone were quantized: the width asked for, else as many bits as the error on the calibration
+        events needs.
+        """
+        values = self.reference[name]
+
+        def covering(bits: int) -> Range:
+            return choose_range(
+                values,
+                bits,
+                signed=bool(values.min() < 0),
+                method=Calibration.MAX,
+                percentile=self.options.percentile,
+            )
+
+        if self.options.operand_bits is not None or not self._float_activation(name):
+            return covering(self.options.operand_bits or INPUT_BITS), ""
+        if self._asks_for_activation_bits(node.source):
+            return covering(self._settings(node).activation_bits), ", as [quantize] activation_bits says"
+        for bits in range(FLOAT_BITS[0], FLOAT_BITS[1] + 1, 2):
+            out = covering(bits)
+            noise = squared_error(values, out.max_frac, bits, signed=out.signed)
+            power = float(np.square(values).mean())
+            if noise == 0 or power >= noise * 10 ** (FLOAT_SQNR_DB / 10):
+                break
+        ratio = "no error" if noise == 0 else f"{10 * math.log10(power / noise):.0f} dB"
+        return out, (
+            f", {ratio} on the calibration events: the framework quantized no activations; "
+            "[quantize] activation_bits gives another width"
+        )
+
+    def _asks_for_activation_bits(self, source: str) -> bool:
+        """Whether the options name a width of activations for this layer, or for all."""
+        if "activation_bits" in self.options.model_fields_set:
+            return True
+        layers = self.options.layers.items()
+        return any(fnmatchcase(source, pattern) and one.activation_bits is not None for pattern, one in layers)
 
     def _one_scale(
         self, node: RealNode, op: RealLinear, form: Form, codes: npt.NDArray[np.object_], steps: npt.NDArray[np.object_]
