@@ -19,7 +19,7 @@ from metronn.frontends.onnx_layers import KEEP_CODES, KEEP_STEPS, LAYERS, READ_C
 from metronn.frontends.onnx_quant import QONNX
 from metronn.frontends.onnx_quant_grids import ROUNDINGS
 from metronn.ir.ops import Rounding
-from metronn.model.graph import RealAdd, RealGraph, RealLinear, RealMultiply, RealQuantize
+from metronn.model.graph import FloatArray, RealAdd, RealGraph, RealLinear, RealMultiply, RealQuantize
 from metronn.model.reference import run_reference
 
 Array = np.ndarray[Any, Any]
@@ -205,8 +205,12 @@ def test_steps_of_convolutions(group: int) -> None:
     np.testing.assert_array_equal(linear.step.array, scale.ravel().astype(np.float64))
 
 
-def test_powers_of_two_need_no_step() -> None:
+def test_powers_of_two_need_no_step_beside_another_quantizer() -> None:
     nodes = [quant("w", "q"), helper.make_node("MatMul", ["x", "q"], ["y"])]
+    alone = read(model_of(nodes, {**parameters(), "w": W}))
+    assert alone.quantized
+    assert only(alone, RealLinear).step == FloatArray.of(np.full(4, 0.25))
+    nodes = [quant("x", "xq"), quant("w", "q"), helper.make_node("MatMul", ["xq", "q"], ["y"])]
     assert only(read(model_of(nodes, {**parameters(), "w": W})), RealLinear).step is None
 
 

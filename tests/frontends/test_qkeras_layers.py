@@ -191,7 +191,9 @@ def test_scales_within_an_output_must_be_powers_of_two(tmp_path: Path) -> None:
             ):
                 loaded(tmp_path, [5], [entry], weights)
         else:
-            assert matrices(loaded(tmp_path, [5], [entry], weights))[0].step is None
+            step = matrices(loaded(tmp_path, [5], [entry], weights))[0].step
+            assert step is not None
+            assert (np.frexp(step.array)[0] == 0.5).all()
 
 
 def test_activations_are_those_of_qkeras_first(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import onnx
 import onnx.numpy_helper
 
 from metronn.errors import ModelError
+from metronn.frontends.inlined_quantizers import with_inlined_quantizers
 from metronn.frontends.lowering import LayerProblem, Lowering, unsupported_error
 from metronn.frontends.onnx_batch import FRONT, Elsewhere
 from metronn.frontends.onnx_context import Codes, Constant, NodeContext, Operand
@@ -25,7 +26,7 @@ from metronn.frontends.onnx_file import dense, first_line, opset_version, parsed
 from metronn.frontends.onnx_layers import KEEP_CODES, KEEP_STEPS, LAYERS, READ_CODES
 from metronn.frontends.onnx_operate import Tensor, read_node
 from metronn.frontends.onnx_quant import QONNX
-from metronn.frontends.onnx_quant_grids import made
+from metronn.frontends.onnx_quant_grids import inlined_constant, made
 from metronn.frontends.onnx_quant_linear import RANGES
 from metronn.model.graph import Floats, RealGraph
 
@@ -119,7 +120,7 @@ class _Reader:
                     self.lowering.problems.append(f"output {entry.name}: does not depend on any input")
                 case None if not self.lowering.problems:
                     self.lowering.problems.append(f"output {entry.name}: no supported node makes it")
-        return self.lowering.finish(outputs, self.where)
+        return with_inlined_quantizers(self.lowering.finish(outputs, self.where))
 
     def _initializers(self, graph: onnx.GraphProto) -> None:
         """Add the constants of a graph."""
@@ -310,11 +311,35 @@ class _Reader:
         if sum(math.prod(v.shape) for v in values) > 2**28:
             raise LayerProblem("a constant of more than 2**28 elements")
         tainted = any(constant.from_batch for constant in constants)
+        one_event = self._one_event(node, values[0]) if tainted else None
+        if one_event is not None:
+            return (Constant(node.output[0], one_event),)
+        written = inlined_constant(node.op_type, constants, values)
+        if written is not None:
+            return (Constant(node.output[0], written[0], from_batch=tainted, step=written[1]),)
         steps = self._steps(node, feeds, len(values))
         return tuple(
             Constant(name, v, from_batch=tainted, step=step)
             for name, v, step in zip(node.output, values, steps, strict=True)
         )
+
+    def _one_event(self, node: onnx.NodeProto, values: Array) -> Array | None:
+        """Return a constant of the shape of a computed tensor (ones_like, a scale expanded to it) for any batch.
+
+        Its batch axis gets size 1. None for other constants, and where another axis may follow from the batch.
+        """
+        if node.op_type not in ("ConstantOfShape", "Expand") or self.batch is None:
+            return None
+        shape, data = self.operands[node.input[-1]], self.operands[node.input[0]]
+        if not isinstance(shape, Constant) or (
+            node.op_type == "Expand" and isinstance(data, Constant) and data.from_batch
+        ):
+            return None
+        sizes = [int(size) for size in shape.values.ravel()]
+        others = sizes[1:] if self.batch == STAND_IN_BATCH else []
+        if sizes[:1] != [self.batch] or any(size and size % self.batch == 0 for size in others):
+            return None
+        return values[:1] if values.shape[:1] == (self.batch,) and (values == values[:1]).all() else None
 
     def _steps(self, node: onnx.NodeProto, feeds: dict[str, Array], count: int) -> list[Floats | None]:
         """Return the steps of the results of an operator on constants: moved as their values are."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from metronn.frontends.lowering import LayerProblem, Lowering, powers_of_two
-from metronn.frontends.onnx_context import Codes
+from metronn.frontends.onnx_context import Codes, Constant
 from metronn.ir.ops import Rounding
 from metronn.model.graph import Floats
 
@@ -53,6 +53,41 @@ def column_steps(values: Floats, steps: Floats | None) -> Floats | None:
     if not np.array_equal(whole * smallest, values):
         return None
     return smallest
+
+
+def inlined_constant(
+    kind: str, operands: Sequence[Constant], values: Sequence[Numbers]
+) -> tuple[Numbers, Floats] | None:
+    """Return (values, steps) of a constant behind an operator of a spelled-out quantizer; None for other constants.
+
+    Round, Floor, Ceil and Sign give whole numbers; bounds, sums and negation keep a step where their result is still in
+    steps; a product or quotient with a scale scales it. Such a product is exact, as behind DequantizeLinear: the file's
+    number type has decided the codes, and does not round what they mean.
+    """
+    if len(values) != 1 or values[0].dtype.kind != "f" or not operands:
+        return None
+    first, result = operands[0], values[0].astype(np.float64)
+    if kind in ("Round", "Floor", "Ceil", "Sign"):
+        return values[0], np.ones(result.shape)
+    stepped = [operand for operand in operands if operand.step is not None]
+    if len(stepped) != 1:
+        return None
+    data = stepped[0]
+    grid = np.asarray(data.step, dtype=np.float64)
+    if kind in ("Mul", "Div") and len(operands) == 2 and (kind == "Mul" or data is first):
+        factor = (operands[1] if data is first else first).values.astype(np.float64)
+        if not factor.all() or not np.isfinite(factor).all():
+            return None
+        factor = 1 / factor if kind == "Div" else factor
+        codes = np.rint(data.values.astype(np.float64) / grid)
+        steps = np.broadcast_to(grid * np.abs(factor), result.shape)
+        return np.sign(factor) * codes * steps, np.array(steps)
+    if kind in ("Add", "Sub", "Clip", "Min", "Max", "Neg", "Abs", "Relu", "Where"):
+        if np.broadcast_shapes(grid.shape, result.shape) != result.shape:
+            return None
+        steps = np.array(np.broadcast_to(grid, result.shape))
+        return (values[0], steps) if np.array_equal(np.rint(result / steps) * steps, result) else None
+    return None
 
 
 def whole_numbers(lowering: Lowering, codes: Codes) -> str:
