@@ -3,8 +3,8 @@
 A rounding whose results are bounded on both sides is a quantizer: its results are finitely many whole numbers. It is
 written as one of scale 1, what stands around it stays; where a product before and one behind cancel, as 1/s and s do,
 they become the quantizer's scale. Bounds are found by following clips, sums and products with constants from both
-sides, so their order does not matter. Ceil, truncation (the whole part, or sign(x) * floor(|x|)) and sign are quantizers
-that cut off bits. All of it is real arithmetic, exactly.
+sides, so their order does not matter. Ceil, truncation (the whole part, or sign(x) * floor(|x|)) and sign are
+quantizers that cut off bits. All of it is real arithmetic, exactly.
 
 That a network has roundings does not make it one that its framework quantized: nothing is changed unless a matrix with
 weights on a grid reads a result of such a quantizer, or the network has quantizers already.
@@ -196,7 +196,7 @@ class _Reader:
         return _after(op, found[1], self.bounds(found[0]))
 
     def _behind(self, node: RealNode) -> Bounds:
-        """Return the whole numbers to which clips behind a rounding bound it; sums with whole numbers may lie between."""
+        """Return the whole numbers to which clips behind a rounding bound it, past sums with whole numbers."""
         lo, hi, shift = np.array(-np.inf), np.array(np.inf), np.array(0.0)
         shown = {value for _, value in self.graph.outputs}
         while node.name not in shown and len(self.graph.uses[node.name]) == 1:

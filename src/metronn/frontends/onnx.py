@@ -326,7 +326,7 @@ class _Reader:
     def _one_event(self, node: onnx.NodeProto, values: Array) -> Array | None:
         """Return a constant of the shape of a computed tensor (ones_like, a scale expanded to it) for any batch.
 
-        Its batch axis gets size 1. None for other constants, and where another axis may follow from the batch.
+        Its batch axis gets size 1; whether another axis follows from the batch, a second reading shows. None for others.
         """
         if node.op_type not in ("ConstantOfShape", "Expand") or self.batch is None:
             return None
@@ -336,9 +336,9 @@ class _Reader:
         ):
             return None
         sizes = [int(size) for size in shape.values.ravel()]
-        others = sizes[1:] if self.batch == STAND_IN_BATCH else []
-        if sizes[:1] != [self.batch] or any(size and size % self.batch == 0 for size in others):
+        if sizes[:1] != [self.batch]:
             return None
+        self.meets_batch_size = True
         return values[:1] if values.shape[:1] == (self.batch,) and (values == values[:1]).all() else None
 
     def _steps(self, node: onnx.NodeProto, feeds: dict[str, Array], count: int) -> list[Floats | None]:

@@ -8,6 +8,7 @@ at the end) is lowered as in quantization after training, and told.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import assert_never
@@ -63,6 +64,15 @@ MAX_COMPARED_BITS = 52
 """Wider values are exact too, but float64, in which the trained network is computed, does not hold them."""
 MOST_FORMATS = 3
 """Formats of quantizers that a message names."""
+REMEDIES: Mapping[str, str] = {
+    "input": "a quantizer on the input, or [quantize] inputs, gives another format",
+    "linear": "quantized weights and activations in the framework, or [quantize] weight_bits, activation_bits and "
+    "operand_bits, give others",
+    "softmax": "[quantize] table_bits makes its tables finer",
+    "output": "a quantizer on the output, or [quantize] output_bits, gives another format",
+}
+"""What changes the formats that were chosen for a kind of layer."""
+OTHER_REMEDY = "scales that are powers of two in the framework, or a quantizer behind, make it exact"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -95,7 +105,7 @@ class ExactLowering(ExactMatrices):
 
     def _told(self, node: RealNode, before: int) -> None:
         """Take over what the emission told about a node that is not exact."""
-        told = self.emission.notes[before:]
+        told = list(dict.fromkeys(self.emission.notes[before:]))
         if told:
             self.inexact[node.name] = self.inexact.get(node.name) or node.source
             record = next((r for r in reversed(self.records) if r.source == node.source), None)
@@ -105,7 +115,21 @@ class ExactLowering(ExactMatrices):
                 self.records.append(record)
             if record.exactness is not Exactness.APPROXIMATE:
                 record.exactness = Exactness.REQUANTIZED
-            record.note = "; ".join(filter(None, [record.note, *told]))
+            record.note = "; ".join(filter(None, [record.note, *(text for text in told if text not in record.note)]))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One line for each kind of layer that is not the framework's: every such layer, what was assumed, what helps."""
+        layers: dict[str, tuple[str, dict[str, None]]] = {}
+        for record in self.records:
+            if record.exactness not in (None, Exactness.EXACT):
+                remedy = REMEDIES.get(record.kind, OTHER_REMEDY)
+                notes = layers.setdefault(record.source, (remedy, {}))[1]
+                notes.update(dict.fromkeys(record.note.replace(f"{record.source}: ", "").split("; ")))
+        lines: dict[str, list[str]] = {}
+        for source, (remedy, notes) in layers.items():
+            lines.setdefault(remedy, []).append(f"{source} ({'; '.join(filter(None, notes))})")
+        return tuple(f"not exact: {', '.join(found)}; {remedy}" for remedy, found in lines.items())
 
     @property
     def frontier(self) -> tuple[ExactValue, ...]:
@@ -217,8 +241,8 @@ class ExactLowering(ExactMatrices):
             record.note = f"rounded to {shown}: no quantizer of the framework says how"
         if refused:
             record.note = (
-                f"rounded to {shown}: no input of {MAX_JOINT_BITS} bits serves all that read it, quantizers to {formats}"
-                f"{' and layers without one' if any(readers.floats) else ''}; give it one quantizer of its own, "
+                f"rounded to {shown}: no input of {MAX_JOINT_BITS} bits serves all that read it, quantizers to "
+                f"{formats}{' and layers without one' if any(readers.floats) else ''}; give it one quantizer of its own, "
                 "or make scales powers of two"
             )
         elif readers.quantizers:
@@ -368,7 +392,7 @@ class ExactLowering(ExactMatrices):
         width = self.emitter.type_of(shown).range.width_bits
         if width > (self.options.output_bits if inexact else MAX_OUTPUT_BITS):
             shown = self._narrow(shown, node)
-        told = self.emission.notes[before:]
+        told = list(dict.fromkeys(self.emission.notes[before:]))
         record = LayerRecord(source=node.source, kind="output", real=value, value=shown, exactness=Exactness.EXACT)
         if told:
             record.exactness = Exactness.APPROXIMATE if inexact else Exactness.REQUANTIZED

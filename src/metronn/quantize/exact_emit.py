@@ -114,9 +114,8 @@ class Emission:
         return self.emitter.add(Add(x=value, y=constant), f"{node.name}.shifted", node.source)
 
     def note(self, text: str) -> None:
-        """Tell once that something is not exact."""
-        if text not in self.notes:
-            self.notes.append(text)
+        """Tell that something is not exact; what one layer has twice is told twice, since each is a value of its own."""
+        self.notes.append(text)
 
     def settles(self, form: Form) -> bool:
         """Whether offsets and bounds are on a grid of the value that is not too fine."""
