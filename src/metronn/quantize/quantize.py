@@ -94,7 +94,7 @@ def quantize(
         )
         exact.run()
         graph = check(_with_sources(emitter.builder.build(), model))
-        report = measure(model, graph, exact, events, split, options, base, warnings=exact.warnings)
+        report = replace(measure(model, graph, exact, events, split, options, base), warnings=exact.warnings)
         return Quantized(graph=graph, report=report, frontier=exact.frontier)
     warnings = [*outlier_sentences(outliers), *constant_sentences(model, values)]
     softened = soften_masks(model, values)
