@@ -35,7 +35,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @st.composite
 def problems(draw: st.DrawFn) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    n_in, n_out, bits = draw(st.integers(1, 8)), draw(st.integers(1, 8)), draw(st.integers(1, 16))
+    n_in, n_out, bits = draw(st.integers(1, 8)), draw(st.integers(1, 8)), draw(st.integers(1, 16) | st.integers(23, 70))
     codes = st.integers(-(1 << (bits - 1)), 1 << (bits - 1))
     values = draw(st.lists(codes | st.just(0), min_size=n_in * n_out, max_size=n_in * n_out))
     lows = draw(st.lists(st.integers(-40, 40), min_size=n_in, max_size=n_in))
@@ -168,8 +168,16 @@ def test_large_matrices_are_no_candidates() -> None:
     rng = np.random.default_rng(4)
     small = layer(rng.integers(-127, 128, (16, 16)), [0] * 16, Range.fixed(8, 0))
     large = layer(rng.integers(-127, 128, (128, 128)), [0] * 128, Range.fixed(8, 0))
-    wide = layer(np.array([[1 << 24]]), [0], Range.fixed(8, 0))
-    assert [is_candidate(spec, graph) for graph, spec in (small, large, wide)] == [True, False, False]
+    wide = layer(np.array([[(1 << 31) - 1, -(1 << 31)]]), [0, 1], Range.fixed(8, 0))
+    assert [is_candidate(spec, graph) for graph, spec in (small, large, wide)] == [True, False, True]
+
+
+@pytest.mark.parametrize("bits", [24, 25, 32, 63, 64])
+def test_the_widest_weights_are_exact(bits: int) -> None:
+    top = 1 << bits - 1
+    weight = object_array([-top, top - 1, 0, 1 - top, top >> 1, -1], (3, 2))
+    (graph, *_) = solve(weight, [(-128, 127)] * 3)
+    assert (adder_graph_matrix(graph) == weight).all()
 
 
 @pytest.mark.parametrize(("value", "digits"), [(0, 0), (1, 1), (-8, 1), (7, 2), (127, 2), (85, 4), (-11, 3)])

@@ -322,3 +322,15 @@ def test_a_given_number_of_fpgas_does_not_depend_on_how_long_the_chain_is() -> N
     assert len(two.fpgas) == len(four.fpgas) == 2
     assert two.latency_cycles == four.latency_cycles
     assert [f.kernels for f in two.fpgas] == [f.kernels for f in four.fpgas]
+
+
+@pytest.mark.parametrize("system", ["one-large-virtual", "two-serenity"])
+def test_a_network_of_wires_alone_has_a_plan(system: str) -> None:
+    builder = GraphBuilder()
+    x = builder.add(Input(shape=(3,), range=Range.fixed(8, 2)), "x")
+    builder.output("y", x)
+    builder.output("again", x)
+    design = plan(builder.build(), load_system(system), PlanOptions())
+    assert (design.latency_cycles, len(design.fpgas), [fpga.kernels for fpga in design.fpgas]) == (0, 1, [()])
+    with pytest.raises(InfeasibleError, match="plan.fpgas asks for 2 FPGAs, the network has 0 layers to share out"):
+        plan(builder.build(), load_system("two-serenity"), PlanOptions(fpgas=2))

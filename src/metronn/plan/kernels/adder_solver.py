@@ -46,7 +46,7 @@ ORDERS = 6
 """Orders of inputs and outputs tried where a matrix is solved in every way; the first is as given."""
 
 EXACT_WEIGHT_BITS = 23
-"""The solver takes weights as float32."""
+"""The solver takes weights as float32; wider ones are given to it in digits."""
 
 Order = npt.NDArray[np.int64]
 
@@ -150,11 +150,46 @@ def _solve(weight: Array, bounds: Sequence[tuple[int, int]], options: Mapping[st
         raise ToolError("alkaid is not installed: adder graphs need it (pip install alkaid==0.8.2)") from None
     if weight.size == 0 or not weight.any():
         return AdderGraph(weight.shape[0], (), (AdderOutput(NOTHING, 0, False),) * weight.shape[1])
-    rows, columns = (_order(count, order) for count in weight.shape)
+    digits, bits = _digits(weight)
+    rows, columns = (_order(count, order) for count in digits.shape)
     intervals = [(float(bounds[k][0]), float(bounds[k][1]), 1.0) for k in rows]
-    kernel = np.ascontiguousarray(weight[rows][:, columns].astype(np.float32))
+    kernel = np.ascontiguousarray(digits[rows][:, columns].astype(np.float32))
     stages = cmvm_solve(kernel, qintervals=intervals, latencies=[0.0] * len(intervals), **options)
-    return _reordered(_converted(stages, weight.shape[0]), rows, columns)
+    return _summed(_reordered(_converted(stages, weight.shape[0]), rows, columns), weight.shape[1], bits)
+
+
+def _digits(weight: Array) -> tuple[Array, int]:
+    """Return a matrix as digits [n_in, digits * n_out] that are exact in the solver, the lowest first, and their bits.
+
+    weight = sum over d of digit d * 2**(bits * d). Digits are signed; sums are shared between all of them.
+    """
+    low, high = int(weight.min()), int(weight.max())
+    reach = max(abs(low), abs(high)).bit_length()
+    if reach <= EXACT_WEIGHT_BITS:
+        return weight, 0
+    count = -(-(reach + 1) // EXACT_WEIGHT_BITS)
+    bits = -(-(reach + 1) // count)
+    parts, rest = [], weight.astype(object)
+    for _ in range(count - 1):
+        digit = (rest + (1 << bits - 1)) % (1 << bits) - (1 << bits - 1)
+        parts.append(digit)
+        rest = (rest - digit) >> bits
+    return np.concatenate([*parts, rest], axis=1), bits
+
+
+def _summed(graph: AdderGraph, outputs: int, bits: int) -> AdderGraph:
+    """Return the graph whose outputs are the sums of digits, `bits` bits apart."""
+    if len(graph.outputs) == outputs:
+        return graph
+    adders = list(graph.adders)
+    sums = []
+    for column in range(outputs):
+        total = _Scaled(NOTHING, 0)
+        for number, output in enumerate(graph.outputs[column::outputs]):
+            part = _Scaled(output.value, -output.shift - bits * number, output.negative)
+            total = _added(adders, graph.inputs, total, part)
+        sums.append(total)
+    return _pruned(AdderGraph(graph.inputs, tuple(adders), _outputs(sums)))
 
 
 def _order(count: int, number: int) -> Order:
@@ -211,10 +246,14 @@ def _converted(stages: Sequence[Any], inputs: int) -> AdderGraph:
             source = values[index] if index >= 0 else _Scaled(NOTHING, 0)
             following.append(_Scaled(source.value, source.frac - int(shift), source.negative != bool(negative)))
         current = following
-    outputs = tuple(
-        AdderOutput(v.value, -v.frac if v.value != NOTHING else 0, v.negative and v.value != NOTHING) for v in current
+    return _pruned(AdderGraph(inputs, tuple(adders), _outputs(current)))
+
+
+def _outputs(values: Sequence[_Scaled]) -> tuple[AdderOutput, ...]:
+    """Return values as outputs."""
+    return tuple(
+        AdderOutput(v.value, -v.frac if v.value != NOTHING else 0, v.negative and v.value != NOTHING) for v in values
     )
-    return _pruned(AdderGraph(inputs, tuple(adders), outputs))
 
 
 def _added(adders: list[Adder], inputs: int, left: _Scaled, right: _Scaled) -> _Scaled:

@@ -22,7 +22,7 @@ from metronn.ir.ops import Constant, Linear, Requantize, operands
 from metronn.ir.types import Range, TensorType
 from metronn.plan.kernels.adder_constants import with_constants
 from metronn.plan.kernels.adder_graph import NOTHING, AdderGraph, AdderOutput, Bounds, nonzero_digits
-from metronn.plan.kernels.adder_solver import EXACT_WEIGHT_BITS, solve
+from metronn.plan.kernels.adder_solver import solve
 from metronn.plan.kernels.elementwise import Place, expanded, node_dsps, node_luts, place_nodes
 from metronn.plan.kernels.netlist import Affine, Call, Cell, Fixed, Keep, Netlist, NetlistBuilder, Sum
 from metronn.plan.kernels.spec import MatvecAdders
@@ -46,25 +46,12 @@ def linear_op(spec: MatvecAdders, graph: Graph) -> Linear:
 
 
 def is_candidate(spec: MatvecAdders, graph: Graph, most: int = CANDIDATE_DIGITS) -> bool:
-    """Whether the kernel can be built: at most so many digits, weights exact in the solver, a lone input."""
+    """Whether the kernel can be built: at most so many digits, a lone input."""
     op = linear_op(spec, graph)
     rows = row_count(spec, graph)
-    low, high = op.weight.bounds()
-    if max(abs(low), abs(high)) << _shift_bits(graph, op) >= 1 << EXACT_WEIGHT_BITS:
-        return False
     if any(name != spec.linear for name in _epilogue_inputs(spec, graph)):
         return False
     return rows * nonzero_digits(op.weight.array) <= most
-
-
-def _shift_bits(graph: Graph, op: Linear) -> int:
-    """Bits that the inputs of more than one code are shifted up, at most, beyond what all of them are."""
-    kind = graph.type_of(op.x)
-    elements = zip(
-        kind.range.los(kind.size), kind.range.his(kind.size), linear_shifts(op, kind).ravel().tolist(), strict=True
-    )
-    shifts = [int(shift) for lo, hi, shift in elements if lo < hi]
-    return max(shifts) - min(shifts) if shifts else 0
 
 
 def _epilogue_inputs(spec: MatvecAdders, graph: Graph) -> tuple[str, ...]:
