@@ -52,6 +52,13 @@ def _concatenate(c: LayerContext) -> str:
     return c.lowering.concatenate(c.xs, c.event_axes()[0])
 
 
+def _embedding(c: LayerContext) -> str:
+    if c.config.get("mask_zero"):
+        raise LayerProblem("mask_zero true, which hides entries from later layers; false is allowed")
+    (table,) = c.weights({"embeddings": (int(c.number("input_dim")), int(c.number("output_dim")))})
+    return c.lowering.looked_up(c.x, table)
+
+
 def _merge(combine: Callable[[Lowering, str, str], str]) -> Callable[[LayerContext], str]:
     """Make a merging layer of a binary op."""
 
@@ -89,6 +96,7 @@ LAYERS: Mapping[str, Callable[[LayerContext], str]] = {
     "Average": _average,
     "Concatenate": _concatenate,
     "Dropout": _identity,
+    "Embedding": _embedding,
     "Flatten": _flatten,
     "GaussianDropout": _identity,
     "GaussianNoise": _identity,

@@ -53,9 +53,10 @@ class LayerProblem(Exception):
 class Lowering:
     """The network being built and the layer being read. Every method returns the name of a value.
 
-    `tensors` holds the values of the framework's tensors, by the framework's names. `dyadic_steps` holds, for matrices
-    whose weights the framework quantized in steps of powers of two, the step of every column: such weights are exact as
-    they stand, and only a network without any other quantizer needs to be told of them (`finish`).
+    `tensors` holds the values of the framework's tensors, by the framework's names, `whole` the values that are known
+    to be whole numbers. `dyadic_steps` holds, for matrices whose weights the framework quantized in steps of powers of
+    two, the step of every column: such weights are exact as they stand, and only a network without any other quantizer
+    needs to be told of them (`finish`).
     """
 
     builder: RealGraphBuilder = field(default_factory=RealGraphBuilder)
@@ -63,6 +64,7 @@ class Lowering:
     problems: list[str] = field(default_factory=list)
     tensors: dict[str, str] = field(default_factory=dict)
     dyadic_steps: dict[str, Floats] = field(default_factory=dict)
+    whole: set[str] = field(default_factory=set)
 
     def shape(self, value: str) -> tuple[int, ...]:
         """Return the shape of a value, without the batch axis."""
@@ -111,7 +113,10 @@ class Lowering:
         shape = tuple(int(n) for n in index.shape)
         if len(xs) == 1 and shape == self.shape(xs[0]) and np.array_equal(index.ravel(), np.arange(index.size)):
             return xs[0]
-        return self.add(RealRewire(xs=tuple(xs), index=IntArray.of(index), shape=shape), part)
+        moved = self.add(RealRewire(xs=tuple(xs), index=IntArray.of(index), shape=shape), part)
+        if self.whole.issuperset(xs):
+            self.whole.add(moved)
+        return moved
 
     def indices(self, x: str) -> Ints:
         """Return the flat index of every element of x, in x's shape: what movement ops are applied to."""
@@ -236,6 +241,29 @@ class Lowering:
         """Return a function of every element; parameters in the order of `metronn.model.graph.PARAMETERS`."""
         return self.add(RealFunction(x=x, kind=kind, parameters=tuple(map(float, parameters))), kind.value)
 
+    def looked_up(self, x: str, table: Floats, axis: int = 0) -> str:
+        """Return entries of a table along an axis, chosen by whole numbers; beyond the table, its first or last entry.
+
+        The shape is that of the table with the shape of x in place of the axis, as in `numpy.take`.
+        """
+        values = np.moveaxis(self.checked(table, "table"), axis, 0)
+        if not values.size:
+            raise LayerProblem(f"a table of shape {table.shape} has no entries")
+        shape, columns = self.shape(x), values.reshape(len(values), -1).T
+        tables: dict[tuple[float, ...], str] = {}
+        for column in map(tuple, columns.tolist()):
+            if column not in tables and len(set(column)) == 1:
+                tables[column] = self.constant(np.full(shape, column[0]), "entry")
+            elif column not in tables:
+                tables[column] = self.function(x, FunctionKind.TABLE, *column)
+        known = {column: position for position, column in enumerate(tables)}
+        size = math.prod(shape)
+        order = np.array([known[column] for column in map(tuple, columns.tolist())])
+        index = (order[:, np.newaxis] * size + np.arange(size)).reshape(*values.shape[1:], *shape)
+        rank = len(shape)
+        back = np.moveaxis(index, range(-rank, 0), range(axis, axis + rank)) if rank else index
+        return self.rewire(list(tables.values()), np.ascontiguousarray(back), "entries")
+
     def softmax(self, x: str, axis: int) -> str:
         """Softmax along one axis."""
         return self.add(RealSoftmax(x=x, axis=axis), "softmax")
@@ -284,6 +312,7 @@ class Lowering:
         nodes = [node for node in self.builder.nodes if node.name in needed or isinstance(node.op, RealInput)]
         if not any(_quantizes(node.op) for node in nodes):
             nodes = [self._with_step(node) for node in nodes]
+        nodes = _with_indices(nodes)
         names: dict[str, str] = {}
         sources: list[str] = []
         for name, value in outputs:
@@ -311,6 +340,26 @@ def _quantizes(op: RealOp) -> bool:
 def powers_of_two(values: npt.ArrayLike) -> bool:
     """Whether every (positive) value is a power of two."""
     return bool((np.frexp(np.asarray(values, dtype=np.float64))[0] == 0.5).all())
+
+
+def _with_indices(nodes: list[RealNode]) -> list[RealNode]:
+    """Return the nodes, inputs that only choose entries of tables marked as such."""
+    tables: dict[str, int | None] = {}  # entries of the tables that a value chooses from, None where it does more
+    for node in reversed(nodes):
+        match node.op:
+            case RealFunction(kind=FunctionKind.TABLE, parameters=parameters):
+                entries: int | None = len(parameters)
+            case RealRewire():
+                entries = tables.get(node.name)
+            case _:
+                entries = None
+        for x in real_operands(node.op):
+            known = tables.get(x, 0)
+            tables[x] = None if known is None or entries is None else max(known, entries)
+    return [
+        replace(node, op=replace(node.op, indices=tables.get(node.name))) if isinstance(node.op, RealInput) else node
+        for node in nodes
+    ]
 
 
 def counted(count: int, noun: str) -> str:

@@ -37,6 +37,11 @@ read with both, and refused when the networks differ."""
 SHAPES_ONLY = frozenset(("Expand", "Reshape"))
 """Operators whose other inputs say what shape the result has, in which the batch is found."""
 
+WHOLE_TYPES = frozenset(
+    getattr(onnx.TensorProto, f"{sign}INT{bits}") for sign in ("", "U") for bits in (8, 16, 32, 64)
+)
+"""Types of whole numbers."""
+
 UNFOLDABLE = frozenset(
     ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout")
 )
@@ -172,6 +177,8 @@ class _Reader:
         """Add an input; integers of a quantized network keep to the range of their type."""
         value = self.lowering.input(entry.name, shape)
         kind = entry.type.tensor_type.elem_type
+        if kind in WHOLE_TYPES:
+            self.lowering.whole.add(value)
         if self.quantized and kind in RANGES:
             value = self.lowering.quantize(value, 1.0, *RANGES[kind])
         self.operands[entry.name] = self.lowering.tensors[entry.name] = value

@@ -143,6 +143,8 @@ def _cast_to(c: NodeContext, target: str) -> str | Constant:
     if target in FLOAT_TYPES:
         return operand
     x = c.value(0)
+    if x in lowering.whole and target in INTEGER_TYPES:
+        return x
     if target == "BOOL":
         return absolute(lowering, lowering.function(x, FunctionKind.SIGN))
     if target in INTEGER_TYPES:

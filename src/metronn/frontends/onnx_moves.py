@@ -147,6 +147,19 @@ def _responses(c: NodeContext, name: str, feeds: Mapping[str, Array], events: Fl
     return np.concatenate(rows).astype(np.float64)
 
 
+def _gather(c: NodeContext) -> Moved:
+    """Entries of a constant chosen by a computed index are a table; else a movement."""
+    table, index = c.given(0), c.given(1)
+    if not isinstance(table, Constant) or not isinstance(index, str):
+        return move(c)
+    axis = int(c.attribute("axis", 0)) % max(1, table.values.ndim)
+    if c.lead and axis:
+        raise LayerProblem(f"its index is computed, and chooses along axis {axis} of {table.name}; axis 0 is allowed")
+    y = c.lowering.looked_up(index, c.floats(0), axis)
+    place = c.places[1] if c.places else FRONT
+    return (y if place == FRONT else Elsewhere(y, place),)
+
+
 def _padded(c: NodeContext) -> Moved:
     if c.opset < 11:
         return moved(_without(c, "value"), [0], float(c.attribute("value", 0.0)))
@@ -268,7 +281,7 @@ MOVES: Mapping[str, Callable[[NodeContext], Moved | str]] = {
     "DepthToSpace": move,
     "Expand": move,
     "Flatten": move,
-    "Gather": move,
+    "Gather": _gather,
     "DeformConv": linear,
     "GridSample": linear,
     "MaxUnpool": move,
@@ -297,5 +310,5 @@ MOVES: Mapping[str, Callable[[NodeContext], Moved | str]] = {
 }
 """The operators of this file."""
 
-ANY_PLACE = frozenset(("Concat", "Pad", "TensorScatter", *(name for name, layer in MOVES.items() if layer is move)))
+ANY_PLACE = frozenset(("Concat", "Gather", "Pad", "TensorScatter", *(name for name, layer in MOVES.items() if layer is move)))
 """Operators of this file that find out by themselves where the batch goes."""

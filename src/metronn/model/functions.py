@@ -101,6 +101,9 @@ def _value(kind: FunctionKind, x: Floats, parameters: tuple[float, ...]) -> Floa
         case FunctionKind.SHRINK:
             lambd, bias = parameters
             return np.where(x < -lambd, x + bias, np.where(x > lambd, x - bias, 0.0))
+        case FunctionKind.TABLE:
+            places = np.clip(np.nan_to_num(np.floor(x + 0.5)), 0, len(parameters) - 1)
+            return np.asarray(parameters)[places.astype(np.int64)]
         case _:
             assert_never(kind)
 

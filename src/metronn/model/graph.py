@@ -57,7 +57,9 @@ class FunctionKind(enum.Enum):
     """Functions of one variable; each becomes a table. `metronn.model.functions` evaluates them.
 
     Parameters, in order: ELU and CELU have alpha, POWER its exponent; THRESHOLDED (x if x > theta else 0) has theta;
-    SHRINK (x + bias if x < -lambd, x - bias if x > lambd, else 0) has lambd and bias. ROUND goes half to even.
+    SHRINK (x + bias if x < -lambd, x - bias if x > lambd, else 0) has lambd and bias. ROUND goes half to even. TABLE has
+    any number of parameters: the values at 0, 1, 2, ...; it takes the whole number nearest to x, the last or first one
+    where x lies beyond.
     """
 
     SIGMOID = "sigmoid"
@@ -95,6 +97,7 @@ class FunctionKind(enum.Enum):
     SIGN = "sign"
     THRESHOLDED = "thresholded"
     SHRINK = "shrink"
+    TABLE = "table"
 
 
 PARAMETERS: Mapping[FunctionKind, tuple[str, ...]] = {
@@ -109,9 +112,10 @@ PARAMETERS: Mapping[FunctionKind, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RealInput:
-    """What the event brings."""
+    """What the event brings; with `indices`, whole numbers below it, all of which must be told apart."""
 
     shape: tuple[int, ...]
+    indices: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,6 +294,8 @@ def real_shape(op: RealOp, shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
             return tuple(n for a, n in enumerate(shapes[0]) if a not in op.axes)
         case RealFunction():
             names = PARAMETERS.get(op.kind, ())
+            if op.kind is FunctionKind.TABLE:
+                names = ("values",) * max(1, len(op.parameters))
             if len(names) != len(op.parameters) or not all(math.isfinite(value) for value in op.parameters):
                 needed = ", ".join(names) or "none"
                 raise ValueError(f"{op.kind.value} has parameters {op.parameters}, finite ones needed: {needed}")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from metronn.ir.types import Range
-from metronn.model.graph import Floats
+from metronn.model.graph import Floats, RealInput
 from metronn.quantize.formats import automatic_input, covering_input
 from metronn.quantize.options import InputOptions, QuantizeOptions
 
 INPUT_BITS = 16
 """Widest automatic input, unless its rounding costs the signal."""
+
+
+def index_range(op: RealInput) -> Range | None:
+    """Return the range of an input that chooses entries of tables: all whole numbers up to the last entry, else None."""
+    return None if op.indices is None else Range(0, op.indices - 1, 0)
 
 
 def input_range(name: str, shape: tuple[int, ...], values: Floats, options: QuantizeOptions) -> Range:

@@ -56,7 +56,7 @@ from metronn.quantize.emitter import Emitter
 from metronn.quantize.fixed import Rounded, codes_at, round_at, round_constant
 from metronn.quantize.float_ops import float_table
 from metronn.quantize.formats import activation_fracs, covering_fracs, importance, output_fracs
-from metronn.quantize.inputs import INPUT_BITS, input_range
+from metronn.quantize.inputs import INPUT_BITS, index_range, input_range
 from metronn.quantize.matrices import round_matrix
 from metronn.quantize.moments import gather
 from metronn.quantize.options import Calibration, QuantizeOptions, Settings
@@ -119,7 +119,7 @@ class Lowering:
             case RealConstant():
                 raise AssertionError(f"{node.name} is constant")
             case RealInput():
-                self._input(node)
+                self._input(node, op)
             case RealRewire():
                 xs = tuple(self._read(x, node) for x in op.xs)
                 self._moved(node, emit(Rewire(xs=xs, index=op.index, shape=op.shape), node.name, node.source))
@@ -316,8 +316,8 @@ class Lowering:
 
     # Inputs and outputs
 
-    def _input(self, node: RealNode) -> None:
-        chosen = input_range(node.name, node.shape, self.reference[node.name], self.options)
+    def _input(self, node: RealNode, op: RealInput) -> None:
+        chosen = index_range(op) or input_range(node.name, node.shape, self.reference[node.name], self.options)
         self.encode_input(node, chosen)
         name = self.emitter.add(Input(shape=node.shape, range=chosen), node.name, node.source)
         if name != node.name:

@@ -27,6 +27,7 @@ JUMPING = frozenset(
         FunctionKind.SIGN,
         FunctionKind.THRESHOLDED,
         FunctionKind.SHRINK,
+        FunctionKind.TABLE,
     )
 )
 """Functions with steps: no rounding of the input keeps the largest error small, so the mean error counts."""
@@ -55,10 +56,13 @@ class TableChoice:
 def table_domain(function: RealFunction, values: Floats, low: float, high: float) -> tuple[float, float]:
     """Return the inputs [lo, hi] that the table serves, for values seen in calibration and codes in [low, high].
 
-    Functions that saturate are known everywhere. Others are made for the values with a quarter of their span on both
+    Functions that saturate, and those given as values, are known everywhere. Others are made for the values with a quarter of their span on both
     sides, zero not crossed where no values lie beyond it, and within the function's domain. An exponential looks no
     farther down than its results show, and grows no more than fourfold beyond what was seen.
     """
+    if function.kind is FunctionKind.TABLE:
+        last = len(function.parameters) - 1
+        return min(max(low, 0.0), last), max(min(high, last), 0.0)
     if function.kind in SATURATING:
         return max(low, -MAX_REACH), min(high, MAX_REACH)
     lo, hi = float(values.min()), float(values.max())
@@ -98,7 +102,9 @@ def result_bounds(function: RealFunction, lo: float, hi: float, values: Floats) 
 
     Where it has a pole inside, they are those of the calibration values, and as much again.
     """
-    if _has_pole(function, lo, hi):
+    if function.kind is FunctionKind.TABLE:
+        seen = apply_function(function.kind, np.arange(math.floor(lo), math.ceil(hi) + 1.0), function.parameters)
+    elif _has_pole(function, lo, hi):
         seen = 2 * apply_function(function.kind, values, function.parameters)
     else:
         inside = np.concatenate([np.linspace(lo, hi, SAMPLES), np.clip([0.0], lo, hi)])
@@ -143,6 +149,8 @@ def choose_table(
     2**max_bits entries err more, the best of those is returned. The error is absolute and leaves out the rounding of
     the entries; it is the largest one, or the mean for functions with jumps or a pole in [lo, hi].
     """
+    if function.kind is FunctionKind.TABLE:
+        return TableChoice(range=Range(math.floor(lo + 0.5), math.floor(hi + 0.5), 0), max_error=0.0)
     signed = lo < 0
     judge = _mean_error if function.kind in JUMPING or _has_pole(function, lo, hi) else table_error
     best, best_error = None, math.inf
