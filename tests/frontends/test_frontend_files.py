@@ -137,7 +137,7 @@ def test_unreadable_path() -> None:
         load_model(Path("x" * 4000 + ".onnx"))
 
 
-@pytest.mark.parametrize(("name", "found"), [("m.pt", "suffix .pt"), ("m", "no suffix"), ("m.PB", "suffix .PB")])
+@pytest.mark.parametrize(("name", "found"), [("m.abc", "suffix .abc"), ("m", "no suffix"), ("m.KE", "suffix .KE")])
 def test_unknown_suffix_says_what_is_read(name: str, found: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=rf"{found}; metronn reads .onnx, .keras, .h5 \(or .hdf5\) and .json"):
         load(tmp_path, name, b"something")
@@ -210,7 +210,7 @@ def test_json_with_and_without_weights_beside_it(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"its weights are not beside it; looked for m_weights.h5, m.weights.h5, m.h5"):
         load(tmp_path, "m.json", text)
     with pytest.raises(ModelError, match=r"not a Keras architecture: no class_name and config in this JSON"):
-        load(tmp_path, "trees.json", b'{"trees": []}')
+        load(tmp_path, "other.json", b'{"layers": []}')
     (tmp_path / "m.weights.h5").write_bytes(hdf5(DENSE))
     assert load_model(tmp_path / "m.json").outputs == (("fc1", "fc1.relu"),)
     (tmp_path / "m_weights.h5").write_bytes(b"text")
@@ -300,16 +300,15 @@ def test_all_unsupported_layers_are_listed(tmp_path: Path) -> None:
     lines = raised.value.message.splitlines()
     assert lines[0].endswith("a.keras: 7 unsupported layers:")
     assert lines[1:8] == [
-        "  conv: Conv3D",
+        "  conv: Conv3D (supported is Conv2D)",
         "  max: Dense with activation sparsemax",
         "  act: Activation with activation my_function",
-        "  block/memory: GRU",
+        "  block/memory: GRU (a recurrent network, which metronn does not read yet)",
         "  special: mypackage>Mine",
         "  almost: mypackage.layers.Dense",
         "  int8: Dense with dtype policy QuantizedDTypePolicy",
     ]
-    assert lines[8].startswith("  Supported: Absolute (operation), Activation, ") and "relu6 (activation)" in lines[8]
-    assert lines[9].startswith("  Replace these layers")
+    assert lines[8].startswith("  Replace these layers")
 
 
 @pytest.mark.parametrize(
@@ -379,3 +378,25 @@ def test_hard_sigmoid_follows_the_version_of_keras(tmp_path: Path) -> None:
     old = load(tmp_path, "old.h5", legacy({}, [], model=model))
     assert np.allclose(run_reference(new, {"features": x})["h"], np.clip(x / 6 + 0.5, 0, 1), rtol=1e-14)
     assert np.allclose(run_reference(old, {"features": x})["h"], np.clip(0.2 * x + 0.5, 0, 1), rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("m.json", b'{"learner": {"attributes": {}}}', "an XGBoost model of decision trees"),
+        ("m.json", b'{"n_trees": 3, "trees": []}', "a model of decision trees"),
+        ("m.ubj", b"{L\\x00\\x07learner{", "an XGBoost model of decision trees"),
+        ("m.txt", b"tree\nversion=v4\n", "a LightGBM model of decision trees"),
+        ("m.h5", b"\x89HDF\r\n\x1a\n...NIRGraph", "a NIR graph of a spiking network"),
+        ("m.nir", b"\x89HDF\r\n\x1a\n", "a NIR graph of a spiking network"),
+        ("m.pt", b"PK\x03\x04", "a PyTorch checkpoint or TorchScript; export the module with torch.export.save"),
+        ("m.tflite", b"\x1c\x00\x00\x00TFL3", "a TensorFlow Lite model"),
+        ("m.pkl", b"\x80\x04", "a pickle of Python objects"),
+    ],
+)
+def test_files_of_other_kinds_are_told_by_name(name: str, content: bytes, told: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError) as raised:
+        load_model(tmp_path / name)
+    assert told in raised.value.message and "does not read yet" in raised.value.message
+    assert "\n" not in raised.value.message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -317,7 +318,26 @@ def test_all_unsupported_layers_are_listed() -> None:
     lines = raised.value.message.splitlines()
     assert lines[0] == "test.onnx: 3 unsupported layers:"
     assert lines[1:4] == ["  first: Det", "  q: qonnx.custom_op.general.FloatQuant", "  last: NonZero"]
-    assert lines[4].startswith("  Supported: Abs, Acos, Acosh, Add, ")
+    assert lines[4].startswith("  Replace these layers") and len(lines) == 5 and len(lines[4]) < 120
+
+
+@pytest.mark.parametrize(
+    ("kind", "domain", "told"),
+    [
+        ("LSTM", "mine", r"layer: mine\.LSTM \(a recurrent network, which metronn does not read yet\)"),
+        ("TreeEnsembleClassifier", "ai.onnx.ml", r"TreeEnsembleClassifier \(decision trees, which metronn does not"),
+        ("BatchNormalisation", "mine", r"BatchNormalisation \(supported is BatchNormalization\)"),
+        ("Sigmoids", "mine", r"\(supported is Sigmoid\)"),
+        ("Unheard", "mine", r"layer: mine\.Unheard$"),
+    ],
+)
+def test_an_unsupported_layer_is_told_with_the_nearest_one(kind: str, domain: str, told: str) -> None:
+    model = model_of([helper.make_node(kind, ["x"], ["y"], name="layer", domain=domain)], {"x": ["n", 3]})
+    if domain:
+        model.opset_import.append(helper.make_opsetid(domain, 1))
+    with pytest.raises(ModelError) as raised:
+        read(model)
+    assert re.search(told, raised.value.message, flags=re.MULTILINE)
 
 
 def test_all_problems_are_reported_together() -> None:
@@ -514,3 +534,62 @@ def test_a_condition_on_the_size_of_the_batch_is_refused() -> None:
     model.graph.initializer.append(numpy_helper.from_array(np.array(61), "limit"))
     with pytest.raises(ModelError, match="depends on the size of the batch"):
         read(model)
+
+
+@pytest.mark.parametrize("kind", [TensorProto.INT64, TensorProto.INT32, TensorProto.FLOAT])
+def test_entries_of_a_table_chosen_by_an_input(kind: int, assert_close: Close) -> None:
+    table = weights(5, 3)
+    nodes = [node("Cast", "x", out="i", to=TensorProto.INT64), node("Gather", "t", "i")]
+    model = model_of(nodes, {"x": ["n", 2, 2]}, {"t": table})
+    model.graph.input[0].type.tensor_type.elem_type = kind
+    graph = read(model)
+    events = np.random.default_rng(0).integers(0, 5, (7, 2, 2))
+    assert_close(run_reference(graph, {"x": events.astype(np.float64)})["y"], table[events])
+    assert graph.inputs[0].op.indices == (None if kind == TensorProto.FLOAT else 5)
+    assert len(graph.nodes) == (1 + 3 + 1 if kind != TensorProto.FLOAT else len(graph.nodes))
+
+
+def test_an_input_that_does_more_than_choose_entries_keeps_its_range(assert_close: Close) -> None:
+    nodes = [
+        node("Slice", "x", "zero", "one", "one", out="i"),
+        node("Gather", "t", "i", out="g"),
+        node("Cast", "x", out="f", to=1),
+        node("ReduceSum", "f", "one", out="s", keepdims=1),
+        node("Squeeze", "g", "one", out="e"),
+        node("Mul", "s", "e"),
+    ]
+    model = model_of(nodes, {"x": ["n", 3]}, {"t": weights(4, 2), "zero": np.array([0]), "one": np.array([1])})
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
+    graph = read(model)
+    assert graph.inputs[0].op.indices is None
+    events = np.random.default_rng(0).integers(0, 4, (6, 3))
+    expected = ReferenceEvaluator(model).run(None, {"x": events})[0]
+    assert_close(run_reference(graph, {"x": events.astype(np.float64)})["y"], expected)
+
+
+def test_embedding_moves_with_the_batch_and_refuses_other_axes(assert_close: Close) -> None:
+    moved = [node("Transpose", "x", out="i", perm=[1, 0]), node("Gather", "t", "i", out="g")]
+    model = model_of([*moved, node("Transpose", "g", perm=[1, 0, 2])], {"x": ["n", 3]}, {"t": weights(4, 2)})
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
+    events = np.random.default_rng(0).integers(0, 4, (6, 3))
+    expected = ReferenceEvaluator(model).run(None, {"x": events})[0]
+    assert_close(run_reference(read(model), {"x": events.astype(np.float64)})["y"], expected)
+    with pytest.raises(ModelError, match=r"its index is computed, and chooses along axis 1 of t; axis 0 is allowed"):
+        read(model_of([node("Gather", "t", "x", axis=1)], {"x": ["n", 3]}, {"t": weights(4, 2)}))
+
+
+def test_names_of_inputs_and_outputs_stay_known() -> None:
+    nodes = [
+        node("Relu", "a:0", out="y:0"),
+        node("Relu", "a_0", out="y_0"),
+        node("Relu", "\N{GREEK SMALL LETTER PI}/n", out="z"),
+    ]
+    shapes: dict[str, Sequence[int | str | None]] = {
+        "a:0": ["n", 2],
+        "a_0": ["n", 2],
+        "\N{GREEK SMALL LETTER PI}/n": ["n", 2],
+    }
+    graph = read(model_of(nodes, shapes, outputs=("y:0", "y_0", "z")))
+    assert list(graph.input_names.values()) == ["a:0", "a_0", "\N{GREEK SMALL LETTER PI}/n"]
+    assert list(graph.input_names) == ["a_0", "a_0_2", "_.n"]
+    assert list(graph.output_names.values()) == ["y:0", "y_0", "z"] and len(dict(graph.outputs)) == 3

@@ -260,3 +260,12 @@ def test_bounds_are_attained_where_the_op_is_monotone(data: st.DataObject, kind:
     out = graph.type_of("y")
     assert tuple(int(v) for v in found.min(axis=0)) == out.range.los(out.size)
     assert tuple(int(v) for v in found.max(axis=0)) == out.range.his(out.size)
+
+
+@pytest.mark.parametrize("source", ["y:0", 'a "quoted" name # 1', "\N{GREEK SMALL LETTER PI}"])
+def test_the_framework_s_name_of_an_output_is_kept_in_the_text(source: str) -> None:
+    builder = GraphBuilder()
+    builder.output(source, builder.add(Input(shape=(2,), range=Range.fixed(4, 1)), "x"), source)
+    graph = builder.build()
+    assert from_text(to_text(graph)) == graph
+    assert graph.outputs[0].shown == source and sanitized(source) == graph.outputs[0].name

@@ -206,3 +206,23 @@ def test_a_missing_library_is_a_missing_tool(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(sources.importlib, "import_module", missing)
     with pytest.raises(ToolError, match="reading it needs uproot, which is not installed"):
         load_events(tmp_path / "x.root", INPUTS)
+
+
+NAMES = {"a_0": "a:0", "a_0_2": "a_0"}
+TWO = {"a_0": (3,), "a_0_2": (3,)}
+
+
+@pytest.mark.parametrize("names", [("a:0", "a_0"), ("a_0", "a_0_2"), ("a:0", "a_0_2")])
+def test_arrays_go_by_the_names_of_the_model_or_of_the_firmware(names: tuple[str, str], tmp_path: Path) -> None:
+    first, second = names
+    path = npz(tmp_path, **{first: X, second: -X})
+    events = load_events(path, TWO, model_names=NAMES)
+    assert (events.inputs["a_0"] == X).all() and (events.inputs["a_0_2"] == -X).all()
+
+
+def test_columns_and_errors_go_by_the_names_of_the_model(tmp_path: Path) -> None:
+    path = npz(tmp_path, p=X[:, 0], q=X[:, 1:], a_0=-X)
+    events = load_events(path, TWO, model_names=NAMES, columns={"a:0": ["p", "q"]})
+    assert (events.inputs["a_0"] == X).all() and (events.inputs["a_0_2"] == -X).all()
+    (line,) = message(path, TWO, model_names=NAMES)
+    assert line.startswith("input a:0 (a_0 in the firmware): not found; the file holds a_0 (4, 3), p (4,)")

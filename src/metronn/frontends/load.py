@@ -6,6 +6,7 @@ from pathlib import Path
 
 from metronn.errors import ModelError
 from metronn.frontends.files import read_bytes
+from metronn.frontends.foreign import foreign
 from metronn.frontends.keras import load_keras_archive, load_keras_hdf5, load_keras_json
 from metronn.frontends.onnx import load_onnx
 from metronn.frontends.torch import load_torch_program
@@ -29,6 +30,9 @@ def load_model(path: Path) -> RealGraph:
     layers that are not supported (all of them are listed); raises ToolError when a `.pt2` is read without PyTorch.
     """
     content = read_bytes(path)
+    other = foreign(path, content)
+    if other is not None:
+        raise ModelError(f"{path}: {other}, which metronn does not read yet; docs/frontends.md lists what it reads")
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         found = f"suffix {path.suffix}" if path.suffix else "no suffix"

@@ -6,14 +6,16 @@ Shapes never include the batch axis. The first node of a layer bears the layer's
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from metronn.errors import ModelError
+from metronn.frontends.foreign import NOT_YET
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import sanitized
 from metronn.ir.ops import ExtremumKind, Overflow, ReduceKind, Rounding
@@ -368,10 +370,20 @@ def counted(count: int, noun: str) -> str:
 
 
 def unsupported_error(where: str, layers: Sequence[tuple[str, str]], supported: Iterable[str]) -> ModelError:
-    """Return the error that lists every (name, type) that cannot be read, and what can."""
-    listed = "".join(f"\n  {name}: {kind}" for name, kind in layers)
+    """Return the error that lists every (name, type) that cannot be read, with the supported type nearest by name."""
+    known = {name.lower(): name for name in supported}
+    listed = "".join(f"\n  {name}: {kind}{_hint(kind, known)}" for name, kind in layers)
     return ModelError(
         f"{where}: {counted(len(layers), 'unsupported layer')}:{listed}\n"
-        f"  Supported: {', '.join(sorted(supported))}.\n"
-        "  Replace these layers, or export the part of the network before them."
+        "  Replace these layers, or export the part of the network before them; docs/frontends.md lists what is read."
     )
+
+
+def _hint(kind: str, known: Mapping[str, str]) -> str:
+    """Return what a network with such a layer is, or the supported type whose name is nearest, if one is near."""
+    plain = kind.split(" ")[0].rsplit(".", 1)[-1].rsplit(">", 1)[-1]
+    reason = NOT_YET.get(kind) or NOT_YET.get(plain)
+    if reason is not None:
+        return f" ({reason})"
+    near = difflib.get_close_matches(plain.lower(), known, n=1, cutoff=0.75)
+    return f" (supported is {known[near[0]]})" if near and known[near[0]] != plain else ""

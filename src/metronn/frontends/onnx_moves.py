@@ -310,5 +310,7 @@ MOVES: Mapping[str, Callable[[NodeContext], Moved | str]] = {
 }
 """The operators of this file."""
 
-ANY_PLACE = frozenset(("Concat", "Gather", "Pad", "TensorScatter", *(name for name, layer in MOVES.items() if layer is move)))
+ANY_PLACE = frozenset(
+    ("Concat", "Gather", "Pad", "TensorScatter", *(name for name, layer in MOVES.items() if layer is move))
+)
 """Operators of this file that find out by themselves where the batch goes."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,24 @@ def _read(torch: Any, where: str, program: Any) -> RealGraph:  # noqa: ANN401 - 
     try:
         exported = torch.onnx.export(program, dynamo=True, verbose=False)
     except torch.onnx.OnnxExporterError as error:
-        raise ModelError(f"{where}: PyTorch cannot export the program to ONNX: {_first_line(error)}") from None
+        raise ModelError(f"{where}: PyTorch cannot export the program to ONNX: {exporter_reason(str(error))}") from None
     return load_onnx(Path(where), exported.model_proto.SerializeToString())
+
+
+def exporter_reason(text: str) -> str:
+    """Return why PyTorch's exporter failed, from its message: the innermost error, and the operator it was at.
+
+    The message begins with advice; behind "## Exception summary" stand the errors, each `<class '...'>: text`, the
+    innermost first.
+    """
+    plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
+    advice, _, summary = plain.partition("## Exception summary")
+    reasons = re.findall(r"^<class '[^']*'>: *(.+)$", summary, flags=re.MULTILINE)
+    if not reasons:
+        return (advice.strip().splitlines() or ["no reason given"])[0]
+    at = re.search(r"Error when translating node %(\w+)", summary)
+    reason = reasons[0].removesuffix(" See the stack trace for more information.")
+    return reason if at is None or at[1] in reason else f"{at[1]}: {reason}"
 
 
 def _first_line(error: Exception) -> str:

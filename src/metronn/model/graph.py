@@ -57,9 +57,9 @@ class FunctionKind(enum.Enum):
     """Functions of one variable; each becomes a table. `metronn.model.functions` evaluates them.
 
     Parameters, in order: ELU and CELU have alpha, POWER its exponent; THRESHOLDED (x if x > theta else 0) has theta;
-    SHRINK (x + bias if x < -lambd, x - bias if x > lambd, else 0) has lambd and bias. ROUND goes half to even. TABLE has
-    any number of parameters: the values at 0, 1, 2, ...; it takes the whole number nearest to x, the last or first one
-    where x lies beyond.
+    SHRINK (x + bias if x < -lambd, x - bias if x > lambd, else 0) has lambd and bias. ROUND goes half to even. TABLE
+    has any number of parameters, the values at 0, 1, 2, ...: it takes that at the whole number nearest to x, the last
+    or first one where x lies beyond.
     """
 
     SIGMOID = "sigmoid"

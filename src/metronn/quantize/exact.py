@@ -54,6 +54,7 @@ from metronn.quantize.exact_tables import close_region
 from metronn.quantize.exact_values import ExactValue
 from metronn.quantize.fixed import covering_frac, exact_grid
 from metronn.quantize.float_ops import INPUT_BITS, input_range
+from metronn.quantize.inputs import index_range
 from metronn.quantize.records import Exactness, LayerRecord
 from metronn.quantize.softmax import lower_softmax
 from metronn.quantize.structure import constants_of
@@ -254,6 +255,8 @@ class ExactLowering(ExactMatrices):
 
         Channels are the last axis; each gets 16 bits that cover what calibration saw in it.
         """
+        if isinstance(node.op, RealInput) and (indices := index_range(node.op)) is not None:
+            return indices
         values = self.reference[node.name]
         chosen = input_range(node, values, self.options)
         given = node.name in self.options.inputs or self.options.input != "auto"

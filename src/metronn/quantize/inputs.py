@@ -12,7 +12,7 @@ INPUT_BITS = 16
 
 
 def index_range(op: RealInput) -> Range | None:
-    """Return the range of an input that chooses entries of tables: all whole numbers up to the last entry, else None."""
+    """Return the range of an input that chooses entries of tables, up to the last one; None for other inputs."""
     return None if op.indices is None else Range(0, op.indices - 1, 0)
 
 

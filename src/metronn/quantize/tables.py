@@ -56,9 +56,10 @@ class TableChoice:
 def table_domain(function: RealFunction, values: Floats, low: float, high: float) -> tuple[float, float]:
     """Return the inputs [lo, hi] that the table serves, for values seen in calibration and codes in [low, high].
 
-    Functions that saturate, and those given as values, are known everywhere. Others are made for the values with a quarter of their span on both
-    sides, zero not crossed where no values lie beyond it, and within the function's domain. An exponential looks no
-    farther down than its results show, and grows no more than fourfold beyond what was seen.
+    Functions that saturate, and those given as values, are known everywhere. Others are made for the values with a
+    quarter of their span on both sides, zero not crossed where no values lie beyond it, and within the function's
+    domain. An exponential looks no farther down than its results show, and grows no more than fourfold beyond what was
+    seen.
     """
     if function.kind is FunctionKind.TABLE:
         last = len(function.parameters) - 1
