@@ -400,3 +400,39 @@ def test_files_of_other_kinds_are_told_by_name(name: str, content: bytes, told: 
         load_model(tmp_path / name)
     assert told in raised.value.message and "does not read yet" in raised.value.message
     assert "\n" not in raised.value.message
+
+
+def test_an_embedding_is_a_table_of_whole_numbers(tmp_path: Path) -> None:
+    model = sequential(entry("Embedding", "e", input_dim=4, output_dim=3), shape=(None, 2))
+    graph = load(tmp_path, "m.keras", keras_archive(model, {"layers/embedding/vars/0": KERNEL}))
+    events = np.array([[0, 3], [2, 1], [9, -1]])
+    found = run_reference(graph, {graph.inputs[0].name: events.astype(np.float64)})["e"]
+    assert (found == KERNEL[np.clip(events, 0, 3)]).all()
+    masked = sequential(entry("Embedding", "e", input_dim=4, output_dim=3, mask_zero=True), shape=(None, 2))
+    with pytest.raises(ModelError, match=r"e \(Embedding\): mask_zero true"):
+        load(tmp_path, "n.keras", keras_archive(masked, {"layers/embedding/vars/0": KERNEL}))
+
+
+def test_a_reshape_to_one_number_per_event(tmp_path: Path) -> None:
+    model = sequential(entry("Reshape", "r", target_shape=[]), shape=(None, 1))
+    graph = load(tmp_path, "m.keras", keras_archive(model))
+    found = run_reference(graph, {graph.inputs[0].name: np.array([[1.0], [2.0]])})["r"]
+    assert found.tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["tf_keras.src.engine.functional", "keras.src.engine.functional", "tensorflow.python.keras.engine.functional"],
+)
+def test_functional_models_of_any_keras(module: str, tmp_path: Path) -> None:
+    layers = [
+        {"class_name": "InputLayer", "module": "tf_keras.layers", "name": "x", "inbound_nodes": [],
+         "config": {"name": "x", "batch_input_shape": [None, 4]}},
+        entry("Dense", "fc1", units=3, activation="linear") | {"module": module.split(".")[0] + ".layers"},
+    ]  # fmt: skip
+    layers[1] |= {"name": "fc1", "inbound_nodes": [[["x", 0, 0, {}]]]}
+    if module.startswith("tensorflow"):
+        layers[1]["module"] = "tensorflow.keras.layers"
+    config = {"name": "m", "layers": layers, "input_layers": [["x", 0, 0]], "output_layers": [["fc1", 0, 0]]}
+    model = {"module": module, "class_name": "Functional", "config": config, "registered_name": "Functional"}
+    assert load(tmp_path, "m.keras", keras_archive(model)).outputs == (("fc1", "fc1"),)

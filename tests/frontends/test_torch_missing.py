@@ -32,8 +32,8 @@ def test_another_file_is_no_exported_program(tmp_path: Path) -> None:
 
 
 RECORDED = (
-    "Failed to convert the exported program to an ONNX model. \x1b[96mThis is step 3/3\x1b[0m of exporting the model to "
-    "ONNX. Next steps:\n- If there is a missing ONNX function, implement it and register it to the registry.\n\n"
+    "Failed to convert the exported program to an ONNX model. \x1b[96mThis is step 3/3\x1b[0m of exporting the model "
+    "to ONNX. Next steps:\n- If there is a missing ONNX function, implement it and register it to the registry.\n\n"
     "## Exception summary\n\n<class 'AssertionError'>: only 4D query, key, and value are supported\n\u2b06\ufe0f\n"
     "<class 'torch.onnx._internal.exporter._errors.GraphConstructionError'>: Error when calling function 'f'\n"
     "\u2b06\ufe0f\n<class 'torch.onnx._internal.exporter._errors.ConversionError'>: Error when translating node "
