@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from ptq_networks import Array, Entry, Events, Network, Sample
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -97,9 +98,7 @@ def example_entry(name: str) -> Entry:
             extra = {key: values for key, values in given.items() if key not in inputs}
             samples.append(Sample(inputs=inputs, answers=keras_answers(network, inputs), extra=extra))
         metric = options["quantize"]["metric"]
-        return Network(
-            path=path, calibration=samples[0], fresh=samples[1], metric=metric, base=folder, peer=path
-        )
+        return Network(path=path, calibration=samples[0], fresh=samples[1], metric=metric, base=folder, peer=path)
 
     return Entry(name=name, kind="example", make=make)
 

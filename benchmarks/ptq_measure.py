@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from ptq_networks import Array, Network
 
 MOST_DB = 200.0

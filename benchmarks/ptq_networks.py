@@ -15,6 +15,7 @@ from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
+
 from ptq_writer import Writer, answers
 
 Array = npt.NDArray[Any]

@@ -22,6 +22,24 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src" / "metronn" / "verify" / "workers"))
 PRECISION = "fixed<16,6>"
 DATA_AXES = {1: "1D", 2: "2D"}
+EPSILON = 1e-3
+"""Of batch normalization, as ptq_writer.py has it."""
+
+
+def keras_layer(layers: Any, step: dict[str, Any], arrays: list[Any]) -> Any:  # noqa: ANN401 - a Keras layer
+    """Return the layer of a step that reads one value."""
+    name, kind = step["name"], step["kind"]
+    if kind == "dense":
+        return layers.Dense(arrays[1].size, name=name)
+    if kind == "batch_norm":
+        return layers.BatchNormalization(epsilon=EPSILON, name=name)
+    if kind == "activation":
+        return layers.Activation(step["of"], name=name)
+    axes = DATA_AXES[step["axes"]]
+    if kind == "conv":
+        size = arrays[0].shape[0]
+        return getattr(layers, f"Conv{axes}")(arrays[1].size, size, padding="same", name=name)
+    return getattr(layers, f"GlobalAveragePooling{axes}")(name=name)
 
 
 def twin(path: Path) -> Any:  # noqa: ANN401 - a keras.Model
@@ -44,15 +62,7 @@ def twin(path: Path) -> Any:  # noqa: ANN401 - a keras.Model
         if kind in ("add", "concat"):
             values[name] = (layers.Add if kind == "add" else layers.Concatenate)(name=name)(xs)
             continue
-        layer = {
-            "dense": lambda: layers.Dense(given[1].size, name=name),
-            "batch_norm": lambda: layers.BatchNormalization(epsilon=1e-3, name=name),
-            "activation": lambda: layers.Activation(step["of"], name=name),
-            "conv": lambda: getattr(layers, f"Conv{DATA_AXES[step['axes']]}")(
-                given[1].size, given[0].shape[0], padding="same", name=name
-            ),
-            "pool_all": lambda: getattr(layers, f"GlobalAveragePooling{DATA_AXES[step['axes']]}")(name=name),
-        }[kind]()
+        layer = keras_layer(layers, step, given)
         values[name] = layer(xs[0])
         if given:
             layer.set_weights(given)
@@ -79,6 +89,9 @@ def converted(path: Path, granularity: str, folder: Path) -> Any:  # noqa: ANN40
 
 def main() -> None:
     """Convert, compile, run, save the answers. What hls4ml prints goes to standard error."""
+    if len(sys.argv) == 1:
+        sys.stdout.write(f"{__doc__}\n")
+        return
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     os.environ.setdefault("KERAS_BACKEND", "jax")
