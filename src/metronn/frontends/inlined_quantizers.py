@@ -117,9 +117,11 @@ class _Reader:
         lo, hi = self.bounds(x)
         if kind is FunctionKind.SIGN:
             lo, hi = np.array(-1.0), np.array(1.0)
-        whole = np.rint if kind is FunctionKind.ROUND else np.ceil if kind is FunctionKind.CEIL else np.floor
+        whole: Callable[[Floats], Floats] = np.floor
         if rounding is Rounding.TRN_ZERO:
             whole = np.trunc
+        elif kind in (FunctionKind.ROUND, FunctionKind.CEIL):
+            whole = np.rint if kind is FunctionKind.ROUND else np.ceil
         after = self._behind(node)
         # Float64 products of bounds may fall short of a whole number; a code more changes nothing, the clip is there.
         low, high = (

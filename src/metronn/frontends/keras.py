@@ -207,8 +207,9 @@ def _kind(entry: Mapping[str, Any]) -> str:
     bare = module is None and isinstance(config, dict) and "trainable" not in config  # an operation in .h5
     if str(module).startswith(OPERATOR_MODULES) or (bare and kind in OPERATORS and "inbound_nodes" in entry):
         return OPERATION + kind
-    own = module is None or module == "keras" or module.startswith(("keras.layers", "keras.src.layers"))
-    if own or (module.startswith(("keras.src.", "keras.models", "keras.engine")) and kind in MODELS | {"InputLayer"}):
+    if module is None or module == "keras" or module.startswith(("keras.layers", "keras.src.layers")):
+        return kind
+    if module.startswith(("keras.src.", "keras.models", "keras.engine")) and kind in MODELS | {"InputLayer"}:
         return kind
     return registered if ">" in registered or registered in QKERAS_LAYERS else f"{module}.{kind}"
 

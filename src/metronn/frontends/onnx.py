@@ -333,7 +333,7 @@ class _Reader:
     def _one_event(self, node: onnx.NodeProto, values: Array) -> Array | None:
         """Return a constant of the shape of a computed tensor (ones_like, a scale expanded to it) for any batch.
 
-        Its batch axis gets size 1; whether another axis follows from the batch, a second reading shows. None for others.
+        Its batch axis gets size 1; whether another axis follows from the batch, a second reading shows. None otherwise.
         """
         if node.op_type not in ("ConstantOfShape", "Expand") or self.batch is None:
             return None

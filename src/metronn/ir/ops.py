@@ -59,8 +59,8 @@ class Input:
     for scales that are no power of two; None is 1. No op of the graph depends on them.
 
     With `sticky`, the lowest bit of a code tells whether anything was dropped below it:
-    code = overflow(2 * floor(half) + (0 if half is whole else 1)) with half = x / (2 * step * 2**-frac). What is rounded
-    again behind, at edges that are even codes, is then rounded as x itself, ties included. `rounding` is then TRN.
+    code = overflow(2 * floor(half) + (0 if half is whole else 1)) with half = x / (2 * step * 2**-frac). What is
+    rounded again behind, at edges that are even codes, is then rounded as x itself, ties included. `rounding` is TRN.
     """
 
     shape: tuple[int, ...]

@@ -103,7 +103,7 @@ def _value(kind: FunctionKind, x: Floats, parameters: tuple[float, ...]) -> Floa
             return np.where(x < -lambd, x + bias, np.where(x > lambd, x - bias, 0.0))
         case FunctionKind.TABLE:
             places = np.clip(np.nan_to_num(np.floor(x + 0.5)), 0, len(parameters) - 1)
-            return np.asarray(parameters)[places.astype(np.int64)]
+            return np.asarray(np.asarray(parameters, dtype=np.float64)[places.astype(np.int64)])
         case _:
             assert_never(kind)
 

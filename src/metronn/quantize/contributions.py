@@ -69,7 +69,7 @@ def traced_events(lowering: Lowering) -> slice:
 def signal_power(values: Floats) -> Floats:
     """Return the variance of each element over the events; of one that hardly varies, its mean square."""
     variance, square = values.var(axis=0), np.square(values).mean(axis=0)
-    return np.where(variance > 1e-8 * square, variance, square)
+    return np.asarray(np.where(variance > 1e-8 * square, variance, square), dtype=np.float64)
 
 
 def _fixed(lowering: Lowering, name: str, events: slice) -> Floats:
@@ -78,7 +78,9 @@ def _fixed(lowering: Lowering, name: str, events: slice) -> Floats:
 
 def _decoded(lowering: Lowering, value: str, events: slice) -> Floats:
     """Return the values of an integer node on some events; a constant has one event."""
-    return np.asarray(decode(lowering.emitter.codes.part(value, events), lowering.emitter.type_of(value)))
+    return np.asarray(
+        decode(lowering.emitter.codes.part(value, events), lowering.emitter.type_of(value)), dtype=np.float64
+    )
 
 
 def _local_errors(

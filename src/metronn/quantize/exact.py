@@ -120,7 +120,7 @@ class ExactLowering(ExactMatrices):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """One line for each kind of layer that is not the framework's: every such layer, what was assumed, what helps."""
+        """One line for each kind of layer that is not the framework's: the layers, what was assumed, what helps."""
         layers: dict[str, tuple[str, dict[str, None]]] = {}
         for record in self.records:
             if record.exactness not in (None, Exactness.EXACT):
@@ -243,8 +243,8 @@ class ExactLowering(ExactMatrices):
         if refused:
             record.note = (
                 f"rounded to {shown}: no input of {MAX_JOINT_BITS} bits serves all that read it, quantizers to "
-                f"{formats}{' and layers without one' if any(readers.floats) else ''}; give it one quantizer of its own, "
-                "or make scales powers of two"
+                f"{formats}{' and layers without one' if any(readers.floats) else ''}; give it one quantizer of its "
+                "own, or make scales powers of two"
             )
         elif readers.quantizers:
             wide = f"read by a quantizer to {formats} and by layers without one, {shown} is exact for the quantizer"

@@ -114,7 +114,7 @@ class Emission:
         return self.emitter.add(Add(x=value, y=constant), f"{node.name}.shifted", node.source)
 
     def note(self, text: str) -> None:
-        """Tell that something is not exact; what one layer has twice is told twice, since each is a value of its own."""
+        """Tell that something is not exact; what one layer has twice is told twice: each is a value of its own."""
         self.notes.append(text)
 
     def settles(self, form: Form) -> bool:

@@ -113,10 +113,11 @@ def _by_feature(shape: tuple[int, ...], values: Floats, bits: int, one: Callable
     return spread_over([one(part) if part.any() else Range.fixed(bits, common) for part in features], axis, shape)
 
 
-def covering(values: Floats, bits: int) -> Range:
-    """Return the full range of `bits` that covers the values."""
+def covering(values: Floats, bits: int, *, signed: bool | None = None) -> Range:
+    """Return the full range of `bits` that covers the values; signed (None) where some are negative."""
     lo, hi = float(values.min()), float(values.max())
-    return Range.fixed(bits, covering_frac(lo, hi, bits, signed=lo < 0), signed=lo < 0)
+    signed = lo < 0 if signed is None else signed
+    return Range.fixed(bits, covering_frac(lo, hi, bits, signed=signed), signed=signed)
 
 
 def output_fracs(

@@ -177,7 +177,8 @@ def _luts(pieces: list[tuple[int, int, int]]) -> int:
 
 
 def _entries(function: CodeFunction, lo: int, hi: int, pieces: list[tuple[int, int, int]], frac: int) -> Split:
-    segments, before, error = [], 0, 0.0
+    segments: list[Segment] = []
+    before, error = 0, 0.0
     for position, count, shift in pieces:
         cell: Array = (position >> shift) + np.arange(count, dtype=np.int64)
         first, last = np.clip(cell << shift, lo, hi), np.clip(((cell + 1) << shift) - 1, lo, hi)

@@ -55,7 +55,7 @@ from metronn.quantize.channels import check_channels
 from metronn.quantize.emitter import Emitter
 from metronn.quantize.fixed import Rounded, codes_at, round_at, round_constant
 from metronn.quantize.float_ops import float_table
-from metronn.quantize.formats import activation_fracs, covering_fracs, importance, output_fracs
+from metronn.quantize.formats import activation_fracs, covering, covering_fracs, importance, output_fracs
 from metronn.quantize.inputs import INPUT_BITS, index_range, input_range
 from metronn.quantize.matrices import round_matrix
 from metronn.quantize.moments import gather
@@ -191,10 +191,7 @@ class Lowering:
             codes = self.emitter.type_of(exact).range
             kept = exact == self.settled.get(name) and codes.width_bits <= MAX_OPERAND_BITS
             if not kept and (not isinstance(codes.frac, int) or codes.width_bits > bits):
-                values = self.emitter.real(exact)
-                out = choose_range(
-                    values, bits, signed=codes.signed, method=Calibration.MAX, percentile=self.options.percentile
-                )
+                out = covering(self.emitter.real(exact), bits, signed=codes.signed)
                 op = Requantize(
                     x=exact,
                     out=Range.fixed(bits, min(out.max_frac, codes.max_frac), signed=codes.signed),

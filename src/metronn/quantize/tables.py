@@ -62,8 +62,8 @@ def table_domain(function: RealFunction, values: Floats, low: float, high: float
     seen.
     """
     if function.kind is FunctionKind.TABLE:
-        last = len(function.parameters) - 1
-        return min(max(low, 0.0), last), max(min(high, last), 0.0)
+        end = float(len(function.parameters) - 1)
+        return min(max(low, 0.0), end), max(min(high, end), 0.0)
     if function.kind in SATURATING:
         return max(low, -MAX_REACH), min(high, MAX_REACH)
     lo, hi = float(values.min()), float(values.max())
