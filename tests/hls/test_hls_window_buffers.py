@@ -27,6 +27,19 @@ from metronn.plan.resources import Resources
 from metronn.plan.streaming import raster_layout
 
 
+@pytest.mark.parametrize(("after", "fits"), [(1, True), (0, False)])
+def test_a_row_in_a_beat_needs_a_window_for_each_pixel(after: int, fits: bool) -> None:
+    builder = GraphBuilder()
+    x = builder.add(Input(shape=(3, 4, 1), range=Range(0, 7)), "x")
+    op = Window(x=x, kernel=(1, 2), strides=(1, 1), dilations=(1, 1), before=(0, 0), after=(0, after))
+    builder.output("y", builder.add(op, "windows"))
+    layout = Layout.rows(12, 4)
+    made = window_output(op, (3, 4, 1), layout)
+    assert made is not None
+    spec = WindowBuffer(node="windows", layouts=(layout,), output=made[0], offset=made[1])
+    assert (window_form(spec, builder.build()) is not None) == fits
+
+
 def one_kernel(graph: Graph, layout: Layout) -> Flow | None:
     """Return the flow of the one window of a graph, or None when its windows do not leave one after another."""
     node = graph.nodes[-1]

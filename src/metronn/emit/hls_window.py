@@ -31,7 +31,8 @@ class WindowForm:
 def window_form(spec: WindowBuffer, graph: Graph) -> WindowForm | None:
     """Return the configuration, or None when the node is no window over an image whose windows leave in raster order.
 
-    None too for three axes and more, parts of unequal channels, and padding larger than the kernel.
+    None too for three axes and more, parts of unequal channels, padding larger than the kernel, and a row in one beat
+    that holds more or fewer windows than pixels over the stride.
     """
     op = graph.by_name[spec.node].op
     if not isinstance(op, Window) or len(op.kernel) > 2:
@@ -51,6 +52,8 @@ def window_form(spec: WindowBuffer, graph: Graph) -> WindowForm | None:
     width, blocks = raster.width, raster.blocks
     single = width == 1 and blocks > 1
     out_width = 1 if single else width // stride
+    if spec.output.slot_count != out_width * math.prod(op.kernel) * len(raster.parts[0][1]):
+        return None
     newest = (out_width - 1) * stride + (op.kernel[-1] - 1) * op.dilations[-1] - before
     values = {
         "frames": math.prod(shape[: -rank - 1]),
