@@ -44,7 +44,7 @@ def test_manifest_keeps_its_contract(build: Path) -> None:
     assert [verdict["status"] for verdict in manifest["verdicts"]] == ["pass"] + ["not_run"] * 4
     for verdict in manifest["verdicts"]:
         assert {"rung", "name", "status", "events", "bits", "mismatches"} <= set(verdict)
-    assert manifest["inputs"] == [{"name": "x", "shape": [6], "width": 8, "frac": 6, "signed": True}]
+    assert manifest["inputs"] == [{"name": "x", "model_name": "x", "shape": [6], "width": 8, "frac": 6, "signed": True}]
     assert [port["name"] for port in manifest["outputs"]] == ["scores"]
     assert {"name", "float_value", "fixed_value", "loss", "tolerance"} <= set(manifest["metric"])
     assert [layer["layer"] for layer in manifest["quantization"]["layers"]] == ["x", "hidden", "last"]
