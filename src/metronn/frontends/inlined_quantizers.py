@@ -56,6 +56,12 @@ WHOLE: Mapping[Rounding, Callable[[Fraction], int]] = {
     Rounding.TRN_ZERO: math.trunc,
 }
 """The modes, in exact arithmetic."""
+NEAREST: Mapping[FunctionKind | None, Callable[[Floats], Floats]] = {
+    FunctionKind.ROUND: np.rint,
+    FunctionKind.FLOOR: np.floor,
+    FunctionKind.CEIL: np.ceil,
+}
+"""The functions that round, for bounds."""
 HALF = 0.5
 SLACK = 1e-9
 """Relative margin of bounds computed in float64."""
@@ -117,11 +123,8 @@ class _Reader:
         lo, hi = self.bounds(x)
         if kind is FunctionKind.SIGN:
             lo, hi = np.array(-1.0), np.array(1.0)
-        whole: Callable[[Floats], Floats] = np.floor
-        if rounding is Rounding.TRN_ZERO:
-            whole = np.trunc
-        elif kind in (FunctionKind.ROUND, FunctionKind.CEIL):
-            whole = np.rint if kind is FunctionKind.ROUND else np.ceil
+        mode = kind if rounding is not Rounding.TRN_ZERO else None
+        whole = NEAREST.get(mode, np.trunc)
         after = self._behind(node)
         # Float64 products of bounds may fall short of a whole number; a code more changes nothing, the clip is there.
         low, high = (
@@ -187,9 +190,8 @@ class _Reader:
     def _bounds(self, op: RealOp) -> Bounds:
         free = np.array(-np.inf), np.array(np.inf)
         if isinstance(op, RealFunction) and op.kind in ROUNDINGS:
-            whole = {FunctionKind.ROUND: np.rint, FunctionKind.FLOOR: np.floor, FunctionKind.CEIL: np.ceil}[op.kind]
             lo, hi = self.bounds(op.x)
-            return whole(lo), whole(hi)
+            return NEAREST[op.kind](lo), NEAREST[op.kind](hi)
         if not isinstance(op, RealAdd | RealMultiply | RealExtremum):
             return free
         found = self.split(op)

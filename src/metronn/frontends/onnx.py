@@ -318,9 +318,6 @@ class _Reader:
         if sum(math.prod(v.shape) for v in values) > 2**28:
             raise LayerProblem("a constant of more than 2**28 elements")
         tainted = any(constant.from_batch for constant in constants)
-        one_event = self._one_event(node, values[0]) if tainted else None
-        if one_event is not None:
-            return (Constant(node.output[0], one_event),)
         written = inlined_constant(node.op_type, constants, values)
         if written is not None:
             return (Constant(node.output[0], written[0], from_batch=tainted, step=written[1]),)
@@ -329,24 +326,6 @@ class _Reader:
             Constant(name, v, from_batch=tainted, step=step)
             for name, v, step in zip(node.output, values, steps, strict=True)
         )
-
-    def _one_event(self, node: onnx.NodeProto, values: Array) -> Array | None:
-        """Return a constant of the shape of a computed tensor (ones_like, a scale expanded to it) for any batch.
-
-        Its batch axis gets size 1; whether another axis follows from the batch, a second reading shows. None otherwise.
-        """
-        if node.op_type not in ("ConstantOfShape", "Expand") or self.batch is None:
-            return None
-        shape, data = self.operands[node.input[-1]], self.operands[node.input[0]]
-        if not isinstance(shape, Constant) or (
-            node.op_type == "Expand" and isinstance(data, Constant) and data.from_batch
-        ):
-            return None
-        sizes = [int(size) for size in shape.values.ravel()]
-        if sizes[:1] != [self.batch]:
-            return None
-        self.meets_batch_size = True
-        return values[:1] if values.shape[:1] == (self.batch,) and (values == values[:1]).all() else None
 
     def _steps(self, node: onnx.NodeProto, feeds: dict[str, Array], count: int) -> list[Floats | None]:
         """Return the steps of the results of an operator on constants: moved as their values are."""
