@@ -36,6 +36,7 @@ from typing import Any
 
 import numpy as np
 
+from metronn.cli.stages import judging_events
 from metronn.errors import MetronnError
 from metronn.frontends import load_model
 from metronn.model.graph import RealGraph
@@ -54,8 +55,6 @@ from ptq_networks import GENERATED, Entry, Network, Sample
 PEERS = Path(__file__).parent / "ptq_peers.py"
 AUTO = "auto"
 WIDTHS = (AUTO, "6", "8", "12", "16")
-RUNG_EVENTS = 1000
-"""Events at rung 1, as `metronn compile` takes them by default."""
 GRANULARITIES = {"model": "hls4ml ap_fixed<16,6>", "name": "hls4ml auto"}
 PEER_SECONDS, PEER_EVENTS = 60, 500
 PEERED = (
@@ -152,8 +151,8 @@ def built(name: str, network: Network, model: RealGraph, width: str) -> Row:
         quantized = quantize_model(model, calibration, options, base=network.base)
         with tempfile.TemporaryDirectory() as place:
             files = reference_files(
-                prepare(model), quantized.graph, calibration, options, network.base, RUNG_EVENTS,
-                present(quantized.frontier, quantized.graph),
+                prepare(model), quantized.graph, calibration, judging_events(quantized.report, calibration, None)[0],
+                options, network.base, quantized.report, present(quantized.frontier, quantized.graph),
             )  # fmt: skip
             for file, content in files.items():
                 (Path(place) / file).write_bytes(content)

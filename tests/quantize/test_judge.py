@@ -129,7 +129,7 @@ def test_constant_elements_are_named_and_judged_by_their_size() -> None:
     assert (found.element, found.element_db) == ((5,), pytest.approx(0.0))
     reference[:, 5] = 0.0
     assert judge("y", reference, np.where(reference == 0, 0.5, reference)).lost(20), "far above what it resolves"
-    assert not judge("y", reference, np.where(reference == 0, 2.0**-12, reference)).lost(20)
+    assert not judge("y", reference, np.where(reference == 0, 2.0**-24, reference)).lost(20)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (3, 2), (1,), (7, 2, 3), (400,), (400, 2, 2)])

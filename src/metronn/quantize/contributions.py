@@ -11,15 +11,13 @@ import numpy as np
 from metronn.model.graph import Floats, RealLinear, RealNode, RealRewire, RealWindow, real_operands
 from metronn.model.reference import evaluate_real
 from metronn.quantize.codes import decode
-from metronn.quantize.fixed import squared_noise
+from metronn.quantize.judge import WORST, Typical, usual_of_all
 from metronn.quantize.lower import Lowering
 
 TRACED_ELEMENTS = 1 << 20
 """Values of the whole network that are traced at a time; fewer events for larger networks."""
 TRACED_EVENTS = 256
 LEAST_EVENTS = 16
-WORST = 0.99
-"""The noise of an event that counts: 1 % of the events have more."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -28,6 +26,25 @@ class Site:
 
     layer: str
     kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """An output's floats (elements, events), and what is usual for its elements."""
+
+    values: Floats
+    typical: Typical
+
+    @staticmethod
+    def of(values: Floats) -> Usual:
+        """Look at the floats of an output, (events, *shape)."""
+        flat = np.ascontiguousarray(values.reshape(len(values), -1).T)
+        return Usual(flat, usual_of_all(flat))
+
+    def noise(self, error: Floats) -> float:
+        """Return how much an error counts: of the worst element, or of the event that 1 % of the events exceed."""
+        relative = self.typical.noise(self.values, error.reshape(len(error), -1).T)
+        return max(float(relative.mean(axis=1).max()), float(np.quantile(relative.mean(axis=0), WORST)))
 
 
 def contributions(lowering: Lowering) -> dict[Site, float]:
@@ -40,22 +57,22 @@ def contributions(lowering: Lowering) -> dict[Site, float]:
     events = traced_events(lowering)
     fixed = {name: _fixed(lowering, name, events) for name in lowering.settled | lowering.exact}
     values = {node.name: lowering.reference.part(node.name, events) for node in lowering.graph.nodes}
-    power = {value: signal_power(values[value]) for _, value in lowering.graph.outputs if value in values}
+    usual = {value: Usual.of(values[value]) for _, value in lowering.graph.outputs}
     found: dict[Site, float] = {}
     for node in lowering.graph.nodes:
         if node.name not in fixed or isinstance(node.op, RealRewire | RealWindow):
             continue
         for site, error in _local_errors(lowering, node, fixed, values, events):
             if error.any():
-                noise = _noise(lowering, node, error, values, power)
+                noise = _noise(lowering, node, error, values, usual)
                 found[site] = found.get(site, 0.0) + noise
     for name, value in lowering.graph.outputs:
         shown = next(output.value for output in lowering.emitter.builder.outputs if output.name == name)
-        if value in power:
+        if value in lowering.exact:
             inside = lowering.exact[value]
             error = _decoded(lowering, shown, events) - _decoded(lowering, inside, events)
             if error.any():
-                found[Site(name, "output")] = squared_noise(error, power[value], WORST)
+                found[Site(name, "output")] = usual[value].noise(error)
     return found
 
 
@@ -64,12 +81,6 @@ def traced_events(lowering: Lowering) -> slice:
     elements = sum(math.prod(node.shape) for node in lowering.graph.nodes)
     count = max(LEAST_EVENTS, min(TRACED_EVENTS, TRACED_ELEMENTS // max(1, elements)))
     return slice(None, None, max(1, lowering.events // count))
-
-
-def signal_power(values: Floats) -> Floats:
-    """Return the variance of each element over the events; of one that hardly varies, its mean square."""
-    variance, square = values.var(axis=0), np.square(values).mean(axis=0)
-    return np.asarray(np.where(variance > 1e-8 * square, variance, square), dtype=np.float64)
 
 
 def _fixed(lowering: Lowering, name: str, events: slice) -> Floats:
@@ -106,7 +117,7 @@ def _noise(
     node: RealNode,
     error: Floats,
     values: Mapping[str, Floats],
-    power: Mapping[str, Floats],
+    usual: Mapping[str, Usual],
 ) -> float:
     """Return what an error of one node does to the outputs, relative to their signal."""
     changed = {node.name: values[node.name] + error}
@@ -117,10 +128,10 @@ def _noise(
             with np.errstate(all="ignore"):
                 changed[other.name] = evaluate_real(other, operands, {})
     noise = 0.0
-    for value, own in power.items():
+    for value, own in usual.items():
         if value in changed:
             difference = changed[value] - values[value]
             difference[~np.isfinite(difference)] = 0.0
-            noise = max(noise, squared_noise(difference, own, WORST))
+            noise = max(noise, own.noise(difference))
     return noise
 

@@ -208,13 +208,3 @@ def squared_error(values: Floats, frac: int, bits: int, *, signed: bool) -> floa
     codes = np.clip(np.floor(np.ldexp(values, frac) + 0.5), full.lowest, full.highest)
     return float(np.square(np.ldexp(codes, -frac) - values).mean())
 
-
-def squared_noise(error: Floats, power: Floats, quantile: float) -> float:
-    """Return the noise of an error (events, *shape) relative to the power of each element.
-
-    The larger of two: that of the worst element over all events, and that of an event over all elements, of which a
-    part 1 - `quantile` of the events has more.
-    """
-    relative = np.square(error) / np.where(power > 0, power, np.inf)
-    by_event = relative.reshape(len(relative), -1).mean(axis=1)
-    return max(float(relative.mean(axis=0).max()), float(np.quantile(by_event, quantile)))

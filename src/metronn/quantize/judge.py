@@ -33,6 +33,10 @@ DECISIONS = 256
 """An output of whole numbers is one of decisions when none is larger than this: classes, signs, flags."""
 FEW_DECISIONS = 20
 """From so many events on, one decision that differs is never too many."""
+FAR_OUT = 9.0
+"""An event farther from the median than three standard deviations is judged by its own distance."""
+PROBABILITY = 0.01
+"""A probability counts as varying by this at least: what is rarer is rare."""
 TINY = 1e-300
 LEAST_DB = -300.0
 """What a ratio is when there is no signal at all."""
@@ -46,11 +50,12 @@ Element = tuple[int, ...]
 class Signal:
     """One output on the events that judge it; ratios in dB, larger is better, None where nothing differs.
 
-    `sqnr_db` and `max_error` are those of all values together. `element_db` is that of the worst element: its variance
-    over the mean square of its error, both without the 0.5 % of events where the float answer is farthest from its
-    median, so that one huge event neither hides the loss of the others nor condemns them. An element that hardly
+    `sqnr_db` and `max_error` are those of all values together. `element_db` is that of the worst element, without the
+    0.5 % of events where the float answer is farthest from its median: its error is relative to what is usual for it
+    (`Typical`), so that few huge events neither hide the loss of the others nor condemn them. An element that hardly
     varies (`CONSTANT`) is judged by its mean square, and listed in `constants`, the first `NAMED` of
-    `constant_count`. The noise of an event is the mean over elements of squared error over the element's power;
+    `constant_count`. Probabilities, answers within [0, 1], count as varying by 1/100 at least. The noise of an event is
+    the mean over elements of the relative squared error;
     `median_db` is that of the median event, `worst_db` that of the event at the 99th percentile, and `worst_event`
     (position among all events given) the noisiest of all, with its worst element there.
 
@@ -161,28 +166,26 @@ def judge(name: str, reference: Floats, fixed: Floats, excluded: Array | None = 
     # Powers of two change no ratio, and keep squares of any unit within float64.
     reach = max(float(np.abs(r).max(initial=0.0)), float(np.abs(f).max(initial=0.0)))
     scale = math.ldexp(1.0, min(1000, -math.frexp(reach)[1])) if reach else 1.0
-    elements = _elements(r, f, scale)
-    noise, worst = _events(r, f, scale, elements.power)
-    event = int(noise.argmax())
+    noise = _noise(r, f, scale)
+    event = int(noise.event.argmax())
     different = (r != f).any(axis=1)
     equal = not different.any()
-    noisy = elements.noise / np.maximum(elements.power, TINY)
-    element = int(noisy.argmax())
-    constants = np.flatnonzero(elements.constant)
+    element = int(noise.element.argmax())
+    constants = np.flatnonzero(noise.constant)
     return Signal(
         events=len(r),
         excluded=total - len(r),
-        sqnr_db=None if equal else _ratio(elements.total_power, elements.total_noise, exact=False),
+        sqnr_db=None if equal else _ratio(noise.total_power, noise.total_noise, exact=False),
         max_error=float(np.abs(r - f).max(initial=0.0)),
-        element_db=_ratio(1.0, float(noisy[element]), exact=not noisy[element] and not elements.noise[element]),
+        element_db=_ratio(1.0, float(noise.element[element])),
         element=_position(element, shape),
-        median_db=_ratio(1.0, float(np.median(noise))),
-        worst_db=_ratio(1.0, float(np.quantile(noise, WORST, method="lower"))),
+        median_db=_ratio(1.0, float(np.median(noise.event))),
+        worst_db=_ratio(1.0, float(np.quantile(noise.event, WORST, method="lower"))),
         worst_event=int(positions[event]),
-        worst_event_db=_ratio(1.0, float(noise[event])),
-        worst_element=_position(int(worst[event]), shape),
-        worst_float=float(r[event, worst[event]]),
-        worst_fixed=float(f[event, worst[event]]),
+        worst_event_db=_ratio(1.0, float(noise.event[event])),
+        worst_element=_position(int(noise.worst[event]), shape),
+        worst_float=float(r[event, noise.worst[event]]),
+        worst_fixed=float(f[event, noise.worst[event]]),
         constant_count=len(constants),
         constants=tuple(_position(int(k), shape) for k in constants[:NAMED]),
         decision=_decides(r, f),
@@ -191,66 +194,138 @@ def judge(name: str, reference: Floats, fixed: Floats, excluded: Array | None = 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Elements:
-    """Power of signal and noise by element, and of all values together, in units of a power of two."""
+class Typical:
+    """What is usual for each element: its `median`, and the `power` of its variation over most events.
 
+    An event's error counts relative to `power`, or to a ninth of the square of the event's own distance from the median
+    where that is more: events far out are judged by what they are, and do not hide what the others lose. `reach` is
+    how far the usual events reach; elements in `constant` hardly vary.
+    """
+
+    median: Floats
     power: Floats
-    noise: Floats
     constant: Array
+    reach: Floats
+
+    def noise(self, values: Floats, error: Floats) -> Floats:
+        """Return the squared errors of values (elements, events) relative to what counts."""
+        counts = np.square(values - self.median[:, np.newaxis])
+        counts /= FAR_OUT
+        np.maximum(counts, np.maximum(self.power, TINY)[:, np.newaxis], out=counts)
+        return np.asarray(np.square(error) / counts)
+
+    def kept(self, values: Floats) -> Array:
+        """Return which events of values (elements, events) are not the 0.5 % farthest from their median."""
+        return _near(values, self.median)
+
+
+def typical(values: Floats) -> Typical:
+    """Return what is usual for the elements of (elements, events).
+
+    Power is the variance without the 0.5 % of events farthest from the median, or that of a normal distribution with
+    the same quartiles (or 5 % and 95 % quantiles) where that is less. An element that hardly varies (`CONSTANT`) has
+    its mean square. With fewer than 8 events it is the mean square of all elements.
+    """
+    elements, events = values.shape
+    if events < FEWEST:
+        power = np.full(elements, float(np.square(values).mean()) if values.size else 0.0)
+        constant = np.zeros(elements, dtype=np.bool_)
+        return Typical(median=np.zeros(elements), power=power, constant=constant, reach=np.abs(values).max(axis=1))
+    low, first, median, third, high = np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.95), axis=1)
+    kept = _near(values, median)
+    number = kept.sum(axis=1)
+    mean = (values * kept).sum(axis=1) / number
+    variance = (np.square(values - mean[:, np.newaxis]) * kept).sum(axis=1) / number
+    square = (np.square(values) * kept).sum(axis=1) / number
+    reach = (np.abs(values) * kept).max(axis=1)
+    inner, outer = np.square((third - first) / 1.349), np.square((high - low) / 3.29)
+    usual = np.where(inner > 0, inner, np.where(outer > 0, outer, variance))
+    floor = np.square(CONSTANT * RESOLUTION * reach)
+    constant = variance <= floor
+    power = np.maximum(np.where(constant, square, np.minimum(variance, usual)), floor)
+    return Typical(median=median, power=power, constant=np.asarray(constant), reach=reach)
+
+
+def _near(values: Floats, median: Floats) -> Array:
+    events = values.shape[1]
+    if events < FEWEST:
+        return np.ones(values.shape, dtype=np.bool_)
+    far = np.abs(values - median[:, np.newaxis])
+    last = events - math.ceil(OUTLYING * events) - 1
+    return np.asarray(far <= np.partition(far, last, axis=1)[:, last, np.newaxis])
+
+
+def usual_of_all(values: Floats) -> Typical:
+    """Return what is usual for all elements of an output, (elements, events), beside each other.
+
+    Probabilities, within [0, 1] and above 1/2 in some event, count as varying by 1/100 at least; what is below 2**-20
+    of the largest element is nothing.
+    """
+    parts = [typical(values[some]) for some in _chunks(*values.shape)]
+    median, power, constant, reach = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("median", "power", "constant", "reach")
+    )
+    least = float(reach.max(initial=0.0)) * 2.0**-20
+    return Typical(median=median, power=np.maximum(power, least**2), constant=constant, reach=reach)
+
+
+def are_probabilities(values: Floats) -> bool:
+    """Whether all values lie within [0, 1], and some above 1/2."""
+    return values.size > 0 and float(values.min()) >= 0 and 0.5 < float(values.max()) <= 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Noise:
+    """Noise by element and by event, relative to what counts, and power of everything, in a power of two as unit."""
+
+    element: Floats
+    constant: Array
+    event: Floats
+    worst: Array
     total_power: float
     total_noise: float
 
 
-def _columns(events: int, elements: int) -> list[slice]:
+def _chunks(elements: int, events: int) -> list[slice]:
     step = max(1, CHUNK // max(1, events))
     return [slice(start, min(start + step, elements)) for start in range(0, elements, step)]
 
 
-def _elements(r: Floats, f: Floats, scale: float) -> _Elements:
+def _noise(r: Floats, f: Floats, scale: float) -> _Noise:
+    """Measure; an element's noise leaves out the 0.5 % of events where the float answer is farthest from its median."""
     events, count = r.shape
-    left_out = math.ceil(OUTLYING * events) if events >= FEWEST else 0
-    variance, square, noise, reach = (np.zeros(count) for _ in range(4))
-    total_power = total_noise = 0.0
-    for some in _columns(events, count):
-        # An element's events side by side in memory: several times faster than strides over them.
-        x = np.ascontiguousarray(r[:, some].T) * scale
-        error = x - np.ascontiguousarray(f[:, some].T) * scale
-        total_power += float(np.square(x).sum())
+    # An element's events side by side in memory: several times faster than strides over them.
+    x = np.ascontiguousarray(r.T) * scale
+    usual = usual_of_all(x)
+    least = (PROBABILITY * scale) ** 2 if are_probabilities(r) else 0.0
+    element, total_power, total_noise = np.zeros(count), 0.0, 0.0
+    event, largest, worst = np.zeros(events), np.full(events, -1.0), np.zeros(events, dtype=np.int64)
+    for some in _chunks(count, events):
+        error = x[some] - np.ascontiguousarray(f[:, some].T) * scale
+        total_power += float(np.square(x[some]).sum())
         total_noise += float(np.square(error).sum())
-        if left_out:
-            far = np.abs(x - np.median(x, axis=1, keepdims=True))
-            border = np.partition(far, events - left_out - 1, axis=1)[:, events - left_out - 1, np.newaxis]
-            kept = far <= border
-        else:
-            kept = np.ones(x.shape, dtype=bool)
-        number = kept.sum(axis=1)
-        mean = (x * kept).sum(axis=1, keepdims=True) / number[:, np.newaxis]
-        variance[some] = (np.square(x - mean) * kept).sum(axis=1) / number
-        square[some] = (np.square(x) * kept).sum(axis=1) / number
-        noise[some] = (np.square(error) * kept).sum(axis=1) / number
-        reach[some] = (np.abs(x) * kept).max(axis=1)
-    if events < FEWEST:
-        power = np.full(count, total_power / max(1, events * count))
-        constant = np.zeros(count, dtype=bool)
-    else:
-        floor = (CONSTANT * RESOLUTION * float(reach.max(initial=0.0))) ** 2
-        constant = variance <= floor
-        power = np.where(constant, np.maximum(square, floor), variance)
-    return _Elements(power=power, noise=noise, constant=constant, total_power=total_power, total_noise=total_noise)
-
-
-def _events(r: Floats, f: Floats, scale: float, power: Floats) -> tuple[Floats, Array]:
-    """Return the noise of every event relative to the signal, and its noisiest element."""
-    events, count = r.shape
-    noise, largest, worst = np.zeros(events), np.full(events, -1.0), np.zeros(events, dtype=np.int64)
-    for some in _columns(events, count):
-        relative = np.square(r[:, some] * scale - f[:, some] * scale) / np.maximum(power[some], TINY)
-        noise += relative.sum(axis=1)
-        at = relative.argmax(axis=1)
-        here = relative[np.arange(events), at]
+        own = Typical(
+            median=usual.median[some],
+            power=np.maximum(usual.power[some], least),
+            constant=usual.constant[some],
+            reach=usual.reach[some],
+        )
+        relative = own.noise(x[some], error)
+        event += relative.sum(axis=0)
+        at = relative.argmax(axis=0)
+        here = relative[at, np.arange(events)]
         worst = np.where(here > largest, at + some.start, worst)
         largest = np.maximum(largest, here)
-    return noise / max(1, count), worst
+        kept = own.kept(x[some])
+        element[some] = (relative * kept).sum(axis=1) / kept.sum(axis=1)
+    return _Noise(
+        element=element,
+        constant=usual.constant,
+        event=event / max(1, count),
+        worst=worst,
+        total_power=total_power,
+        total_noise=total_noise,
+    )
 
 
 def _ratio(power: float, noise: float, *, exact: bool | None = None) -> float | None:

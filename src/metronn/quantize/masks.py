@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from metronn.ir.arrays import Array
 from metronn.ir.ops import ExtremumKind, ReduceKind
 from metronn.model.graph import (
     FloatArray,
@@ -103,7 +104,7 @@ class _Search:
     def masks(self, name: str, gain: float) -> bool:
         """Whether there is a mask in the value."""
         if (name, gain) not in self.known:
-            own = self.size(name, gain) is not None
+            own = self.size(name, gain) is not None or self.columns(name, gain).any()
             self.known[name, gain] = own or any(self.masks(x, g) for x, g in self.parts(name, gain))
         return self.known[name, gain]
 
@@ -118,6 +119,15 @@ class _Search:
         alike = np.abs(values - low) <= SAME * -low
         rest = values > -MASKED if name in self.constant else values == 0
         return -low if bool((alike | rest).all()) else None
+
+    def columns(self, name: str, gain: float) -> Array:
+        """Return which columns of a matrix a mask was added to, by a constant that is part of its bias now."""
+        op = self.graph.by_name[name].op
+        if not isinstance(op, RealLinear) or name in self.constant:
+            return np.zeros(1, dtype=np.bool_)
+        masked = op.bias.array * gain < -MASKED
+        results = self.values[name].reshape(-1, len(masked)) * gain
+        return np.asarray(masked & (results.max(axis=0) < -MASKED / 2))
 
     def parts(self, name: str, gain: float) -> list[tuple[str, float]]:
         """Return the values that this one is made of so that masks remain masks, each with its gain."""
@@ -154,7 +164,10 @@ class _Search:
         if parts and any(self.masks(x, own) for x, own in parts):
             return sum(self.span(x, own) for x, own in parts)
         values = self.values[name] * gain
-        return max(0.0, float(values.max())) - min(0.0, float(values.min()))
+        masked = self.columns(name, gain)
+        if masked.any():
+            values = values[..., ~masked]
+        return max(0.0, float(values.max(initial=0.0))) - min(0.0, float(values.min(initial=0.0)))
 
     def _stepped(self, name: str) -> bool:
         """Whether the value can only be one of a few numbers: made of constants, zeros and ones, and steps."""
@@ -207,6 +220,11 @@ class _Softening:
             return self._add(node, RealConstant(values=FloatArray.of(clipped)))
         if size is not None:
             return self._scaled(name, self.depth / size, self.depth / abs(gain))
+        masked = self.search.columns(name, gain)
+        if masked.any() and isinstance(node.op, RealLinear):
+            weight = np.where(masked, 0.0, node.op.weight.array)
+            bias = np.where(masked, np.maximum(node.op.bias.array * gain, -self.depth) / gain, node.op.bias.array)
+            return self._add(node, replace(node.op, weight=FloatArray.of(weight), bias=FloatArray.of(bias)))
         parts = {x: self.softened(x, own) for x, own in self.search.parts(name, gain)}
         return self._add(node, _with_operands(node.op, parts))
 

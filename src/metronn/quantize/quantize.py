@@ -40,6 +40,8 @@ ATTEMPTS = 6
 """How often layers are widened before the best that was found is taken."""
 MARGIN_DB = 4.0
 """Noise is reduced by this much more than is needed, so that events not seen are good too."""
+METRIC_DB = 10.0
+"""Noise is reduced by this much at a time while a metric is not good enough: it does not tell how much is missing."""
 MOST_DB = 40.0
 """Noise is reduced by at most this much at a time: what causes it looks different where there is less."""
 
@@ -134,8 +136,9 @@ class Attempt:
         """By how much the noise has to be less, in dB, as far as can be told."""
         least = [output.signal.least_db for output in self.report.outputs if not output.signal.decision]
         found = min((db for db in least if db is not None), default=math.inf)
-        short = self.report.min_sqnr_db - found if self.report.metric is None else -math.inf
-        return min(max(short, 0.0) + MARGIN_DB, MOST_DB)
+        if self.report.metric is not None:
+            return METRIC_DB
+        return min(max(self.report.min_sqnr_db - found, 0.0) + MARGIN_DB, MOST_DB)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

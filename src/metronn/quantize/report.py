@@ -181,7 +181,7 @@ class QuantizationReport:
     def quality(self) -> str:
         """Return in a few words how good it is: the metric, or the least that is left of an output's signal."""
         if self.metric is not None:
-            return f"a {self.metric.name} of {self.metric.fixed_value:.4f} ({self.metric.float_value:.4f} float)"
+            return f"{self.metric.name} {self.metric.fixed_value:.4f} ({self.metric.float_value:.4f} float)"
         worst = min(self.outputs, key=lambda output: self._level(output))
         if worst.signal.decision:
             return f"{worst.name} {worst.signal.words()}"
