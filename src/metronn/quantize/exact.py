@@ -53,8 +53,7 @@ from metronn.quantize.exact_state import compact_floats
 from metronn.quantize.exact_tables import close_region
 from metronn.quantize.exact_values import ExactValue
 from metronn.quantize.fixed import covering_frac, exact_grid
-from metronn.quantize.float_ops import INPUT_BITS, input_range
-from metronn.quantize.inputs import index_range
+from metronn.quantize.inputs import INPUT_BITS, index_range, input_range
 from metronn.quantize.records import Exactness, LayerRecord
 from metronn.quantize.softmax import lower_softmax
 from metronn.quantize.structure import constants_of
@@ -251,30 +250,9 @@ class ExactLowering(ExactMatrices):
             record.note = f"{record.note}; {wide}" if record.note else wide
 
     def _float_input(self, node: RealNode) -> Range:
-        """Return the range of an input of floats: as the options say, else its exact grid, else that of each channel.
-
-        Channels are the last axis; each gets 16 bits that cover what calibration saw in it.
-        """
-        if isinstance(node.op, RealInput) and (indices := index_range(node.op)) is not None:
-            return indices
-        values = self.reference[node.name]
-        chosen = input_range(node, values, self.options)
-        given = node.name in self.options.inputs or self.options.input != "auto"
-        if given or not node.shape or exact_grid(values, INPUT_BITS) is not None:
-            return chosen
-        lows = values.reshape(-1, node.shape[-1]).min(axis=0)
-        highs = values.reshape(-1, node.shape[-1]).max(axis=0)
-        fracs = [
-            covering_frac(float(lo), float(hi), INPUT_BITS, signed=bool(lo < 0)) if lo or hi else chosen.max_frac
-            for lo, hi in zip(lows, highs, strict=True)
-        ]
-        full = [Range.fixed(INPUT_BITS, frac, signed=bool(lo < 0)) for frac, lo in zip(fracs, lows, strict=True)]
-        repeat = math.prod(node.shape[:-1])
-        return Range(
-            tuple(part.lowest for part in full) * repeat,
-            tuple(part.highest for part in full) * repeat,
-            tuple(fracs) * repeat,
-        )
+        """Return the range of an input of floats, as in quantization after training."""
+        indices = index_range(node.op) if isinstance(node.op, RealInput) else None
+        return indices or input_range(node.name, node.shape, self.reference[node.name], self.options)
 
     def _rewire(self, node: RealNode, op: RealRewire) -> Form:
         forms = [self._read(x, node) for x in op.xs]

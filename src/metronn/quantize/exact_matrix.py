@@ -34,7 +34,7 @@ from metronn.quantize.exact_emit import Form, object_fractions
 from metronn.quantize.exact_state import WEIGHT_BITS
 from metronn.quantize.exact_weights import integer_weights
 from metronn.quantize.fixed import choose_range, round_weights, squared_error
-from metronn.quantize.float_ops import INPUT_BITS
+from metronn.quantize.inputs import INPUT_BITS
 from metronn.quantize.moments import gather
 from metronn.quantize.options import Calibration
 from metronn.quantize.records import Exactness, LayerRecord

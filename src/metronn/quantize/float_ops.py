@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from metronn.ir.infer import aligned_bounds
 from metronn.ir.ops import Lookup, Overflow, Requantize, Rounding
 from metronn.ir.types import Range, width_bits
-from metronn.model.graph import Floats, FunctionKind, RealFunction, RealNode
+from metronn.model.graph import Floats, FunctionKind, RealFunction
 from metronn.quantize.emitter import Emitter
-from metronn.quantize.fixed import covering_frac, exact_grid
 from metronn.quantize.intervals import MAX_CODE_BITS, emit_split, plan_split
-from metronn.quantize.options import InputOptions, QuantizeOptions, Settings
+from metronn.quantize.options import Settings
 from metronn.quantize.tables import TableChoice, choose_table, result_bounds, result_range, table_domain, table_entries
 from metronn.quantize.wide import Argument, Map, is_factor, is_wide, wide_table
 
-INPUT_BITS = 16
-"""Widest automatic input."""
 FINEST_TABLE_ERROR = 2.0**-10
 """Default bound on a table's error where its result has a finer step than that."""
 CURVED = frozenset((FunctionKind.LOG, FunctionKind.EXP))
@@ -36,21 +33,6 @@ class FloatTable:
     requantize: str | None
     entries: int
     max_error: float
-
-
-def input_range(node: RealNode, values: Floats, options: QuantizeOptions) -> Range:
-    """Return the range of an input: as the options say, else the exact grid of its values, else 16 bits."""
-    chosen = options.inputs.get(node.name)
-    if chosen is None and isinstance(options.input, InputOptions):
-        chosen = options.input
-    if chosen is None:
-        grid = exact_grid(values, INPUT_BITS)
-        if grid is not None:
-            return grid
-        chosen = InputOptions(bits=INPUT_BITS)
-    lo, hi = float(values.min()), float(values.max())
-    frac = covering_frac(lo, hi, chosen.bits, signed=lo < 0) if chosen.frac is None else chosen.frac
-    return Range.fixed(chosen.bits, frac, signed=lo < 0)
 
 
 def float_table(

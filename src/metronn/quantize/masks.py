@@ -104,7 +104,7 @@ class _Search:
     def masks(self, name: str, gain: float) -> bool:
         """Whether there is a mask in the value."""
         if (name, gain) not in self.known:
-            own = self.size(name, gain) is not None or self.columns(name, gain).any()
+            own = self.size(name, gain) is not None or bool(self.columns(name, gain).any())
             self.known[name, gain] = own or any(self.masks(x, g) for x, g in self.parts(name, gain))
         return self.known[name, gain]
 

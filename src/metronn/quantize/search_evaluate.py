@@ -26,6 +26,8 @@ from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.quantize import quantize
 from metronn.quantize.search_space import Layers, applied
 
+NO_SIGNAL_DB = -1000.0
+"""The choice is what it is, however poor: nothing is widened, and no advice is looked for."""
 CALIBRATION_EVENTS = 1024
 """At most so many of the events that are not held out calibrate each choice of a search."""
 
@@ -89,7 +91,7 @@ class Evaluator:
 
     def __call__(self, layers: Layers) -> Evaluation:
         """Judge these widths. Deterministic. Raises ModelError as `quantize` does."""
-        silent = applied(self.options, layers).model_copy(update={"metric": "none"})
+        silent = applied(self.options, layers).model_copy(update={"metric": "none", "min_sqnr_db": NO_SIGNAL_DB})
         graph = quantize(self.model, self.calibration, silent, base=self.base).graph
         results = run_fixed(graph, {name: np.asarray(x, dtype=np.float64) for name, x in self.held_out.inputs.items()})
         cost = self.cost(graph)
