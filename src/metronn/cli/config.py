@@ -89,6 +89,7 @@ class Overrides:
     inputs: InputForm | None = None
     outputs: OutputForm | None = None
     max_latency_ns: float | None = None
+    bits: int | None = None
     weight_bits: int | None = None
     activation_bits: int | None = None
     widths: Path | None = None
@@ -191,7 +192,7 @@ def read_request(path: Path | None, overrides: Overrides) -> Request:
         if quantize is not None:
             named = None if quantize.widths is None or overrides.ignore_widths else base / quantize.widths
             file_of_widths = overrides.widths or named
-            keys = ("weight_bits", "activation_bits", "metric", "tolerance")
+            keys = ("bits", "weight_bits", "activation_bits", "metric", "tolerance")
             given = {key: value for key in keys if (value := getattr(overrides, key)) is not None}
             if given:
                 names = ", ".join(f"--{key.replace('_', '-')}" for key in given)

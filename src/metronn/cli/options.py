@@ -37,6 +37,10 @@ Outputs = Annotated[OutputForm | None, typer.Option("--outputs", help="Results i
 MaxLatency = Annotated[
     float | None, typer.Option("--max-latency-ns", metavar="F", help="The promised latency must not exceed this.")
 ]
+Bits = Annotated[
+    int | None,
+    typer.Option("--bits", metavar="N", help="Bits of weights and activations alike, kept as they are."),
+]
 WeightBits = Annotated[int | None, typer.Option("--weight-bits", metavar="N", help="Bits of weights.")]
 ActivationBits = Annotated[int | None, typer.Option("--activation-bits", metavar="N", help="Bits of activations.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")]

@@ -45,6 +45,7 @@ def quantize_network(
     report: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="Also write the quantization report as JSON.")
     ] = None,
+    bits: options.Bits = None,
     weight_bits: options.WeightBits = None,
     activation_bits: options.ActivationBits = None,
     widths: options.Widths = None,
@@ -104,6 +105,7 @@ def quantize_network(
         Overrides(
             hls4ml_config=hls4ml_config,
             calibrate=calibrate,
+            bits=bits,
             weight_bits=weight_bits,
             activation_bits=activation_bits,
             widths=widths,

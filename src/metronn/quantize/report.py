@@ -175,7 +175,9 @@ class QuantizationReport:
         poor = [self._lost(output) for output in self.outputs if not output.decides and self._is_lost(output)]
         constant = [line for output in self.outputs if (line := constant_words(output))]
         saturated = [line for layer in self.layers if (line := saturated_words(layer))]
-        metric = [] if self.metric is None or self.metric.accepted else [metric_words(self.metric)]
+        metric = []
+        if self.metric is not None and not self.metric.accepted:
+            metric = [metric_words(self.metric) + (f"\n  {self.advice}" if self.advice else "")]
         return tuple(dict.fromkeys((*self.warnings, *saturated, *constant, *metric, *poor)))
 
     def quality(self) -> str:
