@@ -113,8 +113,8 @@ def spread_events(events: int, shape: tuple[int, ...], axes: Sequence[int], sigm
 
 
 def on_grid(x: Floats) -> Floats:
-    """Round to 16 bits that hold all, as an input is."""
-    step = math.ldexp(1.0, math.frexp(float(np.abs(x).max()))[1] - 15)
+    """Round to 16 bits that hold twice the largest number, as an input is."""
+    step = math.ldexp(1.0, math.frexp(float(np.abs(x).max()))[1] - 14)
     return np.clip(np.rint(x / step), -(2**15), 2**15 - 1) * step
 
 

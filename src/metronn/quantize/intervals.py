@@ -80,9 +80,7 @@ class _Run:
     shift: int
 
 
-def plan_split(
-    function: CodeFunction, lo: int, hi: int, tolerance: Tolerance, frac: int, max_entries: int
-) -> Split:
+def plan_split(function: CodeFunction, lo: int, hi: int, tolerance: Tolerance, frac: int, max_entries: int) -> Split:
     """Split the function of codes in [lo, hi] into the tables that cost least; codes beyond read the nearer end.
 
     Where more than `max_entries` entries would be needed in all, the tolerance is doubled until they suffice.

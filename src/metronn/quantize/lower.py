@@ -190,14 +190,10 @@ class Lowering:
             bits = max(settings.activation_bits, min(MAX_OPERAND_BITS, settings.activation_bits + FINE_BITS))
             codes = self.emitter.type_of(exact).range
             kept = exact == self.settled.get(name) and codes.width_bits <= MAX_OPERAND_BITS
-            if not kept and (not isinstance(codes.frac, int) or codes.width_bits > bits):
-                out = covering(self.emitter.real(exact), bits, signed=codes.signed)
-                op = Requantize(
-                    x=exact,
-                    out=Range.fixed(bits, min(out.max_frac, codes.max_frac), signed=codes.signed),
-                    rounding=settings.rounding,
-                    overflow=Overflow.SAT,
-                )
+            if not kept and codes.width_bits > bits:
+                wider = replace(settings, activation_bits=bits, activation_frac=None, calibration=Calibration.MAX)
+                out = self._activation_range(node, self.emitter.real(exact), codes, wider)
+                op = Requantize(x=exact, out=out, rounding=settings.rounding, overflow=Overflow.SAT)
                 exact = self.emitter.add(op, f"{name}.fine", node.source)
             self.fine[name] = exact
         return self.fine[name]

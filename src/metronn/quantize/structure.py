@@ -47,7 +47,7 @@ def precise_values(graph: RealGraph, reference: Mapping[str, Floats]) -> frozens
 
     Those are arguments of functions over a wide range and what is multiplied by their results, arguments of an
     exponential whose smallest results are 0, and maxima (minima) of values of which some lie far below (above) them;
-    and upwards what they are made of, through movement, sums, products, extrema and scales.
+    and upwards what they are made of, through movement, sums, extrema and scales, for the former products too.
     """
     constant = constant_names(graph)
     reading = [
@@ -55,11 +55,20 @@ def precise_values(graph: RealGraph, reference: Mapping[str, Floats]) -> frozens
         for node in graph.nodes
         if isinstance(node.op, RealFunction | RealReduce) and _reads_wide_values(node, node.op, reference)
     ]
-    queue = [node.op.x if isinstance(node.op, RealFunction) else node.name for node in reading]
+    shallow, deep = list[str](), list[str]()
     for node in reading:
-        if isinstance(node.op, RealFunction) and is_factor(node.op):
-            queue.extend(_multiplied(graph, node.name))
-    found: set[str] = set()
+        if isinstance(node.op, RealReduce):
+            shallow.append(node.name)
+        elif node.op.kind is FunctionKind.EXP:
+            shallow.append(node.op.x)
+        else:
+            deep += [node.op.x, *(_multiplied(graph, node.name) if is_factor(node.op) else [])]
+    return _upwards(graph, constant, deep, products=True) | _upwards(graph, constant, shallow, products=False)
+
+
+def _upwards(graph: RealGraph, constant: frozenset[str], names: list[str], *, products: bool) -> frozenset[str]:
+    """Return the values and what they are made of, up to `products` of two values or beyond."""
+    queue, found = list(names), set[str]()
     while queue:
         name = queue.pop()
         if name in found or name in constant:
@@ -67,7 +76,9 @@ def precise_values(graph: RealGraph, reference: Mapping[str, Floats]) -> frozens
         found.add(name)
         op = graph.by_name[name].op
         match op:
-            case RealRewire() | RealWindow() | RealReduce() | RealAdd() | RealExtremum() | RealMultiply():
+            case RealRewire() | RealWindow() | RealReduce() | RealAdd() | RealExtremum():
+                queue.extend(real_operands(op))
+            case RealMultiply() if products or op.x in constant or op.y in constant:
                 queue.extend(real_operands(op))
             case RealFunction(kind=FunctionKind.SQRT):
                 queue.append(op.x)
