@@ -50,19 +50,17 @@ def precise_values(graph: RealGraph, reference: Mapping[str, Floats]) -> frozens
     and upwards what they are made of, through movement, sums, extrema and scales, for the former products too.
     """
     constant = constant_names(graph)
-    reading = [
-        node
-        for node in graph.nodes
-        if isinstance(node.op, RealFunction | RealReduce) and _reads_wide_values(node, node.op, reference)
-    ]
     shallow, deep = list[str](), list[str]()
-    for node in reading:
-        if isinstance(node.op, RealReduce):
-            shallow.append(node.name)
-        elif node.op.kind is FunctionKind.EXP:
-            shallow.append(node.op.x)
-        else:
-            deep += [node.op.x, *(_multiplied(graph, node.name) if is_factor(node.op) else [])]
+    for node in graph.nodes:
+        match node.op:
+            case RealReduce() if _reads_wide_values(node, node.op, reference):
+                shallow.append(node.name)
+            case RealFunction(kind=FunctionKind.EXP) if _reads_wide_values(node, node.op, reference):
+                shallow.append(node.op.x)
+            case RealFunction() if _reads_wide_values(node, node.op, reference):
+                deep += [node.op.x, *(_multiplied(graph, node.name) if is_factor(node.op) else [])]
+            case _:
+                pass
     return _upwards(graph, constant, deep, products=True) | _upwards(graph, constant, shallow, products=False)
 
 
