@@ -55,7 +55,7 @@ from metronn.quantize.channels import check_channels
 from metronn.quantize.emitter import Emitter
 from metronn.quantize.fixed import Rounded, codes_at, round_at, round_constant
 from metronn.quantize.float_ops import float_table
-from metronn.quantize.formats import activation_fracs, covering, covering_fracs, importance, output_fracs
+from metronn.quantize.formats import activation_fracs, covering_fracs, importance, output_fracs
 from metronn.quantize.inputs import INPUT_BITS, index_range, input_range
 from metronn.quantize.matrices import round_matrix
 from metronn.quantize.moments import gather
