@@ -228,6 +228,16 @@ def shifted_answer(scale: float, mean: float) -> Layers:
     return layers
 
 
+def in_units(scale: float) -> Layers:
+    """Return dense layers with ordinary weights whose values all are of a scale, biases and answers too."""
+
+    def layers(net: Writer) -> str:
+        x = net.activation(net.dense("x", 16, gain=1.0, bias=0.1 * scale))
+        return net.dense(x, 4, gain=2.0, bias=0.1 * scale)
+
+    return layers
+
+
 def two_inputs(net: Writer) -> str:
     joined = net.concat("x", "z")
     return net.head(net.activation(net.standardized(joined, 16)), 5)
@@ -419,6 +429,9 @@ GENERATED = (
     generated("units_1e-15", normal(6, 1e-15), mlp(16, 4, first="standardized")),
     generated("units_1e-21", normal(6, 1e-21), mlp(16, 4, first="standardized")),
     generated("units_1e12", normal(6, 1e12, 1e12), mlp(16, 4, first="standardized"), metric=CLASSES),
+    generated("units_throughout_1e-15", normal(6, 1e-15), in_units(1e-15)),
+    generated("units_throughout_1e-12", normal(6, 1e-12), in_units(1e-12)),
+    generated("units_throughout_1e12", normal(6, 1e12), in_units(1e12)),
     generated("units_answers_1e-12", normal(6), shifted_answer(1e-12, 0.0)),
     generated("residual_12", normal(10), residual(12, normalized=False)),
     generated("residual_12_classes", normal(10), residual(12, normalized=False), metric=CLASSES),
