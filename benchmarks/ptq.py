@@ -150,9 +150,10 @@ def built(name: str, network: Network, model: RealGraph, width: str) -> Row:
     try:
         quantized = quantize_model(model, calibration, options, base=network.base)
         with tempfile.TemporaryDirectory() as place:
+            report = quantized.report
             files = reference_files(
-                prepare(model), quantized.graph, calibration, judging_events(quantized.report, calibration, None)[0],
-                options, network.base, quantized.report, present(quantized.frontier, quantized.graph),
+                prepare(model), quantized.graph, calibration, judging_events(report, calibration, None)[0], options,
+                network.base, report, present(quantized.frontier, quantized.graph),
             )  # fmt: skip
             for file, content in files.items():
                 (Path(place) / file).write_bytes(content)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from metronn.cli.stages import judging_events
 from metronn.emulate.numpy import emulate
 from metronn.errors import ModelError
 from metronn.ir.arrays import IntArray
@@ -201,7 +202,10 @@ def outcome(recipe: Recipe, folder: Path) -> Outcome:
     try:
         quantized = quantize_model(model, events, options)
         kept = present(quantized.frontier, quantized.graph)
-        files = reference_files(prepare(model), quantized.graph, events, options, folder, 1000, kept)
+        judging, _ = judging_events(quantized.report, events, None)
+        files = reference_files(
+            prepare(model), quantized.graph, events, judging, options, folder, quantized.report, kept
+        )
         for name, content in files.items():
             (folder / name).write_bytes(content)
         verdict = reference_result(folder, quantized.graph).verdict
