@@ -80,9 +80,7 @@ def test_units_move_the_point_and_nothing_else(exponent: int) -> None:
         for graph in graphs
     ]
     assert codes[0] == codes[1]
-    fixed = [
-        run_fixed(graph, {"x": x * 2.0**unit})["y"] for graph, unit in zip(graphs, (0, exponent), strict=True)
-    ]
+    fixed = [run_fixed(graph, {"x": x * 2.0**unit})["y"] for graph, unit in zip(graphs, (0, exponent), strict=True)]
     np.testing.assert_array_equal(fixed[0], fixed[1])
 
 

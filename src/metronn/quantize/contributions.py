@@ -134,4 +134,3 @@ def _noise(
             difference[~np.isfinite(difference)] = 0.0
             noise = max(noise, own.noise(difference))
     return noise
-

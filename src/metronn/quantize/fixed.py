@@ -110,9 +110,7 @@ def feedback_order(gram: Floats) -> tuple[Array, Floats]:
     return order, spread
 
 
-def fed_forward(
-    weight: Floats, order: Array, spread: Floats, frac: int | npt.NDArray[np.int64], bits: int
-) -> Array:
+def fed_forward(weight: Floats, order: Array, spread: Floats, frac: int | npt.NDArray[np.int64], bits: int) -> Array:
     """Round row by row in the given order; the rows that follow make up for each row's error as well as they can.
 
     `frac` is one for all columns, or one for each.
@@ -207,4 +205,3 @@ def squared_error(values: Floats, frac: int, bits: int, *, signed: bool) -> floa
     full = Range.fixed(bits, frac, signed=signed)
     codes = np.clip(np.floor(np.ldexp(values, frac) + 0.5), full.lowest, full.highest)
     return float(np.square(np.ldexp(codes, -frac) - values).mean())
-

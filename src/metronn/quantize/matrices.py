@@ -112,9 +112,7 @@ def _noise(difference: Floats, gram: Floats) -> Floats:
     return np.asarray((difference * (gram @ difference)).sum(axis=0))
 
 
-def _by_column(
-    weight: Floats, gram: Floats, firsts: Fracs, bits: int, method: Calibration
-) -> tuple[Array, Fracs, int]:
+def _by_column(weight: Floats, gram: Floats, firsts: Fracs, bits: int, method: Calibration) -> tuple[Array, Fracs, int]:
     """Round every column at the exponent of its least error; returns codes, exponents, and how many saturated."""
     order, spread = feedback_order(gram)
     codes = np.zeros(weight.shape, dtype=np.int64)

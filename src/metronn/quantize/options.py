@@ -111,7 +111,6 @@ class QuantizeOptions(_Table):
                 values.update({key: value for key, value in different if value is not None})
         return Settings(**values)
 
-
     def gives(self, name: str, *sources: str) -> bool:
         """Tell whether a width, such as `weight_bits`, of a layer known by these names was given, or its exponent."""
         if self.bits != "auto" or name in self.model_fields_set:
@@ -119,7 +118,6 @@ class QuantizeOptions(_Table):
         own = (o for pattern, o in self.layers.items() if any(fnmatchcase(source, pattern) for source in sources))
         also = name.replace("_bits", "_frac")
         return any(getattr(o, name, None) is not None or getattr(o, also, None) is not None for o in own)
-
 
     def with_nothing_given(self) -> QuantizeOptions:
         """Return the same options, their widths as defaults from which layers may be widened."""

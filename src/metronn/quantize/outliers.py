@@ -139,4 +139,3 @@ def constant_sentences(model: RealGraph, values: Mapping[str, Floats]) -> list[s
         for source in dict.fromkeys(quiet)
     ]
     return lines
-
