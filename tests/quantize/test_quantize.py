@@ -205,6 +205,8 @@ ALWAYS_ONE = (FunctionKind.SIGMOID, FunctionKind.TANH, FunctionKind.ERF)
 
 
 def parameters(kind: FunctionKind) -> tuple[float, ...]:
+    if kind is FunctionKind.TABLE:
+        return (0.5, -1.0, 0.25, 2.0, 2.0)
     return (0.75, 0.5)[: len(PARAMETERS.get(kind, ()))]
 
 
