@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_floats import EVENTS, KINDS, REFUSED, Recipe, outcome
 
-FEW, MORE = 15, 100
+FEW, MORE = 5, 25
 ASKED = os.environ.get("METRONN_EXAMPLES")
 EXPONENTS = st.integers(-6, 6)
 RECIPES = st.builds(
