@@ -70,9 +70,11 @@ def test_one_event_that_saturates_neither_hides_nor_condemns(
     reference[at, seed % elements] = huge
     fixed = np.clip(rounded(reference, 8), -8, 8)
     signal = judge("y", reference, fixed)
-    assert not signal.lost(20)
+    assert all(found is None or found > 20 for found in (signal.element_db, signal.median_db, signal.worst_db))
     assert signal.sqnr_db is not None
     assert signal.sqnr_db < 1
+    assert signal.lost(20), "it is told, unless it is left out"
+    assert not judge("y", reference, fixed, np.arange(events) == at).lost(20)
     assert (signal.worst_event, signal.worst_element) == (at, (seed % elements,))
     assert (signal.worst_float, signal.worst_fixed) == (huge, 8.0)
     zero = np.where(np.abs(reference) > 100, reference, 0.0)
@@ -259,7 +261,7 @@ def test_a_layer_beside_the_output_did_not_lose_its_signal() -> None:
 def test_the_message_names_output_element_layer_and_remedy() -> None:
     found = report(layer("a", 40.0), layer("b", 10.0), layer("c", 9.0), behind=("a", "b", "c"))
     (text,) = found.lost()
-    assert "output y: too little of its signal is left: element " in text
+    assert "output y: too little of its signal is left: all together keeps " in text
     assert "the worst 1 % of events " in text
     assert "; 20 dB are needed (quantize.min_sqnr_db). Event " in text
     assert "; it is lost in layer b (10.0 dB)" in text

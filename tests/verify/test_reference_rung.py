@@ -70,7 +70,7 @@ def test_without_a_metric_the_signal_of_the_judging_events_decides(tmp_path: Pat
     assert (fine.verdict.status, fine.verdict.events, fine.metric) == (Status.PASS, 120, None)
     poor = kept(tmp_path, QuantizeOptions(weight_bits=2), drawn(600), judging)
     assert (poor.verdict.status, poor.verdict.events) == (Status.FAIL, 120)
-    assert poor.verdict.first.startswith("output y: too little of its signal is left: element ")
+    assert poor.verdict.first.startswith("output y: too little of its signal is left: all together keeps ")
     assert "it is lost in layer dense (" in poor.verdict.first
     assert poor.outputs[0].signal.worst_event % 5 == 4, "its place among all events"
     assert (

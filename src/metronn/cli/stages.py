@@ -34,6 +34,7 @@ from metronn.quantize.data import Events, load_events
 from metronn.quantize.exact_events import drawn_events
 from metronn.quantize.exact_values import present
 from metronn.quantize.measure import judged
+from metronn.quantize.outliers import find_outliers, outlier_sentences, outlying
 from metronn.quantize.quantize import Quantized
 from metronn.quantize.report import QuantizationReport
 from metronn.quantize.split import split_events
@@ -143,7 +144,12 @@ def quantized_graph(
 def _judged_anew(
     request: Request, network: Imported, events: Events, verification: Events | None, quantized: Quantized
 ) -> QuantizationReport:
-    report = quantized.report if verification is None else replace(quantized.report, excluded=())
+    report = quantized.report
+    if verification is not None:
+        outliers = find_outliers(verification.inputs)
+        excluded = np.flatnonzero(outlying(outliers, verification.count))
+        told = [f"verification data: {line}" for line in outlier_sentences(outliers)]
+        report = replace(report, excluded=tuple(excluded.tolist()), warnings=(*report.warnings, *told))
     judging, unseen = judging_events(report, events, verification)
     return judged(
         report,

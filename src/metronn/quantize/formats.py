@@ -34,6 +34,11 @@ WASTED_BITS = 3
 """A channel that leaves more of its bits unused than this gets a format of its own."""
 MAX_GROUPS = 64
 """An axis of more entries than this counts positions, not features, where there are other axes."""
+EVENTS_AHEAD = 1e5
+"""So many events are thought of when an automatic input is to cover more than calibration saw."""
+LEAST_HEADROOM, MOST_HEADROOM = 2.0, 32.0
+MOST_BEYOND = 3.0
+"""Other events reach farther than those of calibration by at most this part of them."""
 GAIN = 10.0
 """Formats per channel are taken where they leave less than 1/GAIN of the noise of one format.
 
@@ -90,13 +95,24 @@ def spread_over(entries: list[Range], axis: int, shape: tuple[int, ...]) -> Rang
 def automatic_input(shape: tuple[int, ...], values: Floats, bits: int) -> Range:
     """Return the range of an input, (events, *shape), per feature where scales differ.
 
-    The exact grid of the values where `bits` hold it, else `bits` that cover twice what was seen: other events reach
-    farther.
+    The exact grid of the values where `bits` hold it, else `bits` that cover more than was seen: twice, or as far as
+    100,000 events may reach by the tail of the values.
     """
     grid = exact_grid(values, bits)
     if grid is not None:
         return grid
-    return _by_feature(shape, values, bits, lambda part: exact_grid(part, bits) or covering(2 * part, bits))
+
+    def one(part: Floats) -> Range:
+        return exact_grid(part, bits) or covering(headroom(part) * part, bits)
+
+    return _by_feature(shape, values, bits, one)
+
+
+def headroom(values: Floats) -> float:
+    """Return how much farther than these values other events may reach, as a factor."""
+    flat = values.reshape(-1, 1)
+    reached = (EVENTS_AHEAD / len(flat)) ** (1 / float(tail_index(flat)[0])) if len(flat) < EVENTS_AHEAD else 1.0
+    return min(max(reached, LEAST_HEADROOM), MOST_HEADROOM)
 
 
 def covering_input(shape: tuple[int, ...], values: Floats, bits: int) -> Range:
@@ -184,12 +200,27 @@ def activation_fracs(
     return best
 
 
+def tail_index(rows: Floats) -> Floats:
+    """Return how steeply each channel's magnitudes (events, channels) end: the exponent of a power law; large is steep.
+
+    Of n values the largest and the k-th largest, k about n/100, differ by a factor k**(1/index) in a power law.
+    """
+    events = len(rows)
+    rank = min(events, max(5, events // 100))
+    sizes = np.abs(rows)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = sizes.max(axis=0) / np.partition(sizes, events - rank, axis=0)[events - rank]
+        index = math.log(max(rank, 2)) / np.log(ratio)
+    return np.asarray(np.where(np.isfinite(index) & (ratio > 1), index, np.inf))
+
+
 def with_tails(rows: Floats) -> Floats:
     """Return rows (events, channels) and two more: what other events reach to, where each channel ends.
 
-    Of n events the largest is exceeded by one of n others, by about 1/ln n of itself where tails are exponential.
+    Of n events the largest is exceeded by one of n others: by 1/ln n of itself where tails are exponential, by
+    1/(a - 1) where they follow a power law of index a.
     """
-    beyond = 1 + 1 / math.log(max(len(rows), 3))
+    beyond = 1 + np.maximum(1 / math.log(max(len(rows), 3)), 1 / np.maximum(tail_index(rows) - 1, 1 / MOST_BEYOND))
     return np.concatenate([rows, [rows.min(axis=0) * beyond, rows.max(axis=0) * beyond]])
 
 

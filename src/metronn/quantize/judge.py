@@ -52,12 +52,12 @@ class Signal:
 
     `sqnr_db` and `max_error` are those of all values together. `element_db` is that of the worst element, without the
     0.5 % of events where the float answer is farthest from its median: its error is relative to what is usual for it
-    (`Typical`), so that few huge events neither hide the loss of the others nor condemn them. An element that hardly
-    varies (`CONSTANT`) is judged by its mean square, and listed in `constants`, the first `NAMED` of
-    `constant_count`. Probabilities, answers within [0, 1], count as varying by 1/100 at least. The noise of an event is
-    the mean over elements of the relative squared error;
-    `median_db` is that of the median event, `worst_db` that of the event at the 99th percentile, and `worst_event`
-    (position among all events given) the noisiest of all, with its worst element there.
+    (`Typical`), so that few huge events do not hide the loss of the others. An element that hardly varies (`CONSTANT`)
+    is judged by its mean square, and listed in `constants`, the first `NAMED` of `constant_count`. Probabilities,
+    answers within [0, 1], count as varying by 1/100 at least. The noise of an event is the mean over elements of the
+    relative squared error; `median_db` is that of the median event (or relative to the events' own answers, where that
+    is worse), `worst_db` that of the event at the 99th percentile, and `worst_event` (position among all events given)
+    the noisiest of all, with its worst element there.
 
     `decision`: float and fixed answers are small whole numbers: an argmax, a sign, a threshold. A ratio
     says nothing there; `differing` events count. `excluded` events were not looked at.
@@ -82,19 +82,20 @@ class Signal:
     differing: int
 
     def lost(self, min_db: float) -> bool:
-        """Whether the worst element, the median event or the worst 1 % of the events keep less than `min_db`.
+        """Whether everything together, the worst element, the median event or the worst 1 % keep less than `min_db`.
 
         Of decisions, a share of 10**(-min_db / 10) may differ: 1 % for 20 dB.
         """
         if self.decision:
             allowed = max(allowed_share(min_db) * self.events, 1 if self.events >= FEW_DECISIONS else 0)
             return self.differing > allowed
-        return any(value is not None and value < min_db for value in (self.element_db, self.median_db, self.worst_db))
+        return self.least_db is not None and self.least_db < min_db
 
     @property
     def least_db(self) -> float | None:
         """The smallest of the ratios that judge."""
-        return min((x for x in (self.element_db, self.median_db, self.worst_db) if x is not None), default=None)
+        ratios = (self.sqnr_db, self.element_db, self.median_db, self.worst_db)
+        return min((ratio for ratio in ratios if ratio is not None), default=None)
 
     def words(self) -> str:
         """Return the signal in a few words for a line of text."""
@@ -175,11 +176,11 @@ def judge(name: str, reference: Floats, fixed: Floats, excluded: Array | None = 
     return Signal(
         events=len(r),
         excluded=total - len(r),
-        sqnr_db=None if equal else _ratio(noise.total_power, noise.total_noise, exact=False),
+        sqnr_db=None if equal else _ratio(float(noise.event_power.sum()), float(noise.event_noise.sum()), exact=False),
         max_error=float(np.abs(r - f).max(initial=0.0)),
         element_db=_ratio(1.0, float(noise.element[element])),
         element=_position(element, shape),
-        median_db=_ratio(1.0, float(np.median(noise.event))),
+        median_db=_ratio(1.0, noise.median),
         worst_db=_ratio(1.0, float(np.quantile(noise.event, WORST, method="lower"))),
         worst_event=int(positions[event]),
         worst_event_db=_ratio(1.0, float(noise.event[event])),
@@ -276,14 +277,20 @@ def are_probabilities(values: Floats) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Noise:
-    """Noise by element and by event, relative to what counts, and power of everything, in a power of two as unit."""
+    """Noise by element and by event, relative to what counts; power and noise of events, in a power of two as unit."""
 
     element: Floats
     constant: Array
     event: Floats
     worst: Array
-    total_power: float
-    total_noise: float
+    event_power: Floats
+    event_noise: Floats
+
+    @property
+    def median(self) -> float:
+        """Noise of the median event, relative to what is usual or to the event's own answers, whichever is more."""
+        own = self.event_noise / np.maximum(self.event_power, TINY)
+        return max(float(np.median(self.event)), float(np.median(own)))
 
 
 def _chunks(elements: int, events: int) -> list[slice]:
@@ -298,12 +305,12 @@ def _noise(r: Floats, f: Floats, scale: float) -> _Noise:
     x = np.ascontiguousarray(r.T) * scale
     usual = usual_of_all(x)
     least = (PROBABILITY * scale) ** 2 if are_probabilities(r) else 0.0
-    element, total_power, total_noise = np.zeros(count), 0.0, 0.0
+    element, event_power, event_noise = np.zeros(count), np.zeros(events), np.zeros(events)
     event, largest, worst = np.zeros(events), np.full(events, -1.0), np.zeros(events, dtype=np.int64)
     for some in _chunks(count, events):
         error = x[some] - np.ascontiguousarray(f[:, some].T) * scale
-        total_power += float(np.square(x[some]).sum())
-        total_noise += float(np.square(error).sum())
+        event_power += np.square(x[some]).sum(axis=0)
+        event_noise += np.square(error).sum(axis=0)
         own = Typical(
             median=usual.median[some],
             power=np.maximum(usual.power[some], least),
@@ -323,8 +330,8 @@ def _noise(r: Floats, f: Floats, scale: float) -> _Noise:
         constant=usual.constant,
         event=event / max(1, count),
         worst=worst,
-        total_power=total_power,
-        total_noise=total_noise,
+        event_power=event_power,
+        event_noise=event_noise,
     )
 
 

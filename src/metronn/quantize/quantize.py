@@ -32,13 +32,13 @@ from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.outliers import constant_sentences, find_outliers, outlier_sentences, outlying
 from metronn.quantize.report import QuantizationReport
 from metronn.quantize.rescale import rescale
-from metronn.quantize.split import Split, candidates, split_events
+from metronn.quantize.split import FEWEST, Split, candidates, split_events
 from metronn.quantize.structure import constant_names
 from metronn.quantize.widen import Widths, is_given, more_bits, present_bits
 
 ATTEMPTS = 6
 """How often layers are widened before the best that was found is taken."""
-MARGIN_DB = 4.0
+MARGIN_DB = 6.0
 """Noise is reduced by this much more than is needed, so that events not seen are good too."""
 METRIC_DB = 10.0
 """Noise is reduced by this much at a time while a metric is not good enough: it does not tell how much is missing."""
@@ -99,6 +99,11 @@ def quantize(
         report = replace(measure(model, graph, exact, events, split, options, base), warnings=exact.warnings)
         return Quantized(graph=graph, report=report, frontier=exact.frontier)
     warnings = [*outlier_sentences(outliers), *constant_sentences(model, values)]
+    if not split.unseen:
+        warnings.append(
+            f"only {counted_events(events.count)}: none is held out, so those that calibrate judge too, and others may "
+            f"fare worse; give {FEWEST} or more"
+        )
     softened = soften_masks(model, values)
     if softened != model:
         values = RealValues()
@@ -229,6 +234,11 @@ class FloatRun:
         """Return an attempt as the result."""
         report = replace(attempt.report, warnings=tuple(warnings), advice=advice)
         return Quantized(graph=attempt.graph, report=report)
+
+
+def counted_events(count: int) -> str:
+    """Return '1 event' or '3 events'."""
+    return f"{count} event" + ("" if count == 1 else "s")
 
 
 def widened_sentence(before: QuantizationReport, after: QuantizationReport, widths: Widths) -> str:

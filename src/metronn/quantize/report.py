@@ -296,8 +296,9 @@ def lost_words(name: str, signal: Signal, min_db: float, where: str, advice: str
         )
     else:
         found = (
-            f"output {name}: too little of its signal is left: {element_name(signal.element)} keeps "
-            f"{decibels(signal.element_db)}, the median event {decibels(signal.median_db)}, the worst 1 % of events "
+            f"output {name}: too little of its signal is left: all together keeps {decibels(signal.sqnr_db)}, "
+            f"{element_name(signal.element)} {decibels(signal.element_db)}, the median event "
+            f"{decibels(signal.median_db)}, the worst 1 % of events "
             f"{decibels(signal.worst_db)}; {min_db:g} dB are needed (quantize.min_sqnr_db). Event "
             f"{signal.worst_event}, {element_name(signal.worst_element)}: {signal.worst_float:.6g} in the trained "
             f"network, {signal.worst_fixed:.6g} in fixed point"
