@@ -54,8 +54,8 @@ def test_wrong_format(metronn: Run, network: Path, events: Path, folder: Path) -
 
 
 def test_unknown_suffix(metronn: Run, network: Path, events: Path, folder: Path) -> None:
-    renamed = network.rename(network.with_suffix(".pb"))
-    refused(metronn(*compile_arguments(renamed, events, folder)), folder, "suffix .pb; metronn reads .onnx, .keras")
+    renamed = network.rename(network.with_suffix(".net"))
+    refused(metronn(*compile_arguments(renamed, events, folder)), folder, "suffix .net; metronn reads .onnx, .keras")
 
 
 def test_every_unsupported_layer_is_listed(metronn: Run, events: Path, folder: Path, tmp_path: Path) -> None:

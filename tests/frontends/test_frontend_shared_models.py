@@ -81,7 +81,8 @@ def test_unsupported_layers_are_listed_by_name_and_type(name: str, shared_models
     with pytest.raises(ModelError, match=r"unsupported layer") as raised:
         load_model(shared_models / name)
     lines = raised.value.message.splitlines()
-    assert {f"  {layer}" for layer in REFUSED[name]} <= set(lines)
+    for layer in REFUSED[name]:
+        assert any(line == f"  {layer}" or line.startswith(f"  {layer} (") for line in lines), layer
 
 
 @pytest.mark.slow

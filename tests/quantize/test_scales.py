@@ -32,7 +32,7 @@ from metronn.quantize.formats import WASTED_BITS, activation_fracs, automatic_in
 from metronn.quantize.measure import run_fixed
 from metronn.quantize.options import Calibration, QuantizeOptions
 
-KEPT_DB = 25.0
+KEPT_DB = 22.0
 
 
 def scaled_first(weights: Floats, scales: Floats) -> RealGraph:

@@ -217,10 +217,10 @@ def tail_index(rows: Floats) -> Floats:
 def with_tails(rows: Floats) -> Floats:
     """Return rows (events, channels) and two more: what other events reach to, where each channel ends.
 
-    Of n events the largest is exceeded by one of n others: by 1/ln n of itself where tails are exponential, by
-    1/(a - 1) where they follow a power law of index a.
+    Of n events the largest is exceeded by one of n others: by 1/(2 ln n) of itself where tails are those of a normal
+    distribution, by 1/(a - 1) where they follow a power law of index a.
     """
-    beyond = 1 + np.maximum(1 / math.log(max(len(rows), 3)), 1 / np.maximum(tail_index(rows) - 1, 1 / MOST_BEYOND))
+    beyond = 1 + np.maximum(0.5 / math.log(max(len(rows), 3)), 1 / np.maximum(tail_index(rows) - 1, 1 / MOST_BEYOND))
     return np.concatenate([rows, [rows.min(axis=0) * beyond, rows.max(axis=0) * beyond]])
 
 
