@@ -50,29 +50,27 @@ class Usual:
 def contributions(lowering: Lowering) -> dict[Site, float]:
     """Return how much noise every site causes in the outputs, relative to their signal: of the worst element or event.
 
-    The error that a node adds is its integer result less what its float op makes of the integer operands: rounding of
-    weights, of results, of constants, tables, saturation. Each is carried through the float network alone; errors of a
-    layer are taken as independent.
+    The error that a node adds is its integer result less what its float op makes of the integer operands that it read:
+    rounding of weights and constants, tables, saturation; and what a narrower form of the result loses, for those that
+    read it. Each is carried through the float network alone; errors of a layer are taken as independent.
     """
     events = traced_events(lowering)
-    fixed = {name: _fixed(lowering, name, events) for name in lowering.settled | lowering.exact}
     values = {node.name: lowering.reference.part(node.name, events) for node in lowering.graph.nodes}
     usual = {value: Usual.of(values[value]) for _, value in lowering.graph.outputs}
     found: dict[Site, float] = {}
     for node in lowering.graph.nodes:
-        if node.name not in fixed or isinstance(node.op, RealRewire | RealWindow):
+        if node.name in lowering.constants or isinstance(node.op, RealRewire | RealWindow):
             continue
-        for site, error in _local_errors(lowering, node, fixed, values, events):
-            if error.any():
+        for error in _local_errors(lowering, node, values, events):
+            if error.values.any():
                 noise = _noise(lowering, node, error, values, usual)
-                found[site] = found.get(site, 0.0) + noise
+                found[error.site] = found.get(error.site, 0.0) + noise
     for name, value in lowering.graph.outputs:
         shown = next(output.value for output in lowering.emitter.builder.outputs if output.name == name)
         if value in lowering.exact:
-            inside = lowering.exact[value]
-            error = _decoded(lowering, shown, events) - _decoded(lowering, inside, events)
-            if error.any():
-                found[Site(name, "output")] = usual[value].noise(error)
+            lost = _decoded(lowering, shown, events) - _decoded(lowering, lowering.exact[value], events)
+            if lost.any():
+                found[Site(name, "output")] = usual[value].noise(lost)
     return found
 
 
@@ -83,10 +81,6 @@ def traced_events(lowering: Lowering) -> slice:
     return slice(None, None, max(1, lowering.events // count))
 
 
-def _fixed(lowering: Lowering, name: str, events: slice) -> Floats:
-    return _decoded(lowering, lowering.settled.get(name, lowering.exact.get(name, "")), events)
-
-
 def _decoded(lowering: Lowering, value: str, events: slice) -> Floats:
     """Return the values of an integer node on some events; a constant has one event."""
     return np.asarray(
@@ -94,43 +88,60 @@ def _decoded(lowering: Lowering, value: str, events: slice) -> Floats:
     )
 
 
-def _local_errors(
-    lowering: Lowering, node: RealNode, fixed: Mapping[str, Floats], values: Mapping[str, Floats], events: slice
-) -> Iterator[tuple[Site, Floats]]:
+@dataclass(frozen=True, slots=True)
+class _Error:
+    """An error of a node's result that `readers` see (None: all, and the outputs)."""
+
+    site: Site
+    values: Floats
+    readers: frozenset[str] | None = None
+
+
+def _local_errors(lowering: Lowering, node: RealNode, values: Mapping[str, Floats], events: slice) -> Iterator[_Error]:
+    exact = _decoded(lowering, lowering.exact[node.name], events)
     if not real_operands(node.op):
-        yield Site(node.name, "input"), fixed[node.name] - values[node.name]
+        yield _Error(Site(node.name, "input"), exact - values[node.name])
         return
-    operands = {x: fixed.get(x, values[x]) for x in real_operands(node.op)}
+    operands = {
+        x: values[x] if x in lowering.constants else _decoded(lowering, lowering.form_read(x, node), events)
+        for x in real_operands(node.op)
+    }
     exactly = evaluate_real(node, operands, {})
     record = lowering.record_of.get(node.name)
     layer = node.source if record is None else record.source
     if isinstance(node.op, RealLinear):
         made = _decoded(lowering, lowering.sums[node.name], events)
-        yield Site(node.source, "weight"), made - exactly
-        yield Site(layer, "activation"), fixed[node.name] - made
-        return
-    yield Site(layer, "activation"), fixed[node.name] - exactly
+        yield _Error(Site(node.source, "weight"), made - exactly)
+        exactly = made
+    yield _Error(Site(layer, "activation"), exact - exactly)
+    forms: dict[str, set[str]] = {}
+    for user in lowering.graph.uses[node.name]:
+        form = lowering.form_read(node.name, lowering.graph.by_name[user])
+        if form != lowering.exact[node.name]:
+            forms.setdefault(form, set()).add(user)
+    for form, readers in forms.items():
+        yield _Error(Site(layer, "activation"), _decoded(lowering, form, events) - exact, frozenset(readers))
 
 
 def _noise(
-    lowering: Lowering,
-    node: RealNode,
-    error: Floats,
-    values: Mapping[str, Floats],
-    usual: Mapping[str, Usual],
+    lowering: Lowering, node: RealNode, error: _Error, values: Mapping[str, Floats], usual: Mapping[str, Usual]
 ) -> float:
     """Return what an error of one node does to the outputs, relative to their signal."""
-    changed = {node.name: values[node.name] + error}
+    changed: dict[str, Floats] = {}
+    own = {node.name: values[node.name] + error.values}
+    if error.readers is None:
+        changed |= own
     for other in lowering.graph.nodes:
         read = real_operands(other.op)
-        if other.name not in changed and any(x in changed for x in read):
-            operands = {x: changed.get(x, values[x]) for x in read}
+        sees = node.name in read and (error.readers is None or other.name in error.readers)
+        if other.name != node.name and (sees or any(x in changed for x in read)):
+            seen = changed | own if sees else changed
             with np.errstate(all="ignore"):
-                changed[other.name] = evaluate_real(other, operands, {})
+                changed[other.name] = evaluate_real(other, {x: seen.get(x, values[x]) for x in read}, {})
     noise = 0.0
-    for value, own in usual.items():
+    for value, of_output in usual.items():
         if value in changed:
             difference = changed[value] - values[value]
             difference[~np.isfinite(difference)] = 0.0
-            noise = max(noise, own.noise(difference))
+            noise = max(noise, of_output.noise(difference))
     return noise

@@ -164,6 +164,10 @@ class Lowering:
 
     # Operands
 
+    def form_read(self, name: str, node: RealNode) -> str:
+        """Return the integer form of a value, not a constant, that `node` read."""
+        return self._read(name, node)
+
     def _read(self, name: str, node: RealNode, near: str | None = None) -> str:
         """Return the form of operand `name` that `node` reads; a constant is rounded, finely beside `near`."""
         if name not in self.constants:
@@ -186,7 +190,8 @@ class Lowering:
         """Return the form of a precise value that a multiplier reads: exact, or as wide as its narrow port."""
         if name not in self.fine:
             node, exact = self.graph.by_name[name], self.exact[name]
-            settings = self._settings(node.source)
+            record = self.record_of.get(name)
+            settings = self._settings(node.source if record is None else record.source, node.source)
             bits = max(settings.activation_bits, min(MAX_OPERAND_BITS, settings.activation_bits + FINE_BITS))
             codes = self.emitter.type_of(exact).range
             kept = exact == self.settled.get(name) and codes.width_bits <= MAX_OPERAND_BITS
