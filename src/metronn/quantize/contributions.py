@@ -113,7 +113,9 @@ def _local_errors(lowering: Lowering, node: RealNode, values: Mapping[str, Float
         made = _decoded(lowering, lowering.sums[node.name], events)
         yield _Error(Site(node.source, "weight"), made - exactly)
         exactly = made
-    yield _Error(Site(layer, "activation"), exact - exactly)
+    # What an op with a constant loses before its result is narrowed, it loses by the width of the constant.
+    beside = any(x in lowering.constants for x in real_operands(node.op))
+    yield _Error(Site(node.source, "weight") if beside else Site(layer, "activation"), exact - exactly)
     forms: dict[str, set[str]] = {}
     for user in lowering.graph.uses[node.name]:
         form = lowering.form_read(node.name, lowering.graph.by_name[user])
