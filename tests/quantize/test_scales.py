@@ -59,7 +59,7 @@ def signal(model: RealGraph, inputs: dict[str, Floats], fixed: dict[str, Floats]
 @given(st.lists(st.floats(-6, 6), min_size=2, max_size=6), st.integers(0, 99))
 def test_features_of_any_scale_keep_eight_bits(exponents: list[float], seed: int) -> None:
     scales = 10.0 ** np.array(exponents)
-    x = np.random.default_rng(seed).normal(size=(600, len(scales))) * scales
+    x = np.random.default_rng(seed).normal(size=(3000, len(scales))) * scales
     model = scaled_first(normal(len(scales), 8, seed), scales)
     quantized = quantize_model(model, Events(inputs={"x": x}), QuantizeOptions(bits=8))
     assert signal(model, {"x": x}, run_fixed(quantized.graph, {"x": x})) > KEPT_DB

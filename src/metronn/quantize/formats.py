@@ -37,8 +37,10 @@ MAX_GROUPS = 64
 EVENTS_AHEAD = 1e5
 """So many events are thought of when an automatic input is to cover more than calibration saw."""
 LEAST_HEADROOM, MOST_HEADROOM = 2.0, 32.0
-MOST_BEYOND = 3.0
-"""Other events reach farther than those of calibration by at most this part of them."""
+MOST_BEYOND = 8.0
+"""Results of other events reach at most so many times as far as those of calibration."""
+HEAVY, FARTHER = 3.0, 30.0
+"""Tails of an index below HEAVY are heavy: results are to hold what FARTHER times as many events reach."""
 GAIN = 10.0
 """Formats per channel are taken where they leave less than 1/GAIN of the noise of one format.
 
@@ -203,24 +205,28 @@ def activation_fracs(
 def tail_index(rows: Floats) -> Floats:
     """Return how steeply each channel's magnitudes (events, channels) end: the exponent of a power law; large is steep.
 
-    Of n values the largest and the k-th largest, k about n/100, differ by a factor k**(1/index) in a power law.
+    Of n values the largest and the k-th largest, k about n/20, differ by a factor k**(1/index) in a power law. A
+    channel that is 0 but for few events says nothing: it counts as steep.
     """
     events = len(rows)
-    rank = min(events, max(5, events // 100))
+    rank = min(events, max(10, events // 20))
     sizes = np.abs(rows)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = sizes.max(axis=0) / np.partition(sizes, events - rank, axis=0)[events - rank]
         index = math.log(max(rank, 2)) / np.log(ratio)
-    return np.asarray(np.where(np.isfinite(index) & (ratio > 1), index, np.inf))
+    return np.asarray(np.where(np.isfinite(ratio) & (ratio > 1), index, np.inf))
 
 
 def with_tails(rows: Floats) -> Floats:
     """Return rows (events, channels) and two more: what other events reach to, where each channel ends.
 
     Of n events the largest is exceeded by one of n others: by 1/(2 ln n) of itself where tails are those of a normal
-    distribution, by 1/(a - 1) where they follow a power law of index a.
+    distribution, by 1/(a - 1) where they follow a power law of index a; heavy tails are taken farther.
     """
-    beyond = 1 + np.maximum(0.5 / math.log(max(len(rows), 3)), 1 / np.maximum(tail_index(rows) - 1, 1 / MOST_BEYOND))
+    index = tail_index(rows)
+    beyond = 1 + np.maximum(0.5 / math.log(max(len(rows), 3)), 1 / np.maximum(index - 1, 1 / MOST_BEYOND))
+    far = np.minimum(FARTHER ** np.minimum(1 / index, 1.0), MOST_BEYOND)
+    beyond = np.where(index < HEAVY, np.maximum(beyond, far), beyond)
     return np.concatenate([rows, [rows.min(axis=0) * beyond, rows.max(axis=0) * beyond]])
 
 
