@@ -12,9 +12,9 @@
 /// started without a clean start on all lanes, or if the sender had flagged it.
 ///
 /// Starts: a start bit (or the first valid word after idle or after a last word, its start bit lost) on any aligned lane
-/// starts an event; if no lane is aligned, any lane that has been. Nothing starts before the first alignment after reset. Starts
-/// are at least EventCycles apart, except that a clean start follows an unclean one at any distance, and is flagged. A clean start too early
-/// after a clean one (a lane slipped) comes out, flagged, as soon as EventCycles have passed.
+/// starts an event; if no lane is aligned, any lane that has been. Nothing starts before the first alignment after reset.
+/// `start_o` is high at most every EventCycles cycles, whatever arrives: all that follows relies on it. A clean start too early
+/// after a clean one (a lane slipped) comes out, flagged, as soon as EventCycles have passed; any other start too early is dropped.
 ///
 /// `crc_errors_o` counts events that this link flagged (not those flagged upstream), and damage outside frames;
 /// `alignment_losses_o` counts cycles in which a lane lost alignment. Both stop at 65535 and are cleared by `clear_i`.
@@ -126,8 +126,9 @@ module mnn_link_rx #(
   wire clean      = all_start && (&good);
   wire any_start  = (start | (valid & ~middle)) != '0;
   wire free       = index_q == FreeIndex || index_q == IdleIndex;
-  wire fire       = free ? (any_start || deferred_q) : (all_start && !clean_q);
   wire in_time    = last_word && last_q == heard_q;  // the current frame ends where it should: the early start was none
+  wire overdue    = deferred_q && !in_time;
+  wire fire       = free && (any_start || overdue);
 
   always_ff @(posedge clk_i) begin
     if (rst_i) begin
@@ -139,13 +140,13 @@ module mnn_link_rx #(
     end else begin
       if (fire) index_q <= '0;
       else if (index_q != IdleIndex) index_q <= index_q + 1'b1;
-      if (fire) clean_q <= clean && !deferred_q;
-      deferred_q <= !fire && ((deferred_q && !in_time) || (all_start && clean_q && !free));
+      if (fire) clean_q <= clean && !overdue;
+      deferred_q <= !fire && (overdue || (all_start && clean_q && !free));
       event_q    <= {event_q[FrameWords:0], fire};
       stray_q    <= !in_frame && lane_stray != '0;
     end
     // A bad word flags every event whose frame it lies in; the tail is checked one cycle after the last word.
-    flag_q[0]              <= !clean || !free || deferred_q;
+    flag_q[0]              <= !clean || overdue;
     flag_q[FrameWords:1]   <= flag_q[FrameWords-1:0] | {FrameWords{word_bad}};
     flag_q[FrameWords+1]   <= flag_q[FrameWords] || tail_bad;
     upstream_q             <= upstream != '0;

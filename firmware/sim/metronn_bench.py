@@ -232,8 +232,10 @@ class Bench:
                     due.append((output["port"], bits, rows[event][beat], event))
 
     async def run(self, stop: int) -> None:
-        """Drive and look, cycle by cycle where there is something to do."""
+        """Drive and look, cycle by cycle where there is something to do; from `stop` on nothing more."""
         for cycle in sorted(self.drives.keys() | self.due.keys()):
+            if cycle >= stop:
+                break
             await self.until(cycle)
             for handle, value in self.drives.get(cycle, ()):
                 handle.value = value
@@ -397,6 +399,96 @@ class Fault:
     bit: int
 
 
+@dataclass
+class Schedule:
+    """What a run with faults does, made at random: starts, some too early, wrong bits on the links, and what they hit.
+
+    `kept` are the starts that are let through: at least the II after the one before. `hurt` holds the numbers of kept
+    events that may be marked, or missing; all others have to be right, unmarked and on time.
+    """
+
+    design: dict[str, Any]
+    chance: random.Random
+    starts: list[int] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+    flips: dict[int, dict[int, int]] = field(default_factory=dict)  # by link, by cycle: mask
+    hits: list[tuple[int, int]] = field(default_factory=list)  # (first, last) starts that a wrong bit may reach
+    hurt: set[int] = field(default_factory=set)
+
+    def start(self, cycle: int) -> None:
+        """Add a start, later than all before."""
+        self.starts.append(cycle)
+        if not self.kept or cycle >= self.kept[-1] + self.design["ii_cycles"]:
+            self.kept.append(cycle)
+
+    def calm(self, events: int) -> None:
+        """Add events back to back and with gaps."""
+        ii = self.design["ii_cycles"]
+        for _ in range(events):
+            gap = self.chance.choice((0, 0, 0, 1, 2, self.chance.randrange(2 * ii + 8)))
+            self.start(self.kept[-1] + ii + gap)
+
+    def early(self) -> None:
+        """Add starts that come too early; their inputs take the place of those of the event they hit."""
+        ii = self.design["ii_cycles"]
+        base = self.kept[-1]
+        reach = min(ii - 1, self.chance.choice((3, ii)))
+        for after in sorted({self.chance.randint(1, reach) for _ in range(self.chance.choice((1, 1, 1, 2, 4)))}):
+            self.start(base + after)
+            if after <= self.design["system"]["last_input_cycle"]:
+                self.hurt.add(len(self.kept) - 1)
+                if self.design["system"]["valid_cycle"] == 0:  # its mark is still up when the next answer begins
+                    self.hurt.add(len(self.kept))
+        self.start(base + ii + self.chance.choice((0, 0, 1, self.chance.randrange(ii))))
+
+    def damage(self) -> None:
+        """Add an event and wrong bits in its frame on a link, or between frames up to the II before it and after."""
+        ii, chance = self.design["ii_cycles"], self.chance
+        link = chance.choice(self.design["links"])
+        offset = chance.choice(
+            (chance.randint(-ii - 2, ii + 2), -chance.randint(1, min(ii, 24)), chance.randrange(link["words"]))
+        )
+        self.start(self.kept[-1] + ii + chance.choice((0, 1, max(0, -offset), chance.randrange(2 * ii + 8))))
+        flips = self.flips.setdefault(link["link"], {})
+        bit = chance.choice((START, VALID, LAST, START | VALID, MARKER, 1 << chance.randrange(64), 0))
+        first = self.kept[-1] + link["sent_cycle"] + offset
+        last = first
+        if bit:
+            flips[first] = flips.get(first, 0) ^ bit << 68 * chance.randrange(link["lanes"])
+        else:
+            for _ in range(chance.randint(2, 6)):
+                last = first + chance.randrange(ii + link["words"])
+                wrong = chance.choice((START, VALID, LAST, 1 << chance.randrange(64)))
+                flips[last] = flips.get(last, 0) ^ wrong << 68 * chance.randrange(link["lanes"])
+            last = first + ii + link["words"]
+        realigned = 2 * self.design["simulated_orbit_cycles"] + 2 * link["raw_max"] if bit == MARKER else 0
+        early = ii + link["words"] + (2 * link["raw_max"] if bit == MARKER else 0)
+        self.hits.append((first - link["sent_cycle"] - early, last - link["sent_cycle"] + ii + realigned))
+        if bit == MARKER:  # some events, then none until the next markers have passed
+            self.calm(3)
+            self.start(self.kept[-1] + realigned)
+
+    def close(self) -> None:
+        """Find the events that the wrong bits may reach, and two after them: sequence numbers may have jumped."""
+        for first, last in self.hits:
+            reached = range(bisect_right(self.kept, first - 1), bisect_right(self.kept, last) + 2)
+            self.hurt.update(reached)
+
+
+def schedule(design: dict[str, Any], chance: random.Random, faults: int, first: int) -> Schedule:
+    """Return a run of so many faults whose first event starts in cycle `first`."""
+    made = Schedule(design, chance)
+    made.start(first)
+    kinds = [made.early] if design["ii_cycles"] > 1 else []
+    kinds += [made.damage, made.damage] if design["links"] else []
+    for _ in range(faults):
+        made.calm(chance.randint(2, 5))
+        chance.choice(kinds)()
+    made.calm(5)
+    made.close()
+    return made
+
+
 class SystemBench:
     """The whole system: links with raw latencies drawn at every reset, faults on request."""
 
@@ -460,6 +552,54 @@ class SystemBench:
                 score.fault(f"link {link['link']} counted errors without a fault")
         return []
 
+    async def run_schedule(self, score: Score, plan: Schedule, stop: int) -> dict[str, int]:
+        """Run a schedule up to cycle `stop` and compare: an event is right and on time, or marked, or hit and missing.
+
+        Returns how many events were compared, right, marked and missing, and how many answers were for no event.
+        """
+        dut, bench, record = self.dut, self.bench, self.record
+        picked = {start: self.chance.randrange(len(self.inputs)) for start in plan.starts}
+        bench.drive("bc0_i", {0: 1})
+        bench.drive_inputs(
+            self.first["inputs"], plan.starts, [self.inputs[picked[start]] for start in plan.starts], self.chance
+        )
+        for link, hits in plan.flips.items():
+            bench.drive(f"flip_{link}_i", hits)
+        bench.expect(record, plan.kept, [self.rows[picked[start]] for start in plan.kept])
+        valid, error = Watch(bench, dut.valid_o), Watch(bench, dut.error_o)
+        await bench.run(stop)
+        for watch in (valid, error):
+            watch.task.cancel()
+        due = {start + record["valid_cycle"]: event for event, start in enumerate(plan.kept)}
+        found = {cycle for a, b, value in valid.runs(stop) if value != 0 for cycle in range(a, b)}
+        counts = dict.fromkeys(("events", "right", "marked", "missing", "extra"), 0)
+        for cycle in sorted(found - due.keys()):
+            counts["extra"] += 1
+            if error.at(cycle) != 1:
+                score.fault(f"cycle {cycle}: an unmarked answer that nothing is due for")
+        skipped = set()
+        for cycle, event in due.items():
+            until = plan.kept[event] + record["marked_until"]
+            if until >= stop:
+                skipped.add(event)
+                continue
+            counts["events"] += 1
+            marked = any(error.at(at) != 0 for at in range(cycle, until + 1))
+            kind = "missing" if cycle not in found else "marked" if marked else "right"
+            counts[kind] += 1
+            if kind == "right":
+                score.observed.append(cycle - plan.kept[event] + record["promised_cycle"] - record["valid_cycle"])
+                continue
+            skipped.add(event)
+            if event not in plan.hurt:
+                score.fault(f"event {event} of {len(due)}, cycle {cycle}: {kind}, but no fault was near")
+        bench.compare(score, plan.kept, skipped)
+        score.events += counts["events"]
+        early = len([start for start in plan.starts if start < stop]) - len([s for s in plan.kept if s < stop])
+        if int(dut.early_starts_o.value) != early:
+            score.fault(f"early_starts_o is {int(dut.early_starts_o.value)} after {early} starts too early")
+        return counts
+
     def _compare_marked(self, score: Score, starts: list[int], stop: int, valid: Watch, error: Watch) -> list[int]:
         """With faults about: an answer is marked, or it is right and on time."""
         record = self.record
@@ -510,4 +650,31 @@ async def check_damage(dut: Any) -> None:
             score.fault(f"link {link['link']}: event {event} was damaged and is not marked")
         if len(marked) == count:
             score.fault(f"link {link['link']}: every event is marked after {len(faults)} wrong bits")
+    score.save()
+
+
+async def check_faults(dut: Any) -> None:
+    """Starts too early, wrong bits of every kind, resets: an answer is right and on time, or marked; so are all later.
+
+    METRONN_FAULTS is the number of faults, METRONN_SEED another draw of them.
+    """
+    bench = SystemBench(dut, f"faults{os.environ.get('METRONN_SEED', '')}")
+    score = Score(promised=bench.record["promised_cycle"])
+    ii = bench.design["ii_cycles"]
+    faults = int(os.environ.get("METRONN_FAULTS", max(4, min(24, 2000 // ii))))
+    if ii == 1 and not bench.links:
+        raise AssertionError("a system without links that takes an event every cycle has no faults to test")
+    total: dict[str, int] = {}
+    while faults > 0:
+        now = min(faults, bench.chance.choice((2, 4, 8, 16)))
+        faults -= now
+        await bench.reset()
+        ready = sum(link["latency_cycles"] for link in bench.links) + 10
+        plan = schedule(bench.design, bench.chance, now, ready)
+        stop = plan.kept[-1] + bench.record["last_cycle"] + 4
+        if bench.chance.random() < 0.25:  # the next reset comes while events are on their way
+            stop = bench.chance.randint(plan.kept[len(plan.kept) // 2], stop)
+        for kind, count in (await bench.run_schedule(score, plan, stop)).items():
+            total[kind] = total.get(kind, 0) + count
+    dut._log.info("faults: %s", json.dumps(total))
     score.save()

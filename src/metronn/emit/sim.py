@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from metronn.emit.data import data_directory
-from metronn.emit.rtl.fpga import event_cycles, orbit_cycles, ports
+from metronn.emit.rtl.fpga import event_cycles, last_input_cycle, marked_until_cycle, orbit_cycles, ports
 from metronn.emit.rtl.port_names import port_names
 from metronn.emit.rtl.system import latency_bits
 from metronn.emit.rtl.text import identifier
@@ -54,17 +54,24 @@ def _fpga_test(fpga: FpgaDesign) -> str:
 
 
 def _system_test(design: Design) -> str:
+    checks = ["check_damage"] if len(design.fpgas) > 1 else []
+    checks += ["check_faults"] if len(design.fpgas) > 1 or design.ii_cycles > 1 else []
     text = (
         '"""cocotb tests of the whole system, links with random latency within their bounds included."""\n\n'
-        "import cocotb\nfrom metronn_bench import "
-        + ("check_damage, check_system" if len(design.fpgas) > 1 else "check_system")
-        + "\n\n\n@cocotb.test()\nasync def values_and_cycles(dut):\n"
+        f"import cocotb\nfrom metronn_bench import {', '.join([*checks, 'check_system'])}"
+        "\n\n\n@cocotb.test()\nasync def values_and_cycles(dut):\n"
         '    """All events, raw latencies drawn anew at every reset."""\n    await check_system(dut)\n'
     )
     if len(design.fpgas) > 1:
         text += (
             "\n\n@cocotb.test()\nasync def damage_is_marked(dut):\n"
             '    """Wrong bits on the links: an answer is marked or right."""\n    await check_damage(dut)\n'
+        )
+    if "check_faults" in checks:
+        text += (
+            "\n\n@cocotb.test()\nasync def later_events_are_right(dut):\n"
+            '    """Starts too early, wrong bits anywhere, resets: answers are marked or right, later ones right."""\n'
+            "    await check_faults(dut)\n"
         )
     return text
 
@@ -89,6 +96,8 @@ def _description(design: Design) -> dict[str, object]:
             "valid_cycle": _valid_cycle(design) + last.offset_cycles,
             "promised_cycle": design.latency_cycles,
             "last_cycle": design.latency_cycles,
+            "last_input_cycle": last_input_cycle(design),
+            "marked_until": marked_until_cycle(design),
             "quiet": system_ports,
         },
     }

@@ -9,7 +9,7 @@ from metronn.emit.rtl.frame import emit_frame_in, emit_frame_out, frame_in_taps,
 from metronn.emit.rtl.kernel import emit_kernel
 from metronn.emit.rtl.port_names import port_names
 from metronn.emit.rtl.text import comment, identifier
-from metronn.plan.design import Design, FpgaDesign, Frame, KernelInstance
+from metronn.plan.design import Design, FpgaDesign, KernelInstance
 from metronn.plan.layout import wire_format
 from metronn.plan.system import Link
 
@@ -20,6 +20,7 @@ FLAG_CYCLES = 1
 
 LIBRARY = (
     "mnn_delay",
+    "mnn_start_guard",
     "mnn_pulse_delay",
     "mnn_ring",
     "mnn_crc32",
@@ -66,6 +67,8 @@ def _event_taps(design: Design, fpga: FpgaDesign) -> list[int]:
         taps.update(frame_in_taps(fpga.receives))
     if fpga.sends is not None:
         taps.update(frame_out_taps(fpga, fpga.sends), [fpga.sends.send_cycle])
+    if fpga.receives is None and _hit_travels(design, fpga):
+        taps.add(_flag_known(design, fpga))
     return sorted(taps)
 
 
@@ -104,9 +107,13 @@ def ports(design: Design, fpga: FpgaDesign) -> list[tuple[str, str, int]]:
         for node in design.graph.inputs:
             width = wire_format(node.type, design.inputs[node.name].layout).width
             found.append(("input", names.inputs[node.name], width))
-    if fpga.receives is not None:
+    else:
+        assert fpga.receives is not None
         found.append(("input", "lane_i", 68 * fpga.receives.lanes))
-        found.append(("input", "clear_i", 1))
+    found.append(("input", "clear_i", 1))
+    if fpga.index == 0:
+        found.append(("output", "early_starts_o", 16))
+    else:
         found += [("output", "aligned_o", 1), ("output", "crc_errors_o", 16), ("output", "alignment_losses_o", 16)]
     if fpga.sends is not None:
         found.append(("output", "lane_o", 68 * fpga.sends.lanes))
@@ -136,8 +143,11 @@ def _top(design: Design, fpga: FpgaDesign) -> str:
         *_promises(design, fpga),
     ]
     body: list[str] = []
-    body += _links_in(design, fpga, line)
+    body += _orbit(fpga)
+    body += _starts(design, fpga)
     body += ["  // The event line: bit k of event_n is high in local cycle n + k of an event.", *line.lines, ""]
+    body += _flag_lines(design, fpga, line)
+    body += _frame_in(fpga, line)
     if fpga.index == 0:
         taken = port_names(design).inputs
         body += [f"  assign s_{signal.name} = {taken[node]};" for node, signal in design.inputs.items()]
@@ -195,29 +205,50 @@ def _instance(fpga: FpgaDesign, kernel: KernelInstance, line: EventLine) -> list
     return [*lines, f"    .y_o(s_{kernel.output})", "  );", ""]
 
 
-def _links_in(design: Design, fpga: FpgaDesign, line: EventLine) -> list[str]:
-    lines: list[str] = []
-    if _linked(fpga):
-        lines += [
-            "  wire orbit_zero, orbit_synced;",
-            "  wire [$clog2(OrbitCycles)-1:0] orbit_cycle;",
-            "  mnn_link_orbit #(",
-            "    .OrbitCycles(OrbitCycles)",
-            "  ) u_orbit (",
+def _orbit(fpga: FpgaDesign) -> list[str]:
+    """Return the orbit counter that the link ends share."""
+    if not _linked(fpga):
+        return []
+    return [
+        "  wire orbit_zero, orbit_synced;",
+        "  wire [$clog2(OrbitCycles)-1:0] orbit_cycle;",
+        "  mnn_link_orbit #(",
+        "    .OrbitCycles(OrbitCycles)",
+        "  ) u_orbit (",
+        "    .clk_i,",
+        "    .rst_i,",
+        "    .bc0_i,",
+        "    .synced_o(orbit_synced),",
+        "    .zero_o(orbit_zero),",
+        "    .cycle_o(orbit_cycle)",
+        "  );",
+        "",
+    ]
+
+
+def _starts(design: Design, fpga: FpgaDesign) -> list[str]:
+    """Return what makes event_start, never twice within the II: the guard of the inputs, or the link receiver."""
+    frame = fpga.receives
+    if frame is None:
+        return [
+            "  // Starts at least the II apart; hit: while inputs were taken, one came sooner and was dropped.",
+            "  wire event_start, hit;",
+            "  mnn_start_guard #(",
+            f"    .Distance({design.ii_cycles}),",
+            f"    .Window({last_input_cycle(design)})",
+            "  ) u_guard (",
             "    .clk_i,",
             "    .rst_i,",
-            "    .bc0_i,",
-            "    .synced_o(orbit_synced),",
-            "    .zero_o(orbit_zero),",
-            "    .cycle_o(orbit_cycle)",
+            "    .clear_i,",
+            "    .start_i(valid_i),",
+            "    .start_o(event_start),",
+            "    .hit_o(hit),",
+            "    .early_starts_o",
             "  );",
             "",
         ]
-    frame = fpga.receives
-    if frame is None:
-        return [*lines, "  wire event_start = valid_i;", ""]
     link = design.system.links[frame.link]
-    lines += [
+    return [
         "  wire event_start, flag_valid, flag;",
         f"  wire [{64 * frame.lanes - 1}:0] word_in;",
         "  mnn_link_rx #(",
@@ -243,14 +274,16 @@ def _links_in(design: Design, fpga: FpgaDesign, line: EventLine) -> list[str]:
         "    .alignment_losses_o",
         "  );",
         "",
-        "  // The error flag of the event, and where it stands later.",
-        "  wire flagged = flag_valid && flag;",
-        *_flag_line(design, fpga).lines,
-        "",
     ]
-    taps = frame_in_taps(frame)
-    lines += [f"  {identifier(fpga.name)}_frame_in u_frame_in (", "    .clk_i,", "    .rst_i,"]
-    lines += [f"    .at_i({_pulses(taps, line)}),", "    .word_i(word_in),"]
+
+
+def _frame_in(fpga: FpgaDesign, line: EventLine) -> list[str]:
+    """Return the module that makes signals of the received words."""
+    frame = fpga.receives
+    if frame is None:
+        return []
+    lines = [f"  {identifier(fpga.name)}_frame_in u_frame_in (", "    .clk_i,", "    .rst_i,"]
+    lines += [f"    .at_i({_pulses(frame_in_taps(frame), line)}),", "    .word_i(word_in),"]
     lines += [f"    .s_{field.target}_o(s_{field.target})," for field in frame.fields]
     lines[-1] = lines[-1].rstrip(",")
     return [*lines, "  );", ""]
@@ -261,9 +294,37 @@ def _pulses(taps: Sequence[int], line: EventLine) -> str:
     return f"{{{', '.join(line.at[tap] for tap in reversed(taps))}}}" if taps else "1'b0"
 
 
-def _flag_known(frame: Frame) -> int:
-    """Local cycle in which the received event's error flag is there."""
-    return frame.words + FLAG_CYCLES
+def last_input_cycle(design: Design) -> int:
+    """Cycle of an event in which the last of its inputs is taken."""
+    return max((s.first_cycle + s.layout.cycles[-1] for s in design.inputs.values()), default=0)
+
+
+def marked_until_cycle(design: Design) -> int:
+    """System cycle of an event up to which error_o may mark it: that of valid_o, unless the answer begins early."""
+    last = design.fpgas[-1]
+    if _answers_early(design, last):
+        return design.latency_cycles + 1
+    return last.offset_cycles + _first_result(design)
+
+
+def _hit_travels(design: Design, fpga: FpgaDesign) -> bool:
+    """Whether the first FPGA marks events whose inputs an early start may have damaged with a flag, like links do.
+
+    Where inputs come in one cycle none is damaged. Where the answer begins before the last input, `_outputs` marks it.
+    """
+    return bool(last_input_cycle(design)) and not _answers_early(design, fpga)
+
+
+def _answers_early(design: Design, fpga: FpgaDesign) -> bool:
+    """Whether answers begin before the last input has been taken: one FPGA, streamed."""
+    return fpga.sends is None and fpga.receives is None and _first_result(design) <= last_input_cycle(design)
+
+
+def _flag_known(design: Design, fpga: FpgaDesign) -> int:
+    """Local cycle in which the event's error flag is there: the link's verdict, or the guard's after the last input."""
+    if fpga.receives is not None:
+        return fpga.receives.words + FLAG_CYCLES
+    return min(last_input_cycle(design) + 1, _flag_needed(design, fpga))
 
 
 def _flag_needed(design: Design, fpga: FpgaDesign) -> int:
@@ -275,16 +336,32 @@ def _flag_needed(design: Design, fpga: FpgaDesign) -> int:
 
 def _flag_wait(design: Design, fpga: FpgaDesign) -> int:
     """Cycles the flag waits; a sound design never needs it before it is there."""
-    assert fpga.receives is not None
-    return max(0, _flag_needed(design, fpga) - _flag_known(fpga.receives))
+    return max(0, _flag_needed(design, fpga) - _flag_known(design, fpga))
+
+
+def _flagged(design: Design, fpga: FpgaDesign) -> bool:
+    """Whether events of the FPGA have a flag that travels with them."""
+    return fpga.receives is not None or _hit_travels(design, fpga)
 
 
 def _flag_line(design: Design, fpga: FpgaDesign) -> EventLine:
     return event_line("flag", "flagged", sorted({0, _flag_wait(design, fpga)}), design.ii_cycles)
 
 
+def _flag_lines(design: Design, fpga: FpgaDesign, line: EventLine) -> list[str]:
+    if not _flagged(design, fpga):
+        return []
+    known = line.at[_flag_known(design, fpga)] if fpga.receives is None else "flag_valid"
+    return [
+        "  // The error flag of the event, and where it stands later.",
+        f"  wire flagged = {known} && {'hit' if fpga.receives is None else 'flag'};",
+        *_flag_line(design, fpga).lines,
+        "",
+    ]
+
+
 def _flag(design: Design, fpga: FpgaDesign) -> str:
-    if fpga.receives is None:
+    if not _flagged(design, fpga):
         return "1'b0"
     return _flag_line(design, fpga).at[_flag_wait(design, fpga)]
 
@@ -327,10 +404,23 @@ def _outputs(design: Design, fpga: FpgaDesign, line: EventLine) -> list[str]:
     if fpga is not design.fpgas[-1]:
         return []
     lines = [
-        "  // Results: valid_o marks the first beat of the earliest one, error_o an event damaged on a link.",
+        "  // Results: valid_o marks the first beat of the earliest one, error_o an event that may be damaged.",
         f"  assign valid_o = {line.at[_first_result(design)]};",
-        f"  assign error_o = {_flag(design, fpga)};",
     ]
+    if _answers_early(design, fpga):
+        lines += [
+            "  // Inputs are taken while the answer leaves: error_o is high too as soon as one of these is damaged.",
+            *(
+                ["  // An answer without latency is marked too when the event before was."]
+                if not _first_result(design)
+                else []
+            ),
+            "  logic answering_q;",
+            "  always_ff @(posedge clk_i) answering_q <= !rst_i && (valid_o || (answering_q && !event_start));",
+            "  assign error_o = hit && (valid_o || answering_q);",
+        ]
+    else:
+        lines.append(f"  assign error_o = {_flag(design, fpga)};")
     names = port_names(design).outputs
     lines += [f"  assign {names[o.name]} = s_{o.signal};" for o in design.outputs]
     return [*lines, ""]
@@ -346,6 +436,8 @@ def _unused(design: Design, fpga: FpgaDesign, line: EventLine) -> list[str]:
     idle += line.nets
     if _linked(fpga):
         idle += ["orbit_synced", "orbit_cycle"]
-    if fpga.receives is not None:
+    if _flagged(design, fpga):
         idle += _flag_line(design, fpga).nets
+    if fpga.receives is None:
+        idle.append("hit")
     return ["  logic unused_nets;", f"  assign unused_nets = ^{{{', '.join(idle)}}};", ""]

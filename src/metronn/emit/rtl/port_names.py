@@ -10,7 +10,7 @@ from metronn.emit.rtl.text import identifier
 from metronn.plan.design import Design
 
 _OWN = re.compile(
-    r"(clk|rst|valid|error|bc0|clear|lane|aligned|crc_errors|alignment_losses)_[io]|"
+    r"(clk|rst|valid|error|bc0|clear|lane|aligned|crc_errors|alignment_losses|early_starts)_[io]|"
     r"(raw_latency|slip|flip|dead|aligned|crc_errors|alignment_losses)_\d+_[io]|_.*"
 )
 """Ports that tops have of their own, on any system, and names that simulators keep for themselves."""

@@ -47,7 +47,7 @@ def emit_system(design: Design) -> str:
     for frame in links:
         body += _lanes(design, frame.link, frame.lanes)
     if not links:
-        body += ["  logic unused_inputs;", "  assign unused_inputs = bc0_i ^ clear_i;", ""]
+        body += ["  logic unused_inputs;", "  assign unused_inputs = bc0_i;", ""]
     parameter = f" #(\n  parameter int OrbitCycles = {orbit_cycles(design.system.clock_mhz)}\n)" if links else ""
     contract = [
         f"The whole system: {len(design.fpgas)} FPGAs, {len(links)} links. Simulation only.",
