@@ -62,8 +62,13 @@ def framed(graph: Graph, signals: Sequence[Signal], ii: int, lanes: int, flag: i
     )
 
 
-def chain(layouts: Sequence[tuple[int, Layout]], ii: int, delays: Sequence[int], fpgas: int) -> Design:
-    """`fpgas` in a row, up to four. `delays[k]` cycles are put in front of value k on every FPGA; 0 is none."""
+def chain(
+    layouts: Sequence[tuple[int, Layout]], ii: int, delays: Sequence[int], fpgas: int, step: int | None = None
+) -> Design:
+    """`fpgas` in a row, up to four. `delays[k]` cycles are put in front of value k on every FPGA; 0 is none.
+
+    With `step` a delay is several kernels of at most so many cycles, each with a start of its own.
+    """
     graph, system = inputs_graph(layouts), load_system("four-serenity").with_overrides(ii=ii)
     made: list[FpgaDesign] = []
     outputs: tuple[DesignOutput, ...] = ()
@@ -86,9 +91,11 @@ def chain(layouts: Sequence[tuple[int, Layout]], ii: int, delays: Sequence[int],
         kernels, signals, ends = [], [], []
         for k, (_, layout) in enumerate(layouts):
             signals.append(_signal(k, layout, first[k]))
-            if waits[k]:
-                signals.append(_signal(k, layout, first[k] + waits[k], "_late"))
-                kernels.append(_delay(signals[-2], signals[-1]))
+            last = first[k] + waits[k]
+            for number, cycle in enumerate(range(first[k], last, step or max(1, waits[k]))):
+                later = min(last, cycle + (step or waits[k]))
+                signals.append(_signal(k, layout, later, "_late" if later == last else f"_wait{number}"))
+                kernels.append(_delay(signals[-2], signals[-1], "" if later == last else f"{number}"))
             ends.append(signals[-1])
         if sends is None:
             outputs = tuple(DesignOutput(name=f"y{k}", signal=end.name) for k, end in enumerate(ends))
@@ -117,11 +124,11 @@ def _signal(k: int, layout: Layout, first_cycle: int, suffix: str = "") -> Signa
     return Signal(name=f"v{k}{suffix}", value=f"v{k}", layout=layout, first_cycle=first_cycle)
 
 
-def _delay(source: Signal, later: Signal) -> KernelInstance:
+def _delay(source: Signal, later: Signal, number: str) -> KernelInstance:
     cycles = later.first_cycle - source.first_cycle
     spec = Delay(value=source.value, layout=source.layout, cycles=cycles)
     return KernelInstance(
-        name=f"{source.value}_delay",
+        name=f"{source.value}_delay{number}",
         spec=spec,
         inputs=(source.name,),
         output=later.name,

@@ -408,13 +408,9 @@ def _outputs(design: Design, fpga: FpgaDesign, line: EventLine) -> list[str]:
         f"  assign valid_o = {line.at[_first_result(design)]};",
     ]
     if _answers_early(design, fpga):
+        # Where the answer begins in the very cycle of the start, the next event carries the mark too.
         lines += [
             "  // Inputs are taken while the answer leaves: error_o is high too as soon as one of these is damaged.",
-            *(
-                ["  // An answer without latency is marked too when the event before was."]
-                if not _first_result(design)
-                else []
-            ),
             "  logic answering_q;",
             "  always_ff @(posedge clk_i) answering_q <= !rst_i && (valid_o || (answering_q && !event_start));",
             "  assign error_o = hit && (valid_o || answering_q);",
