@@ -95,6 +95,8 @@ class Bench:
                 self.zeros.append(self.cycle)
             self.aligned[self.cycle] = bool(int(dut.aligned_o.value))
             if int(dut.start_o.value):
+                apart = self.cycle - self.starts[-1] if self.starts else EVENT_CYCLES
+                assert apart >= EVENT_CYCLES, f"cycle {self.cycle}: a start {apart} cycles after the last one"
                 self.starts.append(self.cycle)
             if self.starts and self.cycle - self.starts[-1] < FRAME_WORDS:
                 word = int(dut.word_o.value)
@@ -268,6 +270,35 @@ async def idle_bit_errors(dut: HierarchyObject) -> None:
     assert all(bench.verdicts.values())
 
 
+@cocotb.test(skip=EVENT_CYCLES == 1)
+async def false_start_before_an_event(dut: HierarchyObject) -> None:
+    """A start bit inverted up to EVENT_CYCLES before a frame: a marked event, not the true one; then all is right."""
+    bench = Bench(dut, 12)
+    await bench.start()
+    for before in range(1, EVENT_CYCLES + 1):
+        bench.raw = bench.random_raw()
+        bench.traffic = "full"
+        await bench.reset()
+        await bench.run(ORBIT_CYCLES)
+        bench.traffic = "none"
+        await bench.run(2 * EVENT_CYCLES)
+        false = bench.cycle
+        bench.flips[false + 2] = 1 << (68 * bench.random.randrange(LANES) + START)
+        await bench.run(before)
+        bench.traffic = "full"
+        await bench.run(6 * EVENT_CYCLES)
+        await bench.drain()
+        bench.check_unmarked()
+        assert bench.verdicts[false + LATENCY]
+        true = [cycle for cycle in bench.sent if cycle > false]
+        assert true[0] == false + before
+        came = {start - LATENCY for start in bench.starts}
+        assert (true[0] in came) == (before == EVENT_CYCLES)
+        assert set(true[1:]) <= came
+        assert not any(bench.verdicts[cycle + LATENCY] for cycle in true[1:])
+        assert int(dut.alignment_losses_o.value) == 0
+
+
 @cocotb.test()
 async def marker_bit_errors(dut: HierarchyObject) -> None:
     """Lost and false markers: the events are marked until the next good one."""
@@ -386,7 +417,7 @@ async def slip(dut: HierarchyObject) -> None:
         if wrong and not in_flight:  # a marker on its way may re-align the lane at once
             assert all(any(abs(c - m) <= jump + EVENT_CYCLES for m in marked) for c in wrong), "an event was lost"
             near = [m for m in marked if wrong[0] - jump <= m <= wrong[-1] + jump + EVENT_CYCLES]
-            assert LANES > 1 or len(near) >= len(wrong), f"{len(wrong)} events became {len(near)}"
+            assert LANES > 1 or len(near) >= len(wrong) - 1, f"{len(wrong)} events became {len(near)}"
             trials += len(wrong)
         settled = {c for c in bench.sent if c >= healed + 2 * EVENT_CYCLES}
         assert settled
@@ -399,7 +430,7 @@ async def slip(dut: HierarchyObject) -> None:
 
 @cocotb.test(skip=LANES > 1 or EVENT_CYCLES < FRAME_WORDS + 2)
 async def early_start(dut: HierarchyObject) -> None:
-    """Idle words skipped by a slip: the event that comes too early after a clean one is deferred, not lost."""
+    """Idle words skipped by a slip: an event too early after a clean one is deferred, the one after it may be lost."""
     bench = Bench(dut, 11)
     await bench.start()
     bench.raw = [RAW_MAX]
@@ -418,7 +449,7 @@ async def early_start(dut: HierarchyObject) -> None:
     events = [c for c in bench.sent if before < c <= healed - FRAME_WORDS - 2]
     marked = [s for s in bench.starts if bench.verdicts[s] and before < s - LATENCY <= events[-1]]
     assert not bench.verdicts[before + LATENCY]
-    assert len(marked) >= len(events) > 3
+    assert len(marked) >= len(events) - 1 > 3
 
 
 @cocotb.test()
