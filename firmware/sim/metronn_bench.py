@@ -661,7 +661,7 @@ async def check_faults(dut: Any) -> None:
     bench = SystemBench(dut, f"faults{os.environ.get('METRONN_SEED', '')}")
     score = Score(promised=bench.record["promised_cycle"])
     ii = bench.design["ii_cycles"]
-    faults = int(os.environ.get("METRONN_FAULTS", max(4, min(24, 2000 // ii))))
+    faults = int(os.environ.get("METRONN_FAULTS", max(3, min(24, 1000 // ii))))
     if ii == 1 and not bench.links:
         raise AssertionError("a system without links that takes an event every cycle has no faults to test")
     total: dict[str, int] = {}

@@ -21,7 +21,13 @@ DESIGNS = {
         (0, 300, 0),
         3,
     ),
-    "beats wider than the frame's lanes": ([(8, Layout.rows(400, 20, 2)), (6, Layout.rows(60, 2))], 40, (0, 17), 2),
+    "beats wider than the frame's lanes, kernels in a row": (
+        [(8, Layout.rows(400, 20, 2)), (6, Layout.rows(60, 2))],
+        40,
+        (70, 66),
+        2,
+        14,
+    ),
     "one FPGA, no link": ([(8, Layout.rows(64, 4, 5)), (3, Layout.parallel(4))], 80, (0, 100), 1),
     "II 1600": (
         [(8, Layout.rows(1600, 1)), (4, Layout.rows(400, 1, 4)), (12, Layout.parallel(20))],
@@ -31,16 +37,19 @@ DESIGNS = {
     ),
 }
 EVENTS = 48
+FAULT_CYCLES = 4000
+"""Faults of the system's test times the II: enough to find a flag or a later event that a fault takes along."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DESIGNS)
-def test_streams_arrive_in_their_cycles(name: str, tmp_path: Path) -> None:
+def test_streams_arrive_in_their_cycles(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reason = simulator.missing("verilator")
     if reason:
         pytest.skip(reason)
     design = chain(*DESIGNS[name])
     assert violations(design) == ()
+    monkeypatch.setenv("METRONN_FAULTS", str(max(4, FAULT_CYCLES // design.ii_cycles)))
     build = written(design, tmp_path, EVENTS)
     rtl = tmp_path / "rtl"
     for top in [*(identifier(fpga.name) for fpga in design.fpgas), "system"]:
