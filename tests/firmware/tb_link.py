@@ -227,8 +227,6 @@ async def single_bit_errors(dut: HierarchyObject) -> None:
         await bench.reset()
         await bench.run(ORBIT_CYCLES)
         damaged: set[int] = set()
-        disturbed: set[int] = set()
-        counted = 0
         while positions:
             last_sent = max(bench.sent)
             await bench.step()
@@ -239,17 +237,11 @@ async def single_bit_errors(dut: HierarchyObject) -> None:
             w, lane, bit = positions.pop()
             bench.flips[start + 2 + w] = 1 << (68 * lane + bit)
             damaged.add(start)
-            # On a single lane a false start in a frame cannot be told from an early event: it comes out too, marked.
-            if LANES == 1 and bit == START and w > 0:
-                disturbed.add(start)
         await bench.drain()
         marked = {s - LATENCY for s in bench.starts if bench.verdicts[s]}
-        assert damaged <= marked
-        for cycle in marked - damaged:
-            assert any(0 < cycle - d < 3 * EVENT_CYCLES for d in disturbed), f"cycle {cycle} is marked without damage"
-        counted = len(marked)
+        assert marked == damaged
         bench.check_clean(bench.zeros[0], marked)
-        assert int(dut.crc_errors_o.value) == counted
+        assert int(dut.crc_errors_o.value) == len(marked)
         assert int(dut.alignment_losses_o.value) == 0
         bench.clear = 1
         await bench.run(2)

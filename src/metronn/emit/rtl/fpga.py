@@ -300,10 +300,10 @@ def last_input_cycle(design: Design) -> int:
 
 
 def marked_until_cycle(design: Design) -> int:
-    """System cycle of an event up to which error_o may mark it: that of valid_o, unless the answer begins early."""
+    """System cycle of an event up to which error_o may mark it: that of valid_o; the II where answers begin early."""
     last = design.fpgas[-1]
     if _answers_early(design, last):
-        return design.latency_cycles + 1
+        return design.ii_cycles
     return last.offset_cycles + _first_result(design)
 
 
