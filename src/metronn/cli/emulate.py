@@ -12,6 +12,7 @@ import typer
 from metronn.cli import options
 from metronn.cli.console import Log, handled, say, say_json
 from metronn.cli.folders import write_file
+from metronn.cli.integrity import check_file
 from metronn.cli.stages import read_graph, read_manifest
 from metronn.emit.build import npz
 from metronn.emulate.native import NativeEmulator
@@ -45,8 +46,9 @@ def emulate_events(
     be an identifier, the arrays are there under both.
     """
     log = Log()
-    read_manifest(build)
+    manifest = read_manifest(build)
     graph = read_graph(build / "graph.txt")
+    check_file(build, manifest, "graph.txt")
     if output.suffix != ".npz":
         raise ModelError(f"{output}: the suffix is {output.suffix or 'missing'}, allowed is .npz")
     codes, count = input_codes(graph, events, log)

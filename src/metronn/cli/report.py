@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from metronn.cli import options
-from metronn.cli.console import handled, say, say_json
+from metronn.cli.console import Log, handled, say, say_json
 from metronn.cli.folders import write_file
+from metronn.cli.integrity import changes
 from metronn.cli.stages import REPORT, read_manifest, write_results
 from metronn.report.picture import read_build_pictures, read_pictures
 from metronn.report.text import summary_text
@@ -12,15 +15,25 @@ from metronn.report.text import summary_text
 
 @handled
 def write_report(build: options.BuildFolder, picture: options.Pictures = None, json: options.Json = False) -> None:
-    """Show what a build promises and what its verification found; pictures given are added to report.html."""
+    """Show what a build promises and what its verification found; pictures given are added to report.html.
+
+    Files that are not as they were compiled are a warning.
+    """
     manifest = read_manifest(build)
+    found = changes(build, manifest)
     added = read_pictures(tuple(picture or ()))
     if added:
         (build / "report").mkdir(exist_ok=True)
     for item in added:
         write_file(build / "report" / item.file, item.content)
+        manifest["files"][f"report/{item.file}"] = hashlib.sha256(item.content).hexdigest()
+    manifest["files"] = dict(sorted(manifest["files"].items()))
     summary = write_results(build, manifest, read_build_pictures(build))
     if json:
         say_json(manifest)
     else:
         say(summary_text(summary, build / REPORT))
+    if found:
+        Log().warn(f"{build}: is not as it was compiled, the verdicts are not about it: {found.text()}")
+    elif not json:
+        say(f"files: all {len(manifest['files'])} as they were compiled")

@@ -11,6 +11,7 @@ from metronn.cli import options
 from metronn.cli.console import Log, handled, say, say_json
 from metronn.cli.emulate import EventsFile, NumpyOption, input_codes
 from metronn.cli.folders import write_file
+from metronn.cli.integrity import check_file
 from metronn.cli.stages import read_graph, read_manifest
 from metronn.emit.build import npz
 from metronn.emulate.native import NativeEmulator
@@ -28,8 +29,9 @@ def write_vectors(
 ) -> None:
     """Write the integer codes of events and of the answers to them: arrays `in.NAME` and `out.NAME`."""
     log = Log()
-    read_manifest(build)
+    manifest = read_manifest(build)
     graph = read_graph(build / "graph.txt")
+    check_file(build, manifest, "graph.txt")
     if output.suffix != ".npz":
         raise ModelError(f"{output}: the suffix is {output.suffix or 'missing'}, allowed is .npz")
     codes, count = input_codes(graph, events, log)

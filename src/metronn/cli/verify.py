@@ -9,6 +9,7 @@ import typer
 
 from metronn.cli import options
 from metronn.cli.console import Log, handled, say, say_json
+from metronn.cli.integrity import check_build
 from metronn.cli.stages import REPORT, RUNGS, failed, merged, read_manifest, run_rungs, write_results
 from metronn.errors import MismatchError, ModelError, ToolError
 from metronn.report.picture import read_build_pictures
@@ -47,11 +48,15 @@ def verify_folder(
 ) -> None:
     """Verify a build: every rung equal, bit for bit and cycle for cycle. Manifest and report are brought up to date.
 
+    First its files are compared with the hashes in its manifest: where one was changed, is missing or was added, that
+    is status 1, and no rung is run.
+
     A rung whose tool is missing is reported as not run; when it was asked for by --rung, that ends with status 3.
     With --against, every tensor that the build holds exactly is compared with the same one in the framework.
     """
     log = Log()
     manifest = read_manifest(build)
+    check_build(build, manifest)
     if against is not None:
         if rung:
             raise ModelError("--rung and --against: one of both; the rungs do not need the framework")

