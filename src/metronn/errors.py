@@ -40,6 +40,6 @@ class ToolError(MetronnError):
 
 
 class MismatchError(MetronnError):
-    """Two rungs of the verification disagree."""
+    """Two rungs of the verification disagree, a required one was not run, or a build is not as it was compiled."""
 
     exit_code = 1

@@ -1,4 +1,4 @@
-"""A build whose files were changed is not verified, whatever the change; what its makefiles leave there is no change."""
+"""A build whose files were changed is not verified; what its own makefiles leave there is no change."""
 
 from __future__ import annotations
 

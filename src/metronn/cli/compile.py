@@ -11,8 +11,8 @@ from metronn.cli import options
 from metronn.cli.config import Overrides, find_request
 from metronn.cli.console import Log, handled, say, say_json
 from metronn.cli.folders import check_target, replacing, write_files
-from metronn.cli.stages import REPORT, compile_files, failed, merged, run_rungs, write_results
-from metronn.errors import MismatchError
+from metronn.cli.stages import REPORT, RUNGS, compile_files, judge, merged, run_rungs, write_results
+from metronn.errors import ModelError
 from metronn.report.text import summary_text
 from metronn.verify.reference import RUNG as REFERENCE_RUNG
 
@@ -26,6 +26,7 @@ def compile_network(
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Run rungs 2 to 5 too; rung 1 always is.")
     ] = True,
+    strict: options.Strict = False,
     force: options.Force = False,
     json: options.Json = False,
     ii: options.Ii = None,
@@ -57,6 +58,8 @@ def compile_network(
     Without MODEL the options are those of ./metronn.toml. The folder appears complete or not at all.
     """
     log = Log()
+    if strict and not verify:
+        raise ModelError("--strict and --no-verify: one of both; --strict wants every rung run")
     request = find_request(
         target,
         Overrides(
@@ -99,5 +102,4 @@ def compile_network(
         say_json(manifest)
     else:
         say(summary_text(summary, folder / REPORT))
-    if failed(manifest["verdicts"]):
-        raise MismatchError(f"{folder}: the verification failed, see the verdicts above and {folder / REPORT}")
+    judge(folder, manifest["verdicts"], RUNGS if strict else request.require)

@@ -49,6 +49,7 @@ class _Verify(Table):
     data: Text | None = None
     events: Annotated[int, whole(1, LARGEST_EVENTS)] = 1000
     rtl_events: Annotated[int, whole(1, LARGEST_EVENTS)] = 200
+    require: tuple[Annotated[int, whole(1, 5)], ...] = ()
 
 
 class _Build(Table):
@@ -107,7 +108,7 @@ class Request:
     """Everything a compilation needs; paths are absolute or relative to the working folder.
 
     `calibrate` and `verify_data` may be `file.root:tree`. `base` is the folder of metronn.toml, in which a metric
-    `file.py:function` is looked for.
+    `file.py:function` is looked for. `require` holds the rungs that must have been run, in order.
     """
 
     model: Path
@@ -125,6 +126,7 @@ class Request:
     plan: PlanOptions
     events: int
     rtl_events: int
+    require: tuple[int, ...] = ()
     directory: Path
     pictures: tuple[Path, ...] = ()
     source: Path | None = None
@@ -236,6 +238,7 @@ def read_request(path: Path | None, overrides: Overrides) -> Request:
         plan=PlanOptions(**{key: getattr(settings, key) for key in PlanOptions.model_fields}),
         events=counts_settings.events,
         rtl_events=counts_settings.rtl_events,
+        require=tuple(sorted(set(counts_settings.require))),
         directory=overrides.output or base / file.build.directory,
         pictures=(*(base / picture for picture in file.report.pictures), *overrides.pictures),
         source=path,

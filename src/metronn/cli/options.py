@@ -50,6 +50,9 @@ Hls4mlConfigFile = Annotated[
         "--hls4ml-config", metavar="FILE", help="Types of all layers: a configuration of hls4ml, YAML or JSON."
     ),
 ]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="A rung that was not run, for want of a tool, is a failure: status 1.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing result.")]
 Pictures = Annotated[
     list[Path] | None, typer.Option("--picture", metavar="FILE", help="A PNG, JPEG or SVG for the report; repeatable.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from metronn.cli.console import Log
 from metronn.cli.folders import MANIFEST, is_build, write_file
 from metronn.emit.build import emit_build
 from metronn.emit.manifest import build_manifest, manifest_text
-from metronn.errors import ModelError
+from metronn.errors import MismatchError, ModelError
 from metronn.frontends import load_model
 from metronn.frontends.hls4ml import apply_hls4ml
 from metronn.frontends.hls4ml_config import read_hls4ml
@@ -233,6 +233,7 @@ def compile_files(request: Request, log: Log) -> Compiled:
         design, name=request.name, report=quantized.report, verdicts=not_run(tuple(RUNGS), NOT_ASKED), files=files
     )
     manifest["model"] = model_record(request.model)
+    manifest["required_rungs"] = list(request.require)
     return Compiled(files=dict(sorted(files.items())), manifest=manifest, pictures=pictures)
 
 
@@ -318,6 +319,17 @@ def write_results(folder: Path, manifest: Mapping[str, Any], pictures: Sequence[
     return summary
 
 
-def failed(verdicts: Sequence[Mapping[str, Any]]) -> bool:
-    """Tell whether any rung failed."""
-    return any(verdict["status"] == Status.FAIL.value for verdict in verdicts)
+def judge(folder: Path, verdicts: Sequence[Mapping[str, Any]], required: Collection[int]) -> None:
+    """Raise MismatchError where a rung failed, or one of the required rungs was not run; it says what is missing."""
+    problems = []
+    if any(verdict["status"] == Status.FAIL.value for verdict in verdicts):
+        problems.append(f"{folder}: the verification failed, see the verdicts above and {folder / REPORT}")
+    missing = [v for v in verdicts if v["rung"] in required and v["status"] == Status.NOT_RUN.value]
+    if missing:
+        rungs = list(dict.fromkeys(str(verdict["rung"]) for verdict in missing))
+        kind = f"rungs {', '.join(rungs)} are" if len(rungs) > 1 else f"rung {rungs[0]} is"
+        problems.append(f"{folder}: {kind} required and not run")
+        reasons = dict.fromkeys(f"  rung {v['rung']}: {v.get('first') or 'no reason is known'}" for v in missing)
+        problems += reasons
+    if problems:
+        raise MismatchError("\n".join(problems))

