@@ -37,7 +37,7 @@ from onnx.backend.test.loader import load_model_tests
 
 from metronn.errors import ModelError
 from metronn.frontends.onnx import load_onnx
-from metronn.ir.graph import sanitized
+from metronn.ir.names import sanitized
 from metronn.model.graph import RealGraph
 from metronn.model.reference import run_reference
 

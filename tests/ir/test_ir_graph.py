@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from metronn.emulate.numpy import emulate
 from metronn.ir.arrays import IntArray, object_array
 from metronn.ir.check import check, problems
-from metronn.ir.graph import Graph, GraphBuilder, Node, Output, sanitized
+from metronn.ir.graph import Graph, GraphBuilder, Node, Output
 from metronn.ir.infer import TypeRuleError, infer
+from metronn.ir.names import sanitized
 from metronn.ir.ops import (
     Add,
     Constant,

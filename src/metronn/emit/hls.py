@@ -191,6 +191,6 @@ def _configs(graph: Graph, project: HlsProject, layout: Layout) -> str:
             includes.append(f'#include "weights/{name}.hpp"\n')
         if kernel.members:
             members = "".join(f"  {member}\n" for member in kernel.members)
-            structs.append(f"// {graph.by_name[value].source}\nstruct {name}_cfg {{\n{members}}};\n")
+            structs.append(f"// {graph.by_name[value].comment}\nstruct {name}_cfg {{\n{members}}};\n")
     library = "".join(f'#include "metronn/{stem}.hpp"\n' for stem in sorted({*headers, "rewire"}))
     return guard(project.name, "config", "\n".join([library + "".join(sorted(includes)), *structs]))

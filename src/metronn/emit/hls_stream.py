@@ -239,7 +239,7 @@ class StreamDesign:
                 if kernel.stored:
                     includes.add(f'#include "weights/{name}.hpp"\n')
                 if kernel.members:
-                    structs.append(f"// {node.source}\n{_struct(f'{name}_cfg', kernel.members)}\n")
+                    structs.append(f"// {node.comment}\n{_struct(f'{name}_cfg', kernel.members)}\n")
             if process.members.stored:
                 includes.add(f'#include "weights/{process.struct}.hpp"\n')
         library = "".join(f'#include "metronn/{stem}.hpp"\n' for stem in sorted({*self.headers, "constant", "rewire"}))
@@ -270,7 +270,7 @@ class StreamDesign:
         graph = self.flow.graph
         layouts = [self.flow.signals[name].layout.describe() for name in (*kernel.inputs, kernel.output)]
         lines = [
-            f"{graph.by_name[node].source}: {action(graph, graph.by_name[node], process.names.get(node, ''))}"
+            f"{graph.by_name[node].comment}: {action(graph, graph.by_name[node], process.names.get(node, ''))}"
             for node in covered_nodes(kernel.spec)
         ]
         travel = f"{' and '.join(layouts[:-1])} -> {layouts[-1]}"

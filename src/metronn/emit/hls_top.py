@@ -129,7 +129,7 @@ def _timing(directive: HlsDirective | None) -> list[str]:
 
 def _describe(graph: Graph, layout: Layout, node: Node) -> str:
     """Say what the call does, for the comment above it."""
-    return f"{node.source}: {action(graph, node, layout.kernels[node.name].function)}"
+    return f"{node.comment}: {action(graph, node, layout.kernels[node.name].function)}"
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from metronn.errors import ModelError
+from metronn.ir.names import comment_name
 from metronn.ir.types import TensorType, width_bits
 
 LINE = 110
@@ -46,7 +47,7 @@ def guard(project: str, stem: str, body: str) -> str:
 def constants_header(project: str, name: str, source: str, stored: Sequence[str]) -> str:
     """Return the header with the stored arrays of one call."""
     body = '#include <cstdint>\n\n#include "metronn/constant.hpp"\n\n'
-    return f"// Constants of {source}.\n" + guard(project, f"weights_{name}", body + "\n".join(stored))
+    return f"// Constants of {comment_name(source)}.\n" + guard(project, f"weights_{name}", body + "\n".join(stored))
 
 
 def stored_type(lo: int, hi: int) -> str:

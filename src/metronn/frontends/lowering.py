@@ -17,7 +17,7 @@ import numpy.typing as npt
 from metronn.errors import ModelError
 from metronn.frontends.foreign import NOT_YET
 from metronn.ir.arrays import IntArray
-from metronn.ir.graph import sanitized
+from metronn.ir.names import encodable, sanitized
 from metronn.ir.ops import ExtremumKind, Overflow, ReduceKind, Rounding
 from metronn.model.graph import (
     FloatArray,
@@ -319,10 +319,12 @@ class Lowering:
         sources: list[str] = []
         for name, value in outputs:
             base = unique = sanitized(name)
+            count = sum(taken.startswith(base) for taken in names)
             while unique in names:
-                unique = f"{base}_{sum(taken.startswith(base) for taken in names) + 1}"
+                count += 1
+                unique = sanitized(f"{base}_{count}")
             names[unique] = value
-            sources.append(name)
+            sources.append(encodable(name))
         tensors = tuple((tensor, value) for tensor, value in self.tensors.items() if value in needed)
         shown = tuple(names.items())
         return RealGraph(nodes=tuple(nodes), outputs=shown, tensors=tensors, output_sources=tuple(sources))

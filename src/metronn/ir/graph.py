@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from metronn.ir.infer import infer
+from metronn.ir.names import comment_name, encodable, sanitized
 from metronn.ir.ops import Input, Op, operands
 from metronn.ir.types import TensorType
 
@@ -22,6 +23,11 @@ class Node:
     op: Op
     type: TensorType
     source: str
+
+    @property
+    def comment(self) -> str:
+        """The source layer's name as it stands in comments of emitted code."""
+        return comment_name(self.source)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,24 +101,17 @@ class GraphBuilder:
         unique, count = base, 1
         while unique in self.types:
             count += 1
-            unique = f"{base}_{count}"
+            unique = sanitized(f"{base}_{count}")
         node_type = infer(op, [self.types[x] for x in operands(op)])
-        self.nodes.append(Node(name=unique, op=op, type=node_type, source=source or name))
+        self.nodes.append(Node(name=unique, op=op, type=node_type, source=encodable(source or name)))
         self.types[unique] = node_type
         return unique
 
     def output(self, name: str, value: str, source: str = "") -> None:
         """Declare a result; `source` is the framework's name of it."""
-        identifier = sanitized(name)
-        self.outputs.append(Output(name=identifier, value=value, source="" if source == identifier else source))
+        identifier, shown = sanitized(name), encodable(source)
+        self.outputs.append(Output(name=identifier, value=value, source="" if shown == identifier else shown))
 
     def build(self) -> Graph:
         """Return the finished graph."""
         return Graph(nodes=tuple(self.nodes), outputs=tuple(self.outputs))
-
-
-def sanitized(name: str) -> str:
-    """Turn any layer name into an identifier: letters, digits, `_` and `.`, not starting with a digit."""
-    cleaned = re.sub(r"[^A-Za-z0-9_.]", "_", name.replace("/", "."))
-    cleaned = re.sub(r"\.+", ".", cleaned).strip(".") or "value"
-    return cleaned if not cleaned[0].isdigit() else f"v{cleaned}"

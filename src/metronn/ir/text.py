@@ -15,6 +15,7 @@ from typing import Any, get_type_hints
 
 from metronn.ir.arrays import IntArray, exact_array, object_array
 from metronn.ir.graph import Graph, GraphBuilder, Node
+from metronn.ir.names import LONGEST_IDENTIFIER
 from metronn.ir.ops import (
     Add,
     Constant,
@@ -146,6 +147,8 @@ def from_text(text: str) -> Graph:
                 name = builder.add(
                     _read_op(match["op"], match["fields"], arrays), match["name"], json.loads(match["source"])
                 )
+                if len(match["name"]) > LONGEST_IDENTIFIER:
+                    raise TextError(f"the name has {len(match['name'])} letters, allowed are {LONGEST_IDENTIFIER}")
                 if name != match["name"]:
                     raise TextError(f"the name {match['name']} is used twice")
             elif match := _OUTPUT.match(line):

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metronn.ir.arrays import IntArray
-from metronn.ir.graph import sanitized
+from metronn.ir.names import encodable, sanitized
 from metronn.ir.ops import ExtremumKind, Overflow, Padding, ReduceKind, Rounding
 from metronn.ir.windows import window_shape
 
@@ -417,9 +417,9 @@ class RealGraphBuilder:
         unique, count = base, 1
         while unique in self.shapes:
             count += 1
-            unique = f"{base}_{count}"
+            unique = sanitized(f"{base}_{count}")
         shape = real_shape(op, [self.shapes[x] for x in real_operands(op)])
-        self.nodes.append(RealNode(name=unique, op=op, shape=shape, source=source or name))
+        self.nodes.append(RealNode(name=unique, op=op, shape=shape, source=encodable(source or name)))
         self.shapes[unique] = shape
         return unique
 

@@ -8,6 +8,7 @@ from typing import assert_never
 
 import numpy as np
 
+from metronn.ir.names import sanitized
 from metronn.model.graph import (
     FloatArray,
     Floats,
@@ -89,7 +90,7 @@ def free_name(graph: RealGraph, base: str) -> str:
     name, count = base, 1
     while name in graph.by_name:
         count += 1
-        name = f"{base}_{count}"
+        name = sanitized(f"{base}_{count}")
     return name
 
 

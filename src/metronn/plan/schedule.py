@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from metronn.errors import InfeasibleError
-from metronn.ir.graph import Graph, sanitized
+from metronn.ir.graph import Graph
+from metronn.ir.names import sanitized
 from metronn.plan.convert import conversion
 from metronn.plan.design import Design, DesignOutput, FpgaDesign, Frame, FrameField, KernelInstance, Signal
 from metronn.plan.frames import TAIL_BITS, WORD_BITS, FramePlan, link_latency_cycles, plan_frame

@@ -20,7 +20,7 @@ def emit_adders(spec: MatvecAdders, module_name: str, graph: Graph, timing: Timi
         netlist,
         module_name=module_name,
         contract=[
-            f"{spec.linear} ({graph.by_name[spec.linear].source}): a constant matrix {op.weight.shape[0]} x "
+            f"{spec.linear} ({graph.by_name[spec.linear].comment}): a constant matrix {op.weight.shape[0]} x "
             f"{op.weight.shape[1]} as {sums} adders, bias"
             + (f", then {', '.join(spec.epilogue)}." if spec.epilogue else "."),
             f"Latency {netlist.stage_count} cycles, II 1.",

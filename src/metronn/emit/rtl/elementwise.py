@@ -68,7 +68,7 @@ def out_size(graph: Graph, spec: Elementwise) -> int:
 
 def _described(graph: Graph, name: str) -> str:
     node = graph.by_name[name]
-    return f"{type(node.op).__name__} ({node.source})"
+    return f"{type(node.op).__name__} ({node.comment})"
 
 
 def _result(writer: _Writer, number: int, name: str, cone: tuple[str, ...], reads: dict[str, Vector]) -> Vector:

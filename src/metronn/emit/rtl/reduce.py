@@ -18,7 +18,7 @@ def emit_reduce(spec: ReduceTree, module_name: str, graph: Graph, timing: Timing
         netlist,
         module_name=module_name,
         contract=[
-            f"{spec.reduce} ({graph.by_name[spec.reduce].source}): {op.kind.value} of {x.size} elements into "
+            f"{spec.reduce} ({graph.by_name[spec.reduce].comment}): {op.kind.value} of {x.size} elements into "
             f"{graph.type_of(spec.reduce).size}.",
             f"Latency {netlist.stage_count} cycles, II 1.",
         ],

@@ -54,7 +54,7 @@ class _Writer:
         return module_text(
             name=name,
             contract=[
-                f"{spec.reduce} ({self.graph.by_name[spec.reduce].source}): {self.kind.value} of {spec.layout.size} "
+                f"{spec.reduce} ({self.graph.by_name[spec.reduce].comment}): {self.kind.value} of {spec.layout.size} "
                 f"elements that arrive in {spec.layout.describe()}, into {self.graph.type_of(spec.reduce).size}.",
                 f"Latency {latency_cycles(spec, self.graph, self.timing)} cycles; y_o holds the results for one cycle.",
             ],

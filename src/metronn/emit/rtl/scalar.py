@@ -145,10 +145,10 @@ def scalar_function(
         else:
             variable = f"r_{identifier(node_name)}"
             final = signed_width(made.lo, made.hi)
-            body.let(variable, _cut(made, final), final, node.source)
+            body.let(variable, _cut(made, final), final, node.comment)
             terms[node_name] = _Term(variable, made.lo, made.hi, made.frac, final)
     result = terms[last]
-    source = f"  // {graph.by_name[last].source}" if nodes else ""
+    source = f"  // {graph.by_name[last].comment}" if nodes else ""
     body.statements.append(f"      {name} = {_cut(result, width_bits(result.lo, result.hi))};{source}")
     entered = tuple(Argument(value=value, lo=lo, hi=hi) for value, (lo, hi) in arguments.items())
     idle = body.never_read(f"v_{identifier(argument.value)}" for argument in entered)

@@ -67,7 +67,7 @@ def emit_streamed(spec: Streamed, module_name: str, graph: Graph, timing: Timing
     wrapper = module_text(
         name=module_name,
         contract=[
-            f"{result} ({graph.by_name[result].source}): {len(own.starts)} groups of beats one after the other, each "
+            f"{result} ({graph.by_name[result].comment}): {len(own.starts)} groups of beats one after the other, each "
             f"through {spec.copies} equal kernel{'s side by side' if spec.copies > 1 else ''}.",
             f"Latency {latency_cycles(spec, graph, timing)} cycles; {own.output.describe()}.",
         ],

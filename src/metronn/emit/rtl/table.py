@@ -45,7 +45,7 @@ def emit_table(spec: Table, module_name: str, graph: Graph, timing: Timing) -> s
     return module_text(
         name=module_name,
         contract=[
-            f"{spec.lookup} ({graph.by_name[spec.lookup].source}): a table of {high - low + 1} entries, {size} times.",
+            f"{spec.lookup} ({graph.by_name[spec.lookup].comment}): a table of {high - low + 1} entries, {size} times.",
             f"Latency {latency_cycles(spec, graph, timing)} cycles, II 1.",
         ],
         ports=[("x0_i", x.width)],

@@ -134,7 +134,7 @@ def emit_window_buffer(spec: WindowBuffer | Reorder, module_name: str, graph: Gr
 
 
 def _source(spec: WindowBuffer | Reorder, graph: Graph) -> str:
-    return f" ({graph.by_name[spec.node].source})" if isinstance(spec, WindowBuffer) else ""
+    return f" ({graph.by_name[spec.node].comment})" if isinstance(spec, WindowBuffer) else ""
 
 
 def _output(memory: Memory, assigned: Iterable[tuple[str, str]], width: int) -> list[str]:

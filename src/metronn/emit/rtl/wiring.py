@@ -44,7 +44,7 @@ def emit_wiring(spec: Wiring, module_name: str, graph: Graph, timing: Timing) ->
     return module_text(
         name=module_name,
         contract=[
-            f"{spec.rewire} ({graph.by_name[spec.rewire].source}): elements in another order.",
+            f"{spec.rewire} ({graph.by_name[spec.rewire].comment}): elements in another order.",
             "Latency 0 cycles.",
         ],
         ports=[(port.name, port.width) for port in ports.values()],

@@ -5,7 +5,6 @@ Same graph and name, same bytes. The result needs g++ (or Clang) and nothing els
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -130,7 +129,7 @@ def _emit_step(emission: Emission, step: Step) -> list[str]:
         if window is not None and isinstance(window.op, Window):
             formula = f"{op_name(node.op)}(window({window.op.x}))"
         lines.append(f"{indent}// {node.name} = {formula}, computed in {computed_in}")
-        lines.append(f"{indent}// layer {json.dumps(node.source)}: {node.type.describe()}")
+        lines.append(f"{indent}// layer {node.comment}: {node.type.describe()}")
         lines += emission.statements
         emission.statements.clear()
     if emission.loop.step:
