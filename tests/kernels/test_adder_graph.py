@@ -111,7 +111,8 @@ def test_the_check_sees_a_wrong_adder() -> None:
 def test_a_cached_graph_is_used_and_a_damaged_one_is_not(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weight, bounds = object_array([3, -7, 5, 11], (2, 2)), [(0, 63), (-8, 7)]
     first = solve(weight, bounds)
-    (path,) = own_cache.iterdir()
+    (folder,) = own_cache.iterdir()
+    path = folder / adder_solver.GRAPHS
     adder_solver._solved.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(adder_solver, "_solve", lambda *_: pytest.fail("solved again"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from test_ladder import check_all, need_verilator
 
 from metronn.emit.build import emit_build
 from metronn.ir.graph import Graph
-from metronn.ir.names import LONGEST_COMMENT, LONGEST_IDENTIFIER, comment_name, encodable, sanitized
+from metronn.ir.names import LONGEST_COMMENT, LONGEST_IDENTIFIER, comment_name, encodable, sanitized, toml_string
 from metronn.ir.text import from_text, to_text
 from metronn.plan.options import PlanOptions
 from metronn.plan.planner import plan
@@ -117,6 +118,12 @@ def test_a_name_in_a_comment_is_one_line_of_ascii(name: str) -> None:
         assert shown == name
     if shown.startswith('"') and len(name) <= LONGEST_COMMENT:
         assert json.loads(shown) == name
+
+
+@given(name=NAMES | st.sampled_from(["\x7f", "\U0001f600"]))
+def test_a_name_in_toml(name: str) -> None:
+    line = f"{toml_string(name)} = {toml_string(name)}"
+    assert tomllib.loads(line) == {encodable(name): encodable(name)}
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import typer
 
 from metronn import __version__
 from metronn.cli.boards import show_boards
+from metronn.cli.cache import show_cache
 from metronn.cli.compile import compile_network
 from metronn.cli.console import say
 from metronn.cli.emulate import emulate_events
@@ -55,3 +56,4 @@ app.command("emulate")(emulate_events)
 app.command("vectors")(write_vectors)
 app.command("report")(write_report)
 app.command("boards")(show_boards)
+app.command("cache")(show_cache)

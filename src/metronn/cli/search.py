@@ -22,6 +22,7 @@ from metronn.cli.config import Request
 from metronn.cli.console import Log
 from metronn.errors import InfeasibleError, ModelError
 from metronn.ir.graph import Graph
+from metronn.ir.names import toml_string
 from metronn.model.graph import RealGraph
 from metronn.passes.pipeline import optimize, prepare, quantize_model
 from metronn.plan.estimate import estimate
@@ -271,7 +272,7 @@ def widths_text(searched: Searched) -> str:
     if not searched.layers:
         lines += ["", "[quantize.layers]"]
     for layer, widths in searched.layers.items():
-        lines += ["", f"[quantize.layers.{json.dumps(glob.escape(layer), ensure_ascii=False)}]"]
+        lines += ["", f"[quantize.layers.{toml_string(glob.escape(layer))}]"]
         lines += [f"{key} = {value}" for key, value in widths.items()]
     return "\n".join(lines) + "\n"
 
@@ -351,7 +352,7 @@ def updated_configuration(path: Path, widths: str) -> str:
     Raises ModelError when the line cannot be put there without touching more.
     """
     text = path.read_text(encoding="utf-8")
-    line = f"widths = {json.dumps(widths, ensure_ascii=False)}"
+    line = f"widths = {toml_string(widths)}"
     lines = text.splitlines()
     headers = [number for number, content in enumerate(lines) if content.split("#")[0].strip() == "[quantize]"]
     if headers:

@@ -50,3 +50,8 @@ def comment_name(name: str) -> str:
     """
     short = cut(name, LONGEST_COMMENT)
     return short if PLAIN.fullmatch(short) and not _orders(short) else json.dumps(short).replace("*/", "*\\/")
+
+
+def toml_string(text: str) -> str:
+    """Return text as a basic string of TOML, which has the escapes of JSON but not its halves of characters."""
+    return json.dumps(encodable(text), ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from metronn.cache import scratch_base
 from metronn.emit.rtl.text import identifier
 from metronn.emulate.native.compiler import compiler as native_compiler
 from metronn.emulate.native.emulator import NativeEmulator
@@ -71,7 +73,7 @@ def verify_build(folder: Path, *, rungs: Sequence[int] | None = None, log: Log =
     build = read_build(folder)
     wanted = RUNGS if rungs is None else tuple(rung for rung in RUNGS if rung in rungs)
     verdicts: list[Verdict] = []
-    with tempfile.TemporaryDirectory(prefix="metronn-") as name:
+    with tempfile.TemporaryDirectory(prefix="metronn-", dir=scratch_base()) as name:
         scratch = Path(name)
         expected = emulate(build.graph, build.events) if {2, 3} & set(wanted) else {}
         if 2 in wanted:
@@ -227,12 +229,16 @@ def simulate(build: Build, rung: int, name: str, top: str, directory: Path) -> V
     parameters = {"OrbitCycles": int(description["simulated_orbit_cycles"])} if linked else {}
     simulation = simulator.build(simulator="verilator", files=files, top=top, parameters=parameters)
     directory.mkdir(parents=True, exist_ok=True)
+    # A search path cannot hold a colon, which that of the build may have.
+    products = shutil.ignore_patterns("sim_build", "__pycache__", "*.npz")
+    for part in ("sim", "vectors"):
+        shutil.copytree(build.folder / part, directory / part, dirs_exist_ok=True, ignore=products)
     result = directory / "result.jsonl"
     result.unlink(missing_ok=True)
     cases = simulator.run(
         simulation,
         module=f"test_{top}",
-        module_path=(build.folder / "sim").resolve(),
+        module_path=(directory / "sim").resolve(),
         directory=directory,
         environment={"METRONN_RESULT": str(result.resolve())},
     )

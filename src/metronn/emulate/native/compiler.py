@@ -7,10 +7,11 @@ import os
 import platform
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from metronn.cache import entry
+from metronn.cache import root as cache_root
 from metronn.emulate.native.generate import write_files
 from metronn.errors import ToolError
 
@@ -34,10 +35,8 @@ def compiler() -> str:
 
 
 def cache_directory() -> Path:
-    """Folder of compiled emulators: $XDG_CACHE_HOME/metronn/native, by default below ~/.cache."""
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    root = base if base.is_absolute() else Path.home() / ".cache"
-    return root / "metronn" / "native"
+    """Folder of compiled emulators in the user's cache."""
+    return cache_root() / "native"
 
 
 def compile_library(folder: Path, sources: Sequence[str], library: str, flags: Sequence[str] = FLAGS) -> Path:
@@ -62,28 +61,14 @@ def cached_library(
     """Return the library compiled from `files`, from the cache when it was made before.
 
     The key covers the files, the flags, and what the compiler defines for this machine (its version and instruction
-    set). Any number of processes may do this at once: each compiles in a folder of its own and renames it.
+    set). Any number of processes may do this at once. Raises ToolError with the compiler's first error lines.
     """
-    key = _key(files, sources, flags)
-    final = cache / key
-    if (final / library).is_file():
-        return final / library
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".building-", dir=cache))
-    except OSError as error:
-        raise ToolError(f"compiled emulator: cannot write the cache {cache}: {error.strerror}") from error
-    try:
-        write_files(files, scratch)
-        compile_library(scratch, sources, library, flags)
-        try:
-            scratch.rename(final)
-        except OSError as error:  # another process was first, unless its result is missing
-            if not (final / library).is_file():
-                raise ToolError(f"compiled emulator: cannot write {final}: {error.strerror}; delete it") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return final / library
+
+    def make(folder: Path) -> None:
+        write_files(files, folder)
+        compile_library(folder, sources, library, flags)
+
+    return entry(cache, _key(files, sources, flags), make) / library
 
 
 def _key(files: Mapping[str, str], sources: Sequence[str], flags: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from metronn.cache import discard
 from metronn.emulate.native.compiler import FLAGS, cache_directory, cached_library
 from metronn.emulate.native.generate import generate, graph_symbol, run_symbol, write_files
 from metronn.emulate.native.ports import Port, input_ports, output_ports
@@ -47,11 +48,18 @@ class NativeEmulator:
         """
         library = f"lib{name}.so"
         files = generate(graph, name)
-        path = cached_library(files, (f"{name}_emulator.cpp",), library, cache or cache_directory(), flags)
+        sources, where = (f"{name}_emulator.cpp",), cache or cache_directory()
+        path = cached_library(files, sources, library, where, flags)
+        try:
+            emulator = NativeEmulator.load(graph, path, name)
+        except ToolError:  # whole, but of no use here, as after a change of the system's libraries: made anew, once
+            discard(path.parent)
+            path = cached_library(files, sources, library, where, flags)
+            emulator = NativeEmulator.load(graph, path, name)
         if directory is not None:
             write_files(files, directory)
             shutil.copyfile(path, directory / library)
-        return NativeEmulator.load(graph, path, name)
+        return emulator
 
     @staticmethod
     def load(graph: Graph, library: Path, name: str = "network") -> NativeEmulator:

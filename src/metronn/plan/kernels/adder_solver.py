@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from metronn.cache import entry
+from metronn.cache import root as cache_root
 from metronn.errors import ToolError
 from metronn.ir.arrays import Array, IntArray
 from metronn.plan.kernels.adder_graph import (
@@ -32,6 +32,7 @@ from metronn.plan.kernels.adder_graph import (
 )
 
 SOLVER_VERSION = "0.8.2"
+GRAPHS = "graphs.json"
 
 SHALLOW: Mapping[str, Any] = {"hard_dc": 0, "decompose_dc": -1, "search_all_decompose_dc": False}
 """Least depth."""
@@ -64,14 +65,17 @@ def solve(weight: Array, bounds: Sequence[tuple[int, int]]) -> tuple[AdderGraph,
 def _solved(weight: IntArray, bounds: tuple[tuple[int, int], ...]) -> tuple[AdderGraph, ...]:
     ways = _ways(weight.array)
     key = json.dumps([SOLVER_VERSION, [[dict(options), order] for options, order in ways], weight.digest, bounds])
-    path = cache_directory() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
-    graphs = _cached(path)
-    if not graphs or not all(_equals(graph, weight.array) for graph in graphs):
+    name = hashlib.sha256(key.encode()).hexdigest()[:32]
+
+    def make(folder: Path) -> None:
         found = [_solve(weight.array, bounds, options, order) for options, order in ways]
         if not all(_equals(graph, weight.array) for graph in found):
             raise ToolError("alkaid: the adder graph found is not the matrix; report it with the layer's weights")
-        graphs = _best(found, bounds)
-        _keep(path, graphs)
+        _write(folder / GRAPHS, _best(found, bounds))
+
+    graphs = _read(entry(cache_directory(), name, make) / GRAPHS)
+    if not all(_equals(graph, weight.array) for graph in graphs):
+        raise ToolError(f"{cache_directory() / name}: holds the adder graph of another matrix; remove it")
     return graphs
 
 
@@ -103,28 +107,22 @@ def _equals(graph: AdderGraph, weight: Array) -> bool:
 
 
 def cache_directory() -> Path:
-    """Return the directory of solved adder graphs: XDG_CACHE_HOME, else ~/.cache, below it metronn/adders."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "metronn" / "adders"
+    """Return the directory of solved adder graphs in the user's cache."""
+    return cache_root() / "adders"
 
 
-def _cached(path: Path) -> tuple[AdderGraph, ...]:
-    """Read solved graphs; none when there are none or the file holds something else (it is written again then)."""
-    try:
-        return tuple(
-            AdderGraph(
-                inputs=int(data["inputs"]),
-                adders=tuple(Adder(int(a), int(b), int(s), int(t), bool(n)) for a, b, s, t, n in data["adders"]),
-                outputs=tuple(AdderOutput(int(row[0]), int(row[1]), bool(row[2])) for row in data["outputs"]),
-            )
-            for data in json.loads(path.read_text())["graphs"]
+def _read(path: Path) -> tuple[AdderGraph, ...]:
+    return tuple(
+        AdderGraph(
+            inputs=int(data["inputs"]),
+            adders=tuple(Adder(int(a), int(b), int(s), int(t), bool(n)) for a, b, s, t, n in data["adders"]),
+            outputs=tuple(AdderOutput(int(row[0]), int(row[1]), bool(row[2])) for row in data["outputs"]),
         )
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
-        return ()
+        for data in json.loads(path.read_text())["graphs"]
+    )
 
 
-def _keep(path: Path, graphs: Sequence[AdderGraph]) -> None:
-    """Write solved graphs in one step; a cache that cannot be written costs time only."""
+def _write(path: Path, graphs: Sequence[AdderGraph]) -> None:
     data = [
         {
             "inputs": graph.inputs,
@@ -133,14 +131,7 @@ def _keep(path: Path, graphs: Sequence[AdderGraph]) -> None:
         }
         for graph in graphs
     ]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        with os.fdopen(handle, "w") as file:
-            json.dump({"graphs": data}, file)
-        os.replace(name, path)
-    except OSError:
-        return
+    path.write_text(json.dumps({"graphs": data}))
 
 
 def _solve(weight: Array, bounds: Sequence[tuple[int, int]], options: Mapping[str, Any], order: int) -> AdderGraph:
