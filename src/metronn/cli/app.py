@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+from typer.core import TyperGroup
 
 from metronn import __version__
 from metronn.cli.boards import show_boards
 from metronn.cli.cache import show_cache
 from metronn.cli.compile import compile_network
-from metronn.cli.console import say
+from metronn.cli.console import say, say_error
 from metronn.cli.emulate import emulate_events
 from metronn.cli.finetune import finetune_network
 from metronn.cli.importing import import_network
@@ -22,7 +23,35 @@ from metronn.cli.report import write_report
 from metronn.cli.vectors import write_vectors
 from metronn.cli.verify import verify_folder
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+if TYPE_CHECKING:
+    from typer._click import Context
+
+UsageError = cast("type[Exception]", typer.BadParameter.__base__)
+"""The base of the errors of a command line that cannot be read."""
+JSON = "metronn.json"
+
+
+class Verbs(TyperGroup):
+    """The verbs; a command line that cannot be read is told in JSON, too, where --json is in it."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        """Read the command line up to the verb."""
+        ctx.meta[JSON] = "--json" in args
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Context) -> object:
+        """Run the verb."""
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            if ctx.meta[JSON]:
+                say_error("UsageError", str(error), 2)
+            raise
+
+
+app = typer.Typer(
+    cls=Verbs, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
+)
 
 
 def _version(wanted: bool) -> None:

@@ -11,7 +11,7 @@ from metronn.cli import options
 from metronn.cli.config import Overrides, find_request
 from metronn.cli.console import Log, handled, say, say_json
 from metronn.cli.folders import check_target, replacing, write_files
-from metronn.cli.stages import REPORT, RUNGS, compile_files, judge, merged, run_rungs, write_results
+from metronn.cli.stages import REPORT, RUNGS, compile_files, import_model, judge, merged, run_rungs, write_results
 from metronn.errors import ModelError
 from metronn.report.text import summary_text
 from metronn.verify.reference import RUNG as REFERENCE_RUNG
@@ -88,6 +88,8 @@ def compile_network(
     if request.source is not None:
         log(f"options: {request.source}")
     folder = request.directory
+    if not request.model.is_file():
+        import_model(request.model, log)  # says what is wrong with it, before anything is said about the folder
     check_target(folder.absolute(), force=force)
     with replacing(folder, force=force) as partial:
         compiled = compile_files(request, log)

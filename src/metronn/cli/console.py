@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import ParamSpec
 
 import typer
@@ -17,26 +18,42 @@ from rich.console import Console
 from metronn.errors import MetronnError
 
 INTERRUPTED = 130
+_documents: ContextVar[list[object]] = ContextVar("documents")
+"""What the running verb printed as JSON: an error adds a document only where there is none."""
 P = ParamSpec("P")
 
 
 def handled(verb: Callable[P, None]) -> Callable[P, None]:
     """Turn the errors a user can meet into `error: ...` on stderr and the exit code of their class.
 
+    With --json, stdout gets a document that says the same, unless the result was printed already: a verb prints one.
     Other exceptions are bugs of metronn and keep their traceback.
     """
 
     @functools.wraps(verb)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        documents: list[object] = []
+        _documents.set(documents)
+
+        def tell(kind: str, message: str, status: int) -> None:
+            if kwargs.get("json") and not documents:
+                say_error(kind, message, status)
+
         try:
             verb(*args, **kwargs)
         except MetronnError as error:
             sys.stdout.flush()
             sys.stderr.write(f"{error_text(error.message)}\n")
+            tell(type(error).__name__, error.message, error.exit_code)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             sys.stderr.write("interrupted\n")
+            tell("Interrupted", "interrupted", INTERRUPTED)
             raise typer.Exit(INTERRUPTED) from None
+        except SystemExit as stopped:
+            if isinstance(stopped.code, int) and stopped.code > INTERRUPTED:
+                tell("Interrupted", "interrupted", stopped.code)
+            raise
 
     return run
 
@@ -53,8 +70,14 @@ def say(text: str) -> None:
 
 
 def say_json(data: object) -> None:
-    """Print a machine-readable result on stdout."""
+    """Print a machine-readable result on stdout; a verb does this once."""
+    _documents.get([]).append(data)
     say(json.dumps(data, indent=2))
+
+
+def say_error(kind: str, message: str, status: int) -> None:
+    """Print an error as the JSON document of a verb."""
+    say_json({"error": {"class": kind, "message": message, "exit_status": status}})
 
 
 class Log:

@@ -11,7 +11,7 @@ import typer
 
 from metronn.cli import options
 from metronn.cli.console import Log, handled, say, say_json
-from metronn.cli.folders import write_file
+from metronn.cli.folders import check_output, write_file
 from metronn.cli.integrity import check_file
 from metronn.cli.stages import read_graph, read_manifest
 from metronn.emit.build import npz
@@ -46,6 +46,7 @@ def emulate_events(
     be an identifier, the arrays are there under both.
     """
     log = Log()
+    check_output(output, events)
     manifest = read_manifest(build)
     graph = read_graph(build / "graph.txt")
     check_file(build, manifest, "graph.txt")

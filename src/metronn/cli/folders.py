@@ -133,6 +133,13 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
         path.write_bytes(content)
 
 
+def check_output(output: Path, events: str) -> None:
+    """Raise ModelError where a result would replace the events it is made from (`file.root:tree` is file.root)."""
+    for given in (Path(events), Path(events.rpartition(":")[0] or events)):
+        if output.exists() and given.exists() and output.samefile(given):
+            raise ModelError(f"{output}: is the file of the events; name another with -o")
+
+
 def write_file(path: Path, content: bytes) -> None:
     """Write one file; a file already there is replaced at once or kept. Raises ModelError when that is impossible."""
     try:

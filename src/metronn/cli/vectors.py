@@ -10,7 +10,7 @@ import typer
 from metronn.cli import options
 from metronn.cli.console import Log, handled, say, say_json
 from metronn.cli.emulate import EventsFile, NumpyOption, input_codes
-from metronn.cli.folders import write_file
+from metronn.cli.folders import check_output, write_file
 from metronn.cli.integrity import check_file
 from metronn.cli.stages import read_graph, read_manifest
 from metronn.emit.build import npz
@@ -29,6 +29,7 @@ def write_vectors(
 ) -> None:
     """Write the integer codes of events and of the answers to them: arrays `in.NAME` and `out.NAME`."""
     log = Log()
+    check_output(output, events)
     manifest = read_manifest(build)
     graph = read_graph(build / "graph.txt")
     check_file(build, manifest, "graph.txt")

@@ -78,6 +78,10 @@ def verify_folder(
     else:
         say(verdicts_text(summary))
         say(f"report: {build / REPORT}")
+    others = [v for v in manifest["verdicts"] if rung and v["rung"] not in rung and v["status"] == Status.FAIL.value]
+    if others:
+        names = ", ".join(dict.fromkeys(f"rung {v['rung']} ({v['name']})" for v in others))
+        log.warn(f"{build}: not asked for, but failed when last run: {names}")
     judge(build, verdicts, RUNGS if strict else manifest.get("required_rungs", ()))
     missing = [verdict for verdict in verdicts if verdict["status"] == Status.NOT_RUN.value]
     if rung and missing:
