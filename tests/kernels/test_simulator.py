@@ -71,3 +71,14 @@ def test_a_design_that_cannot_be_built_shows_the_log(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match=r"(?s)icarus: top cannot be built:.*top\.sv"):
         build(simulator="icarus", files=[source], top="top", cache=tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
+
+
+def test_paths_that_verilator_cannot_take_are_a_reason_not_to_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    need("verilator")
+    monkeypatch.setattr(simulator, "scratch_base", lambda: tmp_path / "my folder")
+    assert missing("verilator") == (
+        f"Verilator cannot work with the path {tmp_path / 'my folder'}: spaces, colons and quotes are not allowed; "
+        "set TMPDIR to another folder"
+    )
