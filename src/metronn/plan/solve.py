@@ -10,9 +10,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
-
-from ortools.sat.python import cp_model
+from typing import TYPE_CHECKING, Any
 
 from metronn.ir.graph import Graph
 from metronn.plan.convert import conversion
@@ -27,6 +25,9 @@ from metronn.plan.schedule import Choice
 from metronn.plan.steps import Step
 from metronn.plan.system import System
 from metronn.plan.timing import Timing
+
+if TYPE_CHECKING:
+    from ortools.sat.python import cp_model
 
 Linear = Any
 """A linear expression of the model: the solver's own type is a union that its operators do not accept."""
@@ -82,6 +83,9 @@ class _Model:
 
     def __init__(self, problem: Problem) -> None:
         """Create the variables and constraints."""
+        from ortools.sat.python import cp_model  # noqa: PLC0415 - it loads pandas: 0.5 s of every start otherwise
+
+        self.cp_model = cp_model
         self.problem = problem
         self.model = cp_model.CpModel()
         self.fpga_count = problem.options.fpgas or len(problem.system.fpgas)
@@ -286,13 +290,13 @@ class _Model:
 
     def solve(self) -> dict[str, Choice] | None:
         """Run the solver."""
-        solver = cp_model.CpSolver()
+        solver = self.cp_model.CpSolver()
         solver.parameters.num_workers = 1
         solver.parameters.random_seed = 1
         solver.parameters.max_deterministic_time = 60.0
         solver.parameters.catch_sigint_signal = False  # it would take the interpreter's handler away
         status = solver.solve(self.model)
-        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        if status not in (self.cp_model.OPTIMAL, self.cp_model.FEASIBLE):
             return None
         choices = {}
         for (value, c, k), literal in self.at.items():
