@@ -8,11 +8,11 @@ from dataclasses import replace
 from metronn.errors import InfeasibleError, ModelError
 from metronn.ir.graph import Graph
 from metronn.plan.design import Design
-from metronn.plan.kernels.model import resources
+from metronn.plan.figures import estimated_figures
 from metronn.plan.options import PlanOptions
 from metronn.plan.resources import RESOURCE_NAMES, Resources
 from metronn.plan.schedule import Choice, Scheduler
-from metronn.plan.solve import Problem, solve
+from metronn.plan.solve import Problem, may_fit, solve
 from metronn.plan.steps import input_layouts_of, steps
 from metronn.plan.system import System
 from metronn.plan.timing import Timing
@@ -108,7 +108,7 @@ def _binding(problem: Problem) -> list[str]:
     system = problem.system
     found: list[str] = []
     for step in problem.steps:
-        costs = [resources(spec, problem.graph, problem.timing).as_dict() for spec in step.candidates]
+        costs = [estimated_figures(spec, problem.graph, problem.timing).cost.as_dict() for spec in step.candidates]
         for name in RESOURCE_NAMES:
             least = min(cost[name] for cost in costs)
             most = max(fpga.budget.as_dict()[name] for fpga in system.fpgas)
@@ -116,7 +116,7 @@ def _binding(problem: Problem) -> list[str]:
                 found.append(f"{step.source}: needs {least:,} {name} at least, the largest FPGA has {most:,}.")
     for name in RESOURCE_NAMES:
         least = sum(
-            min(resources(spec, problem.graph, problem.timing).as_dict()[name] for spec in step.candidates)
+            min(estimated_figures(spec, problem.graph, problem.timing).cost.as_dict()[name] for spec in step.candidates)
             for step in problem.steps
         )
         have = sum(fpga.budget.as_dict()[name] for fpga in system.fpgas)
@@ -133,7 +133,7 @@ def _binding(problem: Problem) -> list[str]:
                 f"the least latency is {design.latency_cycles} cycles = {design.latency_ns:.1f} ns, "
                 f"plan.max_latency_ns is {problem.options.max_latency_ns:g}."
             ]
-    if problem.options.fpgas is not None and solve(_with(problem, fpgas=None)) is not None:
+    if problem.options.fpgas is not None and may_fit(_with(problem, fpgas=None)):
         count = problem.options.fpgas
         if count > len(problem.steps):
             return [f"plan.fpgas asks for {count} FPGAs, the network has {len(problem.steps)} layers to share out."]
@@ -160,9 +160,9 @@ def _faster(problem: Problem, limit_ns: float) -> str:
 def _remedies(problem: Problem) -> list[str]:
     """Try the changes a user can make, smallest first; report those with which a plan exists."""
     found: list[str] = []
-    if problem.options.max_latency_ns is not None and solve(_with(problem, max_latency_ns=None)) is not None:
+    if problem.options.max_latency_ns is not None and may_fit(_with(problem, max_latency_ns=None)):
         found.append(_faster(problem, problem.options.max_latency_ns))
-    if problem.options.fpgas is not None and solve(_with(problem, fpgas=None)) is not None:
+    if problem.options.fpgas is not None and may_fit(_with(problem, fpgas=None)):
         found.append("Remove plan.fpgas and let the planner take the number that fits.")
     if found:
         return found
@@ -180,7 +180,7 @@ def _smallest_ii(problem: Problem) -> int | None:
     """Return the smallest larger II with a plan, found by doubling and bisection, or None up to 64 times the II."""
 
     def feasible(ii: int) -> bool:
-        return solve(problem_of(problem.graph, problem.system.with_overrides(ii=ii), problem.options)) is not None
+        return may_fit(problem_of(problem.graph, problem.system.with_overrides(ii=ii), problem.options))
 
     low, high = problem.system.ii, problem.system.ii
     while True:
@@ -203,6 +203,6 @@ def _more_fpgas(problem: Problem) -> int | None:
         return None
     for count in range(len(system.fpgas) + 1, 17):
         system = system.extended()
-        if solve(problem_of(problem.graph, system, problem.options)) is not None:
+        if may_fit(problem_of(problem.graph, system, problem.options)):
             return count
     return None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from metronn.ir.graph import Graph
 from metronn.plan.convert import conversion
 from metronn.plan.design import Signal
+from metronn.plan.figures import estimated_figures, exact_figures, takes_long
 from metronn.plan.frames import TAIL_BITS, WORD_BITS, link_latency_cycles, plan_frame
 from metronn.plan.kernels.model import input_layouts, latency_cycles, output_layout, resources
 from metronn.plan.kernels.spec import KernelSpec
@@ -74,19 +75,37 @@ class _Made:
 
 
 def solve(problem: Problem) -> dict[str, Choice] | None:
-    """Return the choice for every step by the value it makes, or None when nothing fits."""
-    return _Model(problem).solve()
+    """Return the choice for every step by the value it makes, or None when nothing fits.
+
+    Unrolled matrices that take long to solve are estimated, and solved when they are chosen; with what was found the
+    choice is made again, until it holds none that is only estimated.
+    """
+    known: frozenset[KernelSpec] = frozenset()
+    while True:
+        choices = _Model(problem, known).solve()
+        if choices is None:
+            return None
+        chosen = {choice.spec for choice in choices.values()} - known
+        fresh = {spec for spec in chosen if takes_long(spec, problem.graph)}
+        if not fresh:
+            return choices
+        known |= fresh
+
+
+def may_fit(problem: Problem) -> bool:
+    """Whether a plan exists by what is known without solving large adder graphs."""
+    return _Model(problem, frozenset()).solve() is not None
 
 
 class _Model:
     """The CP-SAT model of one problem."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, known: frozenset[KernelSpec]) -> None:
         """Create the variables and constraints."""
         from ortools.sat.python import cp_model  # noqa: PLC0415 - it loads pandas: 0.5 s of every start otherwise
 
         self.cp_model = cp_model
-        self.problem = problem
+        self.problem, self.known = problem, known
         self.model = cp_model.CpModel()
         self.fpga_count = problem.options.fpgas or len(problem.system.fpgas)
         self.candidates = {step.value: [self._candidate(spec) for spec in step.candidates] for step in problem.steps}
@@ -103,12 +122,9 @@ class _Model:
 
     def _candidate(self, spec: KernelSpec) -> _Candidate:
         graph, timing = self.problem.graph, self.problem.timing
+        figures = (exact_figures if spec in self.known else estimated_figures)(spec, graph, timing)
         return _Candidate(
-            spec,
-            latency_cycles(spec, graph, timing),
-            output_layout(spec, graph),
-            dict(input_layouts(spec, graph)),
-            resources(spec, graph, timing),
+            spec, figures.latency, output_layout(spec, graph), dict(input_layouts(spec, graph)), figures.cost
         )
 
     def _place(self) -> None:

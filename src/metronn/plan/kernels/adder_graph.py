@@ -18,6 +18,9 @@ from metronn.ir.types import width_bits
 NOTHING = -1
 """In the place of a value: no value, 0."""
 
+MOST_COUNTED = 1 << 60
+"""Weights below it are counted in machine integers."""
+
 Bounds = Sequence[tuple[int, int]]
 
 
@@ -132,4 +135,7 @@ def adder_graph_matrix(graph: AdderGraph) -> Array:
 
 def nonzero_digits(weight: Array) -> int:
     """Nonzero digits of all weights in canonical signed-digit form: the additions without sharing."""
+    if weight.dtype != object and weight.size and -MOST_COUNTED < weight.min() and weight.max() < MOST_COUNTED:
+        size = np.abs(weight.astype(np.int64))
+        return int(np.bitwise_count((3 * size) ^ size).sum())
     return sum((3 * abs(int(w)) ^ abs(int(w))).bit_count() for w in weight.ravel())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -46,6 +46,13 @@ MANY_DIGITS, SOME_DIGITS = 1000, 2500
 ORDERS = 6
 """Orders of inputs and outputs tried where a matrix is solved in every way; the first is as given."""
 
+LARGEST_WORK = 5e8
+"""`solving_work` of a matrix that is solved whole: about half a minute."""
+LEAST_DIVIDED_WORK = 1e7
+"""`solving_work` above which parts that share nothing are solved one by one: half a second."""
+BLOCK_INPUTS, BLOCK_OUTPUTS = 64, 16
+"""Blocks that a larger one is cut into: less than a second each."""
+
 EXACT_WEIGHT_BITS = 23
 """The solver takes weights as float32; wider ones are given to it in digits."""
 
@@ -63,20 +70,94 @@ def solve(weight: Array, bounds: Sequence[tuple[int, int]]) -> tuple[AdderGraph,
 
 @lru_cache(maxsize=1024)
 def _solved(weight: IntArray, bounds: tuple[tuple[int, int], ...]) -> tuple[AdderGraph, ...]:
+    work = solving_work(weight.array)
+    if work > LARGEST_WORK or (work > LEAST_DIVIDED_WORK and len(connected_parts(weight.array)) > 1):
+        return (_divided(weight.array, bounds),)
     ways = _ways(weight.array)
     key = json.dumps([SOLVER_VERSION, [[dict(options), order] for options, order in ways], weight.digest, bounds])
+    return _kept_or(
+        key,
+        weight.array,
+        lambda: _best([_solve(weight.array, bounds, options, order) for options, order in ways], bounds),
+    )
+
+
+def _kept_or(key: str, weight: Array, solved: Callable[[], tuple[AdderGraph, ...]]) -> tuple[AdderGraph, ...]:
+    """Return the graphs of a matrix that the cache has, or solve and keep them."""
     name = hashlib.sha256(key.encode()).hexdigest()[:32]
 
     def make(folder: Path) -> None:
-        found = [_solve(weight.array, bounds, options, order) for options, order in ways]
-        if not all(_equals(graph, weight.array) for graph in found):
+        found = solved()
+        if not all(_equals(graph, weight) for graph in found):
             raise ToolError("alkaid: the adder graph found is not the matrix; report it with the layer's weights")
-        _write(folder / GRAPHS, _best(found, bounds))
+        _write(folder / GRAPHS, found)
 
     graphs = _read(entry(cache_directory(), name, make) / GRAPHS)
-    if not all(_equals(graph, weight.array) for graph in graphs):
+    if not all(_equals(graph, weight) for graph in graphs):
         raise ToolError(f"{cache_directory() / name}: holds the adder graph of another matrix; remove it")
     return graphs
+
+
+def solving_work(weight: Array) -> float:
+    """Return how long a matrix [n_in, n_out] takes to solve whole: inputs * digits**1.5.
+
+    Fitted to dense matrices of 32 x 32 to 512 x 16 weights of 8 bits: about 0.05 us of a processor for each unit.
+    """
+    return float(weight.shape[0] * nonzero_digits(weight) ** 1.5)
+
+
+def _divided(weight: Array, bounds: Sequence[tuple[int, int]]) -> AdderGraph:
+    """Return a graph of a matrix that takes too long to solve whole, from those of its parts.
+
+    Inputs and outputs that have nothing to do with each other (the channels of a depthwise convolution) are parts of
+    their own, which costs nothing. What is still too large is cut into blocks, whose sums are not shared between
+    them: about a tenth more LUTs than the whole.
+    """
+    whole = _Joined(weight.shape[0])
+    for rows, columns in connected_parts(weight):
+        part = weight[np.ix_(rows, columns)]
+        if solving_work(part) <= LARGEST_WORK:
+            graph = _solved(IntArray.of(part), tuple(bounds[k] for k in rows))[0]
+            whole.add(graph, rows, columns)
+            continue
+        for first in range(0, len(columns), BLOCK_OUTPUTS):
+            some = columns[first : first + BLOCK_OUTPUTS]
+            for start in range(0, len(rows), BLOCK_INPUTS):
+                few = rows[start : start + BLOCK_INPUTS]
+                whole.add(_block(IntArray.of(weight[np.ix_(few, some)]), tuple(bounds[k] for k in few)), few, some)
+    graph = whole.graph(weight.shape[1])
+    if not _equals(graph, weight):
+        raise ToolError("the adder graph joined of parts is not the matrix; report it with the layer's weights")
+    return graph
+
+
+@lru_cache(maxsize=1024)
+def _block(weight: IntArray, bounds: tuple[tuple[int, int], ...]) -> AdderGraph:
+    """Return the graph of one block, solved in the shallow way only."""
+    key = json.dumps([SOLVER_VERSION, [[dict(SHALLOW), 0]], weight.digest, bounds])
+    return _kept_or(key, weight.array, lambda: (_solve(weight.array, bounds, SHALLOW, 0),))[0]
+
+
+def connected_parts(weight: Array) -> list[tuple[Order, Order]]:
+    """Return inputs and outputs of every part of a matrix that shares none with another, the lowest output first."""
+    used = weight != 0
+    part = np.full(weight.shape[1], -1, dtype=np.int64)
+    found: list[tuple[Order, Order]] = []
+    for start in range(weight.shape[1]):
+        if part[start] >= 0 or not used[:, start].any():
+            continue
+        columns = np.zeros(weight.shape[1], dtype=bool)
+        columns[start] = True
+        rows = used[:, start]
+        while True:
+            wider = used[rows].any(axis=0)
+            if (wider == columns).all():
+                break
+            columns = wider
+            rows = used[:, columns].any(axis=1)
+        part[columns] = len(found)
+        found.append((np.flatnonzero(rows), np.flatnonzero(columns)))
+    return found
 
 
 def _ways(weight: Array) -> list[tuple[Mapping[str, Any], int]]:
@@ -238,6 +319,40 @@ def _converted(stages: Sequence[Any], inputs: int) -> AdderGraph:
             following.append(_Scaled(source.value, source.frac - int(shift), source.negative != bool(negative)))
         current = following
     return _pruned(AdderGraph(inputs, tuple(adders), _outputs(current)))
+
+
+class _Joined:
+    """One graph from those of parts of a matrix; parts of the same output are added in a balanced tree."""
+
+    def __init__(self, inputs: int) -> None:
+        """Start with the inputs alone."""
+        self.inputs = inputs
+        self.adders: list[Adder] = []
+        self.sums: dict[int, list[_Scaled]] = {}
+
+    def add(self, graph: AdderGraph, rows: Order, columns: Order) -> None:
+        """Add a graph whose inputs are `rows` and whose outputs are `columns` of the whole."""
+        place = {NOTHING: NOTHING, **dict(enumerate(rows.tolist()))}
+        for index, adder in enumerate(graph.adders):
+            place[graph.inputs + index] = self.inputs + len(self.adders)
+            self.adders.append(
+                Adder(place[adder.left], place[adder.right], adder.left_shift, adder.right_shift, adder.subtract)
+            )
+        for output, column in zip(graph.outputs, columns.tolist(), strict=True):
+            if output.value != NOTHING:
+                part = _Scaled(place[output.value], -output.shift, output.negative)
+                self.sums.setdefault(column, []).append(part)
+
+    def graph(self, outputs: int) -> AdderGraph:
+        """Return the graph of so many outputs; those without a part are 0."""
+        totals = []
+        for column in range(outputs):
+            parts = self.sums.get(column, [_Scaled(NOTHING, 0)])
+            while len(parts) > 1:
+                pairs = [parts[k : k + 2] for k in range(0, len(parts), 2)]
+                parts = [_added(self.adders, self.inputs, *pair) if len(pair) == 2 else pair[0] for pair in pairs]
+            totals.append(parts[0])
+        return AdderGraph(self.inputs, tuple(self.adders), _outputs(totals))
 
 
 def _outputs(values: Sequence[_Scaled]) -> tuple[AdderOutput, ...]:

@@ -72,6 +72,12 @@ def trees(weight: Array, bounds: Sequence[tuple[int, int]]) -> Trees:
     )
 
 
+def most_digits(weight: Array) -> int:
+    """Return the nonzero digits of the output [n_in, n_out] that has most of them."""
+    _, columns, _ = _digits(weight)
+    return int(np.bincount(columns).max()) if columns.size else 0
+
+
 def _digits(weight: Array) -> tuple[Numbers, Numbers, Numbers]:
     """Return row, column and place of every nonzero digit in canonical signed-digit form."""
     size = np.abs(weight.astype(object))
