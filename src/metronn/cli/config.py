@@ -11,7 +11,7 @@ from pydantic import Field
 
 from metronn.errors import ModelError
 from metronn.plan.boards import list_systems
-from metronn.plan.options import Fold, InputForm, OutputForm, PlanOptions
+from metronn.plan.options import Fold, InputForm, LayerOptions, Objective, OutputForm, PlanOptions
 from metronn.plan.system import MAX_FPGAS, MAX_II
 from metronn.plan.tables import FrequencyMhz, Table, Text, collect, number, parse, read_toml, whole
 from metronn.quantize.options import QuantizeOptions, parse_options
@@ -34,15 +34,21 @@ class _Data(Table):
     columns: dict[str, tuple[Text, ...]] = Field(default_factory=dict)
 
 
+class _PlanLayer(Table):
+    reuse: Annotated[int, whole(1, MAX_II)]
+
+
 class _Plan(Table):
     system: Text | None = None
     ii: Annotated[int, whole(1, MAX_II)] | None = None
     clock_mhz: FrequencyMhz | None = None
+    objective: Objective = Objective.LATENCY
     fold: Fold = Fold.FULL
     fpgas: Annotated[int, whole(1, MAX_FPGAS)] | None = None
     inputs: InputForm = InputForm.AUTO
     outputs: OutputForm = OutputForm.PARALLEL
     max_latency_ns: Annotated[float, number(0.001, 1e12)] | None = None
+    layers: dict[Text, _PlanLayer] = Field(default_factory=dict)
 
 
 class _Verify(Table):
@@ -85,6 +91,7 @@ class Overrides:
     output: Path | None = None
     ii: int | None = None
     clock_mhz: float | None = None
+    objective: Objective | None = None
     fold: Fold | None = None
     fpgas: int | None = None
     inputs: InputForm | None = None
@@ -205,7 +212,7 @@ def read_request(path: Path | None, overrides: Overrides) -> Request:
         problems.extend(error.message.splitlines())
     changes = {
         key: value
-        for key in ("system", "ii", "clock_mhz", "fold", "fpgas", "inputs", "outputs", "max_latency_ns")
+        for key in ("system", "ii", "clock_mhz", "objective", "fold", "fpgas", "inputs", "outputs", "max_latency_ns")
         if (value := getattr(overrides, key)) is not None
     }
     plan = collect(problems, lambda: parse(_Plan, changes, "command line"))
@@ -235,7 +242,7 @@ def read_request(path: Path | None, overrides: Overrides) -> Request:
         system=_system(base, settings.system, given=overrides.system is not None),
         ii=settings.ii,
         clock_mhz=settings.clock_mhz,
-        plan=PlanOptions(**{key: getattr(settings, key) for key in PlanOptions.model_fields}),
+        plan=_plan_options(settings),
         events=counts_settings.events,
         rtl_events=counts_settings.rtl_events,
         require=tuple(sorted(set(counts_settings.require))),
@@ -243,6 +250,12 @@ def read_request(path: Path | None, overrides: Overrides) -> Request:
         pictures=(*(base / picture for picture in file.report.pictures), *overrides.pictures),
         source=path,
     )
+
+
+def _plan_options(settings: _Plan) -> PlanOptions:
+    given = {key: getattr(settings, key) for key in PlanOptions.model_fields if key != "layers"}
+    layers = {pattern: LayerOptions(reuse=layer.reuse) for pattern, layer in settings.layers.items()}
+    return PlanOptions(**given, layers=layers)
 
 
 def with_widths(options: QuantizeOptions, path: Path) -> QuantizeOptions:

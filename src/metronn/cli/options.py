@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from metronn.plan.options import Fold, InputForm, OutputForm
+from metronn.plan.options import Fold, InputForm, Objective, OutputForm
 
 Target = Annotated[
     Path | None,
@@ -29,6 +29,9 @@ SystemName = Annotated[
 Ii = Annotated[int | None, typer.Option("--ii", metavar="N", help="Clock cycles between events.")]
 ClockMhz = Annotated[float | None, typer.Option("--clock-mhz", metavar="F", help="Clock frequency.")]
 FoldOption = Annotated[Fold | None, typer.Option("--fold", help="How products are folded over the cycles of an event.")]
+ObjectiveOption = Annotated[
+    Objective | None, typer.Option("--objective", help="Least latency, or fewest resources within the latency limit.")
+]
 Fpgas = Annotated[int | None, typer.Option("--fpgas", metavar="N", help="FPGAs to use, in chain order.")]
 Inputs = Annotated[
     InputForm | None, typer.Option("--inputs", help="Images pixel by pixel, everything in one cycle, or as suits each.")

@@ -13,8 +13,13 @@ from metronn.cli.console import Log, handled, say, say_json
 from metronn.cli.folders import write_file
 from metronn.cli.stages import chosen_system, planned, read_graph
 from metronn.emit.manifest import promises
+from metronn.plan.design import Design
+from metronn.plan.options import Objective, PlanOptions
+from metronn.plan.planner import plan
+from metronn.plan.resources import Resources
 from metronn.plan.serialize import design_to_json
 from metronn.report.summary import summarize
+from metronn.report.tables import table_text
 from metronn.report.text import plan_text
 
 
@@ -25,6 +30,7 @@ def plan_graph(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Plan to write.")] = Path("plan.json"),
     ii: options.Ii = None,
     clock_mhz: options.ClockMhz = None,
+    objective: options.ObjectiveOption = None,
     fold: options.FoldOption = None,
     fpgas: options.Fpgas = None,
     inputs: options.Inputs = None,
@@ -42,6 +48,7 @@ def plan_graph(
             system=system,
             ii=ii,
             clock_mhz=clock_mhz,
+            objective=objective,
             fold=fold,
             fpgas=fpgas,
             inputs=inputs,
@@ -50,9 +57,40 @@ def plan_graph(
         ),
     )
     design = planned(request, read_graph(graph), chosen_system(request), log)
+    ends = _ends(request.plan, design)
     write_file(output, design_to_json(design).encode())
     log(f"written: {output}")
     if json:
-        say_json({"plan": str(output), "promises": promises(design)})
+        trade = {objective.value: _trade(end) for objective, end in ends.items()}
+        say_json({"plan": str(output), "promises": promises(design), "trade": trade})
         return
     say(plan_text(summarize(design, {"name": graph.stem, "promises": promises(design)})))
+    rows = [
+        (objective.value, *(f"{value:,}" for value in _trade(end).values()), "*" if end is design else "")
+        for objective, end in ends.items()
+    ]
+    say(
+        "\n"
+        + table_text(("plan.objective", "cycles", "LUT", "FF", "DSP", "BRAM36", "this"), rows, right=(1, 2, 3, 4, 5))
+    )
+
+
+def _ends(options: PlanOptions, design: Design) -> dict[Objective, Design]:
+    """Return the plans of both objectives: the one that was asked for, and what the other one gives."""
+    return {
+        objective: design
+        if objective is options.objective
+        else plan(design.graph, design.system, options.model_copy(update={"objective": objective}))
+        for objective in Objective
+    }
+
+
+def _trade(design: Design) -> dict[str, float]:
+    total = sum((fpga.resources for fpga in design.fpgas), Resources())
+    return {
+        "latency_cycles": design.latency_cycles,
+        "lut": total.lut,
+        "ff": total.ff,
+        "dsp": total.dsp,
+        "bram36": total.bram36,
+    }

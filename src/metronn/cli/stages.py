@@ -27,6 +27,7 @@ from metronn.model.graph import RealGraph, real_op_arrays
 from metronn.passes.pipeline import prepare, quantize_model
 from metronn.plan.design import Design
 from metronn.plan.planner import plan
+from metronn.plan.remarks import remarks
 from metronn.plan.serialize import PlanFormatError, design_from_json
 from metronn.plan.system import System, load_system
 from metronn.quantize.codes import encode_inputs
@@ -188,6 +189,8 @@ def planned(request: Request, graph: Graph, system: System, log: Log) -> Design:
         f"plan: {count} FPGA{'s' if count > 1 else ''} of {system.name}, latency {design.latency_cycles} cycles = "
         f"{design.latency_ns:.1f} ns, II {design.ii_cycles} at {system.clock_mhz:g} MHz"
     )
+    for line in remarks(design, request.plan):
+        log(line)
     return design
 
 

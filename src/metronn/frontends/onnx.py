@@ -37,9 +37,7 @@ read with both, and refused when the networks differ."""
 SHAPES_ONLY = frozenset(("Expand", "Reshape"))
 """Operators whose other inputs say what shape the result has, in which the batch is found."""
 
-WHOLE_TYPES = frozenset(
-    getattr(onnx.TensorProto, f"{sign}INT{bits}") for sign in ("", "U") for bits in (8, 16, 32, 64)
-)
+WHOLE_TYPES = frozenset(getattr(onnx.TensorProto, f"{sign}INT{bits}") for sign in ("", "U") for bits in (8, 16, 32, 64))
 """Types of whole numbers."""
 
 UNFOLDABLE = frozenset(

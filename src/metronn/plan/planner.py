@@ -9,8 +9,10 @@ from metronn.errors import InfeasibleError, ModelError
 from metronn.ir.graph import Graph
 from metronn.plan.design import Design
 from metronn.plan.figures import estimated_figures
-from metronn.plan.options import PlanOptions
+from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, Streamed
+from metronn.plan.options import Fold, PlanOptions
 from metronn.plan.resources import RESOURCE_NAMES, Resources
+from metronn.plan.reuse import check_reuse, layers_of
 from metronn.plan.schedule import Choice, Scheduler
 from metronn.plan.solve import Problem, may_fit, solve
 from metronn.plan.steps import input_layouts_of, steps
@@ -81,26 +83,36 @@ def plan(graph: Graph, system: System, options: PlanOptions) -> Design:
             f"plan.fpgas is {options.fpgas}, system {system.name} has {len(system.fpgas)} FPGAs.\n"
             "  Ask for fewer FPGAs or name a larger system."
         )
+    check_reuse(graph, options, system.ii)
     problem = problem_of(graph, system, options)
     design = _placed(problem)
     if design is None:
         raise InfeasibleError(explain(problem))
-    found = violations(design)
+    found = violations(design, {layer: n for layer in layers_of(graph) if (n := options.reuse_of(layer)) is not None})
     if found:
         raise AssertionError("the planner made an unsound design:\n  " + "\n  ".join(found))
     limit = options.max_latency_ns
     if limit is not None and design.latency_ns > limit:
         raise InfeasibleError(
             f"latency: {design.latency_cycles} cycles = {design.latency_ns:.1f} ns, plan.max_latency_ns is {limit:g}.\n"
-            "  Raise the limit, set plan.fold to latency, or use fewer FPGAs."
+            f"  Raise the limit{_shorter_folds(design, options)}{', or use fewer FPGAs' if len(design.fpgas) > 1 else ''}."
         )
     return design
 
 
+def _shorter_folds(design: Design, options: PlanOptions) -> str:
+    """Advice on folds, where there are any that could be shorter."""
+    specs = [kernel.spec for fpga in design.fpgas for kernel in fpga.kernels]
+    folded = any(
+        isinstance(spec.inner if isinstance(spec, Streamed) else spec, FoldOutputs | FoldInputs) for spec in specs
+    )
+    return ", set plan.fold to latency" if folded and options.fold is not Fold.LATENCY else ""
+
+
 def explain(problem: Problem) -> str:
     """Say which constraint binds and the smallest change that makes the problem feasible."""
-    lines = _binding(problem)
-    helps = _remedies(problem)
+    lines = list(dict.fromkeys(_binding(problem)))
+    helps = list(dict.fromkeys(_remedies(problem)))
     return "\n".join([f"no plan for system {problem.system.name}: {lines[0]}", *(f"  {x}" for x in lines[1:] + helps)])
 
 
@@ -154,7 +166,10 @@ def _faster(problem: Problem, limit_ns: float) -> str:
             f"The inputs alone come over {came} cycles: lower the II (now {problem.system.ii}), set plan.inputs to "
             "parallel, or raise plan.max_latency_ns."
         )
-    return "Raise plan.max_latency_ns, or set plan.fold to latency."
+    faster = _with(problem, fold=Fold.LATENCY)
+    if problem.options.fold is not Fold.LATENCY and may_fit(faster):
+        return 'Set plan.fold to "latency": shorter folds with more multipliers keep the limit.'
+    return "Raise plan.max_latency_ns: no other kernels of these layers are faster."
 
 
 def _remedies(problem: Problem) -> list[str]:

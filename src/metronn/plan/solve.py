@@ -20,8 +20,8 @@ from metronn.plan.frames import TAIL_BITS, WORD_BITS, link_latency_cycles, plan_
 from metronn.plan.kernels.model import input_layouts, latency_cycles, output_layout, resources
 from metronn.plan.kernels.spec import KernelSpec
 from metronn.plan.layout import Layout
-from metronn.plan.options import PlanOptions
-from metronn.plan.resources import Resources
+from metronn.plan.options import Objective, PlanOptions
+from metronn.plan.resources import Resources, lut_equivalents
 from metronn.plan.schedule import Choice
 from metronn.plan.steps import Step
 from metronn.plan.system import System
@@ -35,7 +35,9 @@ Linear = Any
 
 HORIZON_CYCLES = 200_000
 LATENCY_WEIGHT, FPGA_WEIGHT = 100_000, 2_000
-"""The objective in one number: one cycle outweighs any number of FPGAs, one FPGA any utilisation (in 1/1000)."""
+"""The objective of latency in one number: a cycle outweighs all FPGAs, an FPGA any utilisation (in 1/1000)."""
+RESOURCE_WEIGHT = HORIZON_CYCLES
+"""In the objective of resources half a LUT-equivalent outweighs any latency."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,7 +284,7 @@ class _Model:
         return worst
 
     def _minimise(self, worst: cp_model.IntVar) -> None:
-        """Least latency, then fewest FPGAs, then the least worst utilisation."""
+        """Least latency, fewest FPGAs, the least worst utilisation; or fewest LUT-equivalents, then least latency."""
         graph, options = self.problem.graph, self.problem.options
         end = self.model.new_int_var(0, HORIZON_CYCLES, "latency")
         for output in graph.outputs:
@@ -302,7 +304,16 @@ class _Model:
         if options.max_latency_ns is not None:
             cycles = int(options.max_latency_ns / self.problem.system.period_ns + 1e-9)
             self.model.add(end <= cycles)
-        self.model.minimize(LATENCY_WEIGHT * end + FPGA_WEIGHT * self.last + worst)
+        if options.objective is Objective.RESOURCES:
+            self.model.minimize(RESOURCE_WEIGHT * self._half_luts() + end)
+        else:
+            self.model.minimize(LATENCY_WEIGHT * end + FPGA_WEIGHT * self.last + worst)
+
+    def _half_luts(self) -> Linear:
+        """Twice the LUT-equivalents of all kernels and conversions: whole numbers."""
+        kernels = [(self.candidates[value][c].cost, literal) for (value, c, _), literal in self.at.items()]
+        converted = [pair for pairs in self.converted.values() for pair in pairs]
+        return sum(round(2 * lut_equivalents(cost)) * literal for cost, literal in [*kernels, *converted])
 
     def solve(self) -> dict[str, Choice] | None:
         """Run the solver."""

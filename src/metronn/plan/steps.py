@@ -51,6 +51,7 @@ from metronn.plan.kernels.unrolled_cost import unrolled_cost
 from metronn.plan.layout import Layout
 from metronn.plan.options import Fold, InputForm, PlanOptions
 from metronn.plan.resources import lut_equivalents
+from metronn.plan.reuse import impossible_reuse, keeps_reuse
 from metronn.plan.streaming import evenly, raster_layout, split_beats, whole_blocks
 from metronn.plan.timing import Timing
 
@@ -316,10 +317,18 @@ class _Builder:
         if self.ii > 1 and not vector:
             found.extend(self._row_kernels(node, op, epilogue))
         kept = self._fitting(iter(found))
-        if not vector and self.options.fold is Fold.FULL:
+        if not vector and self.options.fold is Fold.FULL and self.options.reuse_of(node.source) is None:
             kept = self._busiest(kept)
         if not large and self._cheaper_unrolled(unrolled, kept):
             kept.insert(0, unrolled)
+        reuse = self.options.reuse_of(node.source)
+        if reuse is not None:
+            kept = [spec for spec in kept if keeps_reuse(spec, graph, reuse)]
+            if not kept:
+                unrolled_too = [unrolled] if not large else []
+                kept = [spec for spec in unrolled_too if keeps_reuse(spec, graph, reuse)]
+            if not kept:
+                raise impossible_reuse(graph, node.name, reuse, self.ii)
         value = (*(node.name,), *epilogue)[-1]
         return Step(value=value, source=node.source, inputs=(op.x,), candidates=tuple(kept) or (unrolled,))
 
@@ -345,7 +354,7 @@ class _Builder:
     def _vector_folds(self, node: Node, op: Linear, epilogue: tuple[str, ...], *, large: bool) -> Iterator[KernelSpec]:
         """Folds of a product with one vector: of all inputs at once, or of the beats in which they come."""
         if not large:
-            for beats in self._fold_lengths(self.ii):
+            for beats in self._fold_lengths(self.ii, self.options.reuse_of(node.source)):
                 yield fold_outputs_spec(self.graph, node.name, epilogue, beats, self.timing)
         for layout in self.offers[op.x]:
             if layout.beat_count == 1:
@@ -376,16 +385,19 @@ class _Builder:
             own = slice_of(probe, self.graph).graph
         except NotStreamableError:
             return
-        if adders.is_candidate(unrolled, own):
+        if adders.is_candidate(unrolled, own) or self.options.reuse_of(node.source) == layout.beat_count:
             yield probe
         gap = min(layout.spacing or self.ii, self.ii - layout.cycles[-1])
-        for beats in self._fold_lengths(gap):
+        reuse = self.options.reuse_of(node.source)
+        for beats in self._fold_lengths(gap, None if reuse is None else -(-reuse // layout.beat_count)):
             if beats > 1:
                 inner = fold_outputs_spec(own, node.name, epilogue, beats, self.timing)
                 yield Streamed(inner=inner, layouts=(layout,), copies=copies)
 
-    def _fold_lengths(self, cycles: int) -> tuple[int, ...]:
-        """Beats a fold may take: all the cycles, or fewer too when multipliers may be spent on latency."""
+    def _fold_lengths(self, cycles: int, asked: int | None = None) -> tuple[int, ...]:
+        """Beats a fold may take: those asked for, else all cycles, or fewer too where latency may cost multipliers."""
+        if asked is not None:
+            return (asked,) if 1 < asked <= cycles else ()
         if self.options.fold is Fold.FULL:
             return (cycles,)
         shares = [1, 2, 3, 4]

@@ -6,13 +6,20 @@ they start and what the links carry is checked bit by bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from metronn.ir.graph import Graph
-from metronn.ir.ops import Constant, Input, operands
+from metronn.ir.ops import Constant, Input, Linear, operands
 from metronn.plan.design import Design, FpgaDesign, Frame, FrameField, Segment
 from metronn.plan.kernels.model import cycles_per_event, input_layouts, latency_cycles, output_layout, resources
-from metronn.plan.kernels.spec import covered_nodes, result_value
+from metronn.plan.kernels.spec import (
+    FoldInputs,
+    FoldOutputs,
+    MatvecAdders,
+    Streamed,
+    covered_nodes,
+    result_value,
+)
 from metronn.plan.layout import wire_format
 from metronn.plan.resources import Resources
 
@@ -22,8 +29,11 @@ LINK_REGISTERS = 4
 LINK_MARGIN = 2
 
 
-def violations(design: Design) -> tuple[str, ...]:
-    """Return every broken rule as one line; empty for a sound design."""
+def violations(design: Design, reuse: Mapping[str, int] | None = None) -> tuple[str, ...]:
+    """Return every broken rule as one line; empty for a sound design.
+
+    `reuse`: by layer, how many times an event each of its multipliers is to be used.
+    """
     found: list[str] = []
     found.extend(_coverage(design))
     for fpga in design.fpgas:
@@ -31,6 +41,7 @@ def violations(design: Design) -> tuple[str, ...]:
         found.extend(f"{fpga.name}: {line}" for line in _drivers(design, fpga))
         found.extend(f"{fpga.name}: {line}" for line in _kernels(design, fpga))
         found.extend(f"{fpga.name}: {line}" for line in _budget(design, fpga))
+        found.extend(f"{fpga.name}: {line}" for line in _reuse(design, fpga, reuse or {}))
     found.extend(_links(design))
     found.extend(_outputs(design))
     return tuple(found)
@@ -156,6 +167,32 @@ def _budget(design: Design, fpga: FpgaDesign) -> Iterator[str]:
     budget = design.system.fpgas[fpga.index].budget
     for name in total.exceeds(budget):
         yield f"needs {total.as_dict()[name]} {name}, the budget is {budget.as_dict()[name]}"
+
+
+def _reuse(design: Design, fpga: FpgaDesign, reuse: Mapping[str, int]) -> Iterator[str]:
+    """No layer has more multipliers than its reuse leaves it; counted from the fields of its kernel."""
+    for kernel in fpga.kernels:
+        spec = kernel.spec.inner if isinstance(kernel.spec, Streamed) else kernel.spec
+        if not isinstance(spec, MatvecAdders | FoldOutputs | FoldInputs):
+            continue
+        node = design.graph.by_name[spec.linear]
+        times = reuse.get(node.source)
+        if times is None:
+            continue
+        assert isinstance(node.op, Linear)
+        inputs, outputs = node.op.weight.shape
+        vectors = -(-node.type.size // outputs // kernel.spec.copies) if isinstance(kernel.spec, Streamed) else 1
+        share, rest = divmod(times, vectors)
+        match spec:
+            case MatvecAdders():
+                kept = (share, rest) == (1, 0)
+            case FoldOutputs():
+                kept = (share, rest) == (spec.beats, 0)
+            case FoldInputs():
+                slots = [sum(slot < len(beat) for beat in spec.layout.beats) for slot in range(inputs)]
+                kept = not rest and sum(count > 1 for count in slots) * share < inputs + share
+        if not kept:
+            yield f"{kernel.name}: {node.source} does not use its multipliers {times} times an event"
 
 
 def _links(design: Design) -> Iterator[str]:
