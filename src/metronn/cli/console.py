@@ -20,6 +20,8 @@ from metronn.errors import MetronnError
 INTERRUPTED = 130
 _documents: ContextVar[list[object]] = ContextVar("documents")
 """What the running verb printed as JSON: an error adds a document only where there is none."""
+PROGRESS_S = 2.0
+"""Seconds after which a step says how far it is, and between its lines."""
 P = ParamSpec("P")
 
 
@@ -102,6 +104,18 @@ class Log:
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._start
+
+    def progress(self, what: str) -> Callable[[str], None]:
+        """Return what takes a line on how far a step is; lines are shown once it takes long, every few seconds."""
+        shown = time.monotonic()
+
+        def show(line: str) -> None:
+            nonlocal shown
+            if time.monotonic() - shown >= PROGRESS_S:
+                shown = time.monotonic()
+                self(f"{what}: {line}")
+
+        return show
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -183,7 +183,7 @@ def chosen_system(request: Request) -> System:
 def planned(request: Request, graph: Graph, system: System, log: Log) -> Design:
     """Plan a graph."""
     with log.stage("planning"):
-        design = plan(graph, system, request.plan)
+        design = plan(graph, system, request.plan, log.progress("planning"))
     count = len(design.fpgas)
     log(
         f"plan: {count} FPGA{'s' if count > 1 else ''} of {system.name}, latency {design.latency_cycles} cycles = "

@@ -11,6 +11,7 @@ from metronn.plan.design import Design
 from metronn.plan.figures import estimated_figures
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, Streamed
 from metronn.plan.options import Fold, PlanOptions
+from metronn.plan.progress import Progress, silent
 from metronn.plan.resources import RESOURCE_NAMES, Resources
 from metronn.plan.reuse import check_reuse, layers_of
 from metronn.plan.schedule import Choice, Scheduler
@@ -32,11 +33,11 @@ def timing_of(system: System) -> Timing:
     return min(rules, key=lambda rule: rule.levels_per_stage)
 
 
-def problem_of(graph: Graph, system: System, options: PlanOptions) -> Problem:
+def problem_of(graph: Graph, system: System, options: PlanOptions, log: Progress = silent) -> Problem:
     """Return the planning problem of a graph on a system."""
     timing = timing_of(system)
     inputs = input_layouts_of(graph, system.ii, options.inputs)
-    found = steps(graph, system.ii, timing, options, inputs)
+    found = steps(graph, system.ii, timing, options, inputs, log)
     return Problem(graph=graph, system=system, timing=timing, options=options, steps=found, inputs=inputs)
 
 
@@ -47,12 +48,13 @@ def scheduled(problem: Problem, choices: Mapping[str, Choice]) -> Design:
     return scheduler.run(problem.steps, choices)
 
 
-def _placed(problem: Problem) -> Design | None:
+def _placed(problem: Problem, log: Progress) -> Design | None:
     """Solve and schedule. Delays are known only then: where they do not fit, room is kept for them and solved again."""
     for _ in range(RESERVE_ROUNDS):
-        choices = solve(problem)
+        choices = solve(problem, log)
         if choices is None:
             return None
+        log("cycles of every kernel")
         design = scheduled(problem, choices)
         over = [
             _missing(fpga.resources, budget.budget)
@@ -73,8 +75,8 @@ def _missing(need: Resources, budget: Resources) -> Resources:
     return Resources(**{name: max(0, value - have[name]) for name, value in need.as_dict().items()})  # type: ignore[arg-type]
 
 
-def plan(graph: Graph, system: System, options: PlanOptions) -> Design:
-    """Place and time the graph on the system.
+def plan(graph: Graph, system: System, options: PlanOptions, log: Progress = silent) -> Design:
+    """Place and time the graph on the system; `log` is told what is done and what is left, step by step.
 
     Raises InfeasibleError, saying what binds and what would help, when no design meets all constraints.
     """
@@ -84,18 +86,20 @@ def plan(graph: Graph, system: System, options: PlanOptions) -> Design:
             "  Ask for fewer FPGAs or name a larger system."
         )
     check_reuse(graph, options, system.ii)
-    problem = problem_of(graph, system, options)
-    design = _placed(problem)
+    problem = problem_of(graph, system, options, log)
+    design = _placed(problem, log)
     if design is None:
+        log("no plan: looking for what binds and what would help")
         raise InfeasibleError(explain(problem))
     found = violations(design, {layer: n for layer in layers_of(graph) if (n := options.reuse_of(layer)) is not None})
     if found:
         raise AssertionError("the planner made an unsound design:\n  " + "\n  ".join(found))
     limit = options.max_latency_ns
     if limit is not None and design.latency_ns > limit:
+        fewer = ", or use fewer FPGAs" if len(design.fpgas) > 1 else ""
         raise InfeasibleError(
             f"latency: {design.latency_cycles} cycles = {design.latency_ns:.1f} ns, plan.max_latency_ns is {limit:g}.\n"
-            f"  Raise the limit{_shorter_folds(design, options)}{', or use fewer FPGAs' if len(design.fpgas) > 1 else ''}."
+            f"  Raise the limit{_shorter_folds(design, options)}{fewer}."
         )
     return design
 

@@ -14,7 +14,6 @@ from metronn.plan.figures import unrolled_part
 from metronn.plan.kernels.fold import fold_outputs_spec
 from metronn.plan.kernels.model import latency_cycles, output_layout, resources
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, KernelSpec, MatvecAdders, Streamed
-from metronn.plan.kernels.stream import slice_of
 from metronn.plan.options import Fold, InputForm, Objective, PlanOptions
 from metronn.plan.resources import Resources, lut_equivalents
 from metronn.plan.timing import Timing

@@ -18,9 +18,10 @@ from metronn.plan.design import Signal
 from metronn.plan.figures import estimated_figures, exact_figures, takes_long
 from metronn.plan.frames import TAIL_BITS, WORD_BITS, link_latency_cycles, plan_frame
 from metronn.plan.kernels.model import input_layouts, latency_cycles, output_layout, resources
-from metronn.plan.kernels.spec import KernelSpec
+from metronn.plan.kernels.spec import KernelSpec, result_value
 from metronn.plan.layout import Layout
 from metronn.plan.options import Objective, PlanOptions
+from metronn.plan.progress import Progress, silent
 from metronn.plan.resources import Resources, lut_equivalents
 from metronn.plan.schedule import Choice
 from metronn.plan.steps import Step
@@ -76,7 +77,7 @@ class _Made:
     latency: int
 
 
-def solve(problem: Problem) -> dict[str, Choice] | None:
+def solve(problem: Problem, log: Progress = silent) -> dict[str, Choice] | None:
     """Return the choice for every step by the value it makes, or None when nothing fits.
 
     Unrolled matrices that take long to solve are estimated, and solved when they are chosen; with what was found the
@@ -84,25 +85,28 @@ def solve(problem: Problem) -> dict[str, Choice] | None:
     """
     known: frozenset[KernelSpec] = frozenset()
     while True:
-        choices = _Model(problem, known).solve()
+        choices = _Model(problem, known, log).solve()
         if choices is None:
             return None
         chosen = {choice.spec for choice in choices.values()} - known
         fresh = {spec for spec in chosen if takes_long(spec, problem.graph)}
         if not fresh:
             return choices
+        for number, spec in enumerate(sorted(fresh, key=result_value)):
+            log(f"adder graph of {result_value(spec)}: {number} of {len(fresh)} done")
+            exact_figures(spec, problem.graph, problem.timing)
         known |= fresh
 
 
 def may_fit(problem: Problem) -> bool:
     """Whether a plan exists by what is known without solving large adder graphs."""
-    return _Model(problem, frozenset()).solve() is not None
+    return _Model(problem, frozenset(), silent).solve() is not None
 
 
 class _Model:
     """The CP-SAT model of one problem."""
 
-    def __init__(self, problem: Problem, known: frozenset[KernelSpec]) -> None:
+    def __init__(self, problem: Problem, known: frozenset[KernelSpec], log: Progress) -> None:
         """Create the variables and constraints."""
         from ortools.sat.python import cp_model  # noqa: PLC0415 - it loads pandas: 0.5 s of every start otherwise
 
@@ -110,7 +114,11 @@ class _Model:
         self.problem, self.known = problem, known
         self.model = cp_model.CpModel()
         self.fpga_count = problem.options.fpgas or len(problem.system.fpgas)
-        self.candidates = {step.value: [self._candidate(spec) for spec in step.candidates] for step in problem.steps}
+        self.candidates: dict[str, list[_Candidate]] = {}
+        for number, step in enumerate(problem.steps):
+            log(f"latency and cost of the kernels of {step.source}: {number} of {len(problem.steps)} steps done")
+            self.candidates[step.value] = [self._candidate(spec) for spec in step.candidates]
+        log(f"a kernel and an FPGA for each of {len(problem.steps)} steps")
         self.at: dict[tuple[str, int, int], cp_model.IntVar] = {}
         self.start: dict[str, cp_model.IntVar] = {}
         self.fpga: dict[str, cp_model.IntVar] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -49,7 +50,8 @@ from metronn.plan.kernels.stream import NotStreamableError, row_beats, rows_of, 
 from metronn.plan.kernels.taps import rewire_output, window_output
 from metronn.plan.kernels.unrolled_cost import unrolled_cost
 from metronn.plan.layout import Layout
-from metronn.plan.options import Fold, InputForm, PlanOptions
+from metronn.plan.options import Fold, InputForm, Objective, PlanOptions
+from metronn.plan.progress import Progress, silent
 from metronn.plan.resources import lut_equivalents
 from metronn.plan.reuse import impossible_reuse, keeps_reuse
 from metronn.plan.streaming import evenly, raster_layout, split_beats, whole_blocks
@@ -95,11 +97,16 @@ def _windowed(graph: Graph) -> set[str]:
 
 
 def steps(
-    graph: Graph, ii_cycles: int, timing: Timing, options: PlanOptions, inputs: Mapping[str, Layout] | None = None
+    graph: Graph,
+    ii_cycles: int,
+    timing: Timing,
+    options: PlanOptions,
+    inputs: Mapping[str, Layout] | None = None,
+    log: Progress = silent,
 ) -> tuple[Step, ...]:
     """Cut the graph into steps in topological order. Every op but Input and Constant is in exactly one."""
     given = inputs if inputs is not None else input_layouts_of(graph, ii_cycles, options.inputs)
-    return _Builder(graph, ii_cycles, timing, options, given).run()
+    return _Builder(graph, ii_cycles, timing, options, given).run(log)
 
 
 def external_inputs(graph: Graph, nodes: tuple[str, ...]) -> tuple[str, ...]:
@@ -145,12 +152,15 @@ class _Builder:
     ) -> None:
         """Start from the layouts of the inputs."""
         self.graph, self.ii, self.timing, self.options = graph, ii_cycles, timing, options
+        self.shorter = options.fold is Fold.LATENCY or options.objective is Objective.RESOURCES
         self.offers: dict[str, tuple[Layout, ...]] = {name: (layout,) for name, layout in inputs.items()}
 
-    def run(self) -> tuple[Step, ...]:
+    def run(self, log: Progress) -> tuple[Step, ...]:
+        """Find all steps; `log` is told how many of the nodes are done."""
         taken: set[str] = set()
         found: list[Step] = []
-        for node in self.graph.nodes:
+        for number, node in enumerate(self.graph.nodes):
+            log(f"kernels that could make {node.source}: {number} of {len(self.graph.nodes)} nodes done")
             if node.name in taken or isinstance(node.op, Input | Constant):
                 continue
             step = self._step(node)
@@ -229,7 +239,7 @@ class _Builder:
                     found[pixels] = None
                 continue
             even = evenly(offer, shape, self.ii) if spread else None
-            if even is None or self.options.fold is Fold.LATENCY:
+            if even is None or self.shorter:
                 found[offer] = None
             if even is not None:
                 found[even] = None
@@ -317,7 +327,10 @@ class _Builder:
         if self.ii > 1 and not vector:
             found.extend(self._row_kernels(node, op, epilogue))
         kept = self._fitting(iter(found))
-        if not vector and self.options.fold is Fold.FULL and self.options.reuse_of(node.source) is None:
+        if not kept and self.ii > 1 and not vector:
+            # A row in every cycle leaves no time to fold: what is too large to be tried beside folds is all there is.
+            kept = self._fitting(self._row_kernels(node, op, epilogue, alone=True))
+        if not vector and not self.shorter and self.options.reuse_of(node.source) is None:
             kept = self._busiest(kept)
         if not large and self._cheaper_unrolled(unrolled, kept):
             kept.insert(0, unrolled)
@@ -362,30 +375,38 @@ class _Builder:
             split = split_beats(layout, self.ii)
             if split is not None and split.span <= self.ii:
                 yield FoldInputs(linear=node.name, epilogue=epilogue, layout=split)
-            if split is None or self.options.fold is Fold.LATENCY or layout.spacing == 1:
+            if split is None or self.shorter or layout.spacing == 1:
                 yield FoldInputs(linear=node.name, epilogue=epilogue, layout=layout)
 
-    def _row_kernels(self, node: Node, op: Linear, epilogue: tuple[str, ...]) -> Iterator[KernelSpec]:
-        """Products with every row of a tensor, row after row (a convolution, or a dense layer at each place)."""
+    def _row_kernels(
+        self, node: Node, op: Linear, epilogue: tuple[str, ...], *, alone: bool = False
+    ) -> Iterator[KernelSpec]:
+        """Products with every row of a tensor, row after row (a convolution, or a dense layer at each place).
+
+        `alone`: there is no other way, so that rows are unrolled however many digits that takes.
+        """
         width = op.weight.shape[0]
         for layout in self._variants(op.x, spread=True, raster=True):
             rows = rows_of(layout, width)
             if rows is not None:
-                yield from self._whole_rows(node, layout, epilogue, rows.shape[1])
+                yield from self._whole_rows(node, layout, epilogue, rows.shape[1], alone=alone)
                 continue
             parts = row_beats(layout, width)
             if parts is not None:
                 inner = FoldInputs(linear=node.name, epilogue=epilogue, layout=parts)
                 yield Streamed(inner=inner, layouts=(layout,))
 
-    def _whole_rows(self, node: Node, layout: Layout, epilogue: tuple[str, ...], copies: int) -> Iterator[KernelSpec]:
+    def _whole_rows(
+        self, node: Node, layout: Layout, epilogue: tuple[str, ...], copies: int, *, alone: bool
+    ) -> Iterator[KernelSpec]:
         unrolled = MatvecAdders(linear=node.name, epilogue=epilogue)
         probe = Streamed(inner=unrolled, layouts=(layout,), copies=copies)
         try:
             own = slice_of(probe, self.graph).graph
         except NotStreamableError:
             return
-        if adders.is_candidate(unrolled, own) or self.options.reuse_of(node.source) == layout.beat_count:
+        wanted = alone or self.options.reuse_of(node.source) == layout.beat_count
+        if adders.is_candidate(unrolled, own, sys.maxsize if wanted else adders.CANDIDATE_DIGITS):
             yield probe
         gap = min(layout.spacing or self.ii, self.ii - layout.cycles[-1])
         reuse = self.options.reuse_of(node.source)
@@ -398,7 +419,7 @@ class _Builder:
         """Beats a fold may take: those asked for, else all cycles, or fewer too where latency may cost multipliers."""
         if asked is not None:
             return (asked,) if 1 < asked <= cycles else ()
-        if self.options.fold is Fold.FULL:
+        if not self.shorter:
             return (cycles,)
         shares = [1, 2, 3, 4]
         shares += [4**k for k in range(2, max(3, int(math.log(max(cycles, 2), 4)) + 1))]

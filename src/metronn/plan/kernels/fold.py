@@ -8,6 +8,7 @@ into all accumulators. Two narrow products share one DSP where the ranges allow 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -224,6 +225,7 @@ class InputSlots:
     constant: tuple[int, ...]
 
 
+@lru_cache(maxsize=256)
 def input_slots(layout: Layout) -> InputSlots:
     """A slot that carries an element in one beat only has constant weights: shifts and adds are cheaper there."""
     uses = [sum(1 for beat in layout.beats if slot < len(beat)) for slot in range(layout.slot_count)]
