@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -10,11 +11,12 @@ from hypothesis import strategies as st
 from plan_networks import stack
 from stream_networks import image_network
 
-from metronn.errors import ModelError
+from metronn.errors import InfeasibleError, ModelError
 from metronn.plan.design import Design
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, MatvecAdders, Streamed
-from metronn.plan.options import LayerOptions, Objective, PlanOptions
+from metronn.plan.options import Fold, InputForm, LayerOptions, Objective, PlanOptions
 from metronn.plan.planner import plan
+from metronn.plan.remarks import remarks
 from metronn.plan.resources import lut_equivalents
 from metronn.plan.system import load_system
 from metronn.plan.verify import violations
@@ -92,6 +94,26 @@ def test_reuse_of_a_convolution_counts_all_its_windows() -> None:
     assert isinstance(spec.inner, FoldOutputs | FoldInputs)
     with pytest.raises(ModelError, match="conv0: reuse 2 is not possible at II 288: its weights meet 144 vectors"):
         plan(image_network(), system, PlanOptions(layers={"conv0": LayerOptions(reuse=2)}))
+
+
+def test_what_has_no_effect_is_said_once_with_the_reason() -> None:
+    options = PlanOptions(fold=Fold.LATENCY, inputs=InputForm.STREAM)
+    lines = remarks(planned(options), options)
+    assert len(lines) == 3
+    assert re.match(r"II 36: dense1 is unrolled: [\d,]+ LUT at \d+ cycles; folding over 36 cycles would take", lines[0])
+    assert lines[0].endswith('plan.objective = "resources" takes it')
+    assert 'plan.fold = "latency" has no effect: no layer of this plan is folded' in lines
+    assert 'plan.inputs = "stream" has no effect on input hits: it has one axis' in lines[2]
+    small = PlanOptions(objective=Objective.RESOURCES)
+    assert remarks(planned(small), small) == ()
+    assert remarks(planned(PlanOptions(), ii=1), PlanOptions()) == ()
+
+
+def test_advice_on_latency_is_what_helps() -> None:
+    with pytest.raises(InfeasibleError) as error:
+        planned(PlanOptions(max_latency_ns=20))
+    assert "Raise plan.max_latency_ns: no other kernels of these layers are faster." in error.value.message
+    assert "plan.fold" not in error.value.message
 
 
 def test_the_check_finds_multipliers_that_idle() -> None:
