@@ -25,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 LIMITS_S = {"help": 0.4, "boards": 0.4, "missing file": 1.0, "image": 60.0, "dense 1024": 15.0, "dense 4096": 120.0}
 COMMANDS = {
-    "--help": ["--help"],
+    "help": ["--help"],
     "boards": ["boards"],
     "missing file": ["plan", "missing.txt", "--system", "one-vcu118"],
 }
