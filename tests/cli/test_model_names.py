@@ -56,6 +56,7 @@ def test_names_of_the_model_from_import_to_emulate(metronn: Run, tmp_path: Path)
     ran = metronn("emulate", build, tmp_path / "e.npz", "-o", tmp_path / "o.npz", "--numpy")
     assert ran.status == 0, ran.err
     assert f"warning: input {index}" in ran.err and "saturated" in ran.err
-    found = np.load(tmp_path / "o.npz")
+    with np.load(tmp_path / "o.npz") as data:
+        found = dict(data)
     assert np.abs(found["y:0"] - (a + TABLE[np.minimum(k[:, 0], 4)])).max() < 2.0**-10
     assert (found["y_0"] == np.maximum(b, 0)).all() and (found["y_0_2"] == found["y_0"]).all()

@@ -20,6 +20,7 @@ from metronn.model.graph import Floats, FunctionKind, RealGraph
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import quantize_model
 from metronn.quantize.data import Events
+from metronn.quantize.formats import headroom
 from metronn.quantize.measure import run_fixed
 from metronn.quantize.options import QuantizeOptions
 
@@ -113,8 +114,8 @@ def spread_events(events: int, shape: tuple[int, ...], axes: Sequence[int], sigm
 
 
 def on_grid(x: Floats) -> Floats:
-    """Round to 16 bits that hold twice the largest number, as an input is."""
-    step = math.ldexp(1.0, math.frexp(float(np.abs(x).max()))[1] - 14)
+    """Round to 16 bits that hold what other events may reach to, as an input is."""
+    step = math.ldexp(1.0, math.frexp(headroom(x) * float(np.abs(x).max()))[1] - 15)
     return np.clip(np.rint(x / step), -(2**15), 2**15 - 1) * step
 
 

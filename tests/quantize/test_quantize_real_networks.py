@@ -22,7 +22,7 @@ DENSE = {
     "cms_emtf_displ_16/model.onnx": 24,
     "cms_tau_3layer_puppi/model.onnx": 27,
     "onnx_three_layer_keras/model.onnx": 26,
-    "own_omtf_mlp/own_omtf_mlp.keras": 25,
+    "own_omtf_mlp/own_omtf_mlp.keras": 24,
 }
 """Networks and the least SQNR of their outputs, in dB."""
 

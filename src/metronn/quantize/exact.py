@@ -53,6 +53,7 @@ from metronn.quantize.exact_state import compact_floats
 from metronn.quantize.exact_tables import close_region
 from metronn.quantize.exact_values import ExactValue
 from metronn.quantize.fixed import covering_frac, exact_grid
+from metronn.quantize.formats import covering_input
 from metronn.quantize.inputs import INPUT_BITS, index_range, input_range
 from metronn.quantize.records import Exactness, LayerRecord
 from metronn.quantize.softmax import lower_softmax
@@ -209,7 +210,10 @@ class ExactLowering(ExactMatrices):
         floats = found is None
         if found is None:
             chosen = self._float_input(node)
-            found = beside_floats(self.graph, node, chosen) or Absorbed(Input(shape=node.shape, range=chosen))
+            # Where quantizers read it too, their exactness is worth more than room for values that were not seen.
+            seen = covering_input(node.shape, self.reference[node.name], INPUT_BITS)
+            joint = beside_floats(self.graph, node, chosen) or beside_floats(self.graph, node, seen)
+            found = joint or Absorbed(Input(shape=node.shape, range=chosen))
         op = found.op
         self.done.update(found.quantizers)
         if op.sticky or (not floats and not found.quantizers):
