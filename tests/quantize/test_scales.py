@@ -185,7 +185,10 @@ def test_a_graph_with_scales_is_left_alone_by_the_integer_passes() -> None:
     assert optimize(graph) == graph
 
 
-def test_ordinary_networks_have_one_step_a_layer() -> None:
-    quantized = quantize_model(dense([8, 16, 16, 4]), Events(inputs={"x": normal(600, 8)}))
+@pytest.mark.parametrize("events", [200, 600, 4000])
+@pytest.mark.parametrize("sizes", [[8, 16, 16, 4], [16, 64, 64, 64, 32, 5]])
+def test_ordinary_networks_have_one_step_a_layer(events: int, sizes: list[int]) -> None:
+    """Steps that differ cost multipliers in folds: they are for scales that do, not for channels that fire rarely."""
+    quantized = quantize_model(dense(sizes), Events(inputs={"x": normal(events, sizes[0])}), QuantizeOptions(bits=8))
     linears = [node.op for node in quantized.graph.nodes if isinstance(node.op, Linear)]
     assert all(isinstance(op.weight_frac, int) and op.input_frac == 0 for op in linears)

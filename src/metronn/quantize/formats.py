@@ -112,8 +112,7 @@ def automatic_input(shape: tuple[int, ...], values: Floats, bits: int) -> Range:
 
 def headroom(values: Floats) -> float:
     """Return how much farther than these values other events may reach, as a factor."""
-    flat = values.reshape(-1, 1)
-    reached = (EVENTS_AHEAD / len(flat)) ** (1 / float(tail_index(flat)[0])) if len(flat) < EVENTS_AHEAD else 1.0
+    reached = float(max(EVENTS_AHEAD / values.size, 1.0) ** (1 / tail_index(values)))
     return min(max(reached, LEAST_HEADROOM), MOST_HEADROOM)
 
 
@@ -202,19 +201,16 @@ def activation_fracs(
     return best
 
 
-def tail_index(rows: Floats) -> Floats:
-    """Return how steeply each channel's magnitudes (events, channels) end: the exponent of a power law; large is steep.
+def tail_index(values: Floats) -> float:
+    """Return how steeply the magnitudes of values end: the exponent of a power law; large is steep.
 
-    Of n values the largest and the k-th largest, k about n/20, differ by a factor k**(1/index) in a power law. A
-    channel that is 0 but for few events says nothing: it counts as steep.
+    Of n values the largest and the k-th largest, k about n/20, differ by a factor k**(1/index) in a power law. Values
+    that are 0 but for few say nothing: they count as steep.
     """
-    events = len(rows)
-    rank = min(events, max(10, events // 20))
-    sizes = np.abs(rows)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = sizes.max(axis=0) / np.partition(sizes, events - rank, axis=0)[events - rank]
-        index = math.log(max(rank, 2)) / np.log(ratio)
-    return np.asarray(np.where(np.isfinite(ratio) & (ratio > 1), index, np.inf))
+    sizes = np.abs(values).ravel()
+    rank = min(len(sizes), max(10, len(sizes) // 20))
+    largest, other = float(sizes.max()), float(np.partition(sizes, len(sizes) - rank)[len(sizes) - rank])
+    return math.log(max(rank, 2)) / math.log(largest / other) if 0 < other < largest else math.inf
 
 
 def with_tails(rows: Floats) -> Floats:
@@ -224,9 +220,9 @@ def with_tails(rows: Floats) -> Floats:
     distribution, by 1/(a - 1) where they follow a power law of index a; heavy tails are taken farther.
     """
     index = tail_index(rows)
-    beyond = 1 + np.maximum(0.5 / math.log(max(len(rows), 3)), 1 / np.maximum(index - 1, 1 / MOST_BEYOND))
-    far = np.minimum(FARTHER ** np.minimum(1 / index, 1.0), MOST_BEYOND)
-    beyond = np.where(index < HEAVY, np.maximum(beyond, far), beyond)
+    beyond = 1 + max(0.5 / math.log(max(len(rows), 3)), 1 / max(index - 1, 1 / MOST_BEYOND))
+    if index < HEAVY:
+        beyond = max(beyond, min(FARTHER ** min(1 / index, 1.0), MOST_BEYOND))
     return np.concatenate([rows, [rows.min(axis=0) * beyond, rows.max(axis=0) * beyond]])
 
 
