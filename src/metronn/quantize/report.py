@@ -283,7 +283,8 @@ def remedy(report: QuantizationReport, output: OutputReport) -> str:
     if layer.weight_bits is not None and layer.layer in output.layers[-1:]:
         del widths["activation_bits"]  # its result is the output, which quantize.output_bits decides
     wider = ", ".join(f"{key} = {min(32, width + bits)}" for key, width in widths.items() if width is not None)
-    return f'Give it {more} [quantize.layers] {name} = {{{wider}}}, or let bits = "auto" choose.'
+    otherwise = ', or let bits = "auto" choose.' if output.decides else "; the metric decides, so nothing was widened."
+    return f"Give it {more} [quantize.layers] {name} = {{{wider}}}{otherwise}"
 
 
 def lost_words(name: str, signal: Signal, min_db: float, where: str, advice: str) -> str:
