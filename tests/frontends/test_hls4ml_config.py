@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from metronn.errors import ModelError
 from metronn.frontends.hls4ml import Hls4mlApplied, apply_hls4ml
 from metronn.frontends.hls4ml_config import parse_hls4ml, read_hls4ml
 from metronn.frontends.hls4ml_types import Fixed, parse_type
-from metronn.frontends.lowering import Lowering
+from metronn.frontends.lowering import LayerProblem, Lowering
 from metronn.ir.ops import Overflow, Rounding
 from metronn.model.graph import Floats, FunctionKind, RealGraph
 from metronn.model.reference import run_reference
@@ -132,6 +133,31 @@ def test_conversion_is_that_of_the_type(
     kind = Fixed(width=width, integer=integer, signed=signed, rounding=rounding, overflow=overflow)
     value = sixteenths / 16
     assert Fraction(float(kind.converted(np.array([value]))[0])) == oracle(kind, value)
+
+
+@given(
+    width=st.integers(13, 64),
+    integer=st.integers(-3, 70),
+    signed=st.booleans(),
+    rounding=st.sampled_from(Rounding),
+    overflow=st.sampled_from(Overflow),
+    mantissa=st.integers(-(2**53), 2**53),
+    exponent=st.integers(-70, 70),
+)
+@example(
+    width=64, integer=30, signed=True, rounding=Rounding.TRN, overflow=Overflow.WRAP, mantissa=942_101, exponent=-23
+)
+def test_conversion_to_a_type_wider_than_a_double_keeps_every_bit(
+    width: int, integer: int, signed: bool, rounding: Rounding, overflow: Overflow, mantissa: int, exponent: int
+) -> None:
+    kind = Fixed(width=width, integer=integer, signed=signed, rounding=rounding, overflow=overflow)
+    value = math.ldexp(mantissa, exponent)
+    expected = oracle(kind, value)
+    if Fraction(float(expected)) != expected:
+        with pytest.raises(LayerProblem, match="whose largest value has more bits than a double"):
+            kind.converted(np.array([value]))
+    else:
+        assert Fraction(float(kind.converted(np.array([value]))[0])) == expected
 
 
 def test_weights_are_written_with_the_decimals_of_their_type() -> None:

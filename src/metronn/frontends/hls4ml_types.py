@@ -10,9 +10,10 @@ from typing import TypeVar
 
 import numpy as np
 
+from metronn.frontends.lowering import LayerProblem
 from metronn.ir.ops import Overflow, Rounding
 from metronn.model.graph import Floats
-from metronn.model.reference import round_real
+from metronn.model.reference import round_real, wrap_real
 
 Mode = TypeVar("Mode", Rounding, Overflow)
 LARGEST_WIDTH = 64
@@ -52,12 +53,17 @@ class Fixed:
         return self.frac >= other.frac and mine[0] <= low and high <= mine[1]
 
     def converted(self, values: Floats) -> Floats:
-        """Convert floats, exactly as the C++ type does with a double."""
+        """Convert floats, exactly as the C++ type does with a double.
+
+        Raises LayerProblem where one saturates at a value that has more bits than a double.
+        """
         codes = round_real(np.ldexp(np.asarray(values, dtype=np.float64), self.frac), self.rounding)
         low, high = self.codes
+        if self.overflow in (Overflow.SAT, Overflow.SAT_SYM) and float(high) > high and (abs(codes) > high).any():
+            raise LayerProblem(f"a constant saturates in {self}, whose largest value has more bits than a double")
         match self.overflow:
             case Overflow.WRAP:
-                kept = low + np.mod(codes - low, float(high - low + 1))
+                kept = wrap_real(codes, float(low), float(high - low + 1))
             case Overflow.SAT:
                 kept = np.clip(codes, low, high)
             case Overflow.SAT_ZERO:

@@ -158,10 +158,11 @@ def _rewire(op: RealRewire, xs: list[Floats]) -> Floats:
 def quantize_real(op: RealQuantize, x: Floats) -> Floats:
     """Apply a quantizer to floats of shape (..., *shape); NaN stays NaN, infinities saturate whatever the overflow."""
     lo, hi = op.lo.array.astype(np.float64), op.hi.array.astype(np.float64)
+    span = np.asarray(op.hi.array.astype(object) - op.lo.array.astype(object) + 1, dtype=np.float64)
     codes = round_real(np.clip(x / op.scale.array, -(2.0**100), 2.0**100), op.rounding)
     match op.overflow:
         case Overflow.WRAP:
-            kept = lo + np.mod(codes - lo, hi - lo + 1)
+            kept = wrap_real(codes, lo, span)
         case Overflow.SAT:
             kept = np.clip(codes, lo, hi)
         case Overflow.SAT_ZERO:
@@ -194,3 +195,14 @@ def round_real(x: Floats, rounding: Rounding) -> Floats:
             return np.rint(x)
         case _:
             assert_never(rounding)
+
+
+def wrap_real(codes: Floats, lo: Floats | float, span: Floats | float) -> Floats:
+    """Bring whole numbers into lo .. lo + span - 1 by adding multiples of `span`, as types that wrap do.
+
+    Exact, also beyond 2^53, where `lo` and `span` are exact as floats and lo <= 0: a remainder of floats is, and so is
+    what one `span` more or less makes of it. `codes - lo` would lose the lowest bits of codes of wide types.
+    """
+    rest = np.fmod(codes, span)
+    rest = np.where(rest < lo, rest + span, rest)
+    return np.asarray(np.where(rest >= lo + span, rest - span, rest))
