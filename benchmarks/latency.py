@@ -21,7 +21,8 @@ from typing import Any
 
 from metronn.cli.config import Overrides, find_request
 from metronn.cli.console import Log
-from metronn.cli.stages import calibration_events, import_model, quantized_graph, read_graph
+from metronn.cli.planning import read_graph
+from metronn.cli.stages import calibration_events, import_model, quantized_graph
 from metronn.errors import MetronnError
 from metronn.ir.graph import Graph
 from metronn.plan.design import Design

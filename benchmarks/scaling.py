@@ -122,10 +122,11 @@ def compiled(folder: Path) -> dict[str, Any]:
     """Compile the metronn.toml of the folder in this process as `metronn compile --no-verify` does; returns figures."""
     import resource
 
+    from metronn.cli.builds import write_results
     from metronn.cli.config import Overrides, find_request
     from metronn.cli.console import Log
     from metronn.cli.folders import write_files
-    from metronn.cli.stages import compile_files, write_results
+    from metronn.cli.stages import compile_files
 
     spent: dict[str, float] = {}
     peak: dict[str, float] = {}

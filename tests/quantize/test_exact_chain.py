@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from exact_networks import draw, events_for, normalized
 
+from metronn.cli.builds import run_rungs
 from metronn.cli.console import Log
 from metronn.cli.folders import write_files
-from metronn.cli.stages import run_rungs
 from metronn.emit.build import emit_build
 from metronn.emit.manifest import build_manifest, manifest_text
 from metronn.emulate.numpy import emulate

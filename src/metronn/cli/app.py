@@ -1,11 +1,12 @@
 """The command line: every verb by its name. The module of a verb is imported when the verb is used.
 
 Importing all of them takes over a second, which `--help`, a typing error or `metronn boards` would pay for nothing.
-The table here is the one place that names modules by text.
+This table and that of the frontends (`frontends/load.py`) are the places that name modules by text.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -101,8 +102,12 @@ VERBS: dict[str, Verb] = {
 
 
 def load(verb: Verb) -> Callable[..., None]:
-    """Import the function of a verb."""
-    function: Callable[..., None] = getattr(importlib.import_module(verb.module), verb.function)
+    """Import the function of a verb. Garbage is not collected meanwhile: what modules make stays."""
+    gc.disable()
+    try:
+        function: Callable[..., None] = getattr(importlib.import_module(verb.module), verb.function)
+    finally:
+        gc.enable()
     return function
 
 

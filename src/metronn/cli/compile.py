@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from metronn.cli import options
+from metronn.cli.builds import REPORT, RUNGS, judge, merged, run_rungs, write_results
 from metronn.cli.config import Overrides, find_request
 from metronn.cli.console import Log, handled, say, say_json
 from metronn.cli.folders import check_target, replacing, write_files
-from metronn.cli.stages import REPORT, RUNGS, compile_files, import_model, judge, merged, run_rungs, write_results
+from metronn.cli.stages import compile_files, import_model
 from metronn.errors import ModelError
 from metronn.report.text import summary_text
 from metronn.verify.reference import RUNG as REFERENCE_RUNG

@@ -10,10 +10,11 @@ import numpy as np
 import typer
 
 from metronn.cli import options
+from metronn.cli.builds import read_manifest
 from metronn.cli.console import Log, handled, say, say_json
 from metronn.cli.folders import check_output, write_file
 from metronn.cli.integrity import check_file
-from metronn.cli.stages import read_graph, read_manifest
+from metronn.cli.planning import read_graph
 from metronn.emit.build import npz
 from metronn.emulate.native import NativeEmulator
 from metronn.emulate.numpy import emulate

@@ -14,8 +14,9 @@ from metronn.cli import options
 from metronn.cli.config import Overrides, Request, find_request, with_widths
 from metronn.cli.console import Log, handled, plain_json, say, say_json
 from metronn.cli.folders import write_file
+from metronn.cli.planning import chosen_system
 from metronn.cli.search import SearchSettings, search_widths
-from metronn.cli.stages import calibration_events, chosen_system, import_model
+from metronn.cli.stages import calibration_events, import_model
 from metronn.errors import InfeasibleError, ModelError
 from metronn.ir.text import graph_hash
 from metronn.model.graph import RealGraph

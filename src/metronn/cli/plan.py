@@ -11,7 +11,7 @@ from metronn.cli import options
 from metronn.cli.config import FILE_NAME, Overrides, read_request
 from metronn.cli.console import Log, handled, say, say_json
 from metronn.cli.folders import write_file
-from metronn.cli.stages import chosen_system, planned, read_graph
+from metronn.cli.planning import chosen_system, planned, read_graph
 from metronn.emit.manifest import promises
 from metronn.plan.design import Design
 from metronn.plan.options import Objective, PlanOptions

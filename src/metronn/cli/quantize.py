@@ -12,6 +12,7 @@ from metronn.cli import options
 from metronn.cli.config import FILE_NAME, Overrides, Request, find_request
 from metronn.cli.console import Log, handled, plain_json, say, say_json
 from metronn.cli.folders import write_file
+from metronn.cli.planning import chosen_system
 from metronn.cli.search import (
     COLUMNS as SEARCH_COLUMNS,
 )
@@ -26,7 +27,7 @@ from metronn.cli.search import (
     updated_configuration,
     widths_text,
 )
-from metronn.cli.stages import calibration_events, chosen_system, import_model, import_network, quantized_graph
+from metronn.cli.stages import calibration_events, import_model, import_network, quantized_graph
 from metronn.errors import MismatchError, ModelError
 from metronn.ir.text import graph_hash, to_text
 from metronn.quantize.quantize import Quantized

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 
 from metronn.cli import options
+from metronn.cli.builds import REPORT, read_manifest, write_results
 from metronn.cli.console import Log, handled, say, say_json
 from metronn.cli.folders import write_file
 from metronn.cli.integrity import changes
-from metronn.cli.stages import REPORT, read_manifest, write_results
 from metronn.report.picture import read_build_pictures, read_pictures
 from metronn.report.text import summary_text
 

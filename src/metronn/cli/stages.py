@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from metronn.cli.builds import NOT_ASKED, RUNGS, not_run
 from metronn.cli.config import Request
 from metronn.cli.console import Log
-from metronn.cli.folders import MANIFEST, is_build, write_file
+from metronn.cli.planning import chosen_system, planned
 from metronn.emit.build import emit_build
-from metronn.emit.manifest import build_manifest, manifest_text
-from metronn.errors import MismatchError, ModelError
+from metronn.emit.manifest import build_manifest
 from metronn.frontends import load_model
 from metronn.frontends.hls4ml import apply_hls4ml
 from metronn.frontends.hls4ml_config import read_hls4ml
 from metronn.ir.arrays import Array
-from metronn.ir.graph import Graph
-from metronn.ir.text import TextError, from_text
 from metronn.model.graph import RealGraph, real_op_arrays
 from metronn.passes.pipeline import prepare, quantize_model
-from metronn.plan.design import Design
-from metronn.plan.planner import plan
-from metronn.plan.remarks import remarks
-from metronn.plan.serialize import PlanFormatError, design_from_json
-from metronn.plan.system import System, load_system
 from metronn.quantize.codes import encode_inputs
 from metronn.quantize.data import Events, load_events
 from metronn.quantize.exact_events import drawn_events
@@ -39,27 +30,12 @@ from metronn.quantize.outliers import find_outliers, outlier_sentences, outlying
 from metronn.quantize.quantize import Quantized
 from metronn.quantize.report import QuantizationReport
 from metronn.quantize.split import split_events
-from metronn.report.html import report_html
 from metronn.report.picture import Picture, read_pictures
-from metronn.report.summary import Summary, summarize
 from metronn.verify.against_build import exact_files, model_record
-from metronn.verify.reference import RUNG as REFERENCE_RUNG
-from metronn.verify.reference import reference_files, reference_result
-from metronn.verify.run import verify_build
-from metronn.verify.verdict import Status
+from metronn.verify.reference import reference_files
 
-RUNGS = {
-    1: "trained network",
-    2: "compiled emulator",
-    3: "HLS C++",
-    4: "RTL of each FPGA",
-    5: "RTL of the system",
-}
-"""The rungs a compilation runs, by number."""
 DRAWN_EVENTS = 1024
 """Events drawn for a network that comes with its formats."""
-NOT_ASKED = "not asked for"
-REPORT = "report.html"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,28 +148,6 @@ def judging_events(report: QuantizationReport, events: Events, verification: Eve
     return split.judging, split.unseen
 
 
-def chosen_system(request: Request) -> System:
-    """Read the system and give it the II and clock that were asked for."""
-    system = load_system(request.needed_system())
-    if request.ii is None and request.clock_mhz is None:
-        return system
-    return system.with_overrides(ii=request.ii, clock_mhz=request.clock_mhz)
-
-
-def planned(request: Request, graph: Graph, system: System, log: Log) -> Design:
-    """Plan a graph."""
-    with log.stage("planning"):
-        design = plan(graph, system, request.plan, log.progress("planning"))
-    count = len(design.fpgas)
-    log(
-        f"plan: {count} FPGA{'s' if count > 1 else ''} of {system.name}, latency {design.latency_cycles} cycles = "
-        f"{design.latency_ns:.1f} ns, II {design.ii_cycles} at {system.clock_mhz:g} MHz"
-    )
-    for line in remarks(design, request.plan):
-        log(line)
-    return design
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiled:
     """The files of a build but manifest and report, the design, and the manifest without verdicts."""
@@ -238,101 +192,3 @@ def compile_files(request: Request, log: Log) -> Compiled:
     manifest["model"] = model_record(request.model)
     manifest["required_rungs"] = list(request.require)
     return Compiled(files=dict(sorted(files.items())), manifest=manifest, pictures=pictures)
-
-
-def not_run(rungs: Sequence[int], reason: str) -> list[dict[str, object]]:
-    """Return verdicts of rungs that were not run, and why."""
-    return [
-        {
-            "rung": rung,
-            "name": RUNGS[rung],
-            "status": Status.NOT_RUN.value,
-            "events": 0,
-            "bits": 0,
-            "mismatches": 0,
-            "first": reason,
-        }
-        for rung in rungs
-    ]
-
-
-def read_graph(path: Path) -> Graph:
-    """Read graph.txt. Raises ModelError when it is missing or damaged."""
-    try:
-        return from_text(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such file; metronn quantize writes one") from None
-    except (OSError, UnicodeDecodeError, TextError) as error:
-        raise ModelError(f"{path}: is no graph of metronn: {error}") from None
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read the manifest of a build. Raises ModelError when the folder is none."""
-    if not folder.is_dir():
-        raise ModelError(f"{folder}: no such folder; metronn compile makes one")
-    if not is_build(folder):
-        raise ModelError(f"{folder}: is no build of metronn: {MANIFEST} is missing or damaged; compile it again")
-    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    return manifest
-
-
-def read_design(folder: Path) -> Design:
-    """Read graph and plan of a build. Raises ModelError when they are missing or damaged."""
-    graph = read_graph(folder / "graph.txt")
-    try:
-        return design_from_json((folder / "plan.json").read_text(encoding="utf-8"), graph)
-    except (OSError, UnicodeDecodeError, PlanFormatError) as error:
-        raise ModelError(f"{folder / 'plan.json'}: cannot be read: {error}; compile it again") from None
-
-
-def run_rungs(folder: Path, rungs: Sequence[int] | None, log: Log) -> list[dict[str, object]]:
-    """Run the rungs asked for (None: all) on a build and return their verdicts in order."""
-    wanted = tuple(RUNGS) if rungs is None else tuple(sorted(set(rungs)))
-    verdicts: list[dict[str, object]] = []
-    with log.stage("verifying"):
-        if REFERENCE_RUNG in wanted:
-            log("rung 1: trained network against the integer graph")
-            verdicts.append(reference_result(folder / "vectors", read_graph(folder / "graph.txt")).as_dict())
-        others = [rung for rung in wanted if rung != REFERENCE_RUNG]
-        if others:
-            verdicts += [verdict.as_dict() for verdict in verify_build(folder, rungs=others, log=log)]
-    return [_without_folder(verdict, folder) for verdict in verdicts]
-
-
-def _without_folder(verdict: Mapping[str, object], folder: Path) -> dict[str, object]:
-    """Return a verdict whose words do not say where the build lies."""
-    words = str(verdict.get("first", ""))
-    for place in (folder.resolve(), folder.absolute(), folder):
-        words = words.replace(f"{place}{os.sep}", "")
-    return {**verdict, "first": words} if "first" in verdict else dict(verdict)
-
-
-def merged(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return verdicts in order of their rungs, the new ones instead of old ones of the same rung."""
-    fresh = {verdict["rung"] for verdict in new}
-    kept = [dict(verdict) for verdict in old if verdict["rung"] not in fresh]
-    return sorted([*kept, *(dict(verdict) for verdict in new)], key=lambda verdict: int(verdict["rung"]))
-
-
-def write_results(folder: Path, manifest: Mapping[str, Any], pictures: Sequence[Picture]) -> Summary:
-    """Write manifest.json and report.html of a build whose other files are there; returns what both say."""
-    summary = summarize(read_design(folder), manifest)
-    write_file(folder / REPORT, report_html(summary, pictures).encode())
-    write_file(folder / MANIFEST, manifest_text(manifest).encode())
-    return summary
-
-
-def judge(folder: Path, verdicts: Sequence[Mapping[str, Any]], required: Collection[int]) -> None:
-    """Raise MismatchError where a rung failed, or one of the required rungs was not run; it says what is missing."""
-    problems = []
-    if any(verdict["status"] == Status.FAIL.value for verdict in verdicts):
-        problems.append(f"{folder}: the verification failed, see the verdicts above and {folder / REPORT}")
-    missing = [v for v in verdicts if v["rung"] in required and v["status"] == Status.NOT_RUN.value]
-    if missing:
-        rungs = list(dict.fromkeys(str(verdict["rung"]) for verdict in missing))
-        kind = f"rungs {', '.join(rungs)} are" if len(rungs) > 1 else f"rung {rungs[0]} is"
-        problems.append(f"{folder}: {kind} required and not run")
-        reasons = dict.fromkeys(f"  rung {v['rung']}: {v.get('first') or 'no reason is known'}" for v in missing)
-        problems += reasons
-    if problems:
-        raise MismatchError("\n".join(problems))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from metronn.cli.config import Overrides, find_request
 from metronn.cli.config import Request as FileRequest
-from metronn.cli.stages import chosen_system
+from metronn.cli.planning import chosen_system
 from metronn.errors import ModelError
 from metronn.plan.options import Fold
 from metronn.train.cost import Target

@@ -1,0 +1,47 @@
+"""A graph and a system from their files, and the plan of one on the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from metronn.cli.config import Request
+from metronn.cli.console import Log
+from metronn.errors import ModelError
+from metronn.ir.graph import Graph
+from metronn.ir.text import TextError, from_text
+from metronn.plan.design import Design
+from metronn.plan.planner import plan
+from metronn.plan.remarks import remarks
+from metronn.plan.system import System, load_system
+
+
+def chosen_system(request: Request) -> System:
+    """Read the system and give it the II and clock that were asked for."""
+    system = load_system(request.needed_system())
+    if request.ii is None and request.clock_mhz is None:
+        return system
+    return system.with_overrides(ii=request.ii, clock_mhz=request.clock_mhz)
+
+
+def planned(request: Request, graph: Graph, system: System, log: Log) -> Design:
+    """Plan a graph."""
+    with log.stage("planning"):
+        design = plan(graph, system, request.plan, log.progress("planning"))
+    count = len(design.fpgas)
+    log(
+        f"plan: {count} FPGA{'s' if count > 1 else ''} of {system.name}, latency {design.latency_cycles} cycles = "
+        f"{design.latency_ns:.1f} ns, II {design.ii_cycles} at {system.clock_mhz:g} MHz"
+    )
+    for line in remarks(design, request.plan):
+        log(line)
+    return design
+
+
+def read_graph(path: Path) -> Graph:
+    """Read graph.txt. Raises ModelError when it is missing or damaged."""
+    try:
+        return from_text(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such file; metronn quantize writes one") from None
+    except (OSError, UnicodeDecodeError, TextError) as error:
+        raise ModelError(f"{path}: is no graph of metronn: {error}") from None
