@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -282,3 +283,10 @@ def test_the_summary_does_not_praise() -> None:
     assert said.startswith("quantized: y ")
     assert " dB (worst 1 % of events " in said
     assert said.endswith(" on 400 unseen events; no metric")
+
+
+def test_types_of_an_hls4ml_configuration_are_blamed_and_no_layer() -> None:
+    """Layers that hold their types exactly have no SQNR, so an input at 120 dB would be blamed for a poor output."""
+    found = replace(report(layer("x", 120.0, "input")), typed=True)
+    assert where_lost(found) is None
+    assert remedy(found, found.outputs[0]).startswith("The types of the hls4ml configuration lose it")

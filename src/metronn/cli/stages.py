@@ -127,6 +127,7 @@ def _judged_anew(
         excluded = np.flatnonzero(outlying(outliers, verification.count))
         told = [f"verification data: {line}" for line in outlier_sentences(outliers)]
         report = replace(report, excluded=tuple(excluded.tolist()), warnings=(*report.warnings, *told))
+    report = replace(report, typed=network.original is not network.model)
     judging, unseen = judging_events(report, events, verification)
     return judged(
         report,

@@ -129,7 +129,8 @@ class QuantizationReport:
     `calibration_limit` allowed at most so many, of which those without outliers calibrated. `events` were given,
     `judging_events` of them judged the outputs, `unseen`: none of these calibrated. `excluded` are the positions of
     the events that judge nothing, outliers that saturate by decision. `advice` is a remedy for a lost signal, the
-    estimate of `remedy` where it is empty; `warnings` are lines about what is not as it should be.
+    estimate of `remedy` where it is empty; `warnings` are lines about what is not as it should be. `typed` says that
+    an hls4ml configuration gave the layers types which the network that judges does not have.
     """
 
     calibration_events: int
@@ -143,6 +144,7 @@ class QuantizationReport:
     unseen: bool = False
     min_sqnr_db: float = 20.0
     excluded: tuple[int, ...] = ()
+    typed: bool = False
     advice: str = ""
     warnings: tuple[str, ...] = field(default=())
 
@@ -243,7 +245,8 @@ SATURATED = 0.02
 def where_lost(report: QuantizationReport, output: str | None = None) -> LayerReport | None:
     """Return the layer that loses the signal (of an output, where one is named), or None where no layer loses any.
 
-    The first one whose SQNR is below the threshold, or else the one that adds most noise to the worst before it.
+    The first one whose SQNR is below the threshold, or else the one that adds most noise to the worst before it; not
+    so behind types of hls4ml, which no layer's SQNR tells.
     """
     behind = next((set(o.layers) for o in report.outputs if o.name == output and o.layers), None)
     layers = [x for x in report.layers if x.sqnr_db is not None and (behind is None or x.layer in behind)]
@@ -254,7 +257,7 @@ def where_lost(report: QuantizationReport, output: str | None = None) -> LayerRe
         if layer.sqnr_db < report.min_sqnr_db:
             return layer
         noise = 10 ** (-layer.sqnr_db / 10)
-        if noise - before > most:
+        if noise - before > most and not report.typed:
             found, most = layer, noise - before
         before = max(before, noise)
     return found
@@ -274,6 +277,8 @@ def remedy(report: QuantizationReport, output: OutputReport) -> str:
     bits = min(16, max(1, math.ceil(missing / 6)))
     more = f"{bits} bit{'s' if bits > 1 else ''} more, for example"
     layer = where_lost(report, output.name)
+    if layer is None and report.typed:
+        return "The types of the hls4ml configuration lose it, not metronn: give wider ones there, of the tables too."
     if layer is None:
         return 'Raise quantize.weight_bits and quantize.activation_bits, or let bits = "auto" choose.'
     name = json.dumps(layer.layer, ensure_ascii=False)

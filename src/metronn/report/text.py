@@ -173,7 +173,10 @@ def metric_line(summary: Summary) -> str:
     metric = summary.manifest.get("metric")
     if metric is not None:
         return _metric_words(metric)
-    return "no metric: the signal of the outputs decides"
+    outputs = summary.quantization["outputs"] if summary.quantization else []
+    if any(output["decides"] for output in outputs):
+        return "no metric: the signal of the outputs decides"
+    return "no metric: layers held exactly are compared exactly, which decides; a poor signal is a warning"
 
 
 def warning_lines(summary: Summary) -> list[str]:
