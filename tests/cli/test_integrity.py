@@ -57,6 +57,8 @@ def test_verify_stops_at_a_changed_build(metronn: Run, build: Path, events: Path
     shown = metronn("report", build)
     assert shown.status == 0
     assert "is not as it was compiled, the verdicts are not about it: changed: rtl/system.sv" in shown.err
+    page = (build / "report.html").read_text(encoding="utf-8")
+    assert "This build is not as it was compiled, the verdicts are not about it: changed: rtl/system.sv" in page
     assert metronn("emulate", build, events, "-o", tmp_path / "o.npz", "--numpy").status == 0
     graph = build / "graph.txt"
     graph.write_text(graph.read_text() + "\n")

@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 from small_network import Run, write_events
 
+from metronn.cli.emulate import beyond_words
 from metronn.emulate.numpy import emulate
+from metronn.ir.ops import Input
 from metronn.ir.text import from_text, graph_hash
+from metronn.ir.types import Range
 from metronn.quantize.codes import encode_inputs
 
 
@@ -133,7 +136,25 @@ def test_values_outside_the_range_saturate_and_are_told(metronn: Run, build: Pat
     np.savez(tmp_path / "far.npz", x=data)
     ran = metronn("emulate", build, tmp_path / "far.npz", "-o", tmp_path / "out.npz", "--numpy")
     assert ran.status == 0
-    assert "warning: input x: 1 of 18 values are outside -2 to 1.98438 and were saturated" in ran.err
+    assert (
+        "warning: input x: 1 of 18 values are beyond their range and were saturated: "
+        "element 2 holds -2 to 1.98438 (1 values, 100 to 100)"
+    ) in ran.err
+
+
+def test_elements_that_saturate_are_named_with_their_own_ranges() -> None:
+    op = Input(shape=(5,), range=Range((-8, -8, -8, 0, -8), (7, 7, 7, 15, 7), (0, 1, 2, 3, 4)))
+    values = np.zeros((4, 5))
+    values[:3, 1] = 4.0, -4.5, 3.5  # s4.1 holds -4 to 3.5
+    values[:, 3] = -1.0  # u4.3 holds 0 to 1.875
+    values[2, 0] = 9.0
+    values[1, 4] = 0.5
+    assert beyond_words("jet", op, values) == (
+        "input jet: 8 of 20 values are beyond their range and were saturated: "
+        "element 3 holds 0 to 1.875 (4 values, -1 to -1); element 1 holds -4 to 3.5 (2 values, -4.5 to 4); "
+        "element 0 holds -8 to 7 (1 values, 9 to 9); 1 elements more"
+    )
+    assert beyond_words("jet", op, np.zeros((4, 5))) == ""
 
 
 @pytest.mark.parametrize(

@@ -99,9 +99,14 @@ def merged(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -
     return sorted([*kept, *(dict(verdict) for verdict in new)], key=lambda verdict: int(verdict["rung"]))
 
 
-def write_results(folder: Path, manifest: Mapping[str, Any], pictures: Sequence[Picture]) -> Summary:
-    """Write manifest.json and report.html of a build whose other files are there; returns what both say."""
-    summary = summarize(read_design(folder), manifest)
+def write_results(
+    folder: Path, manifest: Mapping[str, Any], pictures: Sequence[Picture], changed: str = ""
+) -> Summary:
+    """Write manifest.json and report.html of a build whose other files are there; returns what both say.
+
+    `changed` names files that are not as they were compiled, which the report then says.
+    """
+    summary = summarize(read_design(folder), manifest, changed)
     write_file(folder / REPORT, report_html(summary, pictures).encode())
     write_file(folder / MANIFEST, manifest_text(manifest).encode())
     return summary

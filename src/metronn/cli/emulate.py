@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -21,14 +20,17 @@ from metronn.emulate.numpy import emulate
 from metronn.errors import ModelError
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph
-from metronn.ir.ops import Input, Overflow
+from metronn.ir.ops import Input, Op, Overflow
 from metronn.quantize.codes import decode_outputs, encode_inputs, input_steps
 from metronn.quantize.data import load_events
+from metronn.quantize.judge import element_name
 
 NumpyOption = Annotated[
     bool, typer.Option("--numpy", help="Use the NumPy emulator, which needs no compiler and gives the same bits.")
 ]
 EventsFile = Annotated[str, typer.Argument(metavar="EVENTS", help="Events: .npz, .npy, .h5 or .root, by input name.")]
+NAMED = 3
+"""Elements of an input named at most in a warning, those with most values beyond their range."""
 
 
 @handled
@@ -73,33 +75,34 @@ def input_codes(graph: Graph, path: str, log: Log) -> tuple[dict[str, Array], in
     shapes = {node.name: node.type.shape for node in graph.inputs}
     events = load_events(path, shapes, model_names=graph.input_names)
     codes = encode_inputs(graph, events.inputs)
-    for name, count in saturated(graph, events.inputs).items():
-        if count:
-            kind = graph.type_of(name)
-            op = graph.by_name[name].op
-            wraps = isinstance(op, Input) and op.overflow is Overflow.WRAP
-            steps = 1 if not isinstance(op, Input) or op.step is None else op.step.array
-            low, high = (
-                float((np.ldexp(bound.astype(np.float64), -kind.range.frac_array(kind.shape)) * steps).min())
-                if lowest
-                else float((np.ldexp(bound.astype(np.float64), -kind.range.frac_array(kind.shape)) * steps).max())
-                for bound, lowest in ((kind.range.lo_array(kind.shape), True), (kind.range.hi_array(kind.shape), False))
-            )
-            shown = graph.input_names[name]
-            log(
-                f"warning: input {shown}: {count:,} of {events.inputs[name].size:,} values are outside "
-                f"{low:g} to {high:g} and {'wrapped around' if wraps else 'were saturated'}"
-            )
+    for node in graph.inputs:
+        line = beyond_words(graph.input_names[node.name], node.op, events.inputs[node.name])
+        if line:
+            log.warn(line)
     return codes, events.count
 
 
-def saturated(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, int]:
-    """Count, for every input, the values that round to a code outside the range."""
-    counts = {}
-    for node in graph.inputs:
-        if isinstance(node.op, Input):
-            rounded = input_steps(inputs[node.name], node.op)
-            low = node.op.range.lo_array(node.op.shape).astype(np.float64)
-            high = node.op.range.hi_array(node.op.shape).astype(np.float64)
-            counts[node.name] = int(((rounded < low) | (rounded > high)).sum())
-    return counts
+def beyond_words(name: str, op: Op, values: Array) -> str:
+    """Return which elements of an input have values beyond their range, how many and how far, or nothing."""
+    if not isinstance(op, Input):
+        return ""
+    rounded = input_steps(values, op)
+    low, high = (array(op.shape).astype(np.float64) for array in (op.range.lo_array, op.range.hi_array))
+    beyond = (rounded < low) | (rounded > high)
+    if not beyond.any():
+        return ""
+    steps = np.ldexp(1.0 if op.step is None else op.step.array, -op.range.frac_array(op.shape))
+    counts = beyond.sum(axis=0)
+    worst = [index for index in np.argsort(-counts, axis=None, kind="stable").tolist() if counts.flat[index]]
+    elements = []
+    for place in (np.unravel_index(index, op.shape) for index in worst[:NAMED]):
+        found = values[(slice(None), *place)][beyond[(slice(None), *place)]]
+        elements.append(
+            f"{element_name(tuple(int(k) for k in place))} holds {float((low * steps)[place]):g} to "
+            f"{float((high * steps)[place]):g} ({len(found):,} values, {found.min():g} to {found.max():g})"
+        )
+    more = f"; {len(worst) - NAMED} elements more" if len(worst) > NAMED else ""
+    return (
+        f"input {name}: {int(beyond.sum()):,} of {values.size:,} values are beyond their range and "
+        f"{'wrapped around' if op.overflow is Overflow.WRAP else 'were saturated'}: {'; '.join(elements)}{more}"
+    )

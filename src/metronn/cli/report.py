@@ -10,7 +10,7 @@ from metronn.cli.console import Log, handled, say, say_json
 from metronn.cli.folders import write_file
 from metronn.cli.integrity import changes
 from metronn.report.picture import read_build_pictures, read_pictures
-from metronn.report.text import summary_text
+from metronn.report.text import changed_words, summary_text
 
 
 @handled
@@ -28,12 +28,12 @@ def write_report(build: options.BuildFolder, picture: options.Pictures = None, j
         write_file(build / "report" / item.file, item.content)
         manifest["files"][f"report/{item.file}"] = hashlib.sha256(item.content).hexdigest()
     manifest["files"] = dict(sorted(manifest["files"].items()))
-    summary = write_results(build, manifest, read_build_pictures(build))
+    summary = write_results(build, manifest, read_build_pictures(build), found.text())
     if json:
         say_json(manifest)
     else:
         say(summary_text(summary, build / REPORT))
     if found:
-        Log().warn(f"{build}: is not as it was compiled, the verdicts are not about it: {found.text()}")
+        Log().warn(f"{build}: {changed_words(summary)}")
     elif not json:
         say(f"files: all {len(manifest['files'])} as they were compiled")

@@ -15,6 +15,7 @@ from metronn.report.text import (
     OUTPUT_COLUMNS,
     QUANTIZATION_COLUMNS,
     VERDICT_COLUMNS,
+    changed_words,
     edge_rows,
     measured_lines,
     metric_line,
@@ -130,7 +131,8 @@ def _verdicts(summary: Summary) -> str:
         kind = row[2].replace(" ", "")
         rows.append((*row[:2], f'<span class="{kind}">{row[2]}</span>', *row[3:]))
     notes = "\n".join(f"<pre>{escape(note)}</pre>" for note in (*measured_lines(summary), *verdict_notes(summary)))
-    return f"<h2>Verification</h2>\n{_table(VERDICT_COLUMNS, rows, right=range(3, 8))}\n{notes}"
+    changed = f'<p class="fail">This build {escape(changed_words(summary))}</p>\n' if summary.changed else ""
+    return f"<h2>Verification</h2>\n{changed}{_table(VERDICT_COLUMNS, rows, right=range(3, 8))}\n{notes}"
 
 
 def _colours(summary: Summary) -> dict[str, str]:

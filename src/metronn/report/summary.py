@@ -76,7 +76,10 @@ class FpgaRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """A build as reports show it. `manifest` may be a part: the name and the promises are enough for a plan."""
+    """A build as reports show it. `manifest` may be a part: the name and the promises are enough for a plan.
+
+    `changed` names the files of the build that are not as they were compiled, if any.
+    """
 
     name: str
     system: str
@@ -90,6 +93,7 @@ class Summary:
     links: tuple[LinkRow, ...]
     fpgas: tuple[FpgaRow, ...]
     path: tuple[Share, ...]
+    changed: str = ""
 
     @property
     def verdicts(self) -> tuple[Mapping[str, Any], ...]:
@@ -106,9 +110,10 @@ class Summary:
         return cycles * 1000 / self.clock_mhz
 
 
-def summarize(design: Design, manifest: Mapping[str, Any]) -> Summary:
+def summarize(design: Design, manifest: Mapping[str, Any], changed: str = "") -> Summary:
     """Gather what reports say."""
     return Summary(
+        changed=changed,
         name=str(manifest["name"]),
         system=design.system.name,
         manifest=manifest,

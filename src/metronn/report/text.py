@@ -221,6 +221,11 @@ def verdicts_text(summary: Summary) -> str:
     return text + "".join(f"{note}\n" for note in (*measured_lines(summary), *verdict_notes(summary)))
 
 
+def changed_words(summary: Summary) -> str:
+    """Return which files are not as they were compiled, and what that means, or nothing."""
+    return f"is not as it was compiled, the verdicts are not about it: {summary.changed}" if summary.changed else ""
+
+
 def measured_lines(summary: Summary) -> list[str]:
     """Return what rung 1 measured on its events: the metric and the signal of every output, a line each."""
     lines = []
