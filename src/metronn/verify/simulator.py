@@ -21,8 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from metronn.cache import entry, is_whole, safe_path, scratch_base
-from metronn.cache import root as cache_root
+from metronn.cache import entry, is_whole, kind_directory, safe_path, scratch_base
 from metronn.errors import ToolError
 
 SIMULATORS = ("verilator", "icarus")
@@ -99,11 +98,6 @@ def tool_environment() -> dict[str, str]:
     return environment
 
 
-def cache_directory() -> Path:
-    """Return the directory of built simulations in the user's cache."""
-    return cache_root() / "simulations"
-
-
 def lint(files: Sequence[Path], top: str) -> str:
     """Return what `verilator --lint-only -Wall` says about a design; empty when nothing.
 
@@ -129,7 +123,7 @@ def build(
     the message ends with the end of its log.
     """
     _need(simulator)
-    values, where = dict(parameters or {}), cache or cache_directory()
+    values, where = dict(parameters or {}), cache or kind_directory("simulations")
 
     def make(work: Path) -> None:
         runtime = where / _runtime_key()

@@ -1,7 +1,6 @@
 """The compiled emulator: C++17 generated from an integer graph, bit-equal to the NumPy emulator."""
 
-from metronn.emulate.native.compiler import cache_directory
 from metronn.emulate.native.emulator import NativeEmulator
 from metronn.emulate.native.generate import generate, write_files
 
-__all__ = ["NativeEmulator", "cache_directory", "generate", "write_files"]
+__all__ = ["NativeEmulator", "generate", "write_files"]

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from metronn.cache import entry
-from metronn.cache import root as cache_root
 from metronn.emulate.native.generate import write_files
 from metronn.errors import ToolError
 
@@ -32,11 +31,6 @@ def compiler() -> str:
             "or set CXX to one."
         )
     return found
-
-
-def cache_directory() -> Path:
-    """Folder of compiled emulators in the user's cache."""
-    return cache_root() / "native"
 
 
 def compile_library(folder: Path, sources: Sequence[str], library: str, flags: Sequence[str] = FLAGS) -> Path:

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from metronn.cache import discard
-from metronn.emulate.native.compiler import FLAGS, cache_directory, cached_library
+from metronn.cache import discard, kind_directory
+from metronn.emulate.native.compiler import FLAGS, cached_library
 from metronn.emulate.native.generate import generate, graph_symbol, run_symbol, write_files
 from metronn.emulate.native.ports import Port, input_ports, output_ports
 from metronn.emulate.numpy import checked_input, constant_values
@@ -48,7 +48,7 @@ class NativeEmulator:
         """
         library = f"lib{name}.so"
         files = generate(graph, name)
-        sources, where = (f"{name}_emulator.cpp",), cache or cache_directory()
+        sources, where = (f"{name}_emulator.cpp",), cache or kind_directory("native")
         path = cached_library(files, sources, library, where, flags)
         try:
             emulator = NativeEmulator.load(graph, path, name)

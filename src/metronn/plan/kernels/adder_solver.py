@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from metronn.cache import entry
-from metronn.cache import root as cache_root
+from metronn.cache import entry, kind_directory
 from metronn.errors import ToolError
 from metronn.ir.arrays import Array, IntArray
 from metronn.plan.kernels.adder_graph import (
@@ -92,9 +91,9 @@ def _kept_or(key: str, weight: Array, solved: Callable[[], tuple[AdderGraph, ...
             raise ToolError("alkaid: the adder graph found is not the matrix; report it with the layer's weights")
         _write(folder / GRAPHS, found)
 
-    graphs = _read(entry(cache_directory(), name, make) / GRAPHS)
+    graphs = _read(entry(kind_directory("adders"), name, make) / GRAPHS)
     if not all(_equals(graph, weight) for graph in graphs):
-        raise ToolError(f"{cache_directory() / name}: holds the adder graph of another matrix; remove it")
+        raise ToolError(f"{kind_directory('adders') / name}: holds the adder graph of another matrix; remove it")
     return graphs
 
 
@@ -185,11 +184,6 @@ def _best(found: Sequence[AdderGraph], bounds: Sequence[tuple[int, int]]) -> tup
 
 def _equals(graph: AdderGraph, weight: Array) -> bool:
     return graph.inputs == weight.shape[0] and bool((adder_graph_matrix(graph) == weight.astype(object)).all())
-
-
-def cache_directory() -> Path:
-    """Return the directory of solved adder graphs in the user's cache."""
-    return cache_root() / "adders"
 
 
 def _read(path: Path) -> tuple[AdderGraph, ...]:
