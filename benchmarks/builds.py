@@ -106,7 +106,8 @@ def builds(folder: Path) -> Iterator[Build]:
             path, name = config.parent / "model.keras", config.parent.name
             events = folder / "inputs" / f"{name}.npz"
             if path.is_file() and events.is_file():
-                yield Build(network=name, variant=config.stem, options=(str(config), "--calibrate", str(events)))
+                given = ("--calibrate", str(events), "--verify-data", str(events))
+                yield Build(network=name, variant=config.stem, options=(str(config), *given))
 
 
 def models(inputs: Path) -> Iterator[tuple[str, Path]]:
