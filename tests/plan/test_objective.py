@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 
@@ -9,15 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plan_networks import stack
-from stream_networks import image_network
+from stream_networks import Net, image_network
 
 from metronn.errors import InfeasibleError, ModelError
+from metronn.ir.graph import Graph
+from metronn.ir.ops import Reduce
 from metronn.plan.design import Design
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, MatvecAdders, Streamed
 from metronn.plan.options import Fold, InputForm, LayerOptions, Objective, PlanOptions
 from metronn.plan.planner import plan
 from metronn.plan.remarks import remarks
 from metronn.plan.resources import lut_equivalents
+from metronn.plan.reuse import layers_of
 from metronn.plan.system import load_system
 from metronn.plan.verify import violations
 
@@ -75,10 +79,71 @@ def test_the_last_pattern_counts_and_others_stay_free() -> None:
 
 
 def test_reuse_that_does_not_divide_the_ii() -> None:
-    with pytest.raises(
-        ModelError, match=r"dense0: reuse 5 does not divide the II of 36 cycles; allowed: 1, 2, 3, 4, 6"
-    ):
-        planned(PlanOptions(layers={"dense0": LayerOptions(reuse=5)}))
+    with pytest.raises(ModelError) as error:
+        planned(PlanOptions(layers={"dense*": LayerOptions(reuse=5), "dense0": LayerOptions(reuse=7)}))
+    assert error.value.message.splitlines() == [
+        "dense0: reuse 7 does not divide the II of 36 cycles.",
+        '  Set plan.layers."dense0".reuse to one of 1, 2, 3, 4, 6, 9, 12, 18, 36, or leave the choice to the planner.',
+        "dense1: reuse 5 does not divide the II of 36 cycles.",
+        '  Set plan.layers."dense1".reuse to one of 1, 2, 3, 4, 6, 9, 12, 18, 36, or leave the choice to the planner.',
+    ]
+
+
+def proposed(message: str) -> dict[str, list[int]]:
+    """Return the values that an error proposes, by layer."""
+    found = re.findall(r'Set plan\.layers\."([^"]+)"\.reuse to one of ([\d, ]+), or leave', message)
+    return {layer: [int(k) for k in values.split(", ")] for layer, values in found}
+
+
+def drawn_network(data: st.DataObject) -> Graph:
+    """Return a network with layers of every kind that has weights: of vectors, windows, pixels and particles."""
+    net = Net(data.draw(st.integers(0, 3)))
+    kind = data.draw(st.sampled_from(("vector", "image", "line", "particles")))
+    if kind == "vector":
+        x = net.input("x", (data.draw(st.integers(3, 20)),))
+    elif kind == "image":
+        x = net.input("x", (data.draw(st.integers(2, 5)), data.draw(st.integers(2, 5)), data.draw(st.integers(1, 2))))
+        stride = data.draw(st.integers(1, 2))
+        x = net.conv(
+            x, "conv0", data.draw(st.integers(1, 4)), kernel=data.draw(st.sampled_from((1, 2, 3))), stride=stride
+        )
+        x = net.conv(x, "conv1", data.draw(st.integers(1, 3)), kernel=data.draw(st.sampled_from((1, 3))))
+    elif kind == "line":
+        x = net.conv(net.input("x", (data.draw(st.integers(3, 9)), 2)), "conv0", data.draw(st.integers(1, 4)))
+    else:
+        x = net.dense(net.input("x", (data.draw(st.integers(2, 6)), 3)), "shared", data.draw(st.integers(1, 5)))
+    if len(net.shape(x)) > 1 and data.draw(st.booleans()):
+        x = net.builder.add(Reduce(x=x, axes=tuple(range(len(net.shape(x)) - 1))), "pool", "pool")
+    elif len(net.shape(x)) > 1:
+        x = net.reshape(x, "flat", (math.prod(net.shape(x)),))
+    net.builder.output("y", net.dense(net.dense(x, "head0", data.draw(st.integers(2, 8))), "head1", 3))
+    return net.builder.build()
+
+
+@settings(derandomize=True, database=None, deadline=None, max_examples=25)
+@given(data=st.data())
+def test_every_reuse_that_an_error_proposes_has_a_plan(data: st.DataObject) -> None:
+    """Of each layer: all it proposes are accepted and planned, and what it accepts is proposed."""
+    graph, ii = drawn_network(data), data.draw(st.sampled_from((1, 2, 6, 9, 16, 25, 36, 60, 100)))
+    system = load_system("one-large-virtual").with_overrides(ii=ii)
+    objective, inputs = data.draw(st.sampled_from(Objective)), data.draw(st.sampled_from(InputForm))
+    options = PlanOptions(objective=objective, inputs=inputs)
+    layer = data.draw(st.sampled_from(layers_of(graph)))
+
+    def asked(reuse: int) -> PlanOptions:
+        return options.model_copy(update={"layers": {layer: LayerOptions(reuse=reuse)}})
+
+    with pytest.raises(ModelError, match=f"{layer}: reuse 7 does not divide the II of {ii} cycles") as error:
+        plan(graph, system, asked(7))
+    values = proposed(error.value.message).get(layer, [])
+    assert bool(values) != ("No reuse is possible" in error.value.message)
+    for reuse in (k for k in range(1, ii + 1) if ii % k == 0):
+        if reuse in values:
+            assert violations(plan(graph, system, asked(reuse)), {layer: reuse}) == ()
+        else:
+            with pytest.raises(ModelError, match=f"{layer}: reuse {reuse} is not possible") as error:
+                plan(graph, system, asked(reuse))
+            assert proposed(error.value.message).get(layer, []) == values
 
 
 def test_reuse_of_no_layer() -> None:

@@ -85,7 +85,7 @@ def plan(graph: Graph, system: System, options: PlanOptions, log: Progress = sil
             f"plan.fpgas is {options.fpgas}, system {system.name} has {len(system.fpgas)} FPGAs.\n"
             "  Ask for fewer FPGAs or name a larger system."
         )
-    check_reuse(graph, options, system.ii)
+    check_reuse(graph, options)
     problem = problem_of(graph, system, options, log)
     design = _placed(problem, log)
     if design is None:

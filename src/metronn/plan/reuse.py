@@ -7,6 +7,8 @@ products packed into one make it fewer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from metronn.errors import ModelError
 from metronn.ir.graph import Graph
 from metronn.ir.ops import Linear
@@ -43,8 +45,8 @@ def keeps_reuse(spec: KernelSpec, graph: Graph, reuse: int) -> bool:
             raise AssertionError(f"{spec}: makes no Linear")
 
 
-def check_reuse(graph: Graph, options: PlanOptions, ii_cycles: int) -> None:
-    """Raise ModelError that lists every reuse that does not divide the II, and every pattern without a layer."""
+def check_reuse(graph: Graph, options: PlanOptions) -> None:
+    """Raise ModelError that lists every pattern without a layer."""
     layers = layers_of(graph)
     problems = []
     for pattern in options.layers:
@@ -52,25 +54,20 @@ def check_reuse(graph: Graph, options: PlanOptions, ii_cycles: int) -> None:
         if not any(alone.reuse_of(layer) is not None for layer in layers):
             known = ", ".join(layers) or "none"
             problems.append(f'plan.layers."{pattern}": no layer with weights has such a name; they are: {known}')
-    for layer in layers:
-        reuse = options.reuse_of(layer)
-        if reuse is not None and ii_cycles % reuse:
-            allowed = ", ".join(str(k) for k in divisors(ii_cycles))
-            problems.append(f"{layer}: reuse {reuse} does not divide the II of {ii_cycles} cycles; allowed: {allowed}")
     if problems:
         raise ModelError("\n".join(problems))
 
 
-def impossible_reuse(graph: Graph, linear: str, reuse: int, ii_cycles: int) -> ModelError:
-    """Return the error for a layer that no kernel makes with this reuse."""
+def impossible_reuse(graph: Graph, linear: str, reuse: int, ii_cycles: int, allowed: Sequence[int]) -> str:
+    """Say that no kernel makes a layer with this reuse, and with which ones (`allowed`) one does."""
     layer, rows = graph.by_name[linear].source, graph.type_of(linear).size // graph.type_of(linear).shape[-1]
-    text = f"{layer}: reuse {reuse} is not possible at II {ii_cycles}"
+    if ii_cycles % reuse:
+        text = f"{layer}: reuse {reuse} does not divide the II of {ii_cycles} cycles"
+    else:
+        text = f"{layer}: reuse {reuse} is not possible at II {ii_cycles}"
     if rows > 1:
         text += f": its weights meet {rows:,} vectors an event, one after the other or several at a time"
-    allowed = [k for k in divisors(ii_cycles) if k % rows == 0] if rows > 1 else divisors(ii_cycles)
-    if allowed:
-        others = ", ".join(str(k) for k in allowed if k != reuse) or "another II"
-        text += f".\n  Try {others}, or leave the choice to the planner."
-    else:
-        text += f".\n  Raise the II to a multiple of {rows:,}, or leave the choice to the planner."
-    return ModelError(text)
+    if not allowed:
+        return f"{text}.\n  No reuse is possible for it at this II: leave the choice to the planner."
+    values = ", ".join(str(k) for k in allowed)
+    return f'{text}.\n  Set plan.layers."{layer}".reuse to one of {values}, or leave the choice to the planner.'

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from metronn.errors import ModelError
 from metronn.ir.graph import Graph, Node
 from metronn.ir.ops import (
     Add,
@@ -53,7 +54,7 @@ from metronn.plan.layout import Layout
 from metronn.plan.options import Fold, InputForm, Objective, PlanOptions
 from metronn.plan.progress import Progress, silent
 from metronn.plan.resources import lut_equivalents
-from metronn.plan.reuse import impossible_reuse, keeps_reuse
+from metronn.plan.reuse import divisors, impossible_reuse, keeps_reuse
 from metronn.plan.streaming import evenly, raster_layout, split_beats, whole_blocks
 from metronn.plan.timing import Timing
 
@@ -104,7 +105,10 @@ def steps(
     inputs: Mapping[str, Layout] | None = None,
     log: Progress = silent,
 ) -> tuple[Step, ...]:
-    """Cut the graph into steps in topological order. Every op but Input and Constant is in exactly one."""
+    """Cut the graph into steps in topological order. Every op but Input and Constant is in exactly one.
+
+    Raises ModelError that lists every layer that no kernel makes with the reuse asked for.
+    """
     given = inputs if inputs is not None else input_layouts_of(graph, ii_cycles, options.inputs)
     return _Builder(graph, ii_cycles, timing, options, given).run(log)
 
@@ -154,6 +158,7 @@ class _Builder:
         self.graph, self.ii, self.timing, self.options = graph, ii_cycles, timing, options
         self.shorter = options.fold is Fold.LATENCY or options.objective is Objective.RESOURCES
         self.offers: dict[str, tuple[Layout, ...]] = {name: (layout,) for name, layout in inputs.items()}
+        self.problems: list[str] = []
 
     def run(self, log: Progress) -> tuple[Step, ...]:
         """Find all steps; `log` is told how many of the nodes are done."""
@@ -168,6 +173,8 @@ class _Builder:
             taken.update(covered_nodes(step.candidates[0]))
             made = dict.fromkeys(output_layout(spec, self.graph) for spec in step.candidates)
             self.offers[step.value] = self._kept(tuple(made))
+        if self.problems:
+            raise ModelError("\n".join(self.problems))
         return tuple(found)
 
     @staticmethod
@@ -314,8 +321,21 @@ class _Builder:
         return Step(value=node.name, source=node.source, inputs=(op.x,), candidates=tuple(found))
 
     def _matvec(self, node: Node) -> Step:
-        graph, op = self.graph, linear_of(self.graph, node.name)
-        epilogue = grow(graph, node.name, (Extremum, Requantize))[1:]
+        op = linear_of(self.graph, node.name)
+        epilogue = grow(self.graph, node.name, (Extremum, Requantize))[1:]
+        reuse = self.options.reuse_of(node.source)
+        kept = self._matvec_kernels(node, op, epilogue, reuse)
+        if reuse is not None and (not kept or self.ii % reuse):
+            allowed = [k for k in divisors(self.ii) if self._matvec_kernels(node, op, epilogue, k)]
+            self.problems.append(impossible_reuse(self.graph, node.name, reuse, self.ii, allowed))
+            kept = self._matvec_kernels(node, op, epilogue, None)
+        value = (node.name, *epilogue)[-1]
+        unrolled = MatvecAdders(linear=node.name, epilogue=epilogue)
+        return Step(value=value, source=node.source, inputs=(op.x,), candidates=tuple(kept) or (unrolled,))
+
+    def _matvec_kernels(self, node: Node, op: Linear, epilogue: tuple[str, ...], reuse: int | None) -> list[KernelSpec]:
+        """Kernels of a matrix: those worth trying, or with `reuse` those that use their multipliers so often."""
+        graph = self.graph
         vector = len(graph.type_of(op.x).shape) == 1
         found: list[KernelSpec] = []
         unrolled = MatvecAdders(linear=node.name, epilogue=epilogue)
@@ -323,27 +343,21 @@ class _Builder:
         if not large and (self.ii == 1 or adders.is_candidate(unrolled, graph)):
             found.append(unrolled)
         if self.ii > 1 and vector:
-            found.extend(self._vector_folds(node, op, epilogue, large=large))
+            found.extend(self._vector_folds(node, op, epilogue, reuse, large=large))
         if self.ii > 1 and not vector:
-            found.extend(self._row_kernels(node, op, epilogue))
+            found.extend(self._row_kernels(node, op, epilogue, reuse))
         kept = self._fitting(iter(found))
         if not kept and self.ii > 1 and not vector:
             # A row in every cycle leaves no time to fold: what is too large to be tried beside folds is all there is.
-            kept = self._fitting(self._row_kernels(node, op, epilogue, alone=True))
-        if not vector and not self.shorter and self.options.reuse_of(node.source) is None:
-            kept = self._busiest(kept)
-        if not large and self._cheaper_unrolled(unrolled, kept):
-            kept.insert(0, unrolled)
-        reuse = self.options.reuse_of(node.source)
-        if reuse is not None:
-            kept = [spec for spec in kept if keeps_reuse(spec, graph, reuse)]
-            if not kept:
-                unrolled_too = [unrolled] if not large else []
-                kept = [spec for spec in unrolled_too if keeps_reuse(spec, graph, reuse)]
-            if not kept:
-                raise impossible_reuse(graph, node.name, reuse, self.ii)
-        value = (*(node.name,), *epilogue)[-1]
-        return Step(value=value, source=node.source, inputs=(op.x,), candidates=tuple(kept) or (unrolled,))
+            kept = self._fitting(self._row_kernels(node, op, epilogue, reuse, alone=True))
+        if reuse is None:
+            if not vector and not self.shorter:
+                kept = self._busiest(kept)
+            if not large and self._cheaper_unrolled(unrolled, kept):
+                kept.insert(0, unrolled)
+            return kept
+        asked = [spec for spec in kept if keeps_reuse(spec, graph, reuse)]
+        return asked or ([unrolled] if not large and keeps_reuse(unrolled, graph, reuse) else [])
 
     def _cheaper_unrolled(self, unrolled: MatvecAdders, others: list[KernelSpec]) -> bool:
         """Whether a matrix of many digits (sparse, or narrow) would cost less unrolled than in any other way."""
@@ -364,10 +378,12 @@ class _Builder:
         most = 1.05 * min(dsps.values(), default=0)
         return [spec for spec in specs if dsps.get(spec, 0) <= most]
 
-    def _vector_folds(self, node: Node, op: Linear, epilogue: tuple[str, ...], *, large: bool) -> Iterator[KernelSpec]:
+    def _vector_folds(
+        self, node: Node, op: Linear, epilogue: tuple[str, ...], reuse: int | None, *, large: bool
+    ) -> Iterator[KernelSpec]:
         """Folds of a product with one vector: of all inputs at once, or of the beats in which they come."""
         if not large:
-            for beats in self._fold_lengths(self.ii, self.options.reuse_of(node.source)):
+            for beats in self._fold_lengths(self.ii, reuse):
                 yield fold_outputs_spec(self.graph, node.name, epilogue, beats, self.timing)
         for layout in self.offers[op.x]:
             if layout.beat_count == 1:
@@ -379,7 +395,7 @@ class _Builder:
                 yield FoldInputs(linear=node.name, epilogue=epilogue, layout=layout)
 
     def _row_kernels(
-        self, node: Node, op: Linear, epilogue: tuple[str, ...], *, alone: bool = False
+        self, node: Node, op: Linear, epilogue: tuple[str, ...], reuse: int | None, *, alone: bool = False
     ) -> Iterator[KernelSpec]:
         """Products with every row of a tensor, row after row (a convolution, or a dense layer at each place).
 
@@ -389,7 +405,7 @@ class _Builder:
         for layout in self._variants(op.x, spread=True, raster=True):
             rows = rows_of(layout, width)
             if rows is not None:
-                yield from self._whole_rows(node, layout, epilogue, rows.shape[1], alone=alone)
+                yield from self._whole_rows(node, layout, epilogue, reuse, copies=rows.shape[1], alone=alone)
                 continue
             parts = row_beats(layout, width)
             if parts is not None:
@@ -397,7 +413,14 @@ class _Builder:
                 yield Streamed(inner=inner, layouts=(layout,))
 
     def _whole_rows(
-        self, node: Node, layout: Layout, epilogue: tuple[str, ...], copies: int, *, alone: bool
+        self,
+        node: Node,
+        layout: Layout,
+        epilogue: tuple[str, ...],
+        reuse: int | None,
+        *,
+        copies: int,
+        alone: bool,
     ) -> Iterator[KernelSpec]:
         unrolled = MatvecAdders(linear=node.name, epilogue=epilogue)
         probe = Streamed(inner=unrolled, layouts=(layout,), copies=copies)
@@ -405,11 +428,10 @@ class _Builder:
             own = slice_of(probe, self.graph).graph
         except NotStreamableError:
             return
-        wanted = alone or self.options.reuse_of(node.source) == layout.beat_count
+        wanted = alone or reuse == layout.beat_count
         if adders.is_candidate(unrolled, own, sys.maxsize if wanted else adders.CANDIDATE_DIGITS):
             yield probe
         gap = min(layout.spacing or self.ii, self.ii - layout.cycles[-1])
-        reuse = self.options.reuse_of(node.source)
         for beats in self._fold_lengths(gap, None if reuse is None else -(-reuse // layout.beat_count)):
             if beats > 1:
                 inner = fold_outputs_spec(own, node.name, epilogue, beats, self.timing)
