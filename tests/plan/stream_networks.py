@@ -14,6 +14,7 @@ from metronn.ir.ops import (
     Extremum,
     Input,
     Linear,
+    Multiply,
     Overflow,
     Padding,
     Reduce,
@@ -177,3 +178,26 @@ NETWORKS = {
     "series": series_network,
     "two images": two_images,
 }
+
+
+def attention_network(tokens: int, width: int, heads: int = 1, bits: int = 8, seed: int = 0) -> Graph:
+    """Self-attention without softmax: `tokens**2 * width` products of queries and keys, as many of scores and values."""
+    net = Net(seed)
+    x = net.input("x", (tokens, 4), bits)
+    q, k, v = (net.requantized(net.linear(x, n, width), n, bits=bits, relu=False) for n in ("query", "key", "value"))
+    place = np.arange(tokens * width).reshape(tokens, heads, width // heads).transpose(1, 0, 2)
+
+    def picked(value: str, name: str, index: np.ndarray) -> str:
+        op = Rewire(xs=(value,), index=IntArray.of(index.ravel()), shape=index.shape)
+        return net.builder.add(op, name)
+
+    def summed(x: str, y: str, name: str) -> str:
+        products = net.builder.add(Multiply(x=x, y=y), f"{name}.products", name)
+        return net.requantized(net.builder.add(Reduce(x=products, axes=(3,)), f"{name}.sum", name), name, bits=bits)
+
+    queries, keys = picked(q, "queries", place[:, :, None]), picked(k, "keys", place[:, None])
+    scores = summed(queries, keys, "scores")
+    apart = net.reshape(scores, "apart", (heads, tokens, 1, tokens))
+    mixed = summed(apart, picked(v, "values", place.transpose(0, 2, 1)[:, None]), "mixed")
+    net.builder.output("y", net.linear(net.flatten(mixed), "out", 3))
+    return net.builder.build()

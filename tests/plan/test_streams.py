@@ -6,7 +6,7 @@ from math import ceil
 from pathlib import Path
 
 import pytest
-from stream_networks import NETWORKS, image_network, residual_network
+from stream_networks import NETWORKS, attention_network, image_network, residual_network
 from test_ladder import build, check_all, need_verilator
 
 from metronn.errors import InfeasibleError
@@ -38,6 +38,17 @@ def test_folds_that_may_spend_multipliers_are_never_slower(name: str) -> None:
     full, fast = planned(name, 144), planned(name, 144, PlanOptions(fold=Fold.LATENCY))
     assert violations(fast) == ()
     assert fast.latency_cycles <= full.latency_cycles
+
+
+@pytest.mark.parametrize("inputs", [InputForm.AUTO, InputForm.STREAM])
+@pytest.mark.parametrize("heads", [1, 2])
+def test_all_pairs_of_two_streams_are_made(heads: int, inputs: InputForm) -> None:
+    """Particles that come one by one meet only themselves in a beat; attention needs each with all others."""
+    graph = attention_network(4, 6, heads)
+    design = plan(graph, load_system("one-serenity").with_overrides(ii=8), PlanOptions(inputs=inputs))
+    assert violations(design) == ()
+    whole = {s.value: s.layout.size for s in design.fpgas[0].signals if s.value.endswith(".products")}
+    assert set(whole.values()) <= {4 * 4 * 6}
 
 
 def test_images_come_pixel_by_pixel_where_windows_read_them() -> None:

@@ -218,6 +218,8 @@ def _box_slice(spec: Streamed, graph: Graph) -> Slice:
     beats = [tuple(_flat(lists, shape).tolist()) for lists in found[nodes[-1]].indices]
     if len({k for beat in beats for k in beat}) != sum(len(beat) for beat in beats):
         raise NotStreamableError(f"{nodes[-1]}: an element comes in two beats")
+    if sum(len(beat) for beat in beats) != graph.type_of(nodes[-1]).size:
+        raise NotStreamableError(f"{nodes[-1]}: some of its operands' elements never meet in a beat")
     return Slice(graph=builder.build(), starts=cycles, output=_layout(nodes[-1], beats, cycles))
 
 
