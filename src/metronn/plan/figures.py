@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from metronn.ir.graph import Graph
 from metronn.plan.kernels.adder_solver import solving_work
@@ -48,15 +49,15 @@ def unrolled_part(spec: KernelSpec, graph: Graph) -> tuple[MatvecAdders, Graph] 
 def takes_long(spec: KernelSpec, graph: Graph) -> bool:
     """Whether exact figures of the kernel need an adder graph that takes more than a second or two to solve."""
     part = unrolled_part(spec, graph)
-    if part is None:
-        return False
-    inner, own = part
-    return row_count(inner, own) * solving_work(row_matrix(inner, own, 0)[0]) > QUICK_WORK
+    return part is not None and _takes_long(part[0], _Content(part[1]))
 
 
 def exact_figures(spec: KernelSpec, graph: Graph, timing: Timing) -> Figures:
     """Return what the kernel has; solves adder graphs."""
-    return Figures(latency_cycles(spec, graph, timing), resources(spec, graph, timing))
+    part = unrolled_part(spec, graph)
+    if part is None:
+        return _folded(spec, _ById(graph), timing)
+    return _wrapped(spec, _exact(part[0], _Content(part[1]), timing), graph)
 
 
 def estimated_figures(spec: KernelSpec, graph: Graph, timing: Timing) -> Figures:
@@ -64,9 +65,55 @@ def estimated_figures(spec: KernelSpec, graph: Graph, timing: Timing) -> Figures
     part = unrolled_part(spec, graph)
     if part is None or not takes_long(spec, graph):
         return exact_figures(spec, graph, timing)
-    inner, own = part
-    cost = unrolled_cost(inner, own, timing)
-    if isinstance(spec, Streamed):
-        cost = cost.scaled(spec.copies) + wrapper_resources(spec, graph)
-    levels = math.ceil(math.log2(max(1, most_digits(row_matrix(inner, own, 0)[0]))))
-    return Figures(max(1, math.ceil(levels / timing.levels_per_stage)), cost)
+    return _wrapped(spec, _estimated(part[0], _Content(part[1]), timing), graph)
+
+
+def _wrapped(spec: KernelSpec, inner: Figures, graph: Graph) -> Figures:
+    """Return the figures of a kernel from those of its unrolled matrix."""
+    if not isinstance(spec, Streamed):
+        return inner
+    return Figures(inner.latency, inner.cost.scaled(spec.copies) + wrapper_resources(spec, graph))
+
+
+class _ById:
+    """A graph as a cache key: itself, not its content."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+
+    def __hash__(self) -> int:
+        return id(self.graph)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ById) and other.graph is self.graph
+
+
+class _Content(_ById):
+    """A graph as a cache key: its nodes. Slices of a layer for other IIs are other graphs of the same content."""
+
+    def __hash__(self) -> int:
+        return hash(tuple(node.name for node in self.graph.nodes))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Content) and (other.graph is self.graph or other.graph.nodes == self.graph.nodes)
+
+
+@lru_cache(maxsize=4096)
+def _takes_long(inner: MatvecAdders, own: _Content) -> bool:
+    return row_count(inner, own.graph) * solving_work(row_matrix(inner, own.graph, 0)[0]) > QUICK_WORK
+
+
+@lru_cache(maxsize=4096)
+def _exact(inner: MatvecAdders, own: _Content, timing: Timing) -> Figures:
+    return Figures(latency_cycles(inner, own.graph, timing), resources(inner, own.graph, timing))
+
+
+@lru_cache(maxsize=4096)
+def _estimated(inner: MatvecAdders, own: _Content, timing: Timing) -> Figures:
+    levels = math.ceil(math.log2(max(1, most_digits(row_matrix(inner, own.graph, 0)[0]))))
+    return Figures(max(1, math.ceil(levels / timing.levels_per_stage)), unrolled_cost(inner, own.graph, timing))
+
+
+@lru_cache(maxsize=4096)
+def _folded(spec: KernelSpec, graph: _ById, timing: Timing) -> Figures:
+    return Figures(latency_cycles(spec, graph.graph, timing), resources(spec, graph.graph, timing))

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from metronn.ir.arrays import fits_int64
 from metronn.ir.types import Range, TensorType, width_bits
 
 
@@ -184,6 +185,10 @@ def _slot_bounds(tensor: TensorType, layout: Layout) -> list[tuple[int, int]]:
     if isinstance(lo, int) and isinstance(hi, int):
         return [(lo, hi)] * layout.slot_count
     los, his = tensor.range.los(tensor.size), tensor.range.his(tensor.size)
+    if fits_int64(tensor.range.lowest, tensor.range.highest) and len({len(beat) for beat in layout.beats}) == 1:
+        index = np.asarray(layout.beats)
+        lowest, highest = np.asarray(los)[index].min(axis=0), np.asarray(his)[index].max(axis=0)
+        return list(zip(lowest.tolist(), highest.tolist(), strict=True))
     lows, highs = [los[k] for k in layout.beats[0]], [his[k] for k in layout.beats[0]]
     for beat in layout.beats[1:]:
         own_lows, own_highs = [los[k] for k in beat], [his[k] for k in beat]

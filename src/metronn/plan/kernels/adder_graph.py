@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from metronn.ir.arrays import Array
+from metronn.ir.arrays import Array, exact_array
 from metronn.ir.types import width_bits
 
 NOTHING = -1
@@ -135,6 +135,7 @@ def adder_graph_matrix(graph: AdderGraph) -> Array:
 
 def nonzero_digits(weight: Array) -> int:
     """Nonzero digits of all weights in canonical signed-digit form: the additions without sharing."""
+    weight = exact_array(weight)
     if weight.dtype != object and weight.size and -MOST_COUNTED < weight.min() and weight.max() < MOST_COUNTED:
         size = np.abs(weight.astype(np.int64))
         return int(np.bitwise_count((3 * size) ^ size).sum())

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from metronn.ir.arrays import Array
+from metronn.ir.arrays import Array, exact_array
 
 Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
@@ -80,10 +80,10 @@ def most_digits(weight: Array) -> int:
 
 def _digits(weight: Array) -> tuple[Numbers, Numbers, Numbers]:
     """Return row, column and place of every nonzero digit in canonical signed-digit form."""
-    size = np.abs(weight.astype(object))
-    longest = max((int(v).bit_length() for v in size.ravel()), default=0)
-    if longest < 60:
-        size = size.astype(np.int64)
+    size = np.abs(exact_array(weight))
+    longest = int(size.max()).bit_length() if size.size else 0
+    if longest >= 60:
+        size = size.astype(object)
     marks = (3 * size) ^ size
     found = [np.nonzero((marks >> (place + 1)) & 1) for place in range(longest + 1)]
     places = [np.full(rows.size, place, dtype=np.int64) for place, (rows, _) in enumerate(found)]

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from metronn.ir.arrays import Array
+from metronn.ir.arrays import Array, exact_array, object_array
 from metronn.ir.graph import Graph
 from metronn.ir.infer import infer, linear_shifts
 from metronn.ir.ops import Constant, Linear, Requantize, operands
@@ -70,9 +70,11 @@ def row_matrix(
     x = graph.type_of(op.x)
     count = op.weight.shape[0]
     part = slice(row * count, (row + 1) * count)
-    scale = [1 << int(shift) for shift in linear_shifts(op, x).ravel()[part]]
-    rows = [[int(w) * s for w in line] for line, s in zip(op.weight.array, scale, strict=True)]
-    weight = np.array(rows, dtype=object)
+    shifts = linear_shifts(op, x).ravel()[part].tolist()
+    weight = op.weight.array.copy()
+    if any(shifts):
+        scale = object_array((1 << shift for shift in shifts), (count, 1))
+        weight = exact_array(weight.astype(object) * scale)
     bounds = tuple(zip(x.range.los(x.size)[part], x.range.his(x.size)[part], strict=True))
     bias = op.bias.ints()
     for k, (lo, hi) in enumerate(bounds):
