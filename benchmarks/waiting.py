@@ -6,10 +6,13 @@
 have random weights of 8 bits:
 
     image       26 convolutions (depthwise 3 x 3, then 1 x 1, to 224 channels) on 32 x 32, II 1024, one-large-virtual
+    no board    the same on one-pynq-z2, where it fits at no II: what binds
+    no II       the same at II 256 on one-vcu118, where it does not fit: the II that does
     dense 1024  a dense layer 1024 x 1024 and one of 8 outputs, II 1600, one-vcu118
     dense 4096  the same with 4096 x 4096, II 1600, chain-16-serenity
 
-A run is ended after ten minutes of wall time. Exit status 1 when this checkout misses a limit.
+A refusal shows its second line. A run is ended after ten minutes of wall time. Exit status 1 when this checkout misses
+a limit.
 """
 
 from __future__ import annotations
@@ -23,7 +26,24 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LIMITS_S = {"help": 0.4, "boards": 0.4, "missing file": 1.0, "image": 60.0, "dense 1024": 15.0, "dense 4096": 120.0}
+LIMITS_S = {
+    "help": 0.4,
+    "boards": 0.4,
+    "missing file": 1.0,
+    "image": 60.0,
+    "no board": 30.0,
+    "no II": 30.0,
+    "dense 1024": 15.0,
+    "dense 4096": 120.0,
+}
+SYSTEMS = {
+    "image": ("one-large-virtual", 1024),
+    "no board": ("one-pynq-z2", 1024),
+    "no II": ("one-vcu118", 256),
+    "dense 1024": ("one-vcu118", 1600),
+    "dense 4096": ("chain-16-serenity", 1600),
+}
+"""System and II of each network."""
 COMMANDS = {
     "help": ["--help"],
     "boards": ["boards"],
@@ -51,6 +71,7 @@ def plan_network(name: str) -> None:
     """Build a network and plan it; runs in a process of its own."""
     import numpy as np
 
+    from metronn.errors import InfeasibleError
     from metronn.ir.arrays import IntArray
     from metronn.ir.graph import GraphBuilder
     from metronn.ir.ops import (
@@ -107,10 +128,13 @@ def plan_network(name: str) -> None:
         x = builder.add(Input(shape=(size,), range=Range.fixed(8, 8, signed=False)), "x")
         return linear(relu(linear(x, size, "dense"), "dense"), 8, "logits")
 
-    builder.output("y", image() if name == "image" else dense(int(name.split()[1])))
-    system = {"image": "one-large-virtual", "dense 1024": "one-vcu118", "dense 4096": "chain-16-serenity"}[name]
-    ii = 1024 if name == "image" else 1600
-    design = plan(builder.build(), load_system(system).with_overrides(ii=ii), PlanOptions())
+    builder.output("y", dense(int(name.split()[1])) if name.startswith("dense") else image())
+    system, ii = SYSTEMS[name]
+    try:
+        design = plan(builder.build(), load_system(system).with_overrides(ii=ii), PlanOptions())
+    except InfeasibleError as error:
+        print(error.message.splitlines()[1].strip())
+        return
     print(f"{design.latency_cycles} cycles, {sum(fpga.resources.lut for fpga in design.fpgas):,} LUT")
 
 

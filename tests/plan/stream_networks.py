@@ -181,7 +181,7 @@ NETWORKS = {
 
 
 def attention_network(tokens: int, width: int, heads: int = 1, bits: int = 8, seed: int = 0) -> Graph:
-    """Self-attention without softmax: `tokens**2 * width` products of queries and keys, as many of scores and values."""
+    """Self-attention without softmax: `tokens**2 * width` products of queries with keys, as many for the values."""
     net = Net(seed)
     x = net.input("x", (tokens, 4), bits)
     q, k, v = (net.requantized(net.linear(x, n, width), n, bits=bits, relu=False) for n in ("query", "key", "value"))

@@ -18,7 +18,7 @@ from metronn.plan.kernels.stream import slice_of
 from metronn.plan.kernels.streamed import wrapper_resources
 from metronn.plan.kernels.unrolled_cost import unrolled_cost
 from metronn.plan.options import PlanOptions
-from metronn.plan.planner import timing_of
+from metronn.plan.placing import timing_of
 from metronn.plan.resources import Resources, lut_equivalents
 from metronn.plan.steps import Step, input_layouts_of, steps
 from metronn.plan.system import System

@@ -18,7 +18,7 @@ from metronn.plan.kernels.model import resources
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, KernelSpec, MatvecAdders, Streamed
 from metronn.plan.kernels.stream import slice_of
 from metronn.plan.options import PlanOptions
-from metronn.plan.planner import timing_of
+from metronn.plan.placing import timing_of
 from metronn.plan.resources import lut_equivalents
 from metronn.plan.steps import input_layouts_of, steps
 from metronn.plan.system import System

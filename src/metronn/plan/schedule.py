@@ -257,8 +257,7 @@ class Scheduler:
             room = link.lanes * (WORD_BITS * self.system.ii - TAIL_BITS)
             raise InfeasibleError(
                 f"link {link.from_fpga} -> {link.to_fpga}: {bits} bits an event cross here, "
-                f"{link.lanes} lanes carry {room} in {self.system.ii} cycles.\n"
-                "  Raise the II, give the link more lanes, or use fewer FPGAs."
+                f"{link.lanes} lanes carry {room} in {self.system.ii} cycles."
             )
         signals = [self._young_enough(place, signal, plan) for signal in signals]
         latency = link_latency_cycles(link.latency_max_cycles)

@@ -100,7 +100,7 @@ def solve(problem: Problem, log: Progress = silent) -> dict[str, Choice] | None:
 
 def may_fit(problem: Problem) -> bool:
     """Whether a plan exists by what is known without solving large adder graphs."""
-    return _Model(problem, frozenset(), silent).solve() is not None
+    return _Model(problem, frozenset(), silent).solve(any_plan=True) is not None
 
 
 class _Model:
@@ -323,12 +323,13 @@ class _Model:
         converted = [pair for pairs in self.converted.values() for pair in pairs]
         return sum(round(2 * lut_equivalents(cost)) * literal for cost, literal in [*kernels, *converted])
 
-    def solve(self) -> dict[str, Choice] | None:
-        """Run the solver."""
+    def solve(self, *, any_plan: bool = False) -> dict[str, Choice] | None:
+        """Run the solver; with `any_plan` the first plan found is enough."""
         solver = self.cp_model.CpSolver()
         solver.parameters.num_workers = 1
         solver.parameters.random_seed = 1
         solver.parameters.max_deterministic_time = 60.0
+        solver.parameters.stop_after_first_solution = any_plan
         solver.parameters.catch_sigint_signal = False  # it would take the interpreter's handler away
         status = solver.solve(self.model)
         if status not in (self.cp_model.OPTIMAL, self.cp_model.FEASIBLE):

@@ -1,0 +1,69 @@
+"""A lower bound of how full a system gets, from the costs of kernels alone: above 1 there is no plan.
+
+Cuts, links, conversions and delays only add to it. Multipliers of the budgets (a Lagrangian relaxation) weigh what
+kernels trade against each other, LUTs for DSP blocks say; the bound holds for any weights, so they need not be the
+best ones. The caps of single FPGAs count too: a kernel is on one of them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from metronn.plan.figures import estimated_figures
+from metronn.plan.progress import Progress, silent
+from metronn.plan.resources import RESOURCE_NAMES
+from metronn.plan.solve import Problem
+
+ROUNDS = 60
+"""Steps towards better weights; each costs microseconds."""
+
+Floats = npt.NDArray[np.float64]
+
+
+def least_costs(problem: Problem) -> list[dict[str, float]]:
+    """Return for each step the least of each resource that any of its kernels takes."""
+    return [dict(zip(RESOURCE_NAMES, table.min(axis=0).tolist(), strict=True)) for table in _tables(problem)]
+
+
+def least_load(problem: Problem, log: Progress = silent) -> float:
+    """Return a lower bound of need over budget of the resource that is fullest; infinite when a resource is lacking."""
+    fpgas = problem.system.fpgas[: problem.options.fpgas or len(problem.system.fpgas)]
+    budgets = np.array([list(fpga.budget.as_dict().values()) for fpga in fpgas], dtype=float)
+    whole, largest = budgets.sum(axis=0), budgets.max(axis=0)
+    shares, worst = [], 0.0
+    for table in _tables(problem, log):
+        usable = table[(table[:, largest == 0] == 0).all(axis=1)][:, largest > 0]
+        if not len(usable):
+            return math.inf
+        worst = max(worst, float((usable / largest[largest > 0]).max(axis=1).min()))
+        shares.append(usable / whole[largest > 0])
+    return max(worst, _relaxed(shares, int((largest > 0).sum())))
+
+
+def _tables(problem: Problem, log: Progress = silent) -> list[Floats]:
+    """Costs of each step: one row for each kernel, one column for each resource."""
+    found = []
+    for number, step in enumerate(problem.steps):
+        log(f"latency and cost of the kernels of {step.source}: {number} of {len(problem.steps)} steps done")
+        costs = [estimated_figures(spec, problem.graph, problem.timing).cost for spec in step.candidates]
+        found.append(np.array([list(cost.as_dict().values()) for cost in costs], dtype=float))
+    return found
+
+
+def _relaxed(shares: list[Floats], count: int) -> float:
+    """Return the best bound found: the least weighted need of all steps, weights adding up to 1."""
+    best, weights = 0.0, np.full(count, 1 / max(count, 1))
+    for number in range(ROUNDS):
+        used = np.zeros(count)
+        for table in shares:
+            used += table[int(np.argmin(table @ weights))]
+        best = max(best, float(used @ weights))
+        top = used.max(initial=0.0)
+        if top == 0:
+            break
+        weights = weights * np.exp(used / top / math.sqrt(number + 1))
+        weights /= weights.sum()
+    return best

@@ -1,0 +1,76 @@
+"""From a graph, a system and options to the problem of placing it, and from that to a timed design."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from metronn.ir.graph import Graph
+from metronn.plan.bounds import least_load
+from metronn.plan.design import Design
+from metronn.plan.options import PlanOptions
+from metronn.plan.progress import Progress, silent
+from metronn.plan.resources import Resources
+from metronn.plan.schedule import Choice, Scheduler
+from metronn.plan.solve import Problem, solve
+from metronn.plan.steps import input_layouts_of, steps
+from metronn.plan.system import System
+from metronn.plan.timing import Timing
+
+RESERVE_ROUNDS = 4
+"""Attempts to find room for delays that did not fit."""
+
+
+def timing_of(system: System) -> Timing:
+    """Return the pipelining rules every FPGA of the system can keep: those of its slowest device."""
+    rules = [Timing.of(fpga.device.yosys.family, system.period_ps) for fpga in system.fpgas]
+    return min(rules, key=lambda rule: rule.levels_per_stage)
+
+
+def problem_of(graph: Graph, system: System, options: PlanOptions, log: Progress = silent) -> Problem:
+    """Return the planning problem of a graph on a system."""
+    timing = timing_of(system)
+    inputs = input_layouts_of(graph, system.ii, options.inputs)
+    found = steps(graph, system.ii, timing, options, inputs, log)
+    return Problem(graph=graph, system=system, timing=timing, options=options, steps=found, inputs=inputs)
+
+
+def scheduled(problem: Problem, choices: Mapping[str, Choice]) -> Design:
+    """Return the design of the choices."""
+    options = problem.options
+    scheduler = Scheduler(problem.graph, problem.system, problem.timing, options.outputs, problem.inputs)
+    return scheduler.run(problem.steps, choices)
+
+
+def placed(problem: Problem, log: Progress = silent) -> Design | None:
+    """Solve and schedule; None when there is no plan.
+
+    Delays are known only once cycles are: where they do not fit, room is kept for them and solved again. The design
+    may be later than `max_latency_ns` by what the solver does not know of cycles. Raises InfeasibleError when a link
+    does not carry what crosses it.
+    """
+    if least_load(problem, log) > 1:
+        return None
+    for _ in range(RESERVE_ROUNDS):
+        choices = solve(problem, log)
+        if choices is None:
+            return None
+        log("cycles of every kernel")
+        design = scheduled(problem, choices)
+        over = [
+            _missing(fpga.resources, budget.budget)
+            for fpga, budget in zip(design.fpgas, problem.system.fpgas, strict=False)
+        ]
+        if all(need == Resources() for need in over):
+            return design
+        kept = list(problem.reserve) or [Resources()] * len(problem.system.fpgas)
+        for index, need in enumerate(over):
+            kept[index] += need
+        problem = replace(problem, reserve=tuple(kept))
+    return None
+
+
+def _missing(need: Resources, budget: Resources) -> Resources:
+    """What is needed beyond the budget."""
+    have = budget.as_dict()
+    return Resources(**{name: max(0, value - have[name]) for name, value in need.as_dict().items()})  # type: ignore[arg-type]
