@@ -13,8 +13,10 @@ from small_network import Run, write_events
 
 from metronn.cli.emulate import beyond_words
 from metronn.emulate.numpy import emulate
-from metronn.ir.ops import Input
-from metronn.ir.text import from_text, graph_hash
+from metronn.ir.arrays import IntArray
+from metronn.ir.graph import GraphBuilder
+from metronn.ir.ops import Input, Linear, Overflow, Requantize, Rounding
+from metronn.ir.text import from_text, graph_hash, to_text
 from metronn.ir.types import Range
 from metronn.quantize.codes import encode_inputs
 
@@ -112,6 +114,33 @@ def test_stages_one_by_one_give_the_same_graph_and_plan(
     assert ran.status == 0
     assert "where the cycles go" in ran.out
     assert plan.read_bytes() == (build / "plan.json").read_bytes()
+
+
+def test_the_plan_asked_for_is_shown_where_the_other_objective_has_none(metronn: Run, tmp_path: Path) -> None:
+    """Full folds, with which the objective of latency begins, miss the limit that shorter ones keep."""
+    builder, random = GraphBuilder(), np.random.default_rng(0)
+    x = builder.add(Input(shape=(40,), range=Range.fixed(8, 4, signed=False)), "x")
+    for k, (inputs, outputs) in enumerate(((40, 60), (60, 60))):
+        weight, bias = random.integers(-127, 128, (inputs, outputs)), random.integers(-99, 99, outputs)
+        x = builder.add(Linear(x=x, weight=IntArray.of(weight), bias=IntArray.of(bias), weight_frac=7), f"dense{k}")
+        out = Range.fixed(8, 4)
+        x = builder.add(Requantize(x=x, out=out, rounding=Rounding.RND, overflow=Overflow.SAT), f"dense{k}.out")
+    builder.output("y", x)
+    graph, plan = tmp_path / "graph.txt", tmp_path / "plan.json"
+    graph.write_text(to_text(builder.build()))
+    asked = ("plan", graph, "--system", "one-vcu118", "--ii", 36, "--max-latency-ns", 100, "-o", plan)
+    ran = metronn(*asked, "--objective", "resources")
+    assert ran.status == 0, ran.err
+    assert plan.is_file()
+    found = [line for line in ran.out.splitlines() if line.startswith("plan.objective = ")]
+    assert len(found) == 1
+    reason = r"the least latency is \d+ cycles = [\d.]+ ns, plan.max_latency_ns is 100\."
+    assert re.fullmatch(rf'plan\.objective = "latency" has no plan: {reason}', found[0])
+    told = json.loads(metronn(*asked, "--objective", "resources", "--json").out)["trade"]
+    assert list(told["latency"]) == ["no_plan"]
+    assert re.fullmatch(reason, told["latency"]["no_plan"])
+    assert told["resources"]["dsp"] > 0
+    assert metronn(*asked).status == 1
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from metronn.cli.console import Log, handled, say, say_json
 from metronn.cli.folders import write_file
 from metronn.cli.planning import chosen_system, planned, read_graph
 from metronn.emit.manifest import promises
+from metronn.errors import InfeasibleError, ModelError
 from metronn.plan.design import Design
 from metronn.plan.options import Objective, PlanOptions
 from metronn.plan.planner import plan
@@ -57,32 +58,48 @@ def plan_graph(
         ),
     )
     design = planned(request, read_graph(graph), chosen_system(request), log)
-    ends = _ends(request.plan, design)
     write_file(output, design_to_json(design).encode())
     log(f"written: {output}")
+    ends = _ends(request.plan, design, log)
     if json:
-        trade = {objective.value: _trade(end) for objective, end in ends.items()}
+        trade = {
+            objective.value: _trade(end) if isinstance(end, Design) else {"no_plan": end}
+            for objective, end in ends.items()
+        }
         say_json({"plan": str(output), "promises": promises(design), "trade": trade})
         return
     say(plan_text(summarize(design, {"name": graph.stem, "promises": promises(design)})))
     rows = [
         (objective.value, *(f"{value:,}" for value in _trade(end).values()), "*" if end is design else "")
         for objective, end in ends.items()
+        if isinstance(end, Design)
     ]
     say(
         "\n"
         + table_text(("plan.objective", "cycles", "LUT", "FF", "DSP", "BRAM36", "this"), rows, right=(1, 2, 3, 4, 5))
     )
+    for objective, end in ends.items():
+        if isinstance(end, str):
+            say(f'plan.objective = "{objective.value}" has no plan: {end}')
 
 
-def _ends(options: PlanOptions, design: Design) -> dict[Objective, Design]:
-    """Return the plans of both objectives: the one that was asked for, and what the other one gives."""
-    return {
-        objective: design
-        if objective is options.objective
-        else plan(design.graph, design.system, options.model_copy(update={"objective": objective}))
-        for objective in Objective
-    }
+def _ends(options: PlanOptions, design: Design, log: Log) -> dict[Objective, Design | str]:
+    """Return the plans of both objectives, the one that was asked for among them; or why the other has none, a line."""
+    found: dict[Objective, Design | str] = {}
+    for objective in Objective:
+        if objective is options.objective:
+            found[objective] = design
+            continue
+        other = options.model_copy(update={"objective": objective})
+        try:
+            with log.stage(f"planning for {objective.value}, to compare"):
+                found[objective] = plan(
+                    design.graph, design.system, other, log.progress("planning to compare"), advise=False
+                )
+        except (InfeasibleError, ModelError) as error:
+            first = error.message.splitlines()[0]
+            found[objective] = first.removeprefix(f"no plan for system {design.system.name}: ")
+    return found
 
 
 def _trade(design: Design) -> dict[str, float]:
