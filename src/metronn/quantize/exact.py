@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import assert_never
 
@@ -45,11 +45,11 @@ from metronn.model.graph import (
     real_operands,
 )
 from metronn.quantize.exact_chain import ONE, Affine, Call, Chain, Chains
-from metronn.quantize.exact_emit import Form
+from metronn.quantize.exact_form import EXACT, Form, Reason, Reasons, together
 from metronn.quantize.exact_input import MAX_JOINT_BITS, Absorbed, absorbed, beside_floats, readers_of
 from metronn.quantize.exact_matrix import ExactMatrices
 from metronn.quantize.exact_regions import Region, inner_names, regions
-from metronn.quantize.exact_state import compact_floats
+from metronn.quantize.exact_state import compact_floats, noted
 from metronn.quantize.exact_tables import close_region
 from metronn.quantize.exact_values import ExactValue
 from metronn.quantize.fixed import covering_frac, exact_grid
@@ -93,30 +93,22 @@ class ExactLowering(ExactMatrices):
         for node in self.graph.nodes:
             if node.name in self.constants:
                 continue
-            before = len(self.emission.notes)
-            for x in real_operands(node.op):
-                if x in self.inexact:
-                    self.inexact.setdefault(node.name, self.inexact[x])
             if node.name in inner:
                 continue
-            self.forms[node.name] = self._lower(node)
-            self._told(node, before)
+            form = self.forms[node.name] = self._lower(node)
+            self._told(node, form, self._inherited(node, form))
         for name, value in self.graph.outputs:
             self._output(name, value)
 
-    def _told(self, node: RealNode, before: int) -> None:
-        """Take over what the emission told about a node that is not exact."""
-        told = list(dict.fromkeys(self.emission.notes[before:]))
-        if told:
-            self.inexact[node.name] = self.inexact.get(node.name) or node.source
-            record = next((r for r in reversed(self.records) if r.source == node.source), None)
-            if record is None:
-                record = LayerRecord(source=node.source, kind="elementwise", real=node.name)
-                record.value, record.scale = self._comparable(self.forms[node.name])
-                self.records.append(record)
-            if record.exactness is not Exactness.APPROXIMATE:
-                record.exactness = Exactness.REQUANTIZED
-            record.note = "; ".join(filter(None, [record.note, *(text for text in told if text not in record.note)]))
+    def _inherited(self, node: RealNode, form: Form) -> Reasons:
+        """Return why the operands of a node are not exact, all of which its result has to say as well."""
+        region = self.regions.get(node.name)
+        names = real_operands(node.op) if region is None else [source.name for source in region.sources]
+        read = [form for x in names for form in (self.forms.get(x), self.sums.get(x)) if form is not None]
+        inherited = together(*(form.inexact for form in read))
+        if not set(together(*(self.forms[x].inexact for x in names if x in self.forms))) <= set(form.inexact):
+            raise AssertionError(f"{node.name}: its operands are not exact, and it does not say so")
+        return inherited
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -126,7 +118,7 @@ class ExactLowering(ExactMatrices):
             if record.exactness not in (None, Exactness.EXACT):
                 remedy = REMEDIES.get(record.kind, OTHER_REMEDY)
                 notes = layers.setdefault(record.source, (remedy, {}))[1]
-                notes.update(dict.fromkeys(record.note.replace(f"{record.source}: ", "").split("; ")))
+                notes.update(dict.fromkeys(record.note.split("; ")))
         lines: dict[str, list[str]] = {}
         for source, (remedy, notes) in layers.items():
             lines.setdefault(remedy, []).append(f"{source} ({'; '.join(filter(None, notes))})")
@@ -145,7 +137,7 @@ class ExactLowering(ExactMatrices):
             form = self.forms.get(node.name)
             if (
                 form is None
-                or node.name in self.inexact
+                or not form.exact
                 or node.name in self.extrema
                 or node.name in ahead
                 or form.second is not None
@@ -224,7 +216,7 @@ class ExactLowering(ExactMatrices):
             raise AssertionError(f"input {node.name} was renamed to {name}")
         steps = np.ones((), dtype=object) if op.step is None else op.step.array.astype(object)
         factors = np.frompyfunc(Fraction, 1, 1)(steps)
-        form = Form(name, Chains.scales(np.asarray(factors, dtype=object), node.shape))
+        form = Form(name, Chains.scales(np.asarray(factors, dtype=object), node.shape), EXACT)
         record = LayerRecord(source=node.source, kind="input", real=node.name, value=name, exactness=Exactness.EXACT)
         record.scale = FloatArray.of(compact_floats(form.chains.scale_array))
         self._tell_input(record, node, found, floats=floats)
@@ -266,7 +258,8 @@ class ExactLowering(ExactMatrices):
         value = self.emitter.add(
             Rewire(xs=tuple(form.value for form in forms), index=op.index, shape=op.shape), node.name, node.source
         )
-        return Form(value, Chains.joined([form.chains for form in forms]).moved(index))
+        chains = Chains.joined([form.chains for form in forms]).moved(index)
+        return Form(value, chains, together(*(form.inexact for form in forms)))
 
     def _zero_kept(self, form: Form, node: RealNode) -> Form:
         """Return a form in which the code 0 stands for 0, as padding needs."""
@@ -280,10 +273,9 @@ class ExactLowering(ExactMatrices):
             form = self._one_frac(self._same_scale(self._settled(form, node), node, None), node)
             scale = form.chains.kinds[0].affine.scale
             if scale < 0:
-                form = Form(
-                    self.emission.rescaled(form, [-ONE] * math.prod(form.chains.shape), node),
-                    Chains.uniform(form.chains.shape, Chain(Affine(-scale))),
-                )
+                shape = form.chains.shape
+                value = self.emission.rescaled(form, [-ONE] * math.prod(shape), node)
+                form = replace(form, value=value, chains=Chains.uniform(shape, Chain(Affine(-scale))))
         elif any(op.before) or any(op.after):
             form = self._zero_kept(form, node)
         window = Window(
@@ -296,7 +288,8 @@ class ExactLowering(ExactMatrices):
             padding=op.padding,
         )
         index = window_index(window, form.chains.shape)
-        return Form(self.emitter.add(window, node.name, node.source), form.chains.moved(index))
+        value = self.emitter.add(window, node.name, node.source)
+        return replace(form, value=value, chains=form.chains.moved(index))
 
     def _closed_extremum(self, node: RealNode, op: RealQuantize, parts: tuple[RealExtremum, Form, Form]) -> Form:
         """Quantize both operands of an extremum and take that of the codes."""
@@ -305,7 +298,7 @@ class ExactLowering(ExactMatrices):
             self.emission.close(self.emission.broadcast(form, node.shape, node), node, op) for form in (x, y)
         )
         value = self.emitter.add(Extremum(x=first.value, y=second.value, kind=extremum.kind), node.name, node.source)
-        return Form(value, first.chains)
+        return Form(value, first.chains, together(first.inexact, second.inexact))
 
     def _quantize(self, node: RealNode, op: RealQuantize) -> Form:
         if node.name in self.regions:
@@ -341,18 +334,17 @@ class ExactLowering(ExactMatrices):
     def _function(self, node: RealNode, op: RealFunction) -> Form:
         form = self._read(op.x, node)
         call = Call(op.kind, op.parameters)
-        return Form(form.value, form.chains.every(lambda chain: Chain(chain.affine, (*chain.calls, call))))
+        return replace(form, chains=form.chains.every(lambda chain: Chain(chain.affine, (*chain.calls, call))))
 
     def _softmax(self, node: RealNode, op: RealSoftmax) -> Form:
         settings = self._settings(node)
         bits = self.options.output_bits if not self.graph.uses[node.name] else settings.activation_bits + 2
-        before = len(self.emission.notes)
         numbers = self._numbers(self._read(op.x, node), node)
-        if len(self.emission.notes) == before and op.x not in self.constants:
-            self.forms[op.x] = Form(numbers, Chains.uniform(self.graph.by_name[op.x].shape))  # made exactly: comparable
+        if op.x not in self.constants and not numbers.own(self.forms[op.x].inexact):
+            self.forms[op.x] = numbers  # nothing was rounded to make them: comparable
         result = lower_softmax(
             self.emitter,
-            numbers,
+            numbers.value,
             op.axis,
             name=node.name,
             source=node.source,
@@ -361,40 +353,39 @@ class ExactLowering(ExactMatrices):
         )
         record = LayerRecord(source=node.source, kind="softmax", real=node.name, exactness=Exactness.APPROXIMATE)
         record.value, record.table_entries = result.value, result.table_entries
-        record.note = f"a softmax of floats, in tables of {result.table_entries} entries"
         self.records.append(record)
-        self._approximate(node, node.source)
-        return Form(result.value, Chains.uniform(node.shape))
+        reason = Reason.at(node, f"a softmax of floats, in tables of {result.table_entries} entries")
+        return Form(result.value, Chains.uniform(node.shape), together((reason,), numbers.inexact))
 
     def _output(self, name: str, value: str) -> None:
         node = self.graph.by_name[value]
-        before = len(self.emission.notes)
-        form = self._settled(self._read(value, node), node)
+        form = self._read(value, node)
+        inherited = EXACT if value in self.constants else form.inexact
+        form = self._settled(form, node)
         shown = self.emission.plain(form, node, max_bits=MAX_OUTPUT_BITS)
-        inexact = value in self.inexact
         if shown is None:
             shown = self._rounded(form, node, self.options.output_bits)
-        width = self.emitter.type_of(shown).range.width_bits
-        if width > (self.options.output_bits if inexact else MAX_OUTPUT_BITS):
+        width = self.emission.type_of(shown).range.width_bits
+        if width > (self.options.output_bits if inherited else MAX_OUTPUT_BITS):
             shown = self._narrow(shown, node)
-        told = list(dict.fromkeys(self.emission.notes[before:]))
-        record = LayerRecord(source=node.source, kind="output", real=value, value=shown, exactness=Exactness.EXACT)
-        if told:
-            record.exactness = Exactness.APPROXIMATE if inexact else Exactness.REQUANTIZED
-            record.note = "; ".join(told)
+        own = shown.own(inherited)
+        record = LayerRecord(source=node.source, kind="output", real=value, value=shown.value)
+        if own:
+            record.exactness = Exactness.APPROXIMATE if inherited else Exactness.REQUANTIZED
+            record.note = noted(own, node.source)
             self.records.append(record)
-        elif value not in self.constants and not inexact:
-            self.forms[value] = Form(shown, Chains.uniform(node.shape))
-        self.emitter.builder.output(name, shown)
+        elif shown.exact and value not in self.constants:
+            self.forms[value] = shown
+        self.emitter.builder.output(name, shown.value)
 
-    def _narrow(self, value: str, node: RealNode) -> str:
+    def _narrow(self, form: Form, node: RealNode) -> Form:
         """Round an output to `output_bits`, within twice what calibration saw and what it can reach."""
-        bits, codes = self.options.output_bits, self.emitter.type_of(value).range
+        bits, codes = self.options.output_bits, self.emission.type_of(form).range
         low, high = (float(bound) for bound in codes.value_bounds())
-        values = self.emitter.real(value)
+        values = self.emitter.real(form.value)
         lo, hi = max(low, min(0.0, 2 * float(values.min()))), min(high, max(0.0, 2 * float(values.max())))
         frac = min(covering_frac(lo, hi, bits, signed=codes.signed), codes.max_frac)
         out = Range.fixed(bits, frac, signed=codes.signed)
-        op = Requantize(x=value, out=out, rounding=Rounding.RND, overflow=Overflow.SAT)
-        self.emission.note(f"{node.source}: an output of {codes.width_bits} bits is rounded to 2**{-frac}, {bits} bits")
-        return self.emitter.add(op, f"{node.name}.out", node.source)
+        op = Requantize(x=form.value, out=out, rounding=Rounding.RND, overflow=Overflow.SAT)
+        reason = Reason.at(node, f"an output of {codes.width_bits} bits is rounded to 2**{-frac}, {bits} bits")
+        return replace(form, value=self.emitter.add(op, f"{node.name}.out", node.source)).because(reason)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from typing import assert_never
@@ -32,7 +32,8 @@ from metronn.model.graph import (
     RealWindow,
 )
 from metronn.quantize.exact_chain import ONE, Affine, Chain, Chains, power_of_two
-from metronn.quantize.exact_emit import Form, Second, object_fractions
+from metronn.quantize.exact_emit import object_fractions
+from metronn.quantize.exact_form import Form, Second, together
 from metronn.quantize.exact_state import ExactState
 
 
@@ -50,7 +51,7 @@ class ExactArithmetic(ExactState):
             case RealMultiply():
                 x, y = self._settled(x, node), self._settled(y, node)
                 value = self.emitter.add(Multiply(x=x.value, y=y.value), node.name, node.source)
-                return Form(value, x.chains.paired(y.chains, _product))
+                return Form(value, x.chains.paired(y.chains, _product), together(x.inexact, y.inexact))
             case RealAdd():
                 pending = self._pending_sum(x, y, op, node)
                 if pending is not None:
@@ -60,10 +61,10 @@ class ExactArithmetic(ExactState):
             case RealExtremum():
                 if self._left_to_quantizers(x, y, node):
                     self.extrema[node.name] = (op, x, y)
-                    return x
+                    return replace(x, inexact=together(x.inexact, y.inexact))
                 x, y = self._common(x, y, node)
                 value = self._extremum(x, y, op.kind, node)
-        return Form(value, x.chains.broadcast(node.shape))
+        return Form(value, x.chains.broadcast(node.shape), together(x.inexact, y.inexact))
 
     def _pending_sum(self, x: Form, y: Form, op: RealAdd, node: RealNode) -> Form | None:
         """Leave the sum of two values of unlike scales to the quantizer behind, where there is one."""
@@ -74,7 +75,8 @@ class ExactArithmetic(ExactState):
         if all(power_of_two(ratio) is not None for ratio in set(ratios.ravel().tolist())):
             return None
         x, y = self.emission.broadcast(x, node.shape, node), self.emission.broadcast(y, node.shape, node)
-        return Form(x.value, x.chains, Second(y.value, np.asarray(-ratios if op.subtract else ratios, dtype=object)))
+        second = Second(y.value, np.asarray(-ratios if op.subtract else ratios, dtype=object))
+        return Form(x.value, x.chains, together(x.inexact, y.inexact), second)
 
     def _left_to_quantizers(self, x: Form, y: Form, node: RealNode) -> bool:
         """Whether an extremum of values of unlike scales is made of what the quantizers behind make of both.
@@ -107,7 +109,7 @@ class ExactArithmetic(ExactState):
         if form.chains.shape != node.shape:
             form = self.emission.broadcast(self._read(x, node), node.shape, node)
         chains = form.chains.with_constants(constant, partial(_applied, op, first=first))
-        changed = Form(form.value, chains, form.second)
+        changed = replace(form, chains=chains)
         pending = form.second is not None or chains.pure or any(kind.calls for kind in chains.kinds)
         if pending or self.emission.settles(changed) or not self._matrix_behind(node.name):
             return changed
@@ -134,7 +136,7 @@ class ExactArithmetic(ExactState):
                 lambda chain: Chain(Affine(chain.affine.scale, chain.affine.offset * count))
             )
             summed = Reduce(x=form.value, axes=op.axes, kind=op.kind)
-            return Form(self.emitter.add(summed, node.name, node.source), chains)
+            return Form(self.emitter.add(summed, node.name, node.source), chains, form.inexact)
         if not alike or op.kind is ReduceKind.SUM or not all(kind.pure for kind in form.chains.kinds):
             form = self._same_scale(self._settled(form, node), node, op.axes)
         kind = op.kind
@@ -147,14 +149,14 @@ class ExactArithmetic(ExactState):
                 chains = Chains.scales(
                     object_fractions([abs(f) for f in factors], form.chains.shape), form.chains.shape
                 )
-                form = Form(value, chains)
+                form = replace(form, value=value, chains=chains)
                 first = form.chains.index[
                     tuple(0 if a in op.axes else slice(None) for a in range(form.chains.index.ndim))
                 ]
             elif signs == {False}:
                 kind = ReduceKind.MIN if kind is ReduceKind.MAX else ReduceKind.MAX
         value = self.emitter.add(Reduce(x=form.value, axes=op.axes, kind=kind), node.name, node.source)
-        return Form(value, Chains(form.chains.kinds, np.asarray(first)))
+        return Form(value, Chains(form.chains.kinds, np.asarray(first)), form.inexact)
 
     def _alike(self, form: Form, axes: tuple[int, ...]) -> bool:
         """Whether elements along the axes have the same chain."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import assert_never
 
@@ -38,7 +38,8 @@ from metronn.quantize.exact_close import (
     quantized_codes,
     way,
 )
-from metronn.quantize.exact_emit import Emission, Form, Second, object_fractions
+from metronn.quantize.exact_emit import Emission, object_fractions
+from metronn.quantize.exact_form import Form, Reason, Second
 from metronn.quantize.exact_pair import Pair, exact_pair
 
 APPROXIMATE_BITS = 24
@@ -50,7 +51,7 @@ class Closing(Emission):
     """Adds ops that quantize."""
 
     def close(self, form: Form, node: RealNode, op: RealQuantize) -> Form:
-        """Return the codes of a quantizer, exact for every code the value can take."""
+        """Return the codes of a quantizer, exact for every code the value can take or with the reason why not."""
         targets = targets_of(op, node.shape)
         kind = self.type_of(form)
         size = kind.size
@@ -59,13 +60,18 @@ class Closing(Emission):
         if any(chain.calls for chain in form.chains.kinds):
             keys = _shared_tables(keys)
         known: dict[tuple[Chain, Source, Target], Way] = {}
+        reasons = []
         for key in keys:
             if key not in known:
-                known[key] = self._approximate(way(*key), *key, node)
+                found = way(*key)
+                if isinstance(found, Refused):
+                    found, what = _approximate(found, *key)
+                    reasons.append(Reason.at(node, what))
+                known[key] = found
         ways = [known[key] for key in keys]
         value = self.grouped(form, ways, node)
         scales = object_fractions([target.scale for target in targets], node.shape)
-        return Form(value, Chains.scales(scales, node.shape))
+        return Form(value, Chains.scales(scales, node.shape), form.inexact).because(*reasons)
 
     def close_pair(self, form: Form, second: Second, node: RealNode, op: RealQuantize) -> Form | None:
         """Close a sum of two values at a quantizer, exact for every pair of codes; None where that was not found."""
@@ -91,7 +97,7 @@ class Closing(Emission):
             found.append(pair)
         value = self._paired(form, second, found, node)
         scales = object_fractions([target.scale for target in targets], node.shape)
-        return Form(value, Chains.scales(scales, node.shape))
+        return Form(value, Chains.scales(scales, node.shape), form.inexact)
 
     def _paired(self, form: Form, second: Second, found: Sequence[tuple[Pair, Target]], node: RealNode) -> str:
         """Multiply both, add them and the addend, and drop the bits below the quantizer's step."""
@@ -107,7 +113,7 @@ class Closing(Emission):
         ]
         shape = node.shape
         left = self.rescaled(form, first_factors, node)
-        right = self.rescaled(Form(second.value, form.chains), second_factors, node)
+        right = self.rescaled(replace(form, value=second.value), second_factors, node)
         value = self.emitter.add(Add(x=left, y=right), f"{node.name}.sum", node.source)
         rounding = Rounding.TRN
         if all(pair.shift and pair.addend == 1 << (pair.shift - 1) for pair in pairs):
@@ -116,32 +122,6 @@ class Closing(Emission):
             offsets = [Fraction(pair.addend) / Fraction(2) ** (pair.shift + target.frac) for pair, target in found]
             value = self.shifted(value, shape, offsets, node)
         return self._requantized(value, targets, rounding, node, node.name)
-
-    def _approximate(self, found: Way, chain: Chain, source: Source, target: Target, node: RealNode) -> Way:
-        """Replace what has no exact way by the nearest affine one, and tell its bound."""
-        if not isinstance(found, Refused):
-            return found
-        if chain.calls:
-            return self._coarse(found, chain, source, target, node)
-        affine, merged, within = merged_bounds(chain.affine, target)
-        factor, offset = affine.scale / target.scale, affine.offset / target.scale
-        reach = max(abs(source.lo), abs(source.hi), 1).bit_length()
-        grain = Fraction(2) ** (APPROXIMATE_BITS + target.frac)
-        fine = grain * Fraction(2) ** (reach - source.frac)
-        self.note(
-            f"{node.source}: a scale is rounded to {1 + APPROXIMATE_BITS + reach} bits; what lies within "
-            f"2**-{APPROXIMATE_BITS} of an edge between two codes may get the other one ({found.reason})"
-        )
-        return Plain(Fraction(nearest(factor * fine)) / fine, Fraction(nearest(offset * grain)) / grain, merged, within)
-
-    def _coarse(self, found: Refused, chain: Chain, source: Source, target: Target, node: RealNode) -> Way:
-        """Drop low bits of the code until a table can hold the function."""
-        drop = (source.hi - source.lo + 1).bit_length() - 14
-        lo, hi = source.lo >> drop, source.hi >> drop
-        at = ((np.arange(lo, hi + 1).astype(np.float64) + 0.5) * 2.0 ** (drop - source.frac)).astype(np.float64)
-        entries = quantized_codes(chain.floats(at), target)
-        self.note(f"{node.source}: the lowest {drop} bits of the input of a table are left out ({found.reason})")
-        return Tabled(lo, hi, drop, tuple(int(v) for v in entries), target)
 
     def grouped(self, form: Form, ways: Sequence[Way], node: RealNode) -> str:
         """Emit ways of one sort together; of several sorts, elements are taken apart and put together again."""
@@ -161,7 +141,7 @@ class Closing(Emission):
             place += len(elements)
             op = Rewire(xs=(form.value,), index=IntArray.of(index), shape=(len(elements),))
             value = self.emitter.add(op, f"{node.name}.part", node.source)
-            part = Form(value, form.chains.moved(index))
+            part = replace(form, value=value, chains=form.chains.moved(index))
             parts.append(
                 self._emit(part, [ways[element] for element in elements], (len(elements),), node, f"{node.name}.some")
             )
@@ -278,6 +258,34 @@ class Closing(Emission):
         bases = [Fraction(w.base) / Fraction(2) ** w.target.frac for w in ways]
         value = self.shifted(value, shape, bases, node)
         return self._requantized(value, [w.target for w in ways], Rounding.TRN, node, name)
+
+
+def _approximate(refused: Refused, chain: Chain, source: Source, target: Target) -> tuple[Way, str]:
+    """Return the nearest affine way for what has no exact one, and what is rounded, with its bound."""
+    if chain.calls:
+        return _coarse(refused, chain, source, target)
+    affine, merged, within = merged_bounds(chain.affine, target)
+    factor, offset = affine.scale / target.scale, affine.offset / target.scale
+    reach = max(abs(source.lo), abs(source.hi), 1).bit_length()
+    grain = Fraction(2) ** (APPROXIMATE_BITS + target.frac)
+    fine = grain * Fraction(2) ** (reach - source.frac)
+    what = (
+        f"a scale is rounded to {1 + APPROXIMATE_BITS + reach} bits; what lies within 2**-{APPROXIMATE_BITS} of an "
+        f"edge between two codes may get the other one ({refused.reason})"
+    )
+    return Plain(
+        Fraction(nearest(factor * fine)) / fine, Fraction(nearest(offset * grain)) / grain, merged, within
+    ), what
+
+
+def _coarse(refused: Refused, chain: Chain, source: Source, target: Target) -> tuple[Way, str]:
+    """Drop low bits of the code until a table can hold the function."""
+    drop = (source.hi - source.lo + 1).bit_length() - 14
+    lo, hi = source.lo >> drop, source.hi >> drop
+    at = ((np.arange(lo, hi + 1).astype(np.float64) + 0.5) * 2.0 ** (drop - source.frac)).astype(np.float64)
+    entries = quantized_codes(chain.floats(at), target)
+    what = f"the lowest {drop} bits of the input of a table are left out ({refused.reason})"
+    return Tabled(lo, hi, drop, tuple(int(v) for v in entries), target), what
 
 
 def targets_of(op: RealQuantize, shape: tuple[int, ...]) -> list[Target]:

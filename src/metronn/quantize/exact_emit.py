@@ -1,14 +1,14 @@
 """Integer ops for chains: what brings a value to a pure scale or to none (`exact_closing`: to a quantizer's codes).
 
-A `Form` is how a real value stands in the integer graph: an IR value and a chain for each element, so that
-real = chain(code * 2**-frac). Chains are carried along until something needs the numbers.
+Chains are carried along in forms (`exact_form`) until something needs the numbers. What is rounded then becomes a
+reason of the form that is returned.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -28,6 +28,7 @@ from metronn.ir.types import Range, TensorType
 from metronn.model.graph import RealNode
 from metronn.quantize.emitter import Emitter
 from metronn.quantize.exact_chain import ONE, ZERO, Affine, Chain, Chains, fraction_bits, nearest, power_of_two
+from metronn.quantize.exact_form import Form, Reason
 
 MAX_EXACT_BITS = 48
 """Widest value to which constants beside it are brought."""
@@ -35,32 +36,11 @@ MAX_PRODUCT_BITS = 56
 """Widest product with constants that is made for the sake of exactness; what would be wider is rounded, and told."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Second:
-    """The second operand of a sum that is still to be made: its IR value, and the ratio of its scale to the first's."""
-
-    value: str
-    ratios: npt.NDArray[np.object_]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Form:
-    """A real value as an IR value and what is still to be done to its elements.
-
-    With a `second` the chains begin with the sum of value and ratio * second.
-    """
-
-    value: str
-    chains: Chains
-    second: Second | None = None
-
-
 @dataclass(slots=True)
 class Emission:
-    """Adds ops for forms to the graph of an emitter; `notes` tells of each op that is not exact."""
+    """Adds ops for forms to the graph of an emitter."""
 
     emitter: Emitter
-    notes: list[str] = field(default_factory=list)
     limit: int = MAX_PRODUCT_BITS
 
     def type_of(self, form: Form) -> TensorType:
@@ -91,7 +71,8 @@ class Emission:
             return form
         index = np.broadcast_to(np.arange(math.prod(have)).reshape(have), shape)
         op = Rewire(xs=(form.value,), index=IntArray.of(index), shape=shape)
-        return Form(self.emitter.add(op, f"{node.name}.repeat", node.source), form.chains.broadcast(shape))
+        value = self.emitter.add(op, f"{node.name}.repeat", node.source)
+        return replace(form, value=value, chains=form.chains.broadcast(shape))
 
     def rescaled(self, form: Form, factors: Sequence[Fraction], node: RealNode) -> str:
         """Return the value multiplied by dyadic factors, one for each element; nothing is added for ones."""
@@ -113,10 +94,6 @@ class Emission:
         constant = self.constant(codes, shape, frac, f"{node.name}.offset", node.source)
         return self.emitter.add(Add(x=value, y=constant), f"{node.name}.shifted", node.source)
 
-    def note(self, text: str) -> None:
-        """Tell that something is not exact; what one layer has twice is told twice: each is a value of its own."""
-        self.notes.append(text)
-
     def settles(self, form: Form) -> bool:
         """Whether offsets and bounds are on a grid of the value that is not too fine."""
         finest = self._finest(form)
@@ -137,7 +114,7 @@ class Emission:
         """Return the value with nothing left to do but multiplying: offsets added, bounds applied.
 
         Exact where the numbers are on a grid of the value within MAX_EXACT_BITS, or the product with the scales has no
-        more than `limit` bits; else rounded and told.
+        more than `limit` bits; else rounded.
         """
         if form.chains.pure:
             return form
@@ -151,6 +128,7 @@ class Emission:
         kind = self.type_of(form)
         shape = form.chains.shape
         finest = self._finest(form)
+        reasons: list[Reason] = []
 
         def in_codes(number: Fraction | None, scale: Fraction) -> Fraction | None:
             if number is None:
@@ -160,7 +138,7 @@ class Emission:
             if bits is not None and bits <= finest:
                 return exact
             frac = kind.range.max_frac + 8
-            self.note(f"{node.source}: constants beside a value are rounded to 2**{-frac} of its scale")
+            reasons.append(Reason.at(node, f"constants beside a value are rounded to 2**{-frac} of its scale"))
             return Fraction(nearest(exact * Fraction(2) ** frac)) / Fraction(2) ** frac
 
         offsets, lows, highs, scales = [], [], [], []
@@ -182,7 +160,9 @@ class Emission:
             value = self.rescaled(form, [ZERO if affine.scale == 0 else ONE for affine in affines], node)
         value = self.shifted(value, shape, offsets, node)
         value = self._bounded(value, lows, highs, node)
-        return Form(value, Chains.scales(object_fractions(scales, shape), shape))
+        return replace(form, value=value, chains=Chains.scales(object_fractions(scales, shape), shape)).because(
+            *reasons
+        )
 
     def multiplied(self, form: Form, node: RealNode) -> Form | None:
         """Return the value with its scales multiplied out, all elements in one unit; None when that is too wide.
@@ -216,7 +196,7 @@ class Emission:
         value = self.shifted(value, shape, [plain[k].offset for k in which], node)
         value = self._bounded(value, [plain[k].low for k in which], [plain[k].high for k in which], node)
         value = self._without_idle_bits(value, fracs, node)
-        return Form(value, Chains.uniform(shape, Chain(Affine(unit))))
+        return replace(form, value=value, chains=Chains.uniform(shape, Chain(Affine(unit))))
 
     def _without_idle_bits(self, value: str, fracs: Sequence[int], node: RealNode) -> str:
         """Drop low bits that are always 0: the elements have these fraction bits and no more."""
@@ -255,9 +235,8 @@ class Emission:
         op = Requantize(x=value, out=out, rounding=Rounding.TRN, overflow=Overflow.SAT)
         return self.emitter.add(op, f"{node.name}.bounded", node.source)
 
-    def plain(self, form: Form, node: RealNode, *, max_bits: int = MAX_EXACT_BITS) -> str | None:
-        """Return an IR value that is the real value itself, exactly; None when that takes more than `max_bits`."""
-        form = self.settled(form, node)
+    def plain(self, form: Form, node: RealNode, *, max_bits: int = MAX_EXACT_BITS) -> Form | None:
+        """Return a settled form with its scales multiplied out; None when that takes more than `max_bits`."""
         factors = form.chains.fractions().ravel().tolist()
         if any(fraction_bits(factor) is None for factor in set(factors)):
             return None
@@ -266,7 +245,7 @@ class Emission:
             widest = max(_significant_bits(factor) for factor in set(factors))
             if kind.range.width_bits + widest > max_bits:
                 return None
-        return self.rescaled(form, factors, node)
+        return replace(form, value=self.rescaled(form, factors, node), chains=Chains.uniform(form.chains.shape))
 
 
 def _bits(value: Fraction | None) -> int:

@@ -30,7 +30,8 @@ from metronn.model.graph import (
 )
 from metronn.quantize.exact_arithmetic import ExactArithmetic
 from metronn.quantize.exact_chain import ONE, ZERO, Affine, Chain, Chains, nearest, power_of_two
-from metronn.quantize.exact_emit import Form, object_fractions
+from metronn.quantize.exact_emit import object_fractions
+from metronn.quantize.exact_form import Form, Reason, together
 from metronn.quantize.exact_state import WEIGHT_BITS
 from metronn.quantize.exact_weights import integer_weights
 from metronn.quantize.fixed import choose_range, round_weights, squared_error
@@ -63,9 +64,9 @@ class ExactMatrices(ExactArithmetic):
     """Adds the matrices."""
 
     def _linear(self, node: RealNode, op: RealLinear) -> Form:
-        told = len(self.emission.notes)
-        form = self._operand(self._read(op.x, node), op.x, node)
-        exactness = Exactness.APPROXIMATE if len(self.emission.notes) > told else Exactness.EXACT
+        read = self._read(op.x, node)
+        form = self._operand(read, op.x, node)
+        exactness = Exactness.APPROXIMATE if form.own(read.inexact) else Exactness.EXACT
         record = LayerRecord(source=node.source, kind="linear", real=node.name, exactness=exactness)
         self.records.append(record)
         weights = integer_weights(op)
@@ -91,18 +92,18 @@ class ExactMatrices(ExactArithmetic):
                 node.shape,
             )
         record.accumulator = value
-        record.value, record.scale = self._comparable(Form(value, Chains.scales(scales, node.shape)))
+        record.value, record.scale = self._comparable(Form(value, Chains.scales(scales, node.shape), form.inexact))
         if biases.rest is not None:
             record.offset = FloatArray.of(np.array([float(v) for v in biases.rest.ravel()]).reshape(biases.rest.shape))
         low, high = IntArray.of(codes).bounds()
         record.weight_bits, record.weight_frac = max(2, width_bits(min(low, -1), high)), weights.frac
         record.weights = codes.size
-        return Form(value, chains)
+        return Form(value, chains, form.inexact)
 
     def _operand(self, form: Form, name: str, node: RealNode) -> Form:
         """Return the operand of a matrix, only scales pending.
 
-        Where no quantizer made the operand and its exact form would be too wide, it gets one, which is told.
+        Where no quantizer made the operand and its exact form would be too wide, it gets one, which is a reason.
         """
         limit = max(self.emission.limit, MAX_OPERAND_BITS)
         if self._float_activation(name):
@@ -125,10 +126,9 @@ class ExactMatrices(ExactArithmetic):
             rounding=Rounding.RND,
             overflow=Overflow.SAT,
         )
-        self._approximate(node, node.source)
-        self.emission.note(f"{node.source}: its input, which no quantizer made, is rounded to {out.describe()}{why}")
+        what = f"its input, which no quantizer made, is rounded to {out.describe()}{why}"
         inner = replace(node, name=f"{node.name}.in", shape=form.chains.shape)
-        return self.emission.close(form, inner, quantizer)
+        return self.emission.close(form.because(Reason.at(node, what)), inner, quantizer)
 
     def _float_activation(self, name: str) -> bool:
         """Whether a value is computed, in a network whose framework quantized weights and no activation."""
@@ -201,14 +201,15 @@ class ExactMatrices(ExactArithmetic):
             if product is not None:
                 return product, codes, steps
             common = 1 << max(4, WEIGHT_BITS - widest)
-            self.emission.note(
-                f"{node.source}: scales of the inputs are taken up by weights of {WEIGHT_BITS} bits, "
-                f"each within {1 / common:.1e} of the largest"
+            what = (
+                f"scales of the inputs are taken up by weights of {WEIGHT_BITS} bits, each within {1 / common:.1e} of "
+                "the largest"
             )
+            form = form.because(Reason.at(node, what))
         taken = np.array([nearest(number * common) for number in numbers], dtype=object)
         scale = np.asarray(factors[..., :1] / row[0], dtype=object) * largest / common
         chains = Chains.scales(scale, form.chains.shape)
-        return Form(form.value, chains), np.asarray(codes * taken[:, np.newaxis], dtype=object), steps
+        return replace(form, chains=chains), np.asarray(codes * taken[:, np.newaxis], dtype=object), steps
 
     def _biases(
         self,
@@ -262,7 +263,9 @@ class ExactMatrices(ExactArithmetic):
     def _float_linear(self, node: RealNode, op: RealLinear, form: Form, record: LayerRecord) -> Form:
         """Round the weights of a layer that its framework did not quantize, as in quantization after training."""
         settings = self._settings(node)
-        x = self._numbers(form, node)
+        numbers = self._numbers(form, node)
+        reason = Reason.at(node, f"float weights, rounded to {settings.weight_bits} bits")
+        x = numbers.value
         moments = gather(self.emitter, self.reference, x, node.name, op, corrected=False)
         weight = round_weights(
             op.weight.array, moments.gram, settings.weight_bits, settings.weight_frac, settings.calibration
@@ -281,9 +284,7 @@ class ExactMatrices(ExactArithmetic):
         record.weights, record.weights_saturated = weight.codes.size, weight.saturated
         record.accumulator = record.value = value
         record.exactness = Exactness.APPROXIMATE
-        record.note = f"float weights, rounded to {settings.weight_bits} bits"
-        self._approximate(node, node.source)
-        return Form(value, Chains.uniform(node.shape))
+        return Form(value, Chains.uniform(node.shape), together((reason,), numbers.inexact))
 
 
 def _shifted(affine: Affine, summand: Fraction) -> Affine:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import numpy as np
@@ -33,12 +33,13 @@ from metronn.quantize.calibration import RealValues
 from metronn.quantize.emitter import Emitter
 from metronn.quantize.exact_chain import ONE, Affine, Chain, Chains, fraction_bits, nearest, power_of_two
 from metronn.quantize.exact_closing import Closing
-from metronn.quantize.exact_emit import MAX_EXACT_BITS, MAX_PRODUCT_BITS, Form, Second, object_fractions
+from metronn.quantize.exact_emit import MAX_EXACT_BITS, MAX_PRODUCT_BITS, object_fractions
+from metronn.quantize.exact_form import EXACT, Form, Reason, Reasons, Second, together
 from metronn.quantize.exact_regions import Region
 from metronn.quantize.fixed import covering_frac, round_constant
 from metronn.quantize.float_ops import float_table
 from metronn.quantize.options import QuantizeOptions, Settings
-from metronn.quantize.records import LayerRecord
+from metronn.quantize.records import Exactness, LayerRecord
 
 WEIGHT_BITS = 24
 """Bits of weights that take up different scales of their inputs, and of scales that are multiplied out."""
@@ -56,7 +57,7 @@ class ExactState:
     constants: dict[str, Floats] = field(default_factory=dict)
     forms: dict[str, Form] = field(default_factory=dict)
     records: list[LayerRecord] = field(default_factory=list)
-    inexact: dict[str, str] = field(default_factory=dict)
+    sums: dict[str, Form] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
     shared_inputs: set[str] = field(default_factory=set)
     extrema: dict[str, tuple[RealExtremum, Form, Form]] = field(default_factory=dict)
@@ -73,36 +74,60 @@ class ExactState:
             return form.value, None
         return form.value, FloatArray.of(compact_floats(form.chains.scale_array))
 
-    def _approximate(self, node: RealNode, why: str) -> None:
-        """Remember that a value is not the framework's."""
-        self.inexact[node.name] = why
-
     def _read(self, name: str, node: RealNode) -> Form:
         """Return the form of an operand, a sum in it made; a constant becomes one."""
         if name not in self.constants:
             form = self.forms[name]
-            if form.second is not None:
-                form = self.forms[name] = self._summed(form, form.second, self.graph.by_name[name])
-            return form
+            return form if form.second is None else self._sum(name, form, form.second)
         values, source = self.constants[name], self.graph.by_name[name].source
         exact = [Fraction(float(v)) for v in values.ravel()]
         frac = max((bits for v in exact if v and (bits := fraction_bits(v)) is not None), default=0)
         codes = [int(v * Fraction(2) ** frac) for v in exact]
+        inexact = EXACT
         if width_bits(min(*codes, 0), max(*codes, 0)) > MAX_EXACT_BITS:
             rounded = round_constant(values, WEIGHT_BITS)
-            self.emission.note(f"{source}: constants are rounded to {WEIGHT_BITS} bits")
+            inexact = (Reason(node.name, source, f"constants are rounded to {WEIGHT_BITS} bits"),)
             codes, frac = [int(v) for v in rounded.codes.ravel()], rounded.frac
         op = Constant(values=IntArray.of(object_array(codes, values.shape)), frac=frac)
-        return Form(self.emitter.add(op, name, source), Chains.uniform(values.shape))
+        return Form(self.emitter.add(op, name, source), Chains.uniform(values.shape), inexact)
+
+    def _sum(self, name: str, form: Form, second: Second) -> Form:
+        """Return a value whose sum was left to quantizers for what is none.
+
+        An exact one serves all that read it from now on. Where it had to be rounded, a quantizer still closes the sum.
+        """
+        if name not in self.sums:
+            node = self.graph.by_name[name]
+            made = self._summed(form, second, node)
+            if made.own(form.inexact):
+                self._told(node, made, form.inexact)
+            else:
+                self.forms[name] = made
+            self.sums[name] = made
+        return self.sums[name]
+
+    def _told(self, node: RealNode, form: Form, inherited: Reasons) -> None:
+        """Record that a value is not exact for reasons of its own."""
+        own = form.own(inherited)
+        if not own:
+            return
+        record = next((record for record in reversed(self.records) if record.real == node.name), None)
+        if record is None:
+            record = LayerRecord(source=node.source, kind="elementwise", real=node.name)
+            record.value, record.scale = self._comparable(form)
+            self.records.append(record)
+        if record.exactness is not Exactness.APPROXIMATE:
+            record.exactness = Exactness.REQUANTIZED
+        record.note = noted(own, node.source)
 
     def _summed(self, form: Form, second: Second, node: RealNode) -> Form:
         """Make a sum that was left to a quantizer, for what is none; its chain stays."""
         shape = form.chains.shape
-        x = Form(form.value, Chains.uniform(shape))
-        y = Form(second.value, Chains.scales(second.ratios, shape))
+        x = Form(form.value, Chains.uniform(shape), form.inexact)
+        y = Form(second.value, Chains.scales(second.ratios, shape), form.inexact)
         x, y = self._common(x, y, node)
         value = self.emitter.add(Add(x=x.value, y=y.value), f"{node.name}.sum", node.source)
-        return Form(value, x.chains.paired(form.chains, _followed))
+        return Form(value, x.chains.paired(form.chains, _followed), together(x.inexact, y.inexact))
 
     def _settled(self, form: Form, node: RealNode) -> Form:
         """Return a form that only multiplies; a function that no quantizer follows gets a table of its own."""
@@ -118,12 +143,12 @@ class ExactState:
         kinds = form.chains.kinds
         if len(kinds) > 1:
             return self._float_functions_apart(form, node)
-        chain = kinds[0]
-        value = self._numbers(Form(form.value, Chains.uniform(form.chains.shape, Chain(chain.affine))), node)
+        chain, shape = kinds[0], form.chains.shape
+        numbers = self._numbers(replace(form, chains=Chains.uniform(shape, Chain(chain.affine))), node)
         for call in chain.calls:
             made = float_table(
                 self.emitter,
-                value,
+                numbers.value,
                 RealFunction(x="", kind=call.kind, parameters=call.parameters),
                 self._settings(node),
                 table_bits=self.options.table_bits,
@@ -131,13 +156,12 @@ class ExactState:
                 name=f"{node.name}.{call.kind.value}",
                 source=node.source,
             )
-            after = self.emission.settled(Form(made.value, Chains.uniform(form.chains.shape, Chain(call.then))), node)
-            value = self._numbers(after, node)
-            self.emission.note(
-                f"{node.source}: {call.kind.value} without a quantizer, a table of {made.entries} entries "
-                f"within {made.max_error:.1e}"
+            what = (
+                f"{call.kind.value} without a quantizer, a table of {made.entries} entries within {made.max_error:.1e}"
             )
-        return Form(value, Chains.uniform(form.chains.shape))
+            after = Form(made.value, Chains.uniform(shape, Chain(call.then)), numbers.inexact)
+            numbers = self._numbers(after.because(Reason.at(node, what)), node)
+        return numbers
 
     def _float_functions_apart(self, form: Form, node: RealNode) -> Form:
         """Give functions that differ between elements tables of their own; the elements are put together again."""
@@ -149,21 +173,19 @@ class ExactState:
             place += len(index)
             op = Rewire(xs=(form.value,), index=IntArray.of(index), shape=(len(index),))
             part = self.emitter.add(op, f"{node.name}.part", node.source)
-            made = self._settled(Form(part, Chains.uniform((len(index),), form.chains.kinds[kind])), node)
-            parts.append(self._numbers(made, node))
+            chains = Chains.uniform((len(index),), form.chains.kinds[kind])
+            parts.append(self._numbers(replace(form, value=part, chains=chains), node))
         shape = form.chains.shape
-        joined = Rewire(xs=tuple(parts), index=IntArray.of(order.reshape(shape)), shape=shape)
-        return Form(self.emitter.add(joined, f"{node.name}.joined", node.source), Chains.uniform(shape))
+        joined = Rewire(xs=tuple(part.value for part in parts), index=IntArray.of(order.reshape(shape)), shape=shape)
+        value = self.emitter.add(joined, f"{node.name}.joined", node.source)
+        return Form(value, Chains.uniform(shape), together(*(part.inexact for part in parts)))
 
-    def _numbers(self, form: Form, node: RealNode) -> str:
-        """Return an IR value that is the real value itself, rounded where its scale is no power of two."""
+    def _numbers(self, form: Form, node: RealNode) -> Form:
+        """Return a form whose IR value is the real value itself, rounded where its scale is no power of two."""
         form = self._settled(form, node)
-        value = self.emission.plain(form, node)
-        if value is not None:
-            return value
-        return self._rounded(form, node, self.options.output_bits)
+        return self.emission.plain(form, node) or self._rounded(form, node, self.options.output_bits)
 
-    def _rounded(self, form: Form, node: RealNode, bits: int) -> str:
+    def _rounded(self, form: Form, node: RealNode, bits: int) -> Form:
         """Return the real value in about `bits` bits: multiplied by its scale, of 24 bits, and rounded."""
         kind = self.emission.type_of(form)
         factors = form.chains.fractions().ravel().tolist()
@@ -176,11 +198,12 @@ class ExactState:
         wanted = min(covering_frac(low, high, bits, signed=codes.signed), codes.max_frac)
         out = Range.fixed(bits, wanted, signed=codes.signed)
         op = Requantize(x=value, out=out, rounding=Rounding.RND, overflow=Overflow.SAT)
-        self.emission.note(
-            f"{node.source}: a scale that is no power of two is multiplied out and rounded to 2**{-wanted}, "
+        what = (
+            f"a scale that is no power of two is multiplied out and rounded to 2**{-wanted}, "
             f"{kind.range.width_bits} bits to {bits}"
         )
-        return self.emitter.add(op, f"{node.name}.rounded", node.source)
+        value = self.emitter.add(op, f"{node.name}.rounded", node.source)
+        return replace(form, value=value, chains=Chains.uniform(form.chains.shape)).because(Reason.at(node, what))
 
     def _common(self, x: Form, y: Form, node: RealNode) -> tuple[Form, Form]:
         """Bring two values to one scale, element by element, broadcast."""
@@ -195,43 +218,23 @@ class ExactState:
         budget = max(self.emission.limit, MAX_EXACT_BITS) - max(
             self.emission.type_of(form).range.width_bits for form in (x, y)
         )
-        known: dict[tuple[Fraction, Fraction], tuple[Fraction, Fraction, Fraction]] = {}
+        known: dict[tuple[Fraction, Fraction], _Meeting] = {}
         for pair in zip(mine, its, strict=True):
             if pair not in known:
-                known[pair] = self._meeting(*pair, budget, node)
-            x_factor, y_factor, scale = known[pair]
+                known[pair] = _meeting(*pair, budget)
+            x_factor, y_factor, scale = known[pair].factors
             x_factors.append(x_factor)
             y_factors.append(y_factor)
             scales.append(scale)
         chains = Chains.scales(object_fractions(scales, shape), shape)
+        fracs = dict.fromkeys(meeting.rounded for meeting in known.values() if meeting.rounded is not None)
+        reasons = [
+            Reason.at(node, f"the ratio of the scales of two operands is rounded to 2**{-frac}") for frac in fracs
+        ]
         return (
-            Form(self.emission.rescaled(x, x_factors, node), chains),
-            Form(self.emission.rescaled(y, y_factors, node), chains),
+            replace(x, value=self.emission.rescaled(x, x_factors, node), chains=chains).because(*reasons),
+            replace(y, value=self.emission.rescaled(y, y_factors, node), chains=chains).because(*reasons),
         )
-
-    def _meeting(self, x: Fraction, y: Fraction, budget: int, node: RealNode) -> tuple[Fraction, Fraction, Fraction]:
-        """Return dyadic factors for two scales and the positive scale behind: x = factor * scale.
-
-        The scale is one of the two wherever their ratio is a power of two; else a common divisor of both, or, where
-        that takes too many bits, the larger, and the other's factor is rounded.
-        """
-        if fraction_bits(x / y) is not None and power_of_two(x / y) is not None:
-            scale = abs(y)
-            return x / scale, y / scale, scale
-        ratio = x / y
-        top, bottom = ratio.numerator, ratio.denominator
-        if max(top.bit_length(), bottom.bit_length()) <= budget:
-            scale = abs(y) / bottom
-            sign = 1 if y > 0 else -1
-            return Fraction(top * sign), Fraction(bottom * sign), scale
-        scale = max(abs(x), abs(y))
-        frac = max(WEIGHT_BITS, budget)
-
-        def rounded(value: Fraction) -> Fraction:
-            return Fraction(nearest(value / scale * Fraction(2) ** frac)) / Fraction(2) ** frac
-
-        self.emission.note(f"{node.source}: the ratio of the scales of two operands is rounded to 2**{-frac}")
-        return rounded(x), rounded(y), scale
 
     def _same_scale(self, form: Form, node: RealNode, axes: tuple[int, ...] | None) -> Form:
         """Give all elements along `axes` (None: all) one positive scale (or the one they share)."""
@@ -244,38 +247,26 @@ class ExactState:
         scales = np.empty(moved.shape, dtype=object)
         changes = np.empty(moved.shape, dtype=object)
         changed = False
-        known: dict[tuple[Fraction, ...], tuple[Fraction, list[Fraction]]] = {}
+        known: dict[tuple[Fraction, ...], _Divisor] = {}
         for row in range(len(moved)):
             key = tuple(moved[row].tolist())
             if key not in known:
-                known[key] = self._divisor(key, budget, node)
-            scale, ratios = known[key]
-            scales[row], changes[row] = scale, ratios
-            changed = changed or any(ratio != 1 for ratio in ratios)
-        if not changed:
+                known[key] = _divisor(key, budget)
+            scales[row], changes[row] = known[key].scale, known[key].ratios
+            changed = changed or any(ratio != 1 for ratio in known[key].ratios)
+        fracs = dict.fromkeys(divisor.rounded for divisor in known.values() if divisor.rounded is not None)
+        if not changed and not fracs:
             return form
         back = np.argsort((*kept, *axes))
         full = tuple(factors.shape[a] for a in (*kept, *axes))
         shape = form.chains.shape
-        return Form(
-            self.emission.rescaled(form, changes.reshape(full).transpose(back).ravel().tolist(), node),
-            Chains.scales(scales.reshape(full).transpose(back), shape),
+        return replace(
+            form,
+            value=self.emission.rescaled(form, changes.reshape(full).transpose(back).ravel().tolist(), node),
+            chains=Chains.scales(scales.reshape(full).transpose(back), shape),
+        ).because(
+            *(Reason.at(node, f"the ratios of the scales of elements are rounded to 2**{-frac}") for frac in fracs)
         )
-
-    def _divisor(self, factors: tuple[Fraction, ...], budget: int, node: RealNode) -> tuple[Fraction, list[Fraction]]:
-        """Return one scale for several and their dyadic ratios to it."""
-        if len(set(factors)) == 1:
-            return factors[0], [ONE] * len(factors)
-        largest = max(abs(factor) for factor in factors)
-        if all(power_of_two(factor / largest) is not None for factor in set(factors)):
-            return largest, [factor / largest for factor in factors]
-        numbers = [factor / largest for factor in factors]
-        common = math.lcm(*(number.denominator for number in set(numbers)))
-        if common.bit_length() <= budget:
-            return largest / common, [number * common for number in numbers]
-        frac = max(WEIGHT_BITS, budget)
-        self.emission.note(f"{node.source}: the ratios of the scales of elements are rounded to 2**{-frac}")
-        return largest, [Fraction(nearest(number * 2**frac)) / 2**frac for number in numbers]
 
     def _one_frac(self, form: Form, node: RealNode) -> Form:
         """Bring all elements to the finest frac among them, exactly."""
@@ -286,7 +277,65 @@ class ExactState:
         op = Requantize(
             x=form.value, out=Range(int(lo.min()), int(hi.max()), kind.range.max_frac), overflow=Overflow.SAT
         )
-        return Form(self.emitter.add(op, f"{node.name}.in", node.source), form.chains)
+        return replace(form, value=self.emitter.add(op, f"{node.name}.in", node.source))
+
+
+def noted(reasons: Reasons, source: str) -> str:
+    """Return reasons as the note of a layer's record."""
+    return "; ".join(dict.fromkeys(reason.within(source) for reason in reasons))
+
+
+@dataclass(frozen=True, slots=True)
+class _Meeting:
+    """Dyadic factors for two scales and the scale behind; `rounded`: to so many fraction bits, None where exact."""
+
+    factors: tuple[Fraction, Fraction, Fraction]
+    rounded: int | None = None
+
+
+def _meeting(x: Fraction, y: Fraction, budget: int) -> _Meeting:
+    """Return dyadic factors for two scales and the positive scale behind: x = factor * scale.
+
+    The scale is one of the two wherever their ratio is a power of two; else a common divisor of both, or, where
+    that takes too many bits, the larger, and the other's factor is rounded.
+    """
+    if fraction_bits(x / y) is not None and power_of_two(x / y) is not None:
+        scale = abs(y)
+        return _Meeting((x / scale, y / scale, scale))
+    ratio = x / y
+    top, bottom = ratio.numerator, ratio.denominator
+    if max(top.bit_length(), bottom.bit_length()) <= budget:
+        sign = 1 if y > 0 else -1
+        return _Meeting((Fraction(top * sign), Fraction(bottom * sign), abs(y) / bottom))
+    scale = max(abs(x), abs(y))
+    frac = max(WEIGHT_BITS, budget)
+    fine = Fraction(2) ** frac
+    first, second = (Fraction(nearest(value / scale * fine)) / fine for value in (x, y))
+    return _Meeting((first, second, scale), frac)
+
+
+@dataclass(frozen=True, slots=True)
+class _Divisor:
+    """One scale for several and their dyadic ratios to it; `rounded`: to so many fraction bits, None where exact."""
+
+    scale: Fraction
+    ratios: list[Fraction]
+    rounded: int | None = None
+
+
+def _divisor(factors: tuple[Fraction, ...], budget: int) -> _Divisor:
+    """Return one scale for several."""
+    if len(set(factors)) == 1:
+        return _Divisor(factors[0], [ONE] * len(factors))
+    largest = max(abs(factor) for factor in factors)
+    if all(power_of_two(factor / largest) is not None for factor in set(factors)):
+        return _Divisor(largest, [factor / largest for factor in factors])
+    numbers = [factor / largest for factor in factors]
+    common = math.lcm(*(number.denominator for number in set(numbers)))
+    if common.bit_length() <= budget:
+        return _Divisor(largest / common, [number * common for number in numbers])
+    frac = max(WEIGHT_BITS, budget)
+    return _Divisor(largest, [Fraction(nearest(number * 2**frac)) / 2**frac for number in numbers], frac)
 
 
 def _followed(first: Chain, then: Chain) -> Chain:

@@ -33,7 +33,8 @@ from metronn.quantize.calibration import chunks
 from metronn.quantize.exact_chain import Chains
 from metronn.quantize.exact_close import Plain, Source, Tabled, Target, Way, table_of
 from metronn.quantize.exact_closing import Closing, targets_of
-from metronn.quantize.exact_emit import Form, object_fractions
+from metronn.quantize.exact_emit import object_fractions
+from metronn.quantize.exact_form import Form, Reason, together
 from metronn.quantize.exact_regions import Region
 
 NEAR = 2.0**-20
@@ -41,7 +42,7 @@ NEAR = 2.0**-20
 SMALL_BITS = 6
 """A table over codes of so few bits is one LUT a result bit: saturating the code first would only cost a cycle."""
 MAX_JUDGED = 1 << 22
-"""As many numbers are computed in exact arithmetic for one region; beyond that float64 decides."""
+"""As many numbers are computed in exact arithmetic for one region; beyond that float64 decides, which is a reason."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +62,7 @@ def close_region(
     node, op = region.closing, region.closing.op
     assert isinstance(op, RealQuantize)
     codes = _codes_of(emission, forms, region)
-    results = _evaluated(region, codes, constants, op)
+    results, unjudged = _evaluated(region, codes, constants, op)
     targets = targets_of(op, node.shape)
     known: dict[tuple[Source, Target, bytes], Way] = {}
     ways = []
@@ -80,10 +81,16 @@ def close_region(
         shape=node.shape,
     )
     value = emission.emitter.add(gathered, f"{node.name}.codes", node.source)
-    value = emission.grouped(Form(value, Chains.uniform(node.shape)), ways, node)
+    inexact = together(*(forms[source.name].inexact for source in region.sources))
+    value = emission.grouped(Form(value, Chains.uniform(node.shape), inexact), ways, node)
     entries = {(way.entries, way.lo, way.target.frac): len(way.entries) for way in ways if isinstance(way, Tabled)}
     scales = object_fractions([target.scale for target in targets], node.shape)
-    return Form(value, Chains.scales(scales, node.shape)), sum(entries.values())
+    form = Form(value, Chains.scales(scales, node.shape), inexact)
+    if unjudged:
+        form = form.because(
+            Reason.at(node, f"float64 decides about {unjudged:,} codes near an edge between two results")
+        )
+    return form, sum(entries.values())
 
 
 def _codes_of(emission: Closing, forms: Mapping[str, Form], region: Region) -> _Codes:
@@ -98,8 +105,11 @@ def _codes_of(emission: Closing, forms: Mapping[str, Form], region: Region) -> _
     return _Codes(los, his, fracs, tuple(part[3] for part in parts))
 
 
-def _evaluated(region: Region, codes: _Codes, constants: Mapping[str, Floats], op: RealQuantize) -> Array:
-    """Return the closing quantizer's codes (events, *elements): in event k every source has its lowest code plus k."""
+def _evaluated(region: Region, codes: _Codes, constants: Mapping[str, Floats], op: RealQuantize) -> tuple[Array, int]:
+    """Return the closing quantizer's codes (events, *elements): in event k every source has its lowest code plus k.
+
+    The second result counts the events near an edge that were too many to be judged in exact arithmetic.
+    """
     network = _network(region, constants)
     used = np.unique(region.depends[region.depends >= 0])
     events = int((codes.his - codes.los)[used].max(initial=0)) + 1
@@ -122,14 +132,15 @@ def _evaluated(region: Region, codes: _Codes, constants: Mapping[str, Floats], o
         found[part] = np.broadcast_to(steps, (part.stop - part.start, *region.closing.shape)).reshape(-1, size)
     judged = np.flatnonzero(near)
     numbers = sum(math.prod(node.shape) for node in network.nodes)
-    judged = judged[: MAX_JUDGED // numbers]
+    unjudged = max(0, judged.size - MAX_JUDGED // numbers)
+    judged = judged[: judged.size - unjudged]
     if judged.size:
         exact = run_rational(network, _inputs(region, codes, judged))["y"]
         units = [exact.unit / Fraction(step) for step in scale.ravel().tolist()]
         rows = np.broadcast_to(exact.numbers, (judged.size, *region.closing.shape)).reshape(judged.size, size)
         for element, unit in enumerate(units):
             found[judged, element] = [int(number * unit) for number in rows[:, element].tolist()]
-    return found
+    return found, unjudged
 
 
 def _near(op: RealQuantize, steps: Floats) -> npt.NDArray[np.bool_]:
