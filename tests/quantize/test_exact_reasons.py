@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shared_networks import CONSTANTS, STEP, STEPS, shared_networks
 from test_exact import OPTIONS, differences
 
 from metronn.frontends.lowering import Lowering
-from metronn.ir.ops import Rounding
-from metronn.model.graph import RealGraph
+from metronn.ir.infer import overflowed
+from metronn.ir.ops import Overflow, Rounding
+from metronn.model.functions import apply_function
+from metronn.model.graph import Floats, FunctionKind, RealGraph
+from metronn.model.rational import run_rational
 from metronn.passes.pipeline import prepare, quantize_model
-from metronn.quantize.codes import encode_inputs
+from metronn.quantize.codes import decode, encode_inputs
 from metronn.quantize.data import Events
+from metronn.quantize.exact_chain import Affine, Call, Chain, power_of_two
+from metronn.quantize.exact_close import Target, chain_codes
+from metronn.quantize.exact_input import absorbed
+from metronn.quantize.exact_round import round_fraction
+from metronn.quantize.exact_values import exact_values
+from metronn.quantize.options import QuantizeOptions
+from metronn.quantize.quantize import Quantized
 from metronn.quantize.records import Exactness
 from metronn.verify.exact_rung import compare_exactly, exact_files
 
 SIZE = 4
-STEP = 0x1357_9BDF_0246_81 * 2.0**-53
-"""Of 53 bits, and so is 1 - STEP: brought to one scale, a sum of values of these two steps is rounded."""
 
 
 def residual(reach: int) -> RealGraph:
@@ -62,3 +75,75 @@ def test_a_block_used_twice_has_two_rounded_sums(reach: int, exact: bool, tmp_pa
     compared = compare_exactly(tmp_path, quantized.graph, encode_inputs(quantized.graph, inputs))
     assert compared is not None
     assert (compared.events, compared.mismatches, compared.unjudged) == (200, 0, "")
+
+
+def untrue(model: RealGraph, quantized: Quantized, inputs: Mapping[str, Floats]) -> dict[str, int]:
+    """Count, for every value that is called exact, the integers that are not those of exact real arithmetic.
+
+    A scale that is no float64 is rounded in the frontier: values in such steps may be off by as much. An input that no
+    quantizer reads counts as what the graph makes of it.
+    """
+    graph, real = quantized.graph, {}
+    codes = encode_inputs(graph, inputs)
+    given = {
+        node.name: inputs[node.name] if absorbed(model, node) else decode(codes[node.name], graph.type_of(node.name))
+        for node in model.inputs
+    }
+    run_rational(model, given, lambda node, values: real.update({node.name: values}))
+    found = exact_values(graph, quantized.frontier, codes)
+    wrong = {}
+    for exact in quantized.frontier:
+        kind, expected = graph.type_of(exact.value), real[exact.real]
+        scales = [Fraction(s) for s in np.broadcast_to(exact.scale.array, kind.shape).ravel().tolist()]
+        numbers = expected.numbers.reshape(-1, kind.size)
+        mine = np.broadcast_to(found[exact.value], expected.numbers.shape).reshape(-1, kind.size)
+        wrong[exact.real] = 0
+        for element, (scale, frac) in enumerate(zip(scales, kind.range.fracs(kind.size), strict=True)):
+            tolerance = 0 if power_of_two(scale) is not None else Fraction(2) ** -52
+            for code, number in zip(mine[:, element].tolist(), numbers[:, element].tolist(), strict=True):
+                have, want = code * scale * Fraction(2) ** -frac, number * expected.unit
+                wrong[exact.real] += abs(have - want) > tolerance * abs(want)
+    return {name: count for name, count in wrong.items() if count}
+
+
+def checked(model: RealGraph, operand_bits: int | None) -> Quantized:
+    """Quantize a network and compare all that is called exact, on whole numbers, halves and far outside."""
+    random = np.random.default_rng(0)
+    inputs = {"x": np.concatenate([random.integers(-17, 17, (24, 3)) / 2, random.normal(size=(4, 3)) * 100])}
+    options = QuantizeOptions(metric="none", operand_bits=operand_bits)
+    quantized = quantize_model(model, Events(inputs=inputs), options)
+    assert untrue(prepare(model), quantized, inputs) == {}
+    return quantized
+
+
+@given(model=shared_networks(), operand_bits=st.sampled_from((None, 12, 24)))
+@settings(max_examples=150, deadline=None)
+def test_whatever_is_called_exact_is(model: RealGraph, operand_bits: int | None) -> None:
+    checked(model, operand_bits)
+
+
+AFFINES = st.builds(
+    Affine,
+    st.sampled_from([Fraction(constant) for constant in CONSTANTS]),
+    st.sampled_from([Fraction(constant) for constant in (0.0, *CONSTANTS)]),
+)
+
+
+@given(
+    then=AFFINES,
+    kind=st.sampled_from((FunctionKind.TANH, FunctionKind.SIGMOID)),
+    step=st.sampled_from(STEPS),
+    rounding=st.sampled_from(Rounding),
+    overflow=st.sampled_from((Overflow.WRAP, Overflow.SAT, Overflow.SAT_ZERO)),
+)
+@settings(max_examples=200, deadline=None)
+def test_tables_of_functions_are_exact_on_edges(
+    then: Affine, kind: FunctionKind, step: float, rounding: Rounding, overflow: Overflow
+) -> None:
+    """At 0 and where a function is flat, what follows it often lies on an edge, which float64 misses."""
+    target = Target.of(step, -4, 3, rounding, overflow)
+    codes = np.arange(-64, 65)
+    values = apply_function(kind, codes / 2, ()).astype(np.float32).astype(np.float64).tolist()
+    levels = [round_fraction(then.at(Fraction(value)) / Fraction(step), rounding) for value in values]
+    expected = [overflowed(level, -4, 3, overflow) for level in levels]
+    assert chain_codes(Chain(calls=(Call(kind, (), then),)), codes, 1, target).tolist() == expected

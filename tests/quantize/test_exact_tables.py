@@ -32,11 +32,13 @@ from metronn.model.graph import (
     RealWindow,
 )
 from metronn.passes.pipeline import prepare, quantize_model
+from metronn.quantize import exact_tables
 from metronn.quantize.codes import encode_inputs
 from metronn.quantize.data import Events
 from metronn.quantize.exact_regions import MAX_CODES, inner_names, regions
 from metronn.quantize.exact_values import exact_values
 from metronn.quantize.quantize import Quantized
+from metronn.quantize.records import Exactness
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "frontends"))
 
@@ -90,7 +92,7 @@ def test_ordinary_layers_have_no_regions(seed: int, dyadic: bool) -> None:
         assert kinds & {RealReduce, RealLinear, RealAdd, RealRewire, RealWindow}
 
 
-def hidden_sum(bits: int, width: int, *, weights: np.ndarray | None = None) -> RealGraph:
+def hidden_sum(bits: int, width: int, *, weights: np.ndarray | None = None, bias: float = 0.3) -> RealGraph:
     """Return a network in which each of two inputs reaches its result through `width` functions and a matrix."""
     drawing = Drawing(rng=np.random.default_rng(3), dyadic=True)
     builder = drawing.builder
@@ -101,7 +103,7 @@ def hidden_sum(bits: int, width: int, *, weights: np.ndarray | None = None) -> R
     scaled = builder.add(RealMultiply(x=wide, y=drawing.constant(single(drawing.rng, (width,)))), "scaled")
     hidden = builder.add(RealFunction(x=scaled, kind=FunctionKind.TANH), "tanh")
     matrix = np.float32(drawing.rng.normal(size=(width, 1))).astype(np.float64)
-    y = builder.add(RealLinear(x=hidden, weight=FloatArray.of(matrix), bias=FloatArray.of([0.3])), "sum")
+    y = builder.add(RealLinear(x=hidden, weight=FloatArray.of(matrix), bias=FloatArray.of([bias])), "sum")
     if weights is not None:
         index = IntArray.of(np.arange(2))
         flat = builder.add(RealRewire(xs=(y,), index=index, shape=(2,)), "flat")
@@ -142,6 +144,19 @@ def test_what_is_a_region(bits: int, weights: np.ndarray | None, taken: bool) ->
         assert {node.name for node in region.nodes} == inner | {n.name for n in region.nodes if n.name in constants}
         expected = [0] if weights is not None else [0, 1]
         np.testing.assert_array_equal(region.depends.ravel(), expected)
+
+
+@pytest.mark.parametrize("judged", [True, False])
+def test_what_float64_decides_is_not_called_exact(monkeypatch: pytest.MonkeyPatch, judged: bool) -> None:
+    """At 0 every function is 0, and the bias is half a step."""
+    if not judged:
+        monkeypatch.setattr(exact_tables, "MAX_JUDGED", 0)
+    model = hidden_sum(4, 3, bias=2.0**-5)
+    quantized = quantize_model(model, Events(inputs={"x": np.ones((4, 2, 1))}), OPTIONS)
+    (layer,) = [layer for layer in quantized.report.layers if layer.kind == "tables"]
+    told = "float64 decides near an edge between two results (codes: 1)"
+    assert (layer.exactness, layer.note) == ((Exactness.EXACT, "") if judged else (Exactness.REQUANTIZED, told))
+    assert ("closing" in {value.real for value in quantized.frontier}) is judged
 
 
 def test_functions_that_only_shift_are_wires() -> None:

@@ -116,11 +116,23 @@ class Chain:
 
     def floats(self, x: Floats) -> Floats:
         """Return the values at x: affine parts in float64, results of functions rounded to float32."""
-        y = self.affine.floats(x)
+        with np.errstate(all="ignore"):
+            return self.last.floats(self.before_last(x))
+
+    @property
+    def last(self) -> Affine:
+        """The last affine part."""
+        return self.calls[-1].then if self.calls else self.affine
+
+    def before_last(self, x: Floats) -> Floats:
+        """Return what the last affine part is applied to."""
+        y = x
+        then = self.affine
         for call in self.calls:
             with np.errstate(all="ignore"):
-                y = apply_function(call.kind, y, call.parameters).astype(np.float32).astype(np.float64)
-                y = call.then.floats(y)
+                argument = then.floats(y)
+                y = apply_function(call.kind, argument, call.parameters).astype(np.float32).astype(np.float64)
+            then = call.then
         return y
 
     @property

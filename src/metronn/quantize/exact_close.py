@@ -26,6 +26,8 @@ MAX_ROUNDED_BITS = 96
 """Widest product that is made to be rounded twice."""
 MAX_WHOLE = 1 << 18
 """As many codes are quantized in integers of any size."""
+ROUNDED = 2.0**-49
+"""A product, a sum and a division in float64 are wrong by less than this part of their terms, in half steps."""
 MAX_SCAN = 1 << 23
 """As many codes are looked at one by one to find the part of a function that is not flat."""
 
@@ -232,6 +234,30 @@ def quantized_codes(values: Array, target: Target) -> Array:
     return codes.astype(np.int64)
 
 
+def chain_codes(chain: Chain, codes: Array, frac: int, target: Target) -> Array:
+    """Return the target's codes for codes that enter a chain of functions.
+
+    What follows the last function is computed in float64, and in fractions where that is too near to an edge.
+    """
+    values = chain.before_last(np.ldexp(codes.astype(np.float64), -frac))
+    affine, step = chain.last, float(target.step)
+    with np.errstate(all="ignore"):
+        found = affine.floats(values)
+        results = quantized_codes(found, target)
+        if affine == Affine() and target.scale == 1:
+            return results  # a float32 number and a power of two: nothing was rounded
+        terms = np.abs(values * float(affine.scale)) + abs(float(affine.offset)) + np.abs(found)
+        halves = 2 * found / step
+        near = np.isfinite(halves) & (np.abs(halves - np.rint(halves)) <= ROUNDED * terms / step)
+        if target.overflow is Overflow.SAT:
+            near &= (found / step > target.lo - 1) & (found / step < target.hi + 1)
+    several, which = np.unique(values[near], return_inverse=True)
+    levels = (round_fraction(affine.at(Fraction(v)) / target.step, target.rounding) for v in several.tolist())
+    exact = [overflowed(level, target.lo, target.hi, target.overflow) for level in levels]
+    results[near] = np.array(exact, dtype=np.int64)[which]
+    return results
+
+
 def affine_codes(affine: Affine, source: Source, target: Target) -> Array | None:
     """Return the codes of an affine chain for every code that enters, exactly; None when there are too many."""
     affine, target, within = merged_bounds(affine, target)
@@ -284,7 +310,7 @@ def tabled(chain: Chain, source: Source, target: Target) -> Way:
         return _bisected(chain, source, target) or Refused(f"a table over {count:,} codes is too large")
     codes = np.arange(source.lo, source.hi + 1)
     if chain.calls:
-        found = quantized_codes(chain.floats(np.ldexp(codes.astype(np.float64), -source.frac)), target)
+        found = chain_codes(chain, codes, source.frac, target)
     else:
         exact = affine_codes(chain.affine, source, target)
         if exact is None:
@@ -325,7 +351,7 @@ def _bisected(chain: Chain, source: Source, target: Target) -> Stepped | None:
         return None
 
     def levels(codes: Array) -> Array:
-        return quantized_codes(chain.floats(np.ldexp(codes.astype(np.float64), -source.frac)), target)
+        return chain_codes(chain, codes, source.frac, target)
 
     first, last = (int(level) for level in levels(np.array([source.lo, source.hi], dtype=object)))
     if not 0 < abs(last - first) <= MAX_STEPS:

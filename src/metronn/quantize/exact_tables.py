@@ -87,9 +87,8 @@ def close_region(
     scales = object_fractions([target.scale for target in targets], node.shape)
     form = Form(value, Chains.scales(scales, node.shape), inexact)
     if unjudged:
-        form = form.because(
-            Reason.at(node, f"float64 decides about {unjudged:,} codes near an edge between two results")
-        )
+        what = f"float64 decides near an edge between two results (codes: {unjudged:,})"
+        form = form.because(Reason.at(node, what))
     return form, sum(entries.values())
 
 
