@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from metronn.ir.arrays import Array, IntArray
 from metronn.ir.graph import GraphBuilder, Node
-from metronn.ir.ops import Constant, Op
-from metronn.ir.types import TensorType
+from metronn.ir.infer import aligned_bounds
+from metronn.ir.ops import Constant, Op, Overflow, Requantize
+from metronn.ir.types import Range, TensorType
 from metronn.model.graph import Floats
 from metronn.quantize.calibration import CodeValues, chunks
 from metronn.quantize.codes import decode
@@ -55,3 +56,12 @@ class Emitter:
         kind = self.type_of(name)
         for events in chunks(self.codes.events(name), kind.size):
             yield events, decode(self.codes.part(name, events), kind)
+
+    def one_frac(self, x: str, name: str, source: str) -> str:
+        """Bring all elements to the finest frac among them, exactly: then the lowest code stands for one value only."""
+        kind = self.type_of(x)
+        if isinstance(kind.range.frac, int):
+            return x
+        lo, hi = aligned_bounds(kind, kind.range.max_frac)
+        op = Requantize(x=x, out=Range(int(lo.min()), int(hi.max()), kind.range.max_frac), overflow=Overflow.SAT)
+        return self.add(op, f"{name}.in", source)

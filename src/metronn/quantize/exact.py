@@ -8,8 +8,8 @@ at the end) is lowered as in quantization after training, and told.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import assert_never
 
@@ -28,11 +28,12 @@ from metronn.ir.ops import (
 from metronn.ir.types import Range
 from metronn.ir.windows import window_index
 from metronn.model.graph import (
-    FloatArray,
+    Floats,
     RealAdd,
     RealConstant,
     RealExtremum,
     RealFunction,
+    RealGraph,
     RealInput,
     RealLinear,
     RealMultiply,
@@ -44,41 +45,97 @@ from metronn.model.graph import (
     RealWindow,
     real_operands,
 )
+from metronn.quantize.calibration import RealValues
+from metronn.quantize.emitter import Emitter
+from metronn.quantize.exact_arithmetic import Arithmetic
 from metronn.quantize.exact_chain import ONE, Affine, Call, Chain, Chains
-from metronn.quantize.exact_form import EXACT, Form, Reason, Reasons, together
+from metronn.quantize.exact_closing import Closing
+from metronn.quantize.exact_emit import MAX_PRODUCT_BITS, Emission
+from metronn.quantize.exact_form import EXACT, Form, Reason, together
+from metronn.quantize.exact_frontier import ahead_of_inputs, frontier
 from metronn.quantize.exact_input import MAX_JOINT_BITS, Absorbed, absorbed, beside_floats, readers_of
-from metronn.quantize.exact_matrix import ExactMatrices
+from metronn.quantize.exact_matrix import Matrices
+from metronn.quantize.exact_numbers import Numbers
+from metronn.quantize.exact_operands import Operands
+from metronn.quantize.exact_records import Records, noted
 from metronn.quantize.exact_regions import Region, inner_names, regions
-from metronn.quantize.exact_state import compact_floats, noted
+from metronn.quantize.exact_scales import Scales
 from metronn.quantize.exact_tables import close_region
 from metronn.quantize.exact_values import ExactValue
 from metronn.quantize.fixed import covering_frac, exact_grid
-from metronn.quantize.formats import covering_input
+from metronn.quantize.formats import covering_input, twice_seen
 from metronn.quantize.inputs import INPUT_BITS, index_range, input_range
+from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.records import Exactness, LayerRecord
 from metronn.quantize.softmax import lower_softmax
 from metronn.quantize.structure import constants_of
 
 MAX_OUTPUT_BITS = 32
 """Widest output that is shown with all its bits."""
-MAX_COMPARED_BITS = 52
-"""Wider values are exact too, but float64, in which the trained network is computed, does not hold them."""
 MOST_FORMATS = 3
 """Formats of quantizers that a message names."""
-REMEDIES: Mapping[str, str] = {
-    "input": "a quantizer on the input, or [quantize] inputs, gives another format",
-    "linear": "quantized weights and activations in the framework, or [quantize] weight_bits, activation_bits and "
-    "operand_bits, give others",
-    "softmax": "[quantize] table_bits makes its tables finer",
-    "output": "a quantizer on the output, or [quantize] output_bits, gives another format",
-}
-"""What changes the formats that were chosen for a kind of layer."""
-OTHER_REMEDY = "scales that are powers of two in the framework, or a quantizer behind, make it exact"
 
 
 @dataclass(slots=True, kw_only=True)
-class ExactLowering(ExactMatrices):
-    """State of one run: the quantized network, its values on the calibration events, the integer graph so far."""
+class ExactLowering:
+    """One run: the quantized network, its values on the calibration events, and what makes the integer graph of it.
+
+    `done` are quantizers that the inputs hold, `shared_inputs` inputs of which quantizers read something finer.
+    """
+
+    graph: RealGraph
+    options: QuantizeOptions
+    reference: RealValues
+    encode_input: Callable[[Input, str], None]
+    emitter: Emitter
+    done: set[str] = field(default_factory=set)
+    shared_inputs: set[str] = field(default_factory=set)
+    constants: Mapping[str, Floats] = field(init=False)
+    regions: Mapping[str, Region] = field(init=False)
+    reports: Records = field(init=False)
+    emission: Emission = field(init=False)
+    numbers: Numbers = field(init=False)
+    scales: Scales = field(init=False)
+    operands: Operands = field(init=False)
+    closing: Closing = field(init=False)
+    arithmetic: Arithmetic = field(init=False)
+    matrices: Matrices = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Put the parts together."""
+        self.constants = constants_of(self.graph, self.reference)
+        self.regions = regions(self.graph, self.constants)
+        self.reports = Records()
+        self.emission = Emission(self.emitter, limit=self.options.operand_bits or MAX_PRODUCT_BITS)
+        self.numbers = Numbers(self.emission, self.options)
+        self.scales = Scales(self.numbers)
+        self.operands = Operands(self.graph, self.constants, self.scales, self.reports)
+        self.closing = Closing(self.emission)
+        self.arithmetic = Arithmetic(self.graph, self.operands, self.scales)
+        self.matrices = Matrices(
+            graph=self.graph,
+            options=self.options,
+            reference=self.reference,
+            operands=self.operands,
+            scales=self.scales,
+            closing=self.closing,
+            records=self.reports,
+        )
+
+    @property
+    def records(self) -> list[LayerRecord]:
+        """What was decided for each layer."""
+        return self.reports.made
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One line for each kind of layer that is not the framework's."""
+        return self.reports.warnings
+
+    @property
+    def forms(self) -> dict[str, Form]:
+        """The forms of all values so far, by their real names."""
+        return self.operands.forms
 
     @property
     def events(self) -> int:
@@ -87,89 +144,23 @@ class ExactLowering(ExactMatrices):
 
     def run(self) -> None:
         """Lower every node and declare the outputs."""
-        self.constants = constants_of(self.graph, self.reference)
-        self.regions = regions(self.graph, self.constants)
         inner = inner_names(self.graph, self.regions)
         for node in self.graph.nodes:
-            if node.name in self.constants:
-                continue
-            if node.name in inner:
+            if node.name in self.constants or node.name in inner:
                 continue
             form = self.forms[node.name] = self._lower(node)
-            self._told(node, form, self._inherited(node, form))
+            region = self.regions.get(node.name)
+            read = real_operands(node.op) if region is None else [source.name for source in region.sources]
+            self.reports.tell(node, form, self.operands.inherited(read, form))
         for name, value in self.graph.outputs:
             self._output(name, value)
-
-    def _inherited(self, node: RealNode, form: Form) -> Reasons:
-        """Return why the operands of a node are not exact, all of which its result has to say as well."""
-        region = self.regions.get(node.name)
-        names = real_operands(node.op) if region is None else [source.name for source in region.sources]
-        read = [form for x in names for form in (self.forms.get(x), self.sums.get(x)) if form is not None]
-        inherited = together(*(form.inexact for form in read))
-        if not set(together(*(self.forms[x].inexact for x in names if x in self.forms))) <= set(form.inexact):
-            raise AssertionError(f"{node.name}: its operands are not exact, and it does not say so")
-        return inherited
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """One line for each kind of layer that is not the framework's: the layers, what was assumed, what helps."""
-        layers: dict[str, tuple[str, dict[str, None]]] = {}
-        for record in self.records:
-            if record.exactness not in (None, Exactness.EXACT):
-                remedy = REMEDIES.get(record.kind, OTHER_REMEDY)
-                notes = layers.setdefault(record.source, (remedy, {}))[1]
-                notes.update(dict.fromkeys(record.note.split("; ")))
-        lines: dict[str, list[str]] = {}
-        for source, (remedy, notes) in layers.items():
-            lines.setdefault(remedy, []).append(f"{source} ({'; '.join(filter(None, notes))})")
-        return tuple(f"not exact: {', '.join(found)}; {remedy}" for remedy, found in lines.items())
 
     @property
     def frontier(self) -> tuple[ExactValue, ...]:
         """The values that the integer graph holds exactly, those nearest to the outputs first."""
-        tensors: dict[str, list[str]] = {}
-        for tensor, value in self.graph.tensors:
-            tensors.setdefault(value, []).append(tensor)
-        quantizers = {node.name for node in self.graph.nodes if isinstance(node.op, RealQuantize)}
-        ahead = self._ahead_of_inputs()
-        found = []
-        for node in reversed(self.graph.nodes):
-            form = self.forms.get(node.name)
-            if (
-                form is None
-                or not form.exact
-                or node.name in self.extrema
-                or node.name in ahead
-                or form.second is not None
-                or not form.chains.pure
-                or self.emission.type_of(form).range.width_bits > MAX_COMPARED_BITS
-            ):
-                continue
-            if node.name in tensors or node.name in quantizers or any(v == node.name for _, v in self.graph.outputs):
-                scale = compact_floats(form.chains.scale_array)
-                found.append(
-                    ExactValue(
-                        tensors=tuple(tensors.get(node.name, ())),
-                        real=node.name,
-                        value=form.value,
-                        source=node.source,
-                        scale=FloatArray.of(scale),
-                    )
-                )
-        return tuple(found)
-
-    def _ahead_of_inputs(self) -> set[str]:
-        """Return inputs, and movements of them, that are floats in the framework and codes of a quantizer here."""
-        ahead: set[str] = set(self.shared_inputs)
-        for node in self.graph.nodes:
-            if isinstance(node.op, RealRewire) and all(x in ahead for x in node.op.xs):
-                ahead.add(node.name)
-        for node in reversed(self.graph.nodes):
-            if isinstance(node.op, RealInput | RealRewire):
-                users = self.graph.uses[node.name]
-                if users and all(user in self.done or user in ahead for user in users):
-                    ahead.add(node.name)
-        return ahead
+        return frontier(
+            self.operands, self.arithmetic.extrema, ahead_of_inputs(self.graph, self.done, self.shared_inputs)
+        )
 
     def _lower(self, node: RealNode) -> Form:
         op = node.op
@@ -183,11 +174,11 @@ class ExactLowering(ExactMatrices):
             case RealWindow():
                 return self._window(node, op)
             case RealLinear():
-                return self._linear(node, op)
+                return self.matrices.linear(node, op)
             case RealAdd() | RealMultiply() | RealExtremum():
-                return self._binary(node, op)
+                return self.arithmetic.binary(node, op)
             case RealReduce():
-                return self._reduce(node, op)
+                return self.arithmetic.reduce(node, op)
             case RealFunction():
                 return self._function(node, op)
             case RealSoftmax():
@@ -217,10 +208,7 @@ class ExactLowering(ExactMatrices):
         steps = np.ones((), dtype=object) if op.step is None else op.step.array.astype(object)
         factors = np.frompyfunc(Fraction, 1, 1)(steps)
         form = Form(name, Chains.scales(np.asarray(factors, dtype=object), node.shape), EXACT)
-        record = LayerRecord(source=node.source, kind="input", real=node.name, value=name, exactness=Exactness.EXACT)
-        record.scale = FloatArray.of(compact_floats(form.chains.scale_array))
-        self._tell_input(record, node, found, floats=floats)
-        self.records.append(record)
+        self._tell_input(self.reports.record(node, "input", form), node, found, floats=floats)
         return form
 
     def _tell_input(self, record: LayerRecord, node: RealNode, found: Absorbed, *, floats: bool) -> None:
@@ -251,7 +239,7 @@ class ExactLowering(ExactMatrices):
         return indices or input_range(node.name, node.shape, self.reference[node.name], self.options)
 
     def _rewire(self, node: RealNode, op: RealRewire) -> Form:
-        forms = [self._read(x, node) for x in op.xs]
+        forms = [self.operands.read(x, node) for x in op.xs]
         if (op.index.array < 0).any():
             forms = [self._zero_kept(form, node) for form in forms]
         index = op.index.array.reshape(op.shape).astype(np.int64)
@@ -265,12 +253,12 @@ class ExactLowering(ExactMatrices):
         """Return a form in which the code 0 stands for 0, as padding needs."""
         if all(kind.keeps_zero for kind in form.chains.kinds):
             return form
-        return self._settled(form, node)
+        return self.numbers.settled(form, node)
 
     def _window(self, node: RealNode, op: RealWindow) -> Form:
-        form = self._read(op.x, node)
+        form = self.operands.read(op.x, node)
         if op.padding is Padding.LOWEST:
-            form = self._one_frac(self._same_scale(self._settled(form, node), node, None), node)
+            form = self.scales.one_frac(self.scales.same_scale(self.numbers.settled(form, node), node, None), node)
             scale = form.chains.kinds[0].affine.scale
             if scale < 0:
                 shape = form.chains.shape
@@ -295,7 +283,7 @@ class ExactLowering(ExactMatrices):
         """Quantize both operands of an extremum and take that of the codes."""
         extremum, x, y = parts
         first, second = (
-            self.emission.close(self.emission.broadcast(form, node.shape, node), node, op) for form in (x, y)
+            self.closing.close(self.emission.broadcast(form, node.shape, node), node, op) for form in (x, y)
         )
         value = self.emitter.add(Extremum(x=first.value, y=second.value, kind=extremum.kind), node.name, node.source)
         return Form(value, first.chains, together(first.inexact, second.inexact))
@@ -306,40 +294,35 @@ class ExactLowering(ExactMatrices):
         form = self.forms[op.x]
         if node.name in self.done:
             return form
-        closed = None if form.second is None else self.emission.close_pair(form, form.second, node, op)
-        if op.x in self.extrema:
-            closed = self._closed_extremum(node, op, self.extrema[op.x])
+        closed = None if form.second is None else self.closing.close_pair(form, form.second, node, op)
+        if op.x in self.arithmetic.extrema:
+            closed = self._closed_extremum(node, op, self.arithmetic.extrema[op.x])
         if closed is None:
-            form = self._read(op.x, node)
-            closed = self.emission.close(form, node, op)
-        record = LayerRecord(source=node.source, kind="quantizer", real=node.name, exactness=Exactness.EXACT)
-        record.value, record.scale = self._comparable(closed)
+            form = self.operands.read(op.x, node)
+            closed = self.closing.close(form, node, op)
+        record = self.reports.record(node, "quantizer", closed)
         if any(chain.calls for chain in form.chains.kinds):
             record.kind = form.chains.kinds[0].calls[0].kind.value if form.chains.kinds[0].calls else "function"
             tables = [n for n in self.emitter.builder.nodes if n.source == node.source and n.name == closed.value]
             record.table_entries = sum(len(n.op.table.ints()) for n in tables if hasattr(n.op, "table"))
         elif isinstance(self.emitter.nodes[closed.value].op, Requantize):
             record.requantize.append(closed.value)
-        self.records.append(record)
         return closed
 
     def _region(self, node: RealNode, region: Region) -> Form:
-        closed, entries = close_region(self.emission, self.forms, self.constants, region)
-        record = LayerRecord(source=node.source, kind="tables", real=node.name, exactness=Exactness.EXACT)
-        record.value, record.scale = self._comparable(closed)
-        record.table_entries = entries
-        self.records.append(record)
+        closed, entries = close_region(self.closing, self.forms, self.constants, region)
+        self.reports.record(node, "tables", closed).table_entries = entries
         return closed
 
     def _function(self, node: RealNode, op: RealFunction) -> Form:
-        form = self._read(op.x, node)
+        form = self.operands.read(op.x, node)
         call = Call(op.kind, op.parameters)
         return replace(form, chains=form.chains.every(lambda chain: Chain(chain.affine, (*chain.calls, call))))
 
     def _softmax(self, node: RealNode, op: RealSoftmax) -> Form:
-        settings = self._settings(node)
+        settings = self.options.layer(node.source)
         bits = self.options.output_bits if not self.graph.uses[node.name] else settings.activation_bits + 2
-        numbers = self._numbers(self._read(op.x, node), node)
+        numbers = self.numbers.made(self.operands.read(op.x, node), node)
         if op.x not in self.constants and not numbers.own(self.forms[op.x].inexact):
             self.forms[op.x] = numbers  # nothing was rounded to make them: comparable
         result = lower_softmax(
@@ -351,29 +334,26 @@ class ExactLowering(ExactMatrices):
             bits=bits,
             table_bits=self.options.table_bits,
         )
-        record = LayerRecord(source=node.source, kind="softmax", real=node.name, exactness=Exactness.APPROXIMATE)
-        record.value, record.table_entries = result.value, result.table_entries
-        self.records.append(record)
         reason = Reason.at(node, f"a softmax of floats, in tables of {result.table_entries} entries")
-        return Form(result.value, Chains.uniform(node.shape), together((reason,), numbers.inexact))
+        form = Form(result.value, Chains.uniform(node.shape), together((reason,), numbers.inexact))
+        self.reports.record(node, "softmax", form, Exactness.APPROXIMATE).table_entries = result.table_entries
+        return form
 
     def _output(self, name: str, value: str) -> None:
         node = self.graph.by_name[value]
-        form = self._read(value, node)
+        form = self.operands.read(value, node)
         inherited = EXACT if value in self.constants else form.inexact
-        form = self._settled(form, node)
+        form = self.numbers.settled(form, node)
         shown = self.emission.plain(form, node, max_bits=MAX_OUTPUT_BITS)
         if shown is None:
-            shown = self._rounded(form, node, self.options.output_bits)
+            shown = self.numbers.rounded(form, node, self.options.output_bits)
         width = self.emission.type_of(shown).range.width_bits
         if width > (self.options.output_bits if inherited else MAX_OUTPUT_BITS):
             shown = self._narrow(shown, node)
         own = shown.own(inherited)
-        record = LayerRecord(source=node.source, kind="output", real=value, value=shown.value)
         if own:
-            record.exactness = Exactness.APPROXIMATE if inherited else Exactness.REQUANTIZED
-            record.note = noted(own, node.source)
-            self.records.append(record)
+            exactness = Exactness.APPROXIMATE if inherited else Exactness.REQUANTIZED
+            self.reports.record(node, "output", shown, exactness).note = noted(own, node.source)
         elif shown.exact and value not in self.constants:
             self.forms[value] = shown
         self.emitter.builder.output(name, shown.value)
@@ -381,10 +361,10 @@ class ExactLowering(ExactMatrices):
     def _narrow(self, form: Form, node: RealNode) -> Form:
         """Round an output to `output_bits`, within twice what calibration saw and what it can reach."""
         bits, codes = self.options.output_bits, self.emission.type_of(form).range
-        low, high = (float(bound) for bound in codes.value_bounds())
+        low, high = (np.asarray(float(bound)) for bound in codes.value_bounds())
         values = self.emitter.real(form.value)
-        lo, hi = max(low, min(0.0, 2 * float(values.min()))), min(high, max(0.0, 2 * float(values.max())))
-        frac = min(covering_frac(lo, hi, bits, signed=codes.signed), codes.max_frac)
+        lo, hi = twice_seen((np.asarray(values.min()), np.asarray(values.max())), (low, high))
+        frac = min(covering_frac(float(lo), float(hi), bits, signed=codes.signed), codes.max_frac)
         out = Range.fixed(bits, frac, signed=codes.signed)
         op = Requantize(x=form.value, out=out, rounding=Rounding.RND, overflow=Overflow.SAT)
         reason = Reason.at(node, f"an output of {codes.width_bits} bits is rounded to 2**{-frac}, {bits} bits")

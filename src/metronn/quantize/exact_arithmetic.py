@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from typing import assert_never
@@ -23,6 +23,7 @@ from metronn.model.graph import (
     Floats,
     RealAdd,
     RealExtremum,
+    RealGraph,
     RealLinear,
     RealMultiply,
     RealNode,
@@ -31,44 +32,62 @@ from metronn.model.graph import (
     RealRewire,
     RealWindow,
 )
+from metronn.quantize.emitter import Emitter
 from metronn.quantize.exact_chain import ONE, Affine, Chain, Chains, power_of_two
-from metronn.quantize.exact_emit import object_fractions
+from metronn.quantize.exact_emit import Emission, object_fractions
 from metronn.quantize.exact_form import Form, Second, together
-from metronn.quantize.exact_state import ExactState
+from metronn.quantize.exact_operands import Operands
+from metronn.quantize.exact_scales import Scales
 
 
-@dataclass(slots=True, kw_only=True)
-class ExactArithmetic(ExactState):
-    """Adds the ops of arithmetic."""
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """Adds the ops of arithmetic; `extrema` are left to the quantizers that read them, their operands kept."""
 
-    def _binary(self, node: RealNode, op: RealAdd | RealMultiply | RealExtremum) -> Form:
-        if op.y in self.constants:
-            return self._with_constant(node, op, op.x, self.constants[op.y], first=True)
-        if op.x in self.constants:
-            return self._with_constant(node, op, op.y, self.constants[op.x], first=False)
-        x, y = self._read(op.x, node), self._read(op.y, node)
+    graph: RealGraph
+    operands: Operands
+    scales: Scales
+    extrema: dict[str, tuple[RealExtremum, Form, Form]] = field(default_factory=dict)
+
+    @property
+    def emission(self) -> Emission:
+        """What adds ops."""
+        return self.scales.emission
+
+    @property
+    def emitter(self) -> Emitter:
+        """What the ops are added to."""
+        return self.emission.emitter
+
+    def binary(self, node: RealNode, op: RealAdd | RealMultiply | RealExtremum) -> Form:
+        """Return an op of two values, or of a value and constants."""
+        if op.y in self.operands.constants:
+            return self._with_constant(node, op, op.x, self.operands.constants[op.y], first=True)
+        if op.x in self.operands.constants:
+            return self._with_constant(node, op, op.y, self.operands.constants[op.x], first=False)
+        x, y = self.operands.read(op.x, node), self.operands.read(op.y, node)
         match op:
             case RealMultiply():
-                x, y = self._settled(x, node), self._settled(y, node)
+                x, y = self.scales.numbers.settled(x, node), self.scales.numbers.settled(y, node)
                 value = self.emitter.add(Multiply(x=x.value, y=y.value), node.name, node.source)
                 return Form(value, x.chains.paired(y.chains, _product), together(x.inexact, y.inexact))
             case RealAdd():
                 pending = self._pending_sum(x, y, op, node)
                 if pending is not None:
                     return pending
-                x, y = self._common(x, y, node)
+                x, y = self.scales.common(x, y, node)
                 value = self.emitter.add(Add(x=x.value, y=y.value, subtract=op.subtract), node.name, node.source)
             case RealExtremum():
                 if self._left_to_quantizers(x, y, node):
                     self.extrema[node.name] = (op, x, y)
                     return replace(x, inexact=together(x.inexact, y.inexact))
-                x, y = self._common(x, y, node)
+                x, y = self.scales.common(x, y, node)
                 value = self._extremum(x, y, op.kind, node)
         return Form(value, x.chains.broadcast(node.shape), together(x.inexact, y.inexact))
 
     def _pending_sum(self, x: Form, y: Form, op: RealAdd, node: RealNode) -> Form | None:
         """Leave the sum of two values of unlike scales to the quantizer behind, where there is one."""
-        x, y = self._settled(x, node), self._settled(y, node)
+        x, y = self.scales.numbers.settled(x, node), self.scales.numbers.settled(y, node)
         mine = np.broadcast_to(x.chains.fractions(), node.shape)
         its = np.broadcast_to(y.chains.fractions(), node.shape)
         ratios = np.asarray(its / mine, dtype=object).reshape(node.shape)
@@ -105,9 +124,9 @@ class ExactArithmetic(ExactState):
     def _with_constant(
         self, node: RealNode, op: RealAdd | RealMultiply | RealExtremum, x: str, constant: Floats, *, first: bool
     ) -> Form:
-        form = self.forms[x]
+        form = self.operands.forms[x]
         if form.chains.shape != node.shape:
-            form = self.emission.broadcast(self._read(x, node), node.shape, node)
+            form = self.emission.broadcast(self.operands.read(x, node), node.shape, node)
         chains = form.chains.with_constants(constant, partial(_applied, op, first=first))
         changed = replace(form, chains=chains)
         pending = form.second is not None or chains.pure or any(kind.calls for kind in chains.kinds)
@@ -125,8 +144,9 @@ class ExactArithmetic(ExactState):
                 return True
         return False
 
-    def _reduce(self, node: RealNode, op: RealReduce) -> Form:
-        form = self._read(op.x, node)
+    def reduce(self, node: RealNode, op: RealReduce) -> Form:
+        """Return a reduction."""
+        form = self.operands.read(op.x, node)
         alike = self._alike(form, op.axes)
         if alike and op.kind is ReduceKind.SUM and all(_is_line(kind) for kind in form.chains.kinds):
             # The sum of scale * x + offset is scale * sum + count * offset.
@@ -138,7 +158,7 @@ class ExactArithmetic(ExactState):
             summed = Reduce(x=form.value, axes=op.axes, kind=op.kind)
             return Form(self.emitter.add(summed, node.name, node.source), chains, form.inexact)
         if not alike or op.kind is ReduceKind.SUM or not all(kind.pure for kind in form.chains.kinds):
-            form = self._same_scale(self._settled(form, node), node, op.axes)
+            form = self.scales.same_scale(self.scales.numbers.settled(form, node), node, op.axes)
         kind = op.kind
         first = form.chains.index[tuple(0 if a in op.axes else slice(None) for a in range(form.chains.index.ndim))]
         if kind is not ReduceKind.SUM:

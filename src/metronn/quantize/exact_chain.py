@@ -248,14 +248,25 @@ class Chains:
 
     @property
     def scale_array(self) -> Floats:
-        """The factor of every element as float64; for pure chains."""
-        return np.array([float(kind.affine.scale) for kind in self.kinds])[self.index]
+        """The factors as float64, broadcasting to the value's shape; for pure chains."""
+        return _compact_floats(np.array([float(kind.affine.scale) for kind in self.kinds])[self.index])
 
     def fractions(self) -> npt.NDArray[np.object_]:
         """Return the factor of every element; for pure chains."""
         kinds = np.empty(len(self.kinds), dtype=object)
         kinds[:] = [kind.affine.scale for kind in self.kinds]
         return np.asarray(kinds[self.index], dtype=object).reshape(self.shape)
+
+
+def _compact_floats(values: Floats) -> Floats:
+    """Drop axes along which an array does not change: they broadcast."""
+    while values.ndim and (values == values[:1]).all():
+        values = values[0]
+    for axis in range(values.ndim):
+        first = values.take([0], axis=axis)
+        if (values == first).all():
+            values = first
+    return values
 
 
 def nearest(value: Fraction) -> int:

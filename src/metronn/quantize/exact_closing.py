@@ -24,6 +24,7 @@ from metronn.ir.ops import (
 )
 from metronn.ir.types import Range
 from metronn.model.graph import RealNode, RealQuantize
+from metronn.quantize.emitter import Emitter
 from metronn.quantize.exact_chain import Chain, Chains, nearest
 from metronn.quantize.exact_close import (
     Plain,
@@ -46,14 +47,21 @@ APPROXIMATE_BITS = 24
 """Fraction bits kept below one step of a result where no exact integers are found."""
 
 
-@dataclass(slots=True)
-class Closing(Emission):
+@dataclass(frozen=True, slots=True)
+class Closing:
     """Adds ops that quantize."""
+
+    emission: Emission
+
+    @property
+    def emitter(self) -> Emitter:
+        """What the ops are added to."""
+        return self.emission.emitter
 
     def close(self, form: Form, node: RealNode, op: RealQuantize) -> Form:
         """Return the codes of a quantizer, exact for every code the value can take or with the reason why not."""
         targets = targets_of(op, node.shape)
-        kind = self.type_of(form)
+        kind = self.emission.type_of(form)
         size = kind.size
         fields = zip(kind.range.fracs(size), kind.range.los(size), kind.range.his(size), strict=True)
         keys = list(zip(form.chains.each(), (Source(*bounds) for bounds in fields), targets, strict=True))
@@ -76,7 +84,7 @@ class Closing(Emission):
     def close_pair(self, form: Form, second: Second, node: RealNode, op: RealQuantize) -> Form | None:
         """Close a sum of two values at a quantizer, exact for every pair of codes; None where that was not found."""
         targets = targets_of(op, node.shape)
-        x, y = self.type_of(form), self.emitter.type_of(second.value)
+        x, y = self.emission.type_of(form), self.emitter.type_of(second.value)
         fields = zip(
             form.chains.each(),
             second.ratios.ravel().tolist(),
@@ -102,7 +110,7 @@ class Closing(Emission):
     def _paired(self, form: Form, second: Second, found: Sequence[tuple[Pair, Target]], node: RealNode) -> str:
         """Multiply both, add them and the addend, and drop the bits below the quantizer's step."""
         pairs, targets = [pair for pair, _ in found], [target for _, target in found]
-        x, y = self.type_of(form), self.emitter.type_of(second.value)
+        x, y = self.emission.type_of(form), self.emitter.type_of(second.value)
         first_factors = [
             Fraction(pair.first) / Fraction(2) ** (pair.shift + target.frac - frac)
             for (pair, target), frac in zip(found, x.range.fracs(x.size), strict=True)
@@ -112,21 +120,21 @@ class Closing(Emission):
             for (pair, target), frac in zip(found, y.range.fracs(y.size), strict=True)
         ]
         shape = node.shape
-        left = self.rescaled(form, first_factors, node)
-        right = self.rescaled(replace(form, value=second.value), second_factors, node)
+        left = self.emission.rescaled(form, first_factors, node)
+        right = self.emission.rescaled(replace(form, value=second.value), second_factors, node)
         value = self.emitter.add(Add(x=left, y=right), f"{node.name}.sum", node.source)
         rounding = Rounding.TRN
         if all(pair.shift and pair.addend == 1 << (pair.shift - 1) for pair in pairs):
             rounding = Rounding.RND
         else:
             offsets = [Fraction(pair.addend) / Fraction(2) ** (pair.shift + target.frac) for pair, target in found]
-            value = self.shifted(value, shape, offsets, node)
+            value = self.emission.shifted(value, shape, offsets, node)
         return self._requantized(value, targets, rounding, node, node.name)
 
     def grouped(self, form: Form, ways: Sequence[Way], node: RealNode) -> str:
         """Emit ways of one sort together; of several sorts, elements are taken apart and put together again."""
         sorts: dict[tuple[object, ...], list[int]] = {}
-        kind = self.type_of(form)
+        kind = self.emission.type_of(form)
         fracs = kind.range.fracs(kind.size)
         for element, found in enumerate(ways):
             sorts.setdefault(_sort(found, fracs[element]), []).append(element)
@@ -165,8 +173,8 @@ class Closing(Emission):
                 assert_never(first)
 
     def _plain(self, form: Form, ways: Sequence[Plain], shape: tuple[int, ...], node: RealNode, name: str) -> str:
-        value = self.rescaled(form, [w.factor for w in ways], node)
-        value = self.shifted(value, shape, [w.offset for w in ways], node)
+        value = self.emission.rescaled(form, [w.factor for w in ways], node)
+        value = self.emission.shifted(value, shape, [w.offset for w in ways], node)
         target = ways[0].target
         rounding = target.rounding
         if any(w.grain is not None for w in ways):
@@ -203,24 +211,26 @@ class Closing(Emission):
 
     def _scaled(self, form: Form, ways: Sequence[Scaled], shape: tuple[int, ...], node: RealNode, name: str) -> str:
         """Multiply, add and shift: y.frac = x.frac + frac of the multiplier, S bits above that of the target."""
-        kind = self.type_of(form)
+        kind = self.emission.type_of(form)
         fracs = kind.range.fracs(kind.size)
         frac = max(w.scaling.shift + w.target.frac - x for w, x in zip(ways, fracs, strict=True))
         grown = [w.scaling.shifted(x + frac - w.target.frac) for w, x in zip(ways, fracs, strict=True)]
         value = form.value
         if frac or any(s.multiplier != 1 for s in grown):
-            constant = self.constant([s.multiplier for s in grown], shape, frac, f"{node.name}.scale", node.source)
+            constant = self.emission.constant(
+                [s.multiplier for s in grown], shape, frac, f"{node.name}.scale", node.source
+            )
             value = self.emitter.add(Multiply(x=value, y=constant), f"{node.name}.scaled", node.source)
         rounding = Rounding.TRN
         if all(s.shift > 0 and s.addend == 1 << (s.shift - 1) for s in grown):
             rounding = Rounding.RND
         elif any(s.addend for s in grown):
             offsets = [Fraction(s.addend) / Fraction(2) ** (x + frac) for s, x in zip(grown, fracs, strict=True)]
-            value = self.shifted(value, shape, offsets, node)
+            value = self.emission.shifted(value, shape, offsets, node)
         return self._requantized(value, [w.target for w in ways], rounding, node, name)
 
     def _tabled(self, form: Form, found: Tabled, node: RealNode, name: str) -> str:
-        kind = self.type_of(form)
+        kind = self.emission.type_of(form)
         frac = kind.range.max_frac - found.drop
         value, codes = form.value, kind.range
         if found.drop or codes.lowest < found.lo or codes.highest > found.hi:
@@ -234,7 +244,7 @@ class Closing(Emission):
 
     def _stepped(self, form: Form, ways: Sequence[Stepped], shape: tuple[int, ...], node: RealNode, name: str) -> str:
         """Compare with every threshold and add up the jumps."""
-        kind = self.type_of(form)
+        kind = self.emission.type_of(form)
         frac, count = kind.range.max_frac, max(len(w.jumps) for w in ways)
         wide = (*shape, count)
         index = np.repeat(np.arange(math.prod(shape)), count).reshape(wide)
@@ -246,17 +256,17 @@ class Closing(Emission):
             missing = count - len(w.jumps)
             offsets += [1 - threshold for threshold in w.thresholds] + [0] * missing
             jumps += [*w.jumps, *[0] * missing]
-        above = self.constant(offsets, wide, frac, f"{node.name}.thresholds", node.source)
+        above = self.emission.constant(offsets, wide, frac, f"{node.name}.thresholds", node.source)
         value = self.emitter.add(Add(x=value, y=above), f"{node.name}.above", node.source)
         bit = Requantize(x=value, out=Range(0, 1, frac), rounding=Rounding.TRN, overflow=Overflow.SAT)
         value = self.emitter.add(bit, f"{node.name}.reached", node.source)
-        heights = self.constant(jumps, wide, ways[0].target.frac - frac, f"{node.name}.jumps", node.source)
+        heights = self.emission.constant(jumps, wide, ways[0].target.frac - frac, f"{node.name}.jumps", node.source)
         value = self.emitter.add(Multiply(x=value, y=heights), f"{node.name}.steps", node.source)
         value = self.emitter.add(
             Reduce(x=value, axes=(len(shape),), kind=ReduceKind.SUM), f"{node.name}.level", node.source
         )
         bases = [Fraction(w.base) / Fraction(2) ** w.target.frac for w in ways]
-        value = self.shifted(value, shape, bases, node)
+        value = self.emission.shifted(value, shape, bases, node)
         return self._requantized(value, [w.target for w in ways], Rounding.TRN, node, name)
 
 

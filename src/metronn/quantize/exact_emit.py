@@ -30,13 +30,13 @@ from metronn.quantize.emitter import Emitter
 from metronn.quantize.exact_chain import ONE, ZERO, Affine, Chain, Chains, fraction_bits, nearest, power_of_two
 from metronn.quantize.exact_form import Form, Reason
 
-MAX_EXACT_BITS = 48
-"""Widest value to which constants beside it are brought."""
+MAX_ALIGNED_BITS = 48
+"""Widest value on a grid that is finer for the sake of what stands beside it: constants, or values of other scales."""
 MAX_PRODUCT_BITS = 56
 """Widest product with constants that is made for the sake of exactness; what would be wider is rounded, and told."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Emission:
     """Adds ops for forms to the graph of an emitter."""
 
@@ -108,13 +108,13 @@ class Emission:
     def _finest(self, form: Form) -> int:
         """Return the fraction bits that a value may get for the sake of its constants."""
         kind = self.type_of(form)
-        return kind.range.max_frac + max(4, MAX_EXACT_BITS - kind.range.width_bits)
+        return kind.range.max_frac + max(4, MAX_ALIGNED_BITS - kind.range.width_bits)
 
     def settled(self, form: Form, node: RealNode) -> Form:
         """Return the value with nothing left to do but multiplying: offsets added, bounds applied.
 
-        Exact where the numbers are on a grid of the value within MAX_EXACT_BITS, or the product with the scales has no
-        more than `limit` bits; else rounded.
+        Exact where the numbers are on a grid of the value within MAX_ALIGNED_BITS, or the product with the scales has
+        no more than `limit` bits; else rounded.
         """
         if form.chains.pure:
             return form
@@ -235,7 +235,7 @@ class Emission:
         op = Requantize(x=value, out=out, rounding=Rounding.TRN, overflow=Overflow.SAT)
         return self.emitter.add(op, f"{node.name}.bounded", node.source)
 
-    def plain(self, form: Form, node: RealNode, *, max_bits: int = MAX_EXACT_BITS) -> Form | None:
+    def plain(self, form: Form, node: RealNode, *, max_bits: int = MAX_ALIGNED_BITS) -> Form | None:
         """Return a settled form with its scales multiplied out; None when that takes more than `max_bits`."""
         factors = form.chains.fractions().ravel().tolist()
         if any(fraction_bits(factor) is None for factor in set(factors)):

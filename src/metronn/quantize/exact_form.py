@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from metronn.model.graph import RealNode
+from metronn.model.graph import FloatArray, RealNode
 from metronn.quantize.exact_chain import Chains
 
 
@@ -64,6 +64,13 @@ class Form:
     def exact(self) -> bool:
         """Whether it is the framework's value."""
         return not self.inexact
+
+    @property
+    def scale(self) -> FloatArray | None:
+        """What the decoded codes are multiplied by to be compared with the framework's; None where that is not all."""
+        if self.second is not None or not self.chains.pure:
+            return None
+        return FloatArray.of(self.chains.scale_array)
 
     def because(self, *reasons: Reason) -> Form:
         """Return the form with reasons of its own added."""

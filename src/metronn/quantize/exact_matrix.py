@@ -20,6 +20,7 @@ from metronn.ir.ops import (
 from metronn.ir.types import Range, width_bits
 from metronn.model.graph import (
     FloatArray,
+    RealGraph,
     RealInput,
     RealLinear,
     RealNode,
@@ -28,22 +29,26 @@ from metronn.model.graph import (
     RealWindow,
     real_operands,
 )
-from metronn.quantize.exact_arithmetic import ExactArithmetic
+from metronn.quantize.calibration import RealValues
+from metronn.quantize.emitter import Emitter
 from metronn.quantize.exact_chain import ONE, ZERO, Affine, Chain, Chains, nearest, power_of_two
-from metronn.quantize.exact_emit import object_fractions
+from metronn.quantize.exact_closing import Closing
+from metronn.quantize.exact_emit import Emission, object_fractions
 from metronn.quantize.exact_form import Form, Reason, together
-from metronn.quantize.exact_state import WEIGHT_BITS
+from metronn.quantize.exact_operands import Operands
+from metronn.quantize.exact_records import Records
+from metronn.quantize.exact_scales import Scales
 from metronn.quantize.exact_weights import integer_weights
 from metronn.quantize.fixed import choose_range, round_weights, squared_error
 from metronn.quantize.inputs import INPUT_BITS
 from metronn.quantize.moments import gather
-from metronn.quantize.options import Calibration
+from metronn.quantize.options import Calibration, QuantizeOptions
 from metronn.quantize.records import Exactness, LayerRecord
 
-MAX_OPERAND_BITS = 32
+MAX_UNROUNDED_BITS = 32
 """Operands up to this width that come from quantizers by whole weights and sums alone are never rounded."""
-
-
+WEIGHT_BITS = 24
+"""Bits of weights that take up different scales of their inputs."""
 FLOAT_SQNR_DB = 46.0
 """Where a framework quantized weights alone, rounding an activation keeps this; a few layers in a row keep 40 dB."""
 FLOAT_BITS = (8, 24)
@@ -59,16 +64,35 @@ class _Biases:
     rest: npt.NDArray[np.object_] | None
 
 
-@dataclass(slots=True, kw_only=True)
-class ExactMatrices(ExactArithmetic):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matrices:
     """Adds the matrices."""
 
-    def _linear(self, node: RealNode, op: RealLinear) -> Form:
-        read = self._read(op.x, node)
+    graph: RealGraph
+    options: QuantizeOptions
+    reference: RealValues
+    operands: Operands
+    scales: Scales
+    closing: Closing
+    records: Records
+
+    @property
+    def emission(self) -> Emission:
+        """What adds ops."""
+        return self.scales.emission
+
+    @property
+    def emitter(self) -> Emitter:
+        """What the ops are added to."""
+        return self.emission.emitter
+
+    def linear(self, node: RealNode, op: RealLinear) -> Form:
+        """Return the result of a matrix."""
+        read = self.operands.read(op.x, node)
         form = self._operand(read, op.x, node)
         exactness = Exactness.APPROXIMATE if form.own(read.inexact) else Exactness.EXACT
         record = LayerRecord(source=node.source, kind="linear", real=node.name, exactness=exactness)
-        self.records.append(record)
+        self.records.made.append(record)
         weights = integer_weights(op)
         if weights is None:
             return self._float_linear(node, op, form, record)
@@ -92,7 +116,8 @@ class ExactMatrices(ExactArithmetic):
                 node.shape,
             )
         record.accumulator = value
-        record.value, record.scale = self._comparable(Form(value, Chains.scales(scales, node.shape), form.inexact))
+        sums = Form(value, Chains.scales(scales, node.shape), form.inexact)
+        record.value, record.scale = sums.value, sums.scale
         if biases.rest is not None:
             record.offset = FloatArray.of(np.array([float(v) for v in biases.rest.ravel()]).reshape(biases.rest.shape))
         low, high = IntArray.of(codes).bounds()
@@ -105,7 +130,7 @@ class ExactMatrices(ExactArithmetic):
 
         Where no quantizer made the operand and its exact form would be too wide, it gets one, which is a reason.
         """
-        limit = max(self.emission.limit, MAX_OPERAND_BITS)
+        limit = max(self.emission.limit, MAX_UNROUNDED_BITS)
         if self._float_activation(name):
             limit = 0
         if not any(kind.calls for kind in form.chains.kinds):
@@ -113,7 +138,7 @@ class ExactMatrices(ExactArithmetic):
             lo, hi = aligned_bounds(kind, kind.range.max_frac)
             if width_bits(int(lo.min()), int(hi.max())) <= limit:
                 if self.emission.settles(form):
-                    return self._settled(form, node)
+                    return self.scales.numbers.settled(form, node)
                 product = self.emission.multiplied(form, node)
                 if product is not None:
                     return product
@@ -128,7 +153,7 @@ class ExactMatrices(ExactArithmetic):
         )
         what = f"its input, which no quantizer made, is rounded to {out.describe()}{why}"
         inner = replace(node, name=f"{node.name}.in", shape=form.chains.shape)
-        return self.emission.close(form.because(Reason.at(node, what)), inner, quantizer)
+        return self.closing.close(form.because(Reason.at(node, what)), inner, quantizer)
 
     def _float_activation(self, name: str) -> bool:
         """Whether a value is computed, in a network whose framework quantized weights and no activation."""
@@ -159,7 +184,7 @@ class ExactMatrices(ExactArithmetic):
         if self.options.operand_bits is not None or not self._float_activation(name):
             return covering(self.options.operand_bits or INPUT_BITS), ""
         if self._asks_for_activation_bits(node.source):
-            return covering(self._settings(node).activation_bits), ", as [quantize] activation_bits says"
+            return covering(self.options.layer(node.source).activation_bits), ", as [quantize] activation_bits says"
         for bits in range(FLOAT_BITS[0], FLOAT_BITS[1] + 1, 2):
             out = covering(bits)
             noise = squared_error(values, out.max_frac, bits, signed=out.signed)
@@ -187,10 +212,10 @@ class ExactMatrices(ExactArithmetic):
         rows = factors.reshape(-1, factors.shape[-1])
         ratios = {tuple((row / row[0]).tolist()) for row in rows} if len(form.chains.kinds) > 1 else {(ONE,)}
         if all(power_of_two(r) is not None for row in ratios for r in row):
-            return self._same_scale(form, node, (factors.ndim - 1,)), codes, steps
+            return self.scales.same_scale(form, node, (factors.ndim - 1,)), codes, steps
         if len(ratios) > 1:
             product = self.emission.multiplied(form, node)
-            return product or self._same_scale(form, node, (factors.ndim - 1,)), codes, steps
+            return product or self.scales.same_scale(form, node, (factors.ndim - 1,)), codes, steps
         row = rows[0]
         largest = max(abs(factor) for factor in row)
         numbers = [factor / largest for factor in row]
@@ -262,8 +287,8 @@ class ExactMatrices(ExactArithmetic):
 
     def _float_linear(self, node: RealNode, op: RealLinear, form: Form, record: LayerRecord) -> Form:
         """Round the weights of a layer that its framework did not quantize, as in quantization after training."""
-        settings = self._settings(node)
-        numbers = self._numbers(form, node)
+        settings = self.options.layer(node.source)
+        numbers = self.scales.numbers.made(form, node)
         reason = Reason.at(node, f"float weights, rounded to {settings.weight_bits} bits")
         x = numbers.value
         moments = gather(self.emitter, self.reference, x, node.name, op, corrected=False)

@@ -33,7 +33,7 @@ from metronn.quantize.calibration import chunks
 from metronn.quantize.exact_chain import Chains
 from metronn.quantize.exact_close import Plain, Source, Tabled, Target, Way, table_of
 from metronn.quantize.exact_closing import Closing, targets_of
-from metronn.quantize.exact_emit import object_fractions
+from metronn.quantize.exact_emit import Emission, object_fractions
 from metronn.quantize.exact_form import Form, Reason, together
 from metronn.quantize.exact_regions import Region
 
@@ -56,12 +56,12 @@ class _Codes:
 
 
 def close_region(
-    emission: Closing, forms: Mapping[str, Form], constants: Mapping[str, Floats], region: Region
+    closing: Closing, forms: Mapping[str, Form], constants: Mapping[str, Floats], region: Region
 ) -> tuple[Form, int]:
     """Return the closing quantizer's codes of a region, and how many entries its tables have."""
     node, op = region.closing, region.closing.op
     assert isinstance(op, RealQuantize)
-    codes = _codes_of(emission, forms, region)
+    codes = _codes_of(closing.emission, forms, region)
     results, unjudged = _evaluated(region, codes, constants, op)
     targets = targets_of(op, node.shape)
     known: dict[tuple[Source, Target, bytes], Way] = {}
@@ -80,9 +80,9 @@ def close_region(
         index=IntArray.of(region.depends),
         shape=node.shape,
     )
-    value = emission.emitter.add(gathered, f"{node.name}.codes", node.source)
+    value = closing.emitter.add(gathered, f"{node.name}.codes", node.source)
     inexact = together(*(forms[source.name].inexact for source in region.sources))
-    value = emission.grouped(Form(value, Chains.uniform(node.shape), inexact), ways, node)
+    value = closing.grouped(Form(value, Chains.uniform(node.shape), inexact), ways, node)
     entries = {(way.entries, way.lo, way.target.frac): len(way.entries) for way in ways if isinstance(way, Tabled)}
     scales = object_fractions([target.scale for target in targets], node.shape)
     form = Form(value, Chains.scales(scales, node.shape), inexact)
@@ -92,7 +92,7 @@ def close_region(
     return form, sum(entries.values())
 
 
-def _codes_of(emission: Closing, forms: Mapping[str, Form], region: Region) -> _Codes:
+def _codes_of(emission: Emission, forms: Mapping[str, Form], region: Region) -> _Codes:
     parts: list[tuple[int, int, int, Fraction]] = []
     for node in region.sources:
         form = forms[node.name]

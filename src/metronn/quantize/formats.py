@@ -137,6 +137,13 @@ def covering(values: Floats, bits: int, *, signed: bool | None = None) -> Range:
     return Range.fixed(bits, covering_frac(lo, hi, bits, signed=signed), signed=signed)
 
 
+def twice_seen(seen: tuple[Floats, Floats], bounds: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+    """Return what an output has to hold, lowest and highest: twice what was seen, and 0, but nothing out of reach."""
+    low = np.maximum(bounds[0], np.minimum(0.0, 2 * seen[0]))
+    high = np.minimum(bounds[1], np.maximum(0.0, 2 * seen[1]))
+    return low, high
+
+
 def output_fracs(
     shape: tuple[int, ...], values: Floats, bits: int, low: Floats, high: Floats, *, signed: bool
 ) -> Fracs:
@@ -145,8 +152,7 @@ def output_fracs(
     One for all elements where they reach about equally far. `low` and `high` bound each element.
     """
     flat = values.reshape(len(values), -1)
-    lows = np.maximum(low.ravel(), np.minimum(0.0, 2 * flat.min(axis=0)))
-    highs = np.minimum(high.ravel(), np.maximum(0.0, 2 * flat.max(axis=0)))
+    lows, highs = twice_seen((flat.min(axis=0), flat.max(axis=0)), (low.ravel(), high.ravel()))
     fracs = covering_fracs(lows, highs, bits, signed=signed)
     if int(fracs.max() - fracs.min()) <= WASTED_BITS:
         fracs = np.full(fracs.shape, fracs.min())

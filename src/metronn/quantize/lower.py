@@ -15,7 +15,6 @@ from typing import assert_never
 import numpy as np
 
 from metronn.ir.arrays import IntArray
-from metronn.ir.infer import aligned_bounds
 from metronn.ir.ops import (
     Add,
     Extremum,
@@ -65,14 +64,14 @@ from metronn.quantize.softmax import lower_softmax
 from metronn.quantize.structure import constants_of, defers, is_product, precise_values
 from metronn.quantize.wide import Argument, argument_of
 
-MAX_OPERAND_BITS = 18
+NARROW_PORT_BITS = 18
 """Widest operand of a matrix after alignment: the narrow port of a multiplier is 18 bits."""
-MAX_EXACT_BITS = 40
+MAX_KEPT_BITS = 40
 """A wider value is requantized even where its readers could take it exact."""
 MAX_PRECISE_BITS = 60
 """The same where a function of wide range reads the value: small values need their bits as much as large ones."""
 FINE_BITS = 4
-"""A precise value has this many bits more than others where it is multiplied, up to MAX_OPERAND_BITS."""
+"""A precise value has this many bits more than others where it is multiplied, up to NARROW_PORT_BITS."""
 GUARD_BITS = 4
 """Inexact constants beside a value get this many fraction bits more than the value."""
 
@@ -126,7 +125,7 @@ class Lowering:
             case RealWindow():
                 x = self._read(op.x, node)
                 window = Window(
-                    x=self._one_frac(x, node) if op.padding is Padding.LOWEST else x,
+                    x=self.emitter.one_frac(x, node.name, node.source) if op.padding is Padding.LOWEST else x,
                     kernel=op.kernel,
                     strides=op.strides,
                     dilations=op.dilations,
@@ -183,7 +182,7 @@ class Lowering:
                 rounded = Rounded(codes=rounded.codes, frac=min(0, coarsest), saturated=0)
             elif not np.array_equal(rounded.values, values):
                 reached = math.frexp(float(np.abs(values).max()))[1] + 1
-                rounded = round_at(values, min(beside.max_frac + GUARD_BITS, MAX_EXACT_BITS - reached))
+                rounded = round_at(values, min(beside.max_frac + GUARD_BITS, MAX_KEPT_BITS - reached))
         return self.emitter.constant(rounded, name, source)
 
     def _fine(self, name: str) -> str:
@@ -192,9 +191,9 @@ class Lowering:
             node, exact = self.graph.by_name[name], self.exact[name]
             record = self.record_of.get(name)
             settings = self._settings(node.source if record is None else record.source, node.source)
-            bits = max(settings.activation_bits, min(MAX_OPERAND_BITS, settings.activation_bits + FINE_BITS))
+            bits = max(settings.activation_bits, min(NARROW_PORT_BITS, settings.activation_bits + FINE_BITS))
             codes = self.emitter.type_of(exact).range
-            kept = exact == self.settled.get(name) and codes.width_bits <= MAX_OPERAND_BITS
+            kept = exact == self.settled.get(name) and codes.width_bits <= NARROW_PORT_BITS
             if not kept and codes.width_bits > bits:
                 wider = replace(settings, activation_bits=bits, activation_frac=None, calibration=Calibration.MAX)
                 out = self._activation_range(node, self.emitter.real(exact), codes, wider)
@@ -220,7 +219,7 @@ class Lowering:
         reached = max((w - f for w, f in zip(other.element_widths(), fracs, strict=True)), default=0)
         if not other.range.lowest and not other.range.highest:
             return x
-        finest = MAX_EXACT_BITS - reached
+        finest = MAX_KEPT_BITS - reached
         if kind.range.max_frac <= finest:
             return x
         kept = Range(
@@ -278,7 +277,7 @@ class Lowering:
         codes = self.emitter.type_of(exact).range
         users = (self.graph.by_name[user] for user in self.graph.uses[node.name])
         needed = any(not self._defers(user, node.name) for user in users)
-        limit = MAX_PRECISE_BITS if node.name in self.precise else MAX_EXACT_BITS
+        limit = MAX_PRECISE_BITS if node.name in self.precise else MAX_KEPT_BITS
         if codes.width_bits <= settings.activation_bits:
             self.settled[node.name] = exact
         elif needed or codes.width_bits > limit:
@@ -395,7 +394,7 @@ class Lowering:
     def _operand(self, x: str, node: RealNode) -> str:
         """Requantize a matrix operand whose elements, of unlike steps, are wider than a multiplier takes."""
         kind = self.emitter.type_of(x)
-        if isinstance(kind.range.frac, int) or kind.range.width_bits <= MAX_OPERAND_BITS:
+        if isinstance(kind.range.frac, int) or kind.range.width_bits <= NARROW_PORT_BITS:
             return x
         rows = self.emitter.real(x).reshape(-1, kind.shape[-1])
         signed = kind.range.signed
@@ -407,15 +406,6 @@ class Lowering:
             rounding=Rounding.RND,
             overflow=Overflow.SAT,
         )
-        return self.emitter.add(op, f"{node.name}.in", node.source)
-
-    def _one_frac(self, x: str, node: RealNode) -> str:
-        """Bring all elements to the finest frac among them, exactly: the lowest code stands for one value only then."""
-        kind = self.emitter.type_of(x)
-        if isinstance(kind.range.frac, int):
-            return x
-        lo, hi = aligned_bounds(kind, kind.range.max_frac)
-        op = Requantize(x=x, out=Range(int(lo.min()), int(hi.max()), kind.range.max_frac), overflow=Overflow.SAT)
         return self.emitter.add(op, f"{node.name}.in", node.source)
 
     def _function(self, node: RealNode, op: RealFunction) -> None:
