@@ -17,7 +17,7 @@ from metronn.frontends.lowering import Lowering
 from metronn.ir.infer import overflowed
 from metronn.ir.ops import Overflow, ReduceKind, Rounding
 from metronn.model.functions import apply_function
-from metronn.model.graph import Floats, FunctionKind, RealFunction, RealGraph, RealReduce
+from metronn.model.graph import Floats, FunctionKind, RealExtremum, RealFunction, RealGraph, RealReduce
 from metronn.model.rational import run_rational
 from metronn.passes.pipeline import prepare, quantize_model
 from metronn.quantize.codes import decode, encode_inputs
@@ -260,3 +260,19 @@ def test_tables_of_functions_are_exact_on_edges(
     levels = [round_fraction(then.at(Fraction(value)) / Fraction(step), rounding) for value in values]
     expected = [overflowed(level, -4, 3, overflow) for level in levels]
     assert chain_codes(Chain(calls=(Call(kind, (), then),)), codes, 1, target).tolist() == expected
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_an_extremum_left_to_its_quantizer_has_the_reasons_of_both(first: bool) -> None:
+    """Unlike scales in front of a quantizer that saturates; one of the two operands is not exact."""
+    net = Lowering()
+    x = net.input("x", (SIZE,))
+    x = net.tensors["grid"] = net.quantize(x, 1.0, -8, 7)
+    net.layer = "both"
+    pair = [net.times(x, net.constant(STEP)), net.softmax(x, 0)]
+    larger = net.add(RealExtremum(x=pair[not first], y=pair[first]), "larger")
+    net.layer = "cut"
+    y = net.tensors["cut"] = net.quantize(larger, 0.25, -8, 7)
+    inputs = {"x": np.random.default_rng(1).integers(-8, 8, (20, SIZE)).astype(np.float64)}
+    quantized = quantized_with(net.finish([("y", y)], "drawn"), inputs, None)
+    assert {tensor for value in quantized.frontier for tensor in value.tensors} == {"grid"}
