@@ -337,7 +337,7 @@ def test_wrong_missing_and_unknown_keys_are_all_listed(tmp_path: Path) -> None:
         "latency_min_ns = -1\nlatency_max_ns = nan\n"
     )
     path = write(tmp_path, text)
-    name = "must be a name of 1 to 31 lower-case letters, digits and _, a letter first"
+    name = "must be a name of 1 to 31 lower-case letters, digits and single _ between them, a letter first"
     expected = [
         "missing key 'clock_mhz'",
         "missing key 'source'",

@@ -16,8 +16,8 @@ from metronn.emit.hls_files import Port
 from metronn.emit.hls_flow import flow_of
 from metronn.emit.rtl.fpga import LIBRARY, emit_fpga
 from metronn.emit.rtl.system import emit_system
-from metronn.emit.rtl.text import identifier
 from metronn.emit.sim import emit_rtl_vectors, emit_sim
+from metronn.emit.tops import top_name
 from metronn.emulate.native.generate import generate
 from metronn.emulate.numpy import emulate
 from metronn.ir.arrays import Array
@@ -64,9 +64,9 @@ def emit_build(
         files[f"rtl/library/{name}.sv"] = (data_directory("firmware") / "rtl" / f"{name}.sv").read_text()
     for fpga in design.fpgas:
         for name, text in emit_fpga(design, fpga).items():
-            files[f"rtl/{identifier(fpga.name)}/{name}"] = _header(design, fpga) + text
+            files[f"rtl/{top_name(fpga.name)}/{name}"] = _header(design, fpga) + text
         for name, content in emit_hls(subgraph(design, fpga), hls_project(design, fpga), flow_of(design, fpga)).items():
-            files[f"hls/{identifier(fpga.name)}/{name}"] = content
+            files[f"hls/{top_name(fpga.name)}/{name}"] = content
     files.update({f"sim/{name}": text for name, text in emit_sim(design).items()})
     files.update({f"emulator/{name}": text for name, text in generate(design.graph, EMULATOR_NAME).items()})
     most = max(12, SIMULATED_CYCLES // design.ii_cycles)
@@ -118,7 +118,7 @@ def hls_project(design: Design, fpga: FpgaDesign) -> HlsProject:
             )
     last = max((kernel.start_cycle + kernel.latency_cycles for kernel in fpga.kernels), default=0)
     return HlsProject(
-        name=identifier(fpga.name),
+        name=top_name(fpga.name),
         fpga=fpga.index,
         fpga_count=len(design.fpgas),
         part=design.system.fpgas[fpga.index].part,
@@ -146,7 +146,7 @@ def emit_hls_vectors(design: Design, values: Mapping[str, Array]) -> dict[str, s
     files = {}
     for fpga in design.fpgas:
         part = subgraph(design, fpga)
-        folder = f"{identifier(fpga.name)}/vectors"
+        folder = f"{top_name(fpga.name)}/vectors"
         entering = [(node.name, node.name) for node in part.inputs]
         leaving = [(output.name, output.value) for output in part.outputs]
         for name, ports in (("inputs", entering), ("expected", leaving)):

@@ -34,10 +34,14 @@ TAKEN = frozenset(WORDS.split())
 
 
 class Names:
-    """Hands out identifiers so that no two, nor anything derived from them, are the same."""
+    """Hands out identifiers so that no two, nor anything derived from them, are the same.
+
+    Nor do two differ by case only: headers, which are named after them, and their guards would be one.
+    """
 
     def __init__(self, reserved: Iterable[str] = ()) -> None:
-        self._claimed: set[str] = {*TAKEN, *reserved}
+        self._taken: frozenset[str] = TAKEN.union(reserved)
+        self._claimed: set[str] = set()
         self._names: dict[str, str] = {}
 
     def claim(self, key: str, wanted: str) -> str:
@@ -45,10 +49,10 @@ class Names:
         if key not in self._names:
             base = identifier(wanted)
             name, count = base, 1
-            while any(name + suffix in self._claimed for suffix in DERIVED):
+            while any(name + suffix in self._taken or (name + suffix).lower() in self._claimed for suffix in DERIVED):
                 count += 1
                 name = f"{base}_{count}"
-            self._claimed.update(name + suffix for suffix in DERIVED)
+            self._claimed.update((name + suffix).lower() for suffix in DERIVED)
             self._names[key] = name
         return self._names[key]
 

@@ -9,7 +9,7 @@ from metronn.emit.data import data_directory
 from metronn.emit.rtl.fpga import event_cycles, last_input_cycle, marked_until_cycle, orbit_cycles, ports
 from metronn.emit.rtl.port_names import port_names
 from metronn.emit.rtl.system import latency_bits
-from metronn.emit.rtl.text import identifier
+from metronn.emit.tops import top_name
 from metronn.emit.wires import frame_words, hexadecimal_lines, signal_beats
 from metronn.ir.arrays import Array
 from metronn.plan.compact import encode_ints
@@ -38,13 +38,13 @@ def emit_sim(design: Design) -> dict[str, str]:
         "lint.vlt": (data_directory("firmware") / "lint.vlt").read_text(),
     }
     for fpga in design.fpgas:
-        files[f"test_{identifier(fpga.name)}.py"] = _fpga_test(fpga)
+        files[f"test_{top_name(fpga.name)}.py"] = _fpga_test(fpga)
     files["test_system.py"] = _system_test(design)
     return files
 
 
 def _fpga_test(fpga: FpgaDesign) -> str:
-    name = identifier(fpga.name)
+    name = top_name(fpga.name)
     return (
         f'"""cocotb test of {name}: the value and the cycle of everything it sends or puts out."""\n\n'
         "import cocotb\nfrom metronn_bench import check_fpga\n\n\n"
@@ -166,7 +166,7 @@ def _fpga(design: Design, fpga: FpgaDesign) -> dict[str, object]:
     if is_last:
         promised = design.latency_cycles - fpga.offset_cycles
     return {
-        "name": identifier(fpga.name),
+        "name": top_name(fpga.name),
         "inputs": _inputs(design) if fpga.index == 0 else [],
         "receives": None if fpga.receives is None else _link(design, fpga.receives),
         "sends": None if fpga.sends is None else _link(design, fpga.sends),
@@ -180,7 +180,7 @@ def _fpga(design: Design, fpga: FpgaDesign) -> dict[str, object]:
 
 def _makefile(design: Design) -> str:
     """Targets that always run: a simulation counts only in the call that ran it, whatever changed or not."""
-    tops = " ".join([*(identifier(fpga.name) for fpga in design.fpgas), "system"])
+    tops = " ".join([*(top_name(fpga.name) for fpga in design.fpgas), "system"])
     return f"""# Simulates every FPGA and the system against ../vectors, values and cycles.
 #
 #   make                     all of them: {tops}
@@ -206,7 +206,7 @@ def emit_rtl_vectors(design: Design, values: Mapping[str, Array]) -> dict[str, s
     """Return stimulus and expectation of every FPGA, one event a line, from the codes of all values by name."""
     files = {}
     for fpga in design.fpgas:
-        name = identifier(fpga.name)
+        name = top_name(fpga.name)
         if fpga.receives is None:
             columns = []
             for node, signal in design.inputs.items():

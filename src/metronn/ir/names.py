@@ -55,3 +55,8 @@ def comment_name(name: str) -> str:
 def toml_string(text: str) -> str:
     """Return text as a basic string of TOML, which has the escapes of JSON but not its halves of characters."""
     return json.dumps(encodable(text), ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def toml_key(text: str) -> str:
+    """Return text as a key of TOML, which stands as it is where it may."""
+    return text if re.fullmatch(r"[A-Za-z0-9_-]+", text) else toml_string(text)

@@ -30,8 +30,11 @@ def _encoding(value: object) -> object:
 
 
 def _identifier(value: object) -> object:
-    if not isinstance(value, str) or not re.fullmatch(r"[a-z][a-z0-9_]{0,30}", value):
-        raise ValueError(f"must be a name of 1 to 31 lower-case letters, digits and _, a letter first, found {value!r}")
+    if not isinstance(value, str) or not re.fullmatch(r"(?=.{1,31}$)[a-z][a-z0-9]*(_[a-z0-9]+)*", value):
+        raise ValueError(
+            "must be a name of 1 to 31 lower-case letters, digits and single _ between them, a letter first, "
+            f"found {value!r}"
+        )
     return value
 
 

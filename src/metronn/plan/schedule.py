@@ -61,7 +61,7 @@ class _Place:
         """Declare a signal carrying `value`; returns its name, unique on this FPGA."""
         base = sanitized(value).replace(".", "_") + suffix
         name, count = base, 1
-        while name in self.signals:
+        while name in self.signals or name in STRONG:
             count += 1
             name = f"{base}_{count}"
         self.signals[name] = Signal(name=name, value=value, layout=layout, first_cycle=first_cycle)
@@ -76,6 +76,10 @@ class _Place:
             name = f"{base}_{count}"
         self.names.add(name)
         return name
+
+
+STRONG = frozenset(("always", "eventually", "nexttime", "until", "until_with"))
+"""Names that no signal has: it is `s_NAME` in SystemVerilog, and these are words of that language then."""
 
 
 def kernel_kind(spec: KernelSpec) -> str:

@@ -129,7 +129,10 @@ class System(Table):
     def extended(self) -> "System":
         """Return the chain with one more FPGA like the last, behind a link like the last. Needs a link to copy."""
         last, link = self.fpgas[-1], self.links[-1]
-        name = f"{last.name.rstrip('0123456789')}{len(self.fpgas)}"
+        taken = {fpga.name for fpga in self.fpgas}
+        base, count = last.name.rstrip("0123456789")[:20], len(self.fpgas)
+        while (name := f"{base}{count}") in taken:
+            count += 1
         fpga = last.model_copy(update={"name": name})
         more = link.model_copy(update={"from_fpga": last.name, "to_fpga": name})
         longer: System = self.model_copy(update={"fpgas": (*self.fpgas, fpga), "links": (*self.links, more)})
@@ -223,7 +226,7 @@ def load_system(name_or_path: str | os.PathLike[str], search: Path | None = None
     file = collect(problems, lambda: parse(_SystemFile, data, str(path)))
     if file is None:
         # Unknown boards are listed together with the wrong keys.
-        _fpgas(_named_boards(data), str(path), roots, problems)
+        _hardware(_named_boards(data), str(path), roots, problems)
         raise ModelError("\n".join(dict.fromkeys(problems)))
     return _resolve(file, str(path), roots)
 
@@ -242,7 +245,7 @@ def _named_boards(data: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _resolve(file: _SystemFile, where: str, roots: tuple[Path, ...]) -> System:
     problems: list[str] = []
-    fpgas = _fpgas(file.board_entries(), where, roots, problems)
+    hardware = _hardware(file.board_entries(), where, roots, problems)
     names = [name for name, _ in file.board_entries()]
     for name in sorted({name for name in names if names.count(name) > 1}):
         problems.append(f"{where}: two boards are named {name!r}; names must differ")
@@ -253,6 +256,10 @@ def _resolve(file: _SystemFile, where: str, roots: tuple[Path, ...]) -> System:
                 problems.append(f"{where}: link {link.from_fpga} -> {link.to_fpga}: {unknown_name('FPGA', end, names)}")
     if problems:
         raise ModelError("\n".join(dict.fromkeys(problems)))
+    fpgas = []
+    for name, board_name in file.board_entries():
+        board, device = hardware[board_name]
+        fpgas.append(Fpga(name=name, board=board, device=device, budget=board.budget(device)))
     rate = None if file.ii is not None else file.event_rate_mhz or DEFAULT_EVENT_RATE_MHZ
     system = System(
         name=file.name,
@@ -261,17 +268,17 @@ def _resolve(file: _SystemFile, where: str, roots: tuple[Path, ...]) -> System:
         clock_mhz=file.clock_mhz,
         ii=file.ii or _event_distance(file.clock_mhz, rate or DEFAULT_EVENT_RATE_MHZ),
         event_rate_mhz=rate,
-        fpgas=fpgas,
+        fpgas=tuple(fpgas),
         links=tuple(links),
     )
     system.check()
     return system
 
 
-def _fpgas(
+def _hardware(
     entries: list[tuple[str, str]], where: str, roots: tuple[Path, ...], problems: list[str]
-) -> tuple[Fpga, ...]:
-    """Resolve the FPGAs of (name, board) pairs; what cannot be resolved is left out and added to `problems`."""
+) -> dict[str, tuple[Board, Device]]:
+    """Read the boards of (FPGA, board) pairs, whatever the FPGAs are called; those that cannot be are in `problems`."""
     users: dict[str, list[str]] = {}
     for name, board_name in entries:
         users.setdefault(board_name, []).append(name)
@@ -285,12 +292,7 @@ def _fpgas(
         problems.extend(f"{where}: {', '.join(names)}: {problem}" for problem in found)
         if board is not None and device is not None:
             resolved[board_name] = (board, device)
-    return tuple(
-        Fpga(name=name, board=board, device=device, budget=board.budget(device))
-        for name, board_name in entries
-        if board_name in resolved
-        for board, device in (resolved[board_name],)
-    )
+    return resolved
 
 
 def _event_distance(clock_mhz: float, event_rate_mhz: float) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import glob
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from metronn.ir.names import toml_string
 from metronn.ir.types import Range
 from metronn.model.graph import Floats
 from metronn.quantize.judge import Signal, allowed_share, decibels, element_name
@@ -281,9 +282,9 @@ def remedy(report: QuantizationReport, output: OutputReport) -> str:
         return "The types of the hls4ml configuration lose it, not metronn: give wider ones there, of the tables too."
     if layer is None:
         return 'Raise quantize.weight_bits and quantize.activation_bits, or let bits = "auto" choose.'
-    name = json.dumps(layer.layer, ensure_ascii=False)
+    name = toml_string(glob.escape(layer.layer))
     if layer.kind == "input":
-        return f"Give it {more} [quantize] inputs.{name} = {{bits = {min(32, layer.bits + bits)}}}."
+        return f"Give it {more} [quantize] inputs.{toml_string(layer.layer)} = {{bits = {min(32, layer.bits + bits)}}}."
     widths: dict[str, int | None] = {"weight_bits": layer.weight_bits, "activation_bits": layer.bits}
     if layer.weight_bits is not None and layer.layer in output.layers[-1:]:
         del widths["activation_bits"]  # its result is the output, which quantize.output_bits decides
@@ -330,7 +331,7 @@ def saturated_words(layer: LayerReport) -> str:
     """Return a warning about a layer with more than 2 % saturated weights, or nothing."""
     if layer.weights_saturated <= SATURATED * layer.weights:
         return ""
-    name = json.dumps(layer.layer, ensure_ascii=False)
+    name = toml_string(glob.escape(layer.layer))
     width = min(32, (layer.weight_bits or 8) + 1)
     return (
         f"layer {layer.layer}: {layer.weights_saturated:,} of {layer.weights:,} weights saturate "

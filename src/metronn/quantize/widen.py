@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from metronn.ir.names import toml_key, toml_string
 from metronn.quantize.contributions import Site
 from metronn.quantize.lower import Lowering
 from metronn.quantize.options import InputOptions, LayerOptions, QuantizeOptions
@@ -39,10 +40,12 @@ class Widths:
 
     def words(self) -> str:
         """Return the widths as a user writes them, without the table's name."""
-        parts = [f"inputs.{s.layer} = {{bits = {b}}}" for s, b in sorted(self.bits.items()) if s.kind == "input"]
+        parts = [
+            f"inputs.{toml_key(s.layer)} = {{bits = {b}}}" for s, b in sorted(self.bits.items()) if s.kind == "input"
+        ]
         for layer in dict.fromkeys(s.layer for s in sorted(self.bits) if s.kind in ("weight", "activation")):
             own = ", ".join(f"{s.kind}_bits = {b}" for s, b in sorted(self.bits.items()) if s.layer == layer)
-            parts.append(f'layers."{layer}" = {{{own}}}')
+            parts.append(f"layers.{toml_string(glob.escape(layer))} = {{{own}}}")
         outputs = [b for s, b in self.bits.items() if s.kind == "output"]
         return ", ".join(parts + ([f"output_bits = {max(outputs)}"] if outputs else []))
 

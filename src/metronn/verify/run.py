@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from metronn.cache import scratch_base
-from metronn.emit.rtl.text import identifier
+from metronn.emit.tops import top_name
 from metronn.emulate.native.compiler import compiler as native_compiler
 from metronn.emulate.native.emulator import NativeEmulator
 from metronn.emulate.numpy import emulate
@@ -141,7 +141,7 @@ def _emulator(build: Build, expected: Mapping[str, Array]) -> Verdict:
 
 def _hls(build: Build, expected: Mapping[str, Array], scratch: Path) -> Verdict:
     """Run the FPGAs' C++ one after the other, each on what the one before put out."""
-    folders = [build.folder / "hls" / identifier(fpga.name) for fpga in build.design.fpgas]
+    folders = [build.folder / "hls" / top_name(fpga.name) for fpga in build.design.fpgas]
 
     def compiled(index: int) -> HlsSimulation:
         return HlsSimulation.build(folders[index], scratch / f"hls{index}")
@@ -189,7 +189,7 @@ def _rtl(build: Build, wanted: Sequence[int], scratch: Path, log: Log) -> list[V
     """Rung 4 for every FPGA and rung 5 for the system, two at a time."""
     tasks: list[tuple[int, str, str]] = []
     if 4 in wanted:
-        tasks += [(4, f"RTL of {fpga.name}", identifier(fpga.name)) for fpga in build.design.fpgas]
+        tasks += [(4, f"RTL of {fpga.name}", top_name(fpga.name)) for fpga in build.design.fpgas]
     if 5 in wanted:
         tasks.append((5, "RTL of the system", "system"))
     if not tasks:
@@ -213,17 +213,17 @@ def rtl_sources(build: Build, fpgas: Sequence[FpgaDesign]) -> list[Path]:
     rtl = build.folder / "rtl"
     files = [build.folder / "sim" / "lint.vlt", *sorted((rtl / "library").glob("*.sv"))]
     for fpga in fpgas:
-        files += sorted((rtl / identifier(fpga.name)).glob("*.sv"))
+        files += sorted((rtl / top_name(fpga.name)).glob("*.sv"))
     return files
 
 
 def simulate(build: Build, rung: int, name: str, top: str, directory: Path) -> Verdict:
-    """Build one top (`system` or the identifier of an FPGA), run its cocotb tests; the counts come from the bench."""
+    """Build one top (`system` or the top of an FPGA), run its cocotb tests; the counts come from the bench."""
     if top == "system":
         files = rtl_sources(build, build.design.fpgas)
         files += [build.folder / "rtl" / "mnn_link_model.sv", build.folder / "rtl" / "system.sv"]
     else:
-        files = rtl_sources(build, [fpga for fpga in build.design.fpgas if identifier(fpga.name) == top])
+        files = rtl_sources(build, [fpga for fpga in build.design.fpgas if top_name(fpga.name) == top])
     description = json.loads((build.folder / "sim" / "design.json").read_text())
     linked = len(build.design.fpgas) > 1
     parameters = {"OrbitCycles": int(description["simulated_orbit_cycles"])} if linked else {}

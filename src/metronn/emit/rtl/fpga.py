@@ -9,6 +9,7 @@ from metronn.emit.rtl.frame import emit_frame_in, emit_frame_out, frame_in_taps,
 from metronn.emit.rtl.kernel import emit_kernel
 from metronn.emit.rtl.port_names import port_names
 from metronn.emit.rtl.text import comment, identifier
+from metronn.emit.tops import module_name, top_name
 from metronn.plan.design import Design, FpgaDesign, KernelInstance
 from metronn.plan.layout import wire_format
 from metronn.plan.system import Link
@@ -77,22 +78,17 @@ def _first_result(design: Design) -> int:
     return min(last.signal[output.signal].first_cycle for output in design.outputs)
 
 
-def module_name(fpga: FpgaDesign, kernel: KernelInstance) -> str:
-    """Name of a kernel's module, unique in the system."""
-    return f"{identifier(fpga.name)}_{identifier(kernel.name)}"
-
-
 def emit_fpga(design: Design, fpga: FpgaDesign) -> dict[str, str]:
     """Return the SystemVerilog files of one FPGA by file name, library modules not included."""
     files = {}
     for kernel in fpga.kernels:
-        name = module_name(fpga, kernel)
+        name = module_name(fpga.name, identifier(kernel.name))
         files[f"{name}.sv"] = emit_kernel(kernel.spec, name, design.graph, design.timing)
     if fpga.receives is not None:
-        files[f"{identifier(fpga.name)}_frame_in.sv"] = emit_frame_in(design, fpga, fpga.receives)
+        files[f"{module_name(fpga.name, 'frame_in')}.sv"] = emit_frame_in(design, fpga, fpga.receives)
     if fpga.sends is not None:
-        files[f"{identifier(fpga.name)}_frame_out.sv"] = emit_frame_out(design, fpga, fpga.sends)
-    files[f"{identifier(fpga.name)}.sv"] = _top(design, fpga)
+        files[f"{module_name(fpga.name, 'frame_out')}.sv"] = emit_frame_out(design, fpga, fpga.sends)
+    files[f"{top_name(fpga.name)}.sv"] = _top(design, fpga)
     return files
 
 
@@ -135,7 +131,7 @@ def port_lines(found: list[tuple[str, str, int]]) -> list[str]:
 
 
 def _top(design: Design, fpga: FpgaDesign) -> str:
-    name = identifier(fpga.name)
+    name = top_name(fpga.name)
     line = event_line("event", "event_start", _event_taps(design, fpga), design.ii_cycles)
     contract = [
         f"{fpga.name}: FPGA {fpga.index + 1} of {len(design.fpgas)}; II {design.ii_cycles}; local cycle 0 is system "
@@ -196,7 +192,7 @@ def _promises(design: Design, fpga: FpgaDesign) -> list[str]:
 def _instance(fpga: FpgaDesign, kernel: KernelInstance, line: EventLine) -> list[str]:
     lines = [
         f"  // {kernel.name}: cycle {kernel.start_cycle}, latency {kernel.latency_cycles}.",
-        f"  {module_name(fpga, kernel)} u_{identifier(kernel.name)} (",
+        f"  {module_name(fpga.name, identifier(kernel.name))} u_{identifier(kernel.name)} (",
         "    .clk_i,",
         "    .rst_i,",
         f"    .start_i({line.at[kernel.start_cycle]}),",
@@ -282,7 +278,7 @@ def _frame_in(fpga: FpgaDesign, line: EventLine) -> list[str]:
     frame = fpga.receives
     if frame is None:
         return []
-    lines = [f"  {identifier(fpga.name)}_frame_in u_frame_in (", "    .clk_i,", "    .rst_i,"]
+    lines = [f"  {module_name(fpga.name, 'frame_in')} u_frame_in (", "    .clk_i,", "    .rst_i,"]
     lines += [f"    .at_i({_pulses(frame_in_taps(frame), line)}),", "    .word_i(word_in),"]
     lines += [f"    .s_{field.target}_o(s_{field.target})," for field in frame.fields]
     lines[-1] = lines[-1].rstrip(",")
@@ -373,7 +369,7 @@ def _links_out(design: Design, fpga: FpgaDesign, line: EventLine) -> list[str]:
     taps = frame_out_taps(fpga, frame)
     lines = [
         f"  wire [{64 * frame.lanes - 1}:0] word_out;",
-        f"  {identifier(fpga.name)}_frame_out u_frame_out (",
+        f"  {module_name(fpga.name, 'frame_out')} u_frame_out (",
         "    .clk_i,",
         "    .rst_i,",
         f"    .at_i({_pulses(taps, line)}),",

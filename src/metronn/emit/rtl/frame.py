@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from metronn.emit.rtl.text import comment, identifier
+from metronn.emit.rtl.text import comment
 from metronn.emit.rtl.train import train_text
+from metronn.emit.tops import module_name
 from metronn.plan.design import Design, FpgaDesign, Frame
 from metronn.plan.layout import wire_format
 from metronn.plan.paths import WORDS, Path, Storage, receiver_paths, ring_block, sender_paths
@@ -97,7 +98,7 @@ def emit_frame_out(design: Design, fpga: FpgaDesign, frame: Frame) -> str:
         f"{frame.send_cycle}."
     ]
     return _module(
-        f"{identifier(fpga.name)}_frame_out",
+        module_name(fpga.name, "frame_out"),
         contract,
         sources,
         [Port(WORDS, "word_o", WORD_BITS * frame.lanes)],
@@ -111,7 +112,7 @@ def emit_frame_in(design: Design, fpga: FpgaDesign, frame: Frame) -> str:
     targets = [Port(f.target, f"s_{f.target}_o", _width(design, f.value, frame)) for f in frame.fields]
     contract = [f"Signals of the frame {fpga.name} receives: word k is on word_i in local cycle k."]
     return _module(
-        f"{identifier(fpga.name)}_frame_in",
+        module_name(fpga.name, "frame_in"),
         contract,
         [Port(WORDS, "word_i", WORD_BITS * frame.lanes)],
         targets,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from metronn.emit.rtl.text import identifier
+from metronn.emit.tops import top_name
 from metronn.plan.design import Design
 
 _OWN = re.compile(
@@ -27,7 +28,7 @@ class PortNames:
 def port_names(design: Design) -> PortNames:
     """Return `<name>_i` for inputs and `<name>_o` for outputs; where that is taken, `net_<name>_i` or `_o`."""
     inside = {f"s_{signal.name}" for fpga in design.fpgas for signal in fpga.signals}
-    inside |= {f"u_{identifier(fpga.name)}" for fpga in design.fpgas}
+    inside |= {f"u_{top_name(fpga.name)}" for fpga in design.fpgas}
     return PortNames(
         _claimed([node.name for node in design.graph.inputs], "_i", inside),
         _claimed([output.name for output in design.graph.outputs], "_o", inside),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from metronn.emit.rtl.fpga import orbit_cycles, port_lines, ports
-from metronn.emit.rtl.text import comment, identifier
+from metronn.emit.rtl.text import comment
+from metronn.emit.tops import top_name
 from metronn.plan.design import Design
 
 
@@ -37,7 +38,7 @@ def emit_system(design: Design) -> str:
         body += [f"  wire [{frame.lanes * 68 - 1}:0] sent_{frame.link}, arrived_{frame.link};"]
     body.append("")
     for fpga in design.fpgas:
-        name = identifier(fpga.name)
+        name = top_name(fpga.name)
         parameter = " #(\n    .OrbitCycles(OrbitCycles)\n  )" if fpga.receives or fpga.sends else ""
         lines = [f"  {name}{parameter} u_{name} (", "    .clk_i,", "    .rst_i,"]
         for _, port, _ in ports(design, fpga):

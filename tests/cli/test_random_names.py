@@ -1,0 +1,122 @@
+"""Layers, inputs and outputs of any name, from the model file through every rung.
+
+METRONN_EXAMPLES=17 pytest tests/cli/test_random_names.py -k ladder takes 1,003 names up the ladder.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from name_networks import Shape, named, write_named
+from typer.testing import CliRunner
+
+from metronn.cli.app import app
+from metronn.ir.names import encodable, sanitized
+from metronn.verify import simulator
+
+ASKED = int(os.environ.get("METRONN_EXAMPLES", "0"))
+TALL = Shape(inputs=4, outputs=6, layers=24)
+LOW = Shape(inputs=3, outputs=3, layers=6)
+SETTINGS = settings(suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate])
+
+
+def compiled(names: Sequence[str], shape: Shape, folder: Path, *more: str) -> Path:
+    """Compile a network of these names for two FPGAs and return its build."""
+    model, events = write_named(names, shape, folder)
+    command = ["compile", str(model), "--calibrate", str(events), "--system", "two-serenity", "--fpgas", "2"]
+    command += ["--label", "no such label", "-o", str(folder / "build"), "--rtl-events", "12", *more]
+    ran = CliRunner().invoke(app, command)
+    if ran.exception is not None and not isinstance(ran.exception, SystemExit):
+        raise ran.exception
+    assert ran.exit_code == 0, f"{list(names)}: {ran.stderr}{ran.stdout}"
+    return folder / "build"
+
+
+class Tags(HTMLParser):
+    """Elements and attributes of a page, in their order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append(" ".join([tag, *(name for name, _ in attrs)]))
+
+
+def structure(path: Path) -> object:
+    """Return what is left of an emitted text without comments, strings and digests."""
+    text = path.read_bytes().decode()
+    match path.suffix:
+        case ".html":
+            tags = Tags()
+            tags.feed(text)
+            return tags.found
+        case ".py":
+            return [type(node).__name__ for node in ast.walk(ast.parse(text))]
+        case ".sv" | ".cpp" | ".hpp" | ".h":
+            lines = []
+            for line in text.split("\n"):
+                bare, _, note = re.sub(r'"(\\.|[^"\\])*"', '""', line).partition("//")
+                assert note.isascii(), line
+                assert not note.endswith("\\"), line
+                assert not re.match(r"/?\s*(verilator|synopsys|synthesis|pragma)\b", note) or "lint" in note, line
+                lines.append(bare.rstrip())
+            return [re.sub("[0-9a-f]{8,}", "#", line) for line in lines]
+        case _:
+            return [re.sub("[0-9a-f]{8,}", "#", line) for line in text.split("\n")]
+
+
+def check_text(names: Sequence[str], shape: Shape) -> None:
+    """Compare the build with that of a network whose names are the identifiers of these."""
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
+        found = compiled(names, shape, Path(one), "--no-verify")
+        plain: dict[str, None] = {}
+        for name in names:
+            wanted = base = sanitized(encodable(name))
+            count = 1
+            while wanted in plain:
+                count += 1
+                wanted = f"{base}_{count}"
+            plain[wanted] = None
+        usual = compiled(list(plain), shape, Path(two), "--no-verify")
+        files = [path for path in sorted(found.rglob("*")) if path.is_file()]
+        for path in files:
+            if path.suffix in {".html", ".py", ".tcl"} or path.name == "Makefile":
+                assert structure(path) == structure(usual / path.relative_to(found)), path
+            elif path.suffix in {".sv", ".cpp", ".hpp", ".h"}:
+                structure(path)
+
+
+@given(names=named(LOW.names))
+@settings(SETTINGS, max_examples=3)
+def test_no_name_becomes_text_that_counts(names: list[str]) -> None:
+    check_text(names, LOW)
+
+
+@pytest.mark.slow
+@given(names=named(TALL.names))
+@settings(SETTINGS, max_examples=ASKED or 10)
+def test_no_name_of_many_becomes_text_that_counts(names: list[str]) -> None:
+    check_text(names, TALL)
+
+
+@pytest.mark.slow
+@given(data=st.data())
+@settings(SETTINGS, max_examples=ASKED or 2)
+def test_names_up_the_ladder(data: st.DataObject) -> None:
+    reason = simulator.missing("verilator")
+    if reason:
+        pytest.skip(reason)
+    pytest.importorskip("hls4ml")
+    names = data.draw(named(TALL.names))
+    with tempfile.TemporaryDirectory() as folder:
+        compiled(names, TALL, Path(folder), "--strict")
