@@ -280,3 +280,57 @@ def test_file_that_is_no_toml(metronn: Run, tmp_path: Path) -> None:
     ran = metronn("compile", tmp_path / "metronn.toml")
     assert ran.status == 2
     assert "metronn.toml: not valid TOML: " in ran.err
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("import", f"{LONG}.onnx"), f"{LONG}.onnx: cannot be read: File name too long"),
+        (("report", LONG), f"{LONG}: File name too long"),
+        (("compile", "small.onnx", "--system", f"{LONG}.toml"), f"error: {LONG}.toml: File name too long"),
+        (("compile", "small.onnx", "--system", "one-serenity", "-o", LONG), f"{LONG}: File name too long"),
+        (("import", "a\nb\t\x1b[2J\udcff.onnx"), "error: a\\nb\\t\\x1b[2J\\udcff.onnx: no such file\n"),
+        (("quantize", "small.onnx", "-o", ""), "error: .: is a folder; name a file with -o"),
+        (("quantize", "small.onnx", "--search", "-o", "."), ".: is a folder; name a file with -o"),
+        (("quantize", "small.onnx", "--report", ".."), "error: ..: is a folder; name a file with --report"),
+        (("pareto", "small.onnx", "--no-plot", "--bits", "²"), "--bits: found '²', allowed are whole numbers"),
+        (("pareto", "small.onnx", "--no-plot", "--ii", "1" * 5000), "--ii: found '1111"),
+        (("quantize", "small.onnx", "--search", "--jobs", "1" + "0" * 30), "allowed are 1 to 4096"),
+    ],
+)  # fmt: skip
+def test_values_that_no_system_takes(
+    metronn: Run, network: Path, events: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], text: str
+) -> None:
+    monkeypatch.chdir(network.parent)
+    more = ("--calibrate", "events.npz") if words[0] in ("compile", "quantize", "pareto") else ()
+    more += ("--system", "one-serenity") if {"--search", "pareto"} & {*words} else ()
+    ran = metronn(*words, *more)
+    assert ran.status == 2
+    assert ran.out == ""
+    assert text in ran.err
+
+
+def test_a_folder_whose_name_is_no_text(metronn: Run, network: Path, events: Path, tmp_path: Path) -> None:
+    """A name of bytes that are not UTF-8, as file systems may hold."""
+    ran = metronn(*compile_arguments(network, events, tmp_path / "b\udcff"))
+    assert ran.status == 0, ran.err
+    assert "b\\udcff/report.html" in ran.out
+
+
+@pytest.mark.parametrize("text", ["x = 1" + "0" * 5000, "x = " + "[" * 5000])
+def test_toml_beyond_its_reader(metronn: Run, tmp_path: Path, text: str) -> None:
+    (tmp_path / "metronn.toml").write_text(text)
+    ran = metronn("compile", tmp_path)
+    assert (ran.status, ran.out) == (2, "")
+    assert "metronn.toml: not valid TOML: " in ran.err
+
+
+@pytest.mark.parametrize("line", ['[model]\nfile = "a\\u0000b.onnx"', '[build]\ndirectory = "a\\u0000"'])
+def test_names_with_nul(metronn: Run, tmp_path: Path, line: str) -> None:
+    (tmp_path / "metronn.toml").write_text(line + "\n")
+    ran = metronn("compile", tmp_path)
+    assert (ran.status, ran.out) == (2, "")
+    assert "must be a text without NUL, found 'a\\x00" in ran.err

@@ -10,6 +10,7 @@ import pytest
 from small_network import Run
 
 from metronn.cli.integrity import Changes, changes
+from metronn.emit.manifest import manifest_text
 
 PICTURE = b"\x89PNG\r\n\x1a\n"
 
@@ -72,10 +73,33 @@ def test_verify_stops_at_a_changed_build(metronn: Run, build: Path, events: Path
 def test_a_manifest_without_hashes_is_damaged(metronn: Run, build: Path) -> None:
     manifest = json.loads((build / "manifest.json").read_text())
     del manifest["files"]
-    (build / "manifest.json").write_text(json.dumps(manifest))
+    (build / "manifest.json").write_text(manifest_text(manifest))
     ran = metronn("verify", build, "--rung", 1)
     assert ran.status == 2
     assert "manifest.json: holds no hashes of the build's files" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("verdicts", 3), ("name", None), ("quantization", {}), ("digest", "0" * 64), ("more", 1)]
+)
+def test_a_manifest_that_was_changed_is_refused(metronn: Run, build: Path, key: str, value: object) -> None:
+    manifest = json.loads((build / "manifest.json").read_text())
+    (build / "manifest.json").write_text(json.dumps({**manifest, key: value}))
+    for verb in (["verify", build, "--rung", 1], ["report", build]):
+        ran = metronn(*verb)
+        assert ran.status == 2
+        assert ran.out == ""
+        assert "manifest.json: is not as metronn wrote it; put it back, or compile again with --force" in ran.err
+    (build / "manifest.json").write_text(json.dumps(manifest))
+    assert metronn("report", build).status == 0
+
+
+@pytest.mark.parametrize("name", ["graph.txt", "plan.json"])
+def test_no_report_of_another_plan(metronn: Run, build: Path, name: str) -> None:
+    (build / name).write_text((build / name).read_text().replace("1", "2"))
+    ran = metronn("report", build)
+    assert (ran.status, ran.out) == (1, "")
+    assert f"{name}: is not as it was compiled" in ran.err
 
 
 def test_products_and_pictures_are_no_change(metronn: Run, build: Path, tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_the_estimate_is_near_the_plan_and_falls_with_the_bits(metronn: Run, tmp
         (("--fold", "half"), "--fold: found 'half', allowed are full, latency"),
         (("--widths", "missing.toml"), "missing.toml"),
         (("--system", "nowhere"), "nowhere"),
-        (("--jobs", "0"), "--jobs: found 0, at least 1 is needed"),
+        (("--jobs", "0"), "--jobs: found 0, allowed are 1 to 4096"),
     ],
 )
 def test_wrong_sweeps(

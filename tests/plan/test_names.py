@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from stream_networks import Net
 from test_ladder import build, check_all, need_verilator
 
+from metronn.emit.build import emit_build
 from metronn.emit.rtl.fpga import ports
 from metronn.emit.rtl.port_names import port_names
 from metronn.ir.graph import Graph
@@ -67,6 +69,37 @@ def test_ports_do_not_depend_on_the_number_of_fpgas() -> None:
     )
     assert port_names(one) == port_names(two)
     assert port_names(one).outputs == {"error": "net_error_o", "y": "y_o"}
+
+
+STRONG = ("always", "eventually", "nexttime", "until", "until_with")
+
+
+def emitted(names: tuple[str, ...]) -> dict[str, str]:
+    """Return the texts of a build whose layers and inputs have these names."""
+    net = Net(3)
+    x = net.input(names[0], (2,))
+    for name in names[1:]:
+        x = net.dense(net.concat(x, net.input(f"{name}_in", (1,)), f"{name}.both"), name, 2)
+    design = plan(net.finish(x), load_system("one-serenity"), PlanOptions())
+    real = {node.name: np.zeros((1, *node.type.shape), dtype=np.int64) for node in design.graph.inputs}
+    files = emit_build(design, real, events=1, rtl_events=1)
+    return {name: text.decode() for name, text in files.items() if name.endswith((".sv", ".hpp", ".cpp"))}
+
+
+@pytest.mark.parametrize("first", STRONG)
+def test_no_signal_is_a_word_of_systemverilog(first: str) -> None:
+    """`s_` before a name makes words of the language of five: `s_always`, `s_until`."""
+    for text in emitted((first, *(name for name in STRONG if name != first))).values():
+        assert not re.search(r"\bs_(always|eventually|nexttime|until|until_with)\b", text)
+
+
+def test_names_that_differ_by_case_are_two_in_every_file_system() -> None:
+    files = emitted(("x", "Lambda", "LAMBDA", "lambda", "lambda_", "Lambda_weight"))
+    headers = [name for name in files if "/weights/" in name]
+    assert len(headers) == 5
+    assert len({name.lower() for name in files}) == len(files)
+    guards = [re.findall(r"^#ifndef (\w+)", files[name], re.MULTILINE)[0] for name in headers]
+    assert len(set(guards)) == 5
 
 
 @pytest.mark.slow

@@ -335,7 +335,7 @@ def test_a_dask_cluster_judges_as_this_process_does(judge: Evaluator) -> None:
 def test_wrong_workers() -> None:
     with pytest.raises(ModelError, match="give one of the two"), workers(len, jobs=1, dask="tcp://a:1"):
         pass
-    with pytest.raises(ModelError, match="--jobs: found 0, at least 1 is needed"), workers(len, jobs=0, dask=None):
+    with pytest.raises(ModelError, match="--jobs: found 0, allowed are 1 to 4096"), workers(len, jobs=0, dask=None):
         pass
 
 

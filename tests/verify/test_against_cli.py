@@ -14,6 +14,7 @@ from onnx_network import write_float, write_qdq
 from typer.testing import CliRunner
 
 from metronn.cli.app import app
+from metronn.emit.manifest import manifest_text
 from metronn.ir.text import from_text, to_text
 from metronn.plan.serialize import design_from_json, design_to_json
 
@@ -65,7 +66,7 @@ def test_a_damaged_build_is_told_with_its_layer(folder: Path, tmp_path: Path) ->
     manifest = json.loads((build / "manifest.json").read_text())
     kept = (name for name in manifest["files"] if (build / name).is_file())
     manifest["files"] = {name: hashlib.sha256((build / name).read_bytes()).hexdigest() for name in kept}
-    (build / "manifest.json").write_text(json.dumps(manifest))
+    (build / "manifest.json").write_text(manifest_text(manifest))
     status, _, err = metronn("verify", build, "--against", "framework", "--events", 300, "--model", folder / "qdq.onnx")
     assert status == 1
     assert "differs from onnx" in err

@@ -11,7 +11,7 @@ from typing import Any
 from metronn.cli.console import Log
 from metronn.cli.folders import MANIFEST, is_build, write_file
 from metronn.cli.planning import read_graph
-from metronn.emit.manifest import manifest_text
+from metronn.emit.manifest import DIGEST, manifest_digest, manifest_text
 from metronn.errors import MismatchError, ModelError
 from metronn.plan.design import Design
 from metronn.plan.serialize import PlanFormatError, design_from_json
@@ -52,12 +52,14 @@ def not_run(rungs: Sequence[int], reason: str) -> list[dict[str, object]]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read the manifest of a build. Raises ModelError when the folder is none."""
+    """Read the manifest of a build, without its digest. Raises ModelError when there is none, or it was changed."""
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such folder; metronn compile makes one")
     if not is_build(folder):
         raise ModelError(f"{folder}: is no build of metronn: {MANIFEST} is missing or damaged; compile it again")
     manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    if manifest.pop(DIGEST, None) != manifest_digest(manifest):
+        raise ModelError(f"{folder / MANIFEST}: is not as metronn wrote it; put it back, or compile again with --force")
     return manifest
 
 

@@ -13,6 +13,7 @@ from metronn.cli.config import Overrides, find_request
 from metronn.cli.console import Log, handled, say, say_json
 from metronn.cli.folders import check_target, replacing, write_files
 from metronn.cli.stages import compile_files, import_model
+from metronn.emit.manifest import with_digest
 from metronn.errors import ModelError
 from metronn.report.text import summary_text
 from metronn.verify.reference import RUNG as REFERENCE_RUNG
@@ -104,7 +105,7 @@ def compile_network(
         summary = write_results(partial, manifest, compiled.pictures)
     log(f"written: {folder}")
     if json:
-        say_json(manifest)
+        say_json(with_digest(manifest))
     else:
         say(summary_text(summary, folder / REPORT))
     judge(folder, manifest["verdicts"], RUNGS if strict else request.require)

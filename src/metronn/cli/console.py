@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import ParamSpec
@@ -15,7 +15,7 @@ from typing import ParamSpec
 import typer
 from rich.console import Console
 
-from metronn.errors import MetronnError
+from metronn.errors import MetronnError, ModelError
 
 INTERRUPTED = 130
 _documents: ContextVar[list[object]] = ContextVar("documents")
@@ -44,10 +44,19 @@ def handled(verb: Callable[P, None]) -> Callable[P, None]:
         try:
             verb(*args, **kwargs)
         except MetronnError as error:
+            message = plain_message(error.message, [*args, *kwargs.values()])
             sys.stdout.flush()
-            sys.stderr.write(f"{error_text(error.message)}\n")
-            tell(type(error).__name__, error.message, error.exit_code)
+            sys.stderr.write(f"{error_text(message)}\n")
+            tell(type(error).__name__, message, error.exit_code)
             raise typer.Exit(error.exit_code) from None
+        except OSError as error:
+            if error.filename is None:
+                raise
+            # What no file system takes or gives: a name that is too long, a full disk, a folder without permission.
+            message = plain_message(f"{error.filename}: {error.strerror}", [*args, *kwargs.values()])
+            sys.stderr.write(f"{error_text(message)}\n")
+            tell(ModelError.__name__, message, ModelError.exit_code)
+            raise typer.Exit(ModelError.exit_code) from None
         except KeyboardInterrupt:
             sys.stderr.write("interrupted\n")
             tell("Interrupted", "interrupted", INTERRUPTED)
@@ -62,12 +71,27 @@ def handled(verb: Callable[P, None]) -> Callable[P, None]:
 
 def error_text(message: str) -> str:
     """Return the message with `error: ` before every line that starts a problem of its own."""
-    return "\n".join(line if line.startswith((" ", "\t")) else f"error: {line}" for line in message.splitlines())
+    lines = message.split("\n")
+    return "\n".join(line if line.startswith((" ", "\t")) and k else f"error: {line}" for k, line in enumerate(lines))
+
+
+def plain_message(message: str, given: Iterable[object]) -> str:
+    """Return a message whose line ends are its own: those of file names, and what moves a cursor, become escapes.
+
+    `given` holds the values of the command line.
+    """
+    for value in given:
+        for text in map(str, value if isinstance(value, list | tuple) else [value]):
+            if "\n" in text or "\t" in text:
+                message = message.replace(text, text.replace("\n", "\\n").replace("\t", "\\t"))
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in message)
 
 
 def say(text: str) -> None:
-    """Print a result on stdout."""
-    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    """Print a result on stdout; characters that stdout has not, as of file names that are no text, become escapes."""
+    encoding = sys.stdout.encoding or "utf-8"
+    shown = text.encode(encoding, "backslashreplace").decode(encoding)
+    sys.stdout.write(shown if shown.endswith("\n") else shown + "\n")
     sys.stdout.flush()
 
 

@@ -11,7 +11,7 @@ import typer
 from metronn.cli import options
 from metronn.cli.builds import read_manifest
 from metronn.cli.console import Log, handled, say, say_json
-from metronn.cli.folders import check_output, write_file
+from metronn.cli.folders import check_files, check_output, write_file
 from metronn.cli.integrity import check_file
 from metronn.cli.planning import read_graph
 from metronn.emit.build import npz
@@ -49,6 +49,7 @@ def emulate_events(
     be an identifier, the arrays are there under both.
     """
     log = Log()
+    check_files(output=output)
     check_output(output, events)
     manifest = read_manifest(build)
     graph = read_graph(build / "graph.txt")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -22,7 +23,7 @@ def is_build(folder: Path) -> bool:
     """Tell whether a folder is the output of a compilation: its manifest says so."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(manifest, dict) and "graph_hash" in manifest and "promises" in manifest
 
@@ -74,6 +75,9 @@ def replacing(target: Path, *, force: bool) -> Iterator[Path]:
         check_target(target, force=force)
         _swap(partial, target)
     except OSError as error:
+        about = None if error.filename is None else Path(os.fsdecode(error.filename))
+        if about is not None and not (about.is_relative_to(partial) or about.is_relative_to(target)):
+            raise  # another file than those of the build
         raise ModelError(f"{target}: the output folder cannot be written: {error.strerror}") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -103,7 +107,7 @@ def _clear_leftovers(target: Path) -> None:
     for kind in (REPLACED, PARTIAL):
         for folder in sorted(target.parent.glob(f".{_literal(target.name)}.{kind}-*")):
             owner = folder.name.rpartition("-")[2]
-            if not owner.isdigit() or _alive(int(owner)) or folder.is_symlink():
+            if not re.fullmatch("[0-9]{1,9}", owner) or _alive(int(owner)) or folder.is_symlink():
                 continue
             if kind == REPLACED and not target.exists():
                 folder.rename(target)
@@ -138,6 +142,17 @@ def check_output(output: Path, events: str) -> None:
     for given in (Path(events), Path(events.rpartition(":")[0] or events)):
         if output.exists() and given.exists() and output.samefile(given):
             raise ModelError(f"{output}: is the file of the events; name another with -o")
+
+
+def check_files(**options: Path | None) -> None:
+    """Raise ModelError listing the options, by name, whose value is a folder and no file to write."""
+    problems = [
+        f"{path}: is a folder; name a file with {'-o' if option == 'output' else '--' + option.replace('_', '-')}"
+        for option, path in options.items()
+        if path is not None and (not path.name or path.is_dir())
+    ]
+    if problems:
+        raise ModelError("\n".join(problems))
 
 
 def write_file(path: Path, content: bytes) -> None:

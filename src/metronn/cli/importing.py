@@ -9,7 +9,7 @@ import typer
 
 from metronn.cli import options
 from metronn.cli.console import Log, handled, say, say_json
-from metronn.cli.folders import write_file
+from metronn.cli.folders import check_files, write_file
 from metronn.cli.stages import import_model
 from metronn.model.graph import RealGraph, real_op_arrays, real_operands
 from metronn.report.tables import table_text
@@ -24,6 +24,7 @@ def import_network(
     json: options.Json = False,
 ) -> None:
     """Read a network and list its layers, inputs and outputs."""
+    check_files(output=output)
     graph = import_model(model, Log())
     if json:
         say_json(_record(graph))

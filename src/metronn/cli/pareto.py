@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
@@ -299,7 +300,7 @@ def _numbers(option: str, text: str, low: int, high: int) -> tuple[int, ...]:
     """Read whole numbers with commas between them."""
     found = []
     for part in filter(None, (item.strip() for item in text.split(","))):
-        if not part.isdigit() or not low <= int(part) <= high:
+        if not re.fullmatch("[0-9]{1,9}", part) or not low <= int(part) <= high:
             raise ModelError(f"{option}: found {part!r}, allowed are whole numbers from {low} to {high}, with commas")
         found.append(int(part))
     return tuple(dict.fromkeys(found))

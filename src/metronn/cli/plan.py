@@ -10,7 +10,7 @@ import typer
 from metronn.cli import options
 from metronn.cli.config import FILE_NAME, Overrides, read_request
 from metronn.cli.console import Log, handled, say, say_json
-from metronn.cli.folders import write_file
+from metronn.cli.folders import check_files, write_file
 from metronn.cli.planning import chosen_system, planned, read_graph
 from metronn.emit.manifest import promises
 from metronn.errors import InfeasibleError, ModelError
@@ -41,6 +41,7 @@ def plan_graph(
 ) -> None:
     """Plan a graph on a system. Options that are not given are those of the metronn.toml beside the graph, if any."""
     log = Log()
+    check_files(output=output)
     beside = graph.parent / FILE_NAME
     request = read_request(
         beside if beside.is_file() else None,

@@ -11,7 +11,7 @@ import typer
 from metronn.cli import options
 from metronn.cli.config import FILE_NAME, Overrides, Request, find_request
 from metronn.cli.console import Log, handled, plain_json, say, say_json
-from metronn.cli.folders import write_file
+from metronn.cli.folders import check_files, write_file
 from metronn.cli.planning import chosen_system
 from metronn.cli.search import (
     COLUMNS as SEARCH_COLUMNS,
@@ -101,6 +101,7 @@ def quantize_network(
     log = Log()
     if not search:
         _refuse_search_options(context)
+    check_files(output=output, report=report, write_widths=found_widths, journal=journal)
     request = find_request(
         target,
         Overrides(

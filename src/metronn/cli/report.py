@@ -8,7 +8,8 @@ from metronn.cli import options
 from metronn.cli.builds import REPORT, read_manifest, write_results
 from metronn.cli.console import Log, handled, say, say_json
 from metronn.cli.folders import write_file
-from metronn.cli.integrity import changes
+from metronn.cli.integrity import changes, check_file
+from metronn.emit.manifest import with_digest
 from metronn.report.picture import read_build_pictures, read_pictures
 from metronn.report.text import changed_words, summary_text
 
@@ -17,9 +18,11 @@ from metronn.report.text import changed_words, summary_text
 def write_report(build: options.BuildFolder, picture: options.Pictures = None, json: options.Json = False) -> None:
     """Show what a build promises and what its verification found; pictures given are added to report.html.
 
-    Files that are not as they were compiled are a warning.
+    Files that are not as they were compiled are a warning; graph.txt and plan.json, of which the summary is, an error.
     """
     manifest = read_manifest(build)
+    for name in ("graph.txt", "plan.json"):
+        check_file(build, manifest, name)
     found = changes(build, manifest)
     added = read_pictures(tuple(picture or ()))
     if added:
@@ -30,7 +33,7 @@ def write_report(build: options.BuildFolder, picture: options.Pictures = None, j
     manifest["files"] = dict(sorted(manifest["files"].items()))
     summary = write_results(build, manifest, read_build_pictures(build), found.text())
     if json:
-        say_json(manifest)
+        say_json(with_digest(manifest))
     else:
         say(summary_text(summary, build / REPORT))
     if found:

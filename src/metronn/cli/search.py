@@ -193,7 +193,7 @@ def knobs_of(given: Quantized, settings: SearchSettings) -> Space:
             raise ModelError(f"--keep {pattern}: no layer has such a name; there are {', '.join(dict.fromkeys(names))}")
     space = layer_space(weights, names, narrowest=limits.narrowest, widest=limits.widest, kept=settings.kept)
     if not space.knobs:
-        raise ModelError("search: every layer is kept as it is; there is nothing to search")
+        raise ModelError("search: every layer is kept as it is (--keep); there is nothing to search")
     return space
 
 

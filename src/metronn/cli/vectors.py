@@ -11,7 +11,7 @@ from metronn.cli import options
 from metronn.cli.builds import read_manifest
 from metronn.cli.console import Log, handled, say, say_json
 from metronn.cli.emulate import EventsFile, NumpyOption, input_codes
-from metronn.cli.folders import check_output, write_file
+from metronn.cli.folders import check_files, check_output, write_file
 from metronn.cli.integrity import check_file
 from metronn.cli.planning import read_graph
 from metronn.emit.build import npz
@@ -30,6 +30,7 @@ def write_vectors(
 ) -> None:
     """Write the integer codes of events and of the answers to them: arrays `in.NAME` and `out.NAME`."""
     log = Log()
+    check_files(output=output)
     check_output(output, events)
     manifest = read_manifest(build)
     graph = read_graph(build / "graph.txt")

@@ -15,6 +15,7 @@ from metronn.plan.design import Design
 from metronn.plan.resources import RESOURCE_NAMES
 from metronn.quantize.report import QuantizationReport
 
+DIGEST = "digest"
 FORMAT = 1
 """Version of the file's form: raised when a key changes its meaning."""
 
@@ -95,5 +96,16 @@ def build_manifest(
 
 
 def manifest_text(manifest: Mapping[str, Any]) -> str:
-    """Return the manifest as written to the file. Raises ValueError for NaN or infinite numbers."""
-    return json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """Return the manifest as written to the file, its digest last. Raises ValueError for NaN or infinite numbers."""
+    return json.dumps(with_digest(manifest), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def with_digest(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest with its digest, by which changes of the file are seen."""
+    return {**manifest, DIGEST: manifest_digest(manifest)}
+
+
+def manifest_digest(manifest: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of everything that a manifest says but its digest."""
+    said = {key: value for key, value in manifest.items() if key != DIGEST}
+    return hashlib.sha256(json.dumps(said, allow_nan=False).encode()).hexdigest()

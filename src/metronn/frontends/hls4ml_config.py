@@ -111,7 +111,7 @@ def read_hls4ml(path: Path) -> Hls4mlConfig:
     try:
         text = content.decode()
         data = json.loads(text) if path.suffix.lower() == ".json" else yaml.load(text, Loader=_Loader)
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise ModelError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
     return parse_hls4ml(data, str(path))
 
@@ -197,7 +197,7 @@ def _option(key: str, value: object, where: str, problems: list[str]) -> object:
     if key == "implementation" and str(value).lower() not in IMPLEMENTATIONS:
         problems.append(f"{where}: found {value}, allowed are {', '.join(IMPLEMENTATIONS)}")
     if key in ("table_size", "reuse_factor") and not (isinstance(value, int) and value >= 1):
-        if not (isinstance(value, str) and value.isdigit()):
+        if not (isinstance(value, str) and re.fullmatch("0*[1-9][0-9]{0,8}", value)):
             problems.append(f"{where}: found {value!r}, a whole number of at least 1 is needed")
             return 1
         return int(value)

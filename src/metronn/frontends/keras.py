@@ -120,7 +120,7 @@ def _utf8(attribute: object) -> bytes:
 def _json(path: Path, content: bytes, what: str) -> dict[str, Any]:
     try:
         value = json.loads(content.decode())
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: {what} is not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise ModelError(f"{path}: {what} is not a JSON object")
@@ -129,7 +129,7 @@ def _json(path: Path, content: bytes, what: str) -> dict[str, Any]:
 
 def _read(path: Path, model: Mapping[str, Any], store: WeightStore, version: object) -> RealGraph:
     text = version.decode(errors="replace") if isinstance(version, bytes) else str(version or "3")
-    major = int(text[0]) if text[:1].isdigit() else 3
+    major = int(text[0]) if text[:1] in {*"0123456789"} else 3
     reader = _Reader(where=str(path), store=store, major_version=major)
     try:
         top = _Layer.of(model, LayerPlace(_name(model), ""))

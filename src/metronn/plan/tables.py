@@ -49,6 +49,8 @@ def plain(value: float) -> str:
 def _text(value: object) -> object:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"must be a text that is not empty, found {value!r}")
+    if "\0" in value:
+        raise ValueError(f"must be a text without NUL, found {value!r}")
     return value.strip()
 
 
@@ -71,6 +73,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path}: not valid TOML: not UTF-8 text (byte {error.start})") from error
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a whole number of thousands of digits
+        raise ModelError(f"{path}: not valid TOML: {error}") from error
+    except RecursionError:
+        raise ModelError(f"{path}: not valid TOML: nested too deeply") from None
 
 
 def parse(model: type[TableType], data: Mapping[str, Any], where: str) -> TableType:

@@ -41,6 +41,8 @@ class Inline:
         return ((index, self._work(request)) for index, request in enumerate(requests))
 
 
+MOST_JOBS = 4096
+"""Worker processes at most: more than any machine has cores."""
 _work: Work | None = None
 
 
@@ -154,8 +156,8 @@ def workers(work: Work, *, jobs: int | None, dask: str | None) -> Iterator[Worke
     """Give workers: a cluster where there is an address, else processes, by default one for each core."""
     if dask is not None and jobs is not None:
         raise ModelError("--jobs and --dask: a cluster has its own workers; give one of the two")
-    if jobs is not None and jobs < 1:
-        raise ModelError(f"--jobs: found {jobs}, at least 1 is needed")
+    if jobs is not None and not 1 <= jobs <= MOST_JOBS:
+        raise ModelError(f"--jobs: found {jobs}, allowed are 1 to {MOST_JOBS}")
     some = DaskCluster(work, dask) if dask is not None else Processes(work, jobs or cores())
     try:
         yield some

@@ -86,7 +86,7 @@ def compiled_loss(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
         else:
             with h5py.File(path, "r") as file:
                 compiled = json.loads(file.attrs.get("training_config", "{}"))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, RecursionError, zipfile.BadZipFile):
         return None
     return compiled.get("loss") if isinstance(compiled, dict) else None
 
