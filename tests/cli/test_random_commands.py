@@ -63,7 +63,7 @@ def holds(drawn: Draw, furnished: Path) -> tuple[int, str]:
 
 @pytest.mark.usefixtures("quick")
 @given(drawn=draws())
-@settings(SETTINGS, max_examples=60)
+@settings(SETTINGS, max_examples=25)
 def test_random_command_lines(drawn: Draw, furnished: Path) -> None:
     holds(drawn, furnished)
 

@@ -6,6 +6,7 @@ METRONN_EXAMPLES=17 pytest tests/cli/test_random_names.py -k ladder takes 1,003 
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import tempfile
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -20,6 +22,7 @@ from name_networks import Shape, named, write_named
 from typer.testing import CliRunner
 
 from metronn.cli.app import app
+from metronn.emit.build import npz
 from metronn.ir.names import encodable, sanitized
 from metronn.verify import simulator
 
@@ -100,6 +103,32 @@ def check_text(names: Sequence[str], shape: Shape) -> None:
 @settings(SETTINGS, max_examples=3)
 def test_no_name_becomes_text_that_counts(names: list[str]) -> None:
     check_text(names, LOW)
+
+
+@pytest.mark.parametrize("outputs", [("y", "y__int", "y__int_"), ("y__int_", "y__int", "y")])
+def test_an_input_called_label_and_outputs_called_like_codes(outputs: tuple[str, ...], tmp_path: Path) -> None:
+    """The input is no label, and no output's codes take the place of another's values."""
+    names = ["label", *outputs, "join", "a", "b", "c", "d", "e", "f"]
+    model, events = write_named(names, Shape(inputs=1, outputs=3, layers=3), tmp_path)
+    with np.load(events) as arrays:
+        whole = np.round(arrays["label"])[:, :1] * np.ones((1, 2))
+    events.write_bytes(npz({"label": whole}))
+    build = tmp_path / "build"
+    command = ["compile", str(model), "--calibrate", str(events), "--system", "one-serenity", "-o", str(build)]
+    ran = CliRunner().invoke(app, [*command, "--no-verify"])
+    assert ran.exit_code == 0, ran.stderr
+    assert "with labels" not in ran.stderr
+    assert json.loads((build / "manifest.json").read_text())["metric"] is None
+    answers = tmp_path / "answers.npz"
+    ran = CliRunner().invoke(app, ["emulate", str(build), str(events), "-o", str(answers), "--numpy"])
+    assert ran.exit_code == 0, ran.stderr
+    ports = {port["name"]: port for port in json.loads((build / "manifest.json").read_text())["outputs"]}
+    codes = {"y": "y__int__", "y__int": "y__int__int", "y__int_": "y__int___int"}
+    with np.load(answers) as found:
+        assert set(found.files) == {*outputs, *codes.values()}
+        for name, code in codes.items():
+            assert found[name].dtype == np.float64
+            assert np.array_equal(np.ldexp(found[code].astype(float), -np.array(ports[name]["frac"])), found[name])
 
 
 @pytest.mark.slow

@@ -49,7 +49,7 @@ def test_the_files_as_they_are(furnished: Path) -> None:
 
 
 @given(files=documents())
-@settings(SETTINGS, max_examples=60)
+@settings(SETTINGS, max_examples=50)
 @example(files={**NAMES, "metronn.toml": "x = 1" + "0" * 5000})
 @example(files={**NAMES, "metronn.toml": "x = " + "[" * 2000})
 @example(files={**NAMES, "metronn.toml": NAMES["metronn.toml"].replace('"made"', '"a\\u0000b"')})

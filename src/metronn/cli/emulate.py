@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
@@ -45,8 +46,8 @@ def emulate_events(
 
     Inputs are floats in the model's units. They are rounded to the input's grid and saturate at its bounds, in the
     modes of the network's own quantizer where it has one (else half up). For each output the file gets its float
-    value, and as NAME__int its integer code. NAME is the model's own; where the firmware has another, since that must
-    be an identifier, the arrays are there under both.
+    value, and as NAME__int its integer code (NAME__int_ beside an output that is called NAME__int). NAME is the
+    model's own; where the firmware has another, since that must be an identifier, the arrays are there under both.
     """
     log = Log()
     check_files(output=output)
@@ -59,16 +60,25 @@ def emulate_events(
     codes, count = input_codes(graph, events, log)
     found = emulate(graph, codes) if numpy else NativeEmulator.build(graph).run(codes)
     values = decode_outputs(graph, found)
+    names = {o.name: o.name for o in graph.outputs} | {o.shown: o.name for o in graph.outputs}
     arrays: dict[str, Array] = {}
-    for name, shown in [(o.name, o.name) for o in graph.outputs] + [(o.name, o.shown) for o in graph.outputs]:
+    for shown, name in names.items():
         arrays[shown] = np.broadcast_to(values[name], (count, *values[name].shape[1:]))
-        arrays[f"{shown}__int"] = np.broadcast_to(found[name], (count, *found[name].shape[1:]))
+        arrays[_code_name(shown, names)] = np.broadcast_to(found[name], (count, *found[name].shape[1:]))
     write_file(output, npz(arrays))
     outputs = [o.shown for o in graph.outputs]
     if json:
         say_json({"output": str(output), "events": count, "outputs": outputs})
     else:
         say(f"{output}: {count:,} events, outputs {', '.join(outputs)}")
+
+
+def _code_name(shown: str, names: Collection[str]) -> str:
+    """Return the name of an output's codes, which is no output's: `y__int_` beside an output called y__int."""
+    name = f"{shown}__int"
+    while name in names:
+        name += "_"
+    return name
 
 
 def input_codes(graph: Graph, path: str, log: Log) -> tuple[dict[str, Array], int]:

@@ -66,7 +66,7 @@ def load_events(
         if name not in inputs
     ]
     found: dict[str, Floats] = {}
-    used: set[str] = {label}
+    used: set[str] = set()
     for name, shape in inputs.items():
         sources = tuple(columns.get(name, ())) or _source_of(own[name], shape, inputs, arrays, label)
         missing = [source for source in sources if source not in arrays]
@@ -84,12 +84,17 @@ def load_events(
     if len(set(counts.values())) > 1:
         counted = ", ".join(f"{name} has {count}" for name, count in counts.items())
         problems.append(f"the inputs have different numbers of events: {counted}")
-    labels, wrong = _labels(arrays.get(label), label, set(counts.values()))
+    # An array that is called like the labels but feeds an input is no label.
+    labels, wrong = _labels(None if label in used else arrays.get(label), label, set(counts.values()))
     problems.extend(wrong)
     if problems:
         raise ModelError("\n".join(f"{path}: {problem}" for problem in problems))
     count = next(iter(counts.values()))
-    extra = {name: array for name, array in arrays.items() if name not in used and array.ndim and len(array) == count}
+    extra = {
+        name: array
+        for name, array in arrays.items()
+        if name not in {*used, label} and array.ndim and len(array) == count
+    }
     return Events(inputs=found, labels=labels, extra=extra)
 
 
