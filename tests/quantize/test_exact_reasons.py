@@ -276,3 +276,34 @@ def test_an_extremum_left_to_its_quantizer_has_the_reasons_of_both(first: bool) 
     inputs = {"x": np.random.default_rng(1).integers(-8, 8, (20, SIZE)).astype(np.float64)}
     quantized = quantized_with(net.finish([("y", y)], "drawn"), inputs, None)
     assert {tensor for value in quantized.frontier for tensor in value.tensors} == {"grid"}
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("scale", [0.5, STEP])
+@pytest.mark.parametrize("kind", ["plus", "minus", "times", "larger", "joined"])
+def test_a_result_has_the_reasons_of_both_operands(kind: str, scale: float, first: bool) -> None:
+    """Of scales that are alike, or not; one of the operands is not exact."""
+    net = Lowering()
+    x = net.input("x", (SIZE,))
+    x = net.tensors["grid"] = net.quantize(x, 1.0, -8, 7)
+    net.layer = "both"
+    pair = [net.times(x, net.constant(scale)), net.softmax(x, 0)]
+    one, other = pair[not first], pair[first]
+    match kind:
+        case "plus":
+            y = net.plus(one, other)
+        case "minus":
+            y = net.minus(one, other)
+        case "times":
+            y = net.times(one, other)
+        case "larger":
+            y = net.add(RealExtremum(x=one, y=other), "larger")
+        case _:
+            y = net.concatenate([one, other], 0)
+    net.tensors["both"] = y
+    y = net.tensors["after"] = net.times(y, net.constant(2.0))
+    net.layer = "cut"
+    cut = net.tensors["cut"] = net.quantize(y, 0.25, -8, 7)
+    inputs = {"x": np.random.default_rng(1).integers(-8, 8, (20, SIZE)).astype(np.float64)}
+    quantized = quantized_with(net.finish([("y", cut), ("z", y)], "drawn"), inputs, None)
+    assert {tensor for value in quantized.frontier for tensor in value.tensors} == {"grid"}
