@@ -253,6 +253,8 @@ metric = "beauty"
 [plan]
 ii = "nine"
 fold = "sometimes"
+layers.hidden = {reuse = 2, resue = 3}
+layers.file = {reuse = 0}
 [verify]
 events = 0
 [extra]
@@ -268,6 +270,8 @@ def test_every_problem_of_the_file_is_listed(metronn: Run, tmp_path: Path) -> No
         "[quantize] weight_bits: found 1;",
         "key 'plan.ii' must be a whole number from 1 to 65536, found 'nine'",
         "key 'plan.fold' should be 'full' or 'latency', found 'sometimes'",
+        "unknown key 'plan.layers.hidden.resue'; did you mean 'reuse'? allowed here: reuse",
+        "key 'plan.layers.file.reuse' must be a whole number from 1 to 65536, found 0",
         "key 'verify.events' must be a whole number from 1 to ",
         "unknown key 'extra'; allowed here: model, data, quantize, plan, verify, build, report",
     ):

@@ -130,11 +130,15 @@ def _describe(model: type[BaseModel], item: Any) -> str:  # noqa: ANN401 (pydant
 
 def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """List the keys that the table at `location` inside a `model` may have."""
+    names_an_entry = False
     for part in location:
-        if isinstance(part, str):
+        if names_an_entry:  # of a table whose keys are names, as plan.layers
+            names_an_entry = False
+        elif isinstance(part, str):
             by_key = {field.alias or name: field for name, field in model.model_fields.items()}
             nested = _nested_model(by_key[part].annotation)
             assert nested is not None, "pydantic reported an unknown key inside a value that is not a table"
+            names_an_entry = get_origin(by_key[part].annotation) is dict
             model = nested
     return [field.alias or name for name, field in model.model_fields.items()]
 
@@ -142,6 +146,6 @@ def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[st
 def _nested_model(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 (any type expression)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    if get_origin(annotation) in (tuple, Union, UnionType):
+    if get_origin(annotation) in (tuple, dict, Union, UnionType):
         return next((found for found in map(_nested_model, get_args(annotation)) if found), None)
     return None
