@@ -70,7 +70,7 @@ MORE: Mapping[str, Sequence[str]] = {
     "own_omtf_mlp": ("two", "slow"),
 }
 """Networks that are built in other ways too."""
-UNSTABLE = ("tool_version", "files", "file")
+UNSTABLE = ("tool_version", "files", "file", "digest")
 """Keys of a manifest that name the version, hashes of other files, or the place of the model."""
 
 
