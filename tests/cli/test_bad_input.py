@@ -338,3 +338,15 @@ def test_names_with_nul(metronn: Run, tmp_path: Path, line: str) -> None:
     ran = metronn("compile", tmp_path)
     assert (ran.status, ran.out) == (2, "")
     assert "must be a text without NUL, found 'a\\x00" in ran.err
+
+
+def test_graph_whose_output_nothing_makes(metronn: Run, network: Path, events: Path, tmp_path: Path) -> None:
+    graph = tmp_path / "graph.txt"
+    assert metronn("quantize", network, "--calibrate", events, "-o", graph).status == 0
+    lines = graph.read_text().split("\n")
+    value = next(line for line in lines if line.startswith("output scores")).partition("%")[2].split()[0]
+    graph.write_text("\n".join(line for line in lines if not line.startswith(f"%{value} = ")))
+    ran = metronn("plan", graph, "--system", "one-serenity", "-o", tmp_path / "plan.json")
+    assert (ran.status, ran.out) == (2, "")
+    assert "graph.txt: is no graph of metronn: line " in ran.err
+    assert f"no node above is called {value}" in ran.err

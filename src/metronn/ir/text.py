@@ -152,6 +152,8 @@ def from_text(text: str) -> Graph:
                 if name != match["name"]:
                     raise TextError(f"the name {match['name']} is used twice")
             elif match := _OUTPUT.match(line):
+                if match["value"] not in builder.types:
+                    raise TextError(f"no node above is called {match['value']}")
                 builder.output(match["name"], match["value"], json.loads(match["source"] or '""'))
             elif line.strip() and not line.startswith("@"):
                 raise TextError("neither a node, an output nor a constant")
