@@ -116,10 +116,10 @@ def test_the_names_that_are_promised_exist() -> None:
     [
         ("vu13p", Resources(lut=1_728_000, ff=3_456_000, dsp=12_288, bram36=2688, uram=1280), "DSP48E2", (27, 18)),
         ("xc7z020", Resources(lut=53_200, ff=106_400, dsp=220, bram36=140), "DSP48E1", (25, 18)),
-        # 2,713 blocks of 20 Kb are 1,507.2 units of 36 Kb; 208 blocks of 18 Kb are 104.
+        # A unit is two blocks that are used by themselves: of 2,713 and of 208.
         (
             "arria10-gx1150",
-            Resources(lut=427_200, ff=1_708_800, dsp=1518, bram36=1507),
+            Resources(lut=427_200, ff=1_708_800, dsp=1518, bram36=1356.5),
             "Variable-precision DSP block",
             (19, 18),
         ),

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from metronn.errors import ModelError
+from metronn.plan.fabric import Fabric, Multiplier
 from metronn.plan.resources import Resources
 from metronn.plan.tables import (
     Count,
@@ -24,8 +25,6 @@ from metronn.plan.tables import (
     whole,
 )
 
-BRAM36_KBIT = 36
-"""Kilobits (1024 bits) in the unit in which block RAM of every vendor is planned."""
 PACKAGED = Path(str(package_resources.files("metronn"))) / "_data" / "boards"
 """Where an installed metronn has the hardware descriptions."""
 CHECKOUT = Path(__file__).resolve().parents[3] / "boards"
@@ -34,21 +33,59 @@ CHECKOUT = Path(__file__).resolve().parents[3] / "boards"
 Fraction01 = Annotated[float, number(0, 1)]
 
 
+Words = Annotated[int, whole(1, 1 << 20)]
+Bits = Annotated[int, whole(1, 1024)]
+Luts = Annotated[int, whole(1, 1024)]
+PortBits = Annotated[int, whole(2, 64)]
+
+
 class Dsp(Table):
-    """The DSP blocks of a device: how many, the widths in bits of a signed multiplier, multipliers per block."""
+    """The DSP blocks of a device.
+
+    `multiplier_widths`: bits of the ports of a signed multiplier, of which a block has `multipliers_per_block`;
+    `whole_block_widths`: those of the one multiplier that it is instead, where it can be. Products of fewer bits than
+    `least_product_bits` are built from LUTs by the synthesis tools.
+    """
 
     kind: Text
     count: Count
-    multiplier_widths: tuple[Annotated[int, whole(1, 64)], Annotated[int, whole(1, 64)]]
+    multiplier_widths: tuple[PortBits, PortBits]
     multipliers_per_block: Annotated[int, whole(1, 16)] = 1
+    whole_block_widths: tuple[PortBits, PortBits] | None = None
+    least_product_bits: Annotated[int, whole(1, 64)]
+
+    @property
+    def multipliers(self) -> tuple[Multiplier, ...]:
+        """What a block may be."""
+        kinds = [(self.multiplier_widths, self.multipliers_per_block)]
+        if self.whole_block_widths is not None:
+            kinds.append((self.whole_block_widths, 1))
+        return tuple(Multiplier(wide=max(ports), narrow=min(ports), per_block=count) for ports, count in kinds)
 
 
 class Bram(Table):
-    """The block RAM of a device, in its own blocks."""
+    """The block RAM of a device, in its own blocks.
+
+    A block is `parts_per_block` memories that are used by themselves, each in one of the `part_shapes`: words and
+    bits, with a port to write and one to read.
+    """
 
     kind: Text
     count: Count
     kbit_per_block: Annotated[int, whole(1, 1024)]
+    parts_per_block: Annotated[int, whole(1, 16)]
+    part_shapes: tuple[tuple[Words, Bits], ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> "Bram":
+        room = self.kbit_per_block * 1024 // self.parts_per_block
+        for words, bits in self.part_shapes:
+            if words * bits > room:
+                raise ValueError(
+                    f"part_shapes: {words} words of {bits} bits are {words * bits:,} bits, a part has {room:,} "
+                    f"({self.kbit_per_block} Kb in {self.parts_per_block})"
+                )
+        return self
 
 
 class Uram(Table):
@@ -67,8 +104,11 @@ class Yosys(Table):
 class Device(Table):
     """One FPGA type.
 
-    `lut` counts look-up tables of `lut_inputs` inputs; `slr` super logic regions (dies);
-    `clock_limit_mhz` is the highest frequency of the global clock network.
+    `lut` counts look-up tables of `lut_inputs` inputs, which multiplexers beside them join to functions of up to
+    `joined_lut_inputs`; `adder_level_ps` is the planning margin for one binary addition, with its routing;
+    `lut_shift_cycles` cycles are what one LUT delays a bit as a shift register. `lut_memory`: words, bits and LUTs of
+    memories made of LUTs; `one_port_lut_memory`: of those read at the word that is written. `slr` counts super logic
+    regions (dies); `clock_limit_mhz` is the highest frequency of the global clock network.
     """
 
     name: Text
@@ -77,7 +117,12 @@ class Device(Table):
     family: Text
     speed_grade: Text
     lut: Count
-    lut_inputs: Annotated[int, whole(4, 8)] = 6
+    lut_inputs: Annotated[int, whole(4, 8)]
+    joined_lut_inputs: Annotated[int, whole(4, 16)]
+    lut_shift_cycles: Annotated[int, whole(0, 1024)]
+    lut_memory: tuple[tuple[Words, Bits, Luts], ...]
+    one_port_lut_memory: tuple[tuple[Words, Bits, Luts], ...]
+    adder_level_ps: Annotated[int, whole(50, 100_000)]
     ff: Count
     slr: Annotated[int, whole(1, 16)]
     clock_limit_mhz: FrequencyMhz
@@ -87,6 +132,15 @@ class Device(Table):
     uram: Uram
     yosys: Yosys
 
+    @model_validator(mode="after")
+    def _joined_are_no_fewer(self) -> "Device":
+        if self.joined_lut_inputs < self.lut_inputs:
+            raise ValueError(
+                f"joined_lut_inputs must be at least lut_inputs, which is {self.lut_inputs}, found "
+                f"{self.joined_lut_inputs}"
+            )
+        return self
+
     @property
     def bram_kbit(self) -> int:
         """Block RAM in kilobits (1024 bits)."""
@@ -94,9 +148,23 @@ class Device(Table):
 
     @property
     def resources(self) -> Resources:
-        """All that the device has; block RAM in units of 36 Kb, rounded down to half a unit."""
-        half_units = 2 * self.bram_kbit // BRAM36_KBIT
-        return Resources(lut=self.lut, ff=self.ff, dsp=self.dsp.count, bram36=half_units / 2, uram=self.uram.count)
+        """All that the device has; a unit of block RAM is two parts that are used by themselves."""
+        parts = self.bram.count * self.bram.parts_per_block
+        return Resources(lut=self.lut, ff=self.ff, dsp=self.dsp.count, bram36=parts / 2, uram=self.uram.count)
+
+    @property
+    def fabric(self) -> Fabric:
+        """What kernels on the device are built of."""
+        return Fabric(
+            lut_inputs=self.lut_inputs,
+            joined_lut_inputs=self.joined_lut_inputs,
+            lut_shift_cycles=self.lut_shift_cycles,
+            lut_memories=tuple(sorted(self.lut_memory)),
+            one_port_lut_memories=tuple(sorted(self.one_port_lut_memory)),
+            multipliers=self.dsp.multipliers,
+            least_product_bits=self.dsp.least_product_bits,
+            block_shapes=self.bram.part_shapes,
+        )
 
 
 class Transceivers(Table):
