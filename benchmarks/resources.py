@@ -56,6 +56,7 @@ from metronn.ir.ops import (
     Rounding,
 )
 from metronn.ir.types import Range
+from metronn.plan.boards import load_device
 from metronn.plan.design import Design, DesignOutput, FpgaDesign, Frame, FrameField, Signal
 from metronn.plan.frames import link_latency_cycles, plan_frame
 from metronn.plan.kernels.fold import fold_outputs_spec, outputs_layout, packing
@@ -78,7 +79,7 @@ from metronn.plan.resources import Resources
 from metronn.plan.system import load_system
 from metronn.plan.timing import Timing
 
-TIMING = Timing.of("xcup", 1e6 / 360)
+TIMING = Timing.of([load_device("vu13p")], 1e6 / 360)
 ALLOWED_RATIO = 1.3
 SMALL_COUNT, ALLOWED_DIFFERENCE = 50, 15
 DSP_MARGIN = 1.05
@@ -409,6 +410,7 @@ def link_design(count: int, layout: Layout, lanes: int) -> Design:
                 signals=(signal,),
                 receives=frame if index else None,
                 sends=None if index else frame,
+                fabric=TIMING.fabric,
             )
         )
     output = DesignOutput(name="y", signal="x")

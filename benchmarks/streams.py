@@ -86,7 +86,7 @@ def measured(side: int, channels: int, filters: int, ii: int) -> dict[str, Any]:
         "ii": ii,
         "kernel": kernel_kind(fold.spec),
         "pixels_a_beat": pixels_a_beat(design, channels),
-        "buffer_bits": sum(line_buffer_bits(spec, graph) for spec in buffers),
+        "buffer_bits": sum(line_buffer_bits(spec, graph, design.timing) for spec in buffers),
         "buffer_limit": ((KERNEL - 1) * side + KERNEL + pixels_a_beat(design, channels) - 1) * channels * BITS,
         "dsp": fold.resources.dsp,
         "dsp_least": math.ceil(multiplications / (ii * ways)),

@@ -10,6 +10,7 @@ from hls_projects import project_of
 from metronn.emit.hls import emit_hls
 from metronn.emit.hls_flow import Flow
 from metronn.ir.graph import Graph
+from metronn.plan.boards import load_device
 from metronn.plan.convert import conversion
 from metronn.plan.design import KernelInstance, Signal
 from metronn.plan.kernels.model import input_layouts, output_layout
@@ -20,6 +21,8 @@ from metronn.plan.resources import Resources
 from metronn.plan.steps import Step, steps
 from metronn.plan.timing import Timing
 from metronn.verify.hls import HlsSimulation, compile_flags, run_compiler, write_files
+
+FABRIC = load_device("vu13p").fabric
 
 STREAM_LIBRARY = (
     "activation", "bridge", "constant", "dense", "dense_stream", "elementwise", "reduce", "reduce_stream", "reorder",
@@ -105,7 +108,7 @@ def flow_with(graph: Graph, seed: int, ii_cycles: int, inputs: dict[str, Layout]
     for name, layout in inputs.items():
         maker.signal(name, layout)
     options = PlanOptions(fold=rng.choice(list(Fold)), inputs=InputForm.STREAM)
-    for step in steps(graph, ii_cycles, Timing(), options, inputs):
+    for step in steps(graph, ii_cycles, Timing(fabric=FABRIC), options, inputs):
         assert maker.step(step), f"{step.value}: no kernel"
     return Flow(
         graph=graph,

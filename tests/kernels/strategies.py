@@ -28,6 +28,8 @@ from metronn.ir.ops import (
     Rounding,
 )
 from metronn.ir.types import Ints, Range, TensorType
+from metronn.plan.boards import list_devices, load_device
+from metronn.plan.fabric import common
 from metronn.plan.kernels.model import cycles_per_event
 from metronn.plan.kernels.spec import (
     Delay,
@@ -44,6 +46,8 @@ from metronn.plan.timing import Timing
 from metronn.verify.kernel_bench import Case
 
 Draw = st.DrawFn
+
+FABRICS = tuple(dict.fromkeys(load_device(name).fabric for name in list_devices()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +182,9 @@ def elementwise_op(
 
 
 def timings() -> st.SearchStrategy[Timing]:
-    """One to three adder levels per stage."""
-    return st.builds(Timing, levels_per_stage=st.integers(1, 3))
+    """One to three adder levels per stage, on every device that there is and on two different ones at once."""
+    fabrics = st.lists(st.sampled_from(FABRICS), min_size=1, max_size=2).map(common)
+    return st.builds(Timing, levels_per_stage=st.integers(1, 3), fabric=fabrics)
 
 
 @st.composite

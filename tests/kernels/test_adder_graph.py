@@ -14,6 +14,7 @@ from metronn.ir.arrays import IntArray, object_array
 from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Constant, Extremum, Input, Linear, Overflow, Requantize, Rounding
 from metronn.ir.types import Range
+from metronn.plan.boards import load_device
 from metronn.plan.kernels import adder_solver
 from metronn.plan.kernels.adder_constants import with_constants
 from metronn.plan.kernels.adder_graph import NOTHING, Adder, AdderGraph, AdderOutput, adder_graph_matrix, nonzero_digits
@@ -22,6 +23,8 @@ from metronn.plan.kernels.adders import is_candidate, latency_cycles, matvec_net
 from metronn.plan.kernels.netlist import Source, Sum
 from metronn.plan.kernels.spec import MatvecAdders
 from metronn.plan.timing import Timing
+
+FABRIC = load_device("vu13p").fabric
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +94,7 @@ def scaled(output: AdderOutput, values: list[int]) -> int:
 def test_a_bias_costs_no_level_where_a_carry_takes_it() -> None:
     graph, _ = layer(np.array([[1], [1], [2], [2]]), [3], Range.fixed(6, 0), act=False)
     spec = MatvecAdders(linear="dense")
-    netlist, _ = matvec_netlist(spec, graph, Timing(levels_per_stage=2))
+    netlist, _ = matvec_netlist(spec, graph, Timing(levels_per_stage=2, fabric=FABRIC))
     sums = [cell.op for cell in netlist.cells if isinstance(cell.op, Sum)]
     assert len(sums) == len(netlist.cells) - 4 == 3
     assert sorted(op.offset for op in sums)[-1] > 0
@@ -145,22 +148,23 @@ def layer(weight: np.ndarray, bias: list[int], x: Range, *, act: bool = True) ->
 def test_dead_inputs_and_zero_weights_cost_nothing() -> None:
     weight = np.array([[4, 0], [0, 0], [0, -1]])
     graph, spec = layer(weight, [0, 0], Range.fixed(6, 0), act=False)
-    netlist, _ = matvec_netlist(spec, graph, Timing(levels_per_stage=2))
+    netlist, _ = matvec_netlist(spec, graph, Timing(levels_per_stage=2, fabric=FABRIC))
     assert [c.op.element for c in netlist.cells if isinstance(c.op, Source)] == [0, 2]
     assert not any(isinstance(c.op, Sum) for c in netlist.cells)
-    assert latency_cycles(spec, graph, Timing(levels_per_stage=2)) == 1
+    assert latency_cycles(spec, graph, Timing(levels_per_stage=2, fabric=FABRIC)) == 1
 
 
 def test_latency_is_the_levels_over_the_levels_per_stage() -> None:
     graph, spec = layer(np.ones((16, 1), dtype=np.int64), [7], Range.fixed(6, 0))
     # four levels of sums, the bias in a carry, ReLU, rounding, saturation: seven levels
-    assert [latency_cycles(spec, graph, Timing(levels_per_stage=n)) for n in (1, 2, 3, 4, 8)] == [7, 4, 3, 2, 1]
+    found = [latency_cycles(spec, graph, Timing(levels_per_stage=n, fabric=FABRIC)) for n in (1, 2, 3, 4, 8)]
+    assert found == [7, 4, 3, 2, 1]
 
 
 def test_fewer_registers_when_stages_are_deeper() -> None:
     rng = np.random.default_rng(3)
     graph, spec = layer(rng.integers(-31, 32, (12, 8)), [1] * 8, Range.fixed(7, 3, signed=False))
-    shallow, deep = (resources(spec, graph, Timing(levels_per_stage=n)) for n in (1, 3))
+    shallow, deep = (resources(spec, graph, Timing(levels_per_stage=n, fabric=FABRIC)) for n in (1, 3))
     assert shallow.lut == deep.lut
     assert shallow.ff > deep.ff > 0
 

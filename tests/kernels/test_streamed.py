@@ -26,6 +26,7 @@ from metronn.ir.ops import (
     Rounding,
 )
 from metronn.ir.types import Range
+from metronn.plan.boards import load_device
 from metronn.plan.kernels.fold import fold_outputs_spec, packing
 from metronn.plan.kernels.model import cycles_per_event, latency_cycles, output_layout, resources
 from metronn.plan.kernels.reduce_serial import lanes_of
@@ -43,10 +44,12 @@ from metronn.plan.layout import Layout
 from metronn.plan.timing import Timing
 from metronn.verify.kernel_bench import Case
 
+FABRIC = load_device("vu13p").fabric
+
 GENERATED = settings(
     derandomize=True, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
 )
-TIMING = Timing(levels_per_stage=2)
+TIMING = Timing(levels_per_stage=2, fabric=FABRIC)
 
 
 @settings(GENERATED, max_examples=2)

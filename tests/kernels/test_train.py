@@ -12,9 +12,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from metronn.emit.rtl.train import train_text
+from metronn.plan.boards import load_device
 from metronn.plan.kernels.train import Nest, counter_bits, nest_of, train_resources
 from metronn.plan.resources import Resources
 from metronn.verify.simulator import build, lint, run
+
+FABRIC = load_device("vu13p").fabric
 
 GENERATED = settings(
     derandomize=True, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
@@ -86,8 +89,8 @@ def test_factors_of_known_patterns() -> None:
 
 def test_a_single_pulse_at_the_start_is_the_start() -> None:
     assert train_text("go", "start_i", (0,)) == ["  wire go = start_i;", ""]
-    assert train_resources((0,)) == Resources()
-    assert train_resources(range(0, 1600, 4)).ff == 1 + 2 + 9
+    assert train_resources((0,), FABRIC) == Resources()
+    assert train_resources(range(0, 1600, 4), FABRIC).ff == 1 + 2 + 9
 
 
 def test_cycles_that_do_not_rise_are_refused() -> None:

@@ -11,6 +11,7 @@ from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Constant, Extremum, Input, Linear, Overflow, Requantize, Rounding
 from metronn.ir.types import Range
+from metronn.plan.boards import load_device
 from metronn.plan.kernels.adder_graph import nonzero_digits
 from metronn.plan.kernels.adder_trees import trees
 from metronn.plan.kernels.adders import is_candidate, resources
@@ -18,6 +19,8 @@ from metronn.plan.kernels.spec import MatvecAdders
 from metronn.plan.kernels.unrolled_cost import unrolled_cost
 from metronn.plan.resources import Resources, lut_equivalents
 from metronn.plan.timing import Timing
+
+FABRIC = load_device("vu13p").fabric
 
 
 def digits(value: int) -> list[int]:
@@ -80,7 +83,7 @@ def layer(rng: np.random.Generator, inputs: int, outputs: int, bits: int, *, ram
 @pytest.mark.parametrize("ramp", [False, True])
 @pytest.mark.parametrize("levels", [2, 5])
 def test_the_estimate_is_near_the_kernel(levels: int, ramp: bool) -> None:
-    rng, timing = np.random.default_rng(8), Timing(levels_per_stage=levels)
+    rng, timing = np.random.default_rng(8), Timing(levels_per_stage=levels, fabric=FABRIC)
     estimated, planned = Resources(), Resources()
     for inputs, outputs, bits in ((16, 12, 4), (24, 8, 3), (12, 16, 5), (20, 5, 6)):
         graph, spec = layer(rng, inputs, outputs, bits, ramp=ramp)
@@ -91,7 +94,7 @@ def test_the_estimate_is_near_the_kernel(levels: int, ramp: bool) -> None:
 
 
 def test_a_ramp_and_wires_cost_no_luts() -> None:
-    timing = Timing(levels_per_stage=2)
+    timing = Timing(levels_per_stage=2, fabric=FABRIC)
     plain, ramped = (layer(np.random.default_rng(5), 12, 8, 4, ramp=ramp) for ramp in (False, True))
     assert unrolled_cost(plain[1], plain[0], timing).lut == unrolled_cost(ramped[1], ramped[0], timing).lut
     builder = GraphBuilder()

@@ -10,6 +10,7 @@ from window_strategies import buffer_batches
 from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Input, Window
 from metronn.ir.types import Range
+from metronn.plan.boards import load_device
 from metronn.plan.kernels.delay import line_buffer_bits as delay_bits
 from metronn.plan.kernels.lines import Ring
 from metronn.plan.kernels.model import resources
@@ -20,6 +21,8 @@ from metronn.plan.kernels.window_buffer import line_buffer_bits, memory_of
 from metronn.plan.layout import Layout
 from metronn.plan.timing import Timing
 from metronn.verify.kernel_bench import Case
+
+TIMING = Timing(fabric=load_device("vu13p").fabric)
 
 GENERATED = settings(
     derandomize=True,
@@ -72,12 +75,12 @@ def convolution(spacing: int, pixels: int) -> tuple[Graph, WindowBuffer]:
 @pytest.mark.parametrize("pixels", [1, 2, 4])
 def test_a_window_keeps_two_rows_and_what_its_beats_need(pixels: int) -> None:
     graph, spec = convolution(1, pixels)
-    assert line_buffer_bits(spec, graph) <= (2 * 40 + 3 + pixels - 1) * 8 * 8
+    assert line_buffer_bits(spec, graph, TIMING) <= (2 * 40 + 3 + pixels - 1) * 8 * 8
 
 
 def test_the_edges_of_an_image_are_two_flags_of_rows_and_two_of_columns() -> None:
     graph, spec = convolution(4, 1)
-    memory = memory_of(spec, graph)
+    memory = memory_of(spec, graph, TIMING)
     assert (memory.choices.rows, memory.choices.columns_count) == (40, 40)
     assert len(memory.choices.bits) == 8
     assert len({bit.rows for bit in memory.choices.bits if bit.rows}) == 2
@@ -86,7 +89,7 @@ def test_the_edges_of_an_image_are_two_flags_of_rows_and_two_of_columns() -> Non
 
 def test_slots_that_wait_alike_share_one_memory() -> None:
     graph, spec = convolution(4, 1)
-    (line,) = memory_of(spec, graph).lines
+    (line,) = memory_of(spec, graph, TIMING).lines
     assert line.slots == tuple(range(8))
     assert [type(cell) for cell in line.cells].count(Ring) == 2
     assert [cell.depth for cell in line.cells if isinstance(cell, Ring)] == [39, 39]
@@ -95,15 +98,15 @@ def test_slots_that_wait_alike_share_one_memory() -> None:
 def test_a_long_delay_of_few_beats_keeps_only_what_is_on_its_way() -> None:
     graph, _ = convolution(1, 1)
     sparse = Delay(value="x", layout=Layout.rows(40 * 40 * 8, 8, 10), cycles=500)
-    assert delay_bits(sparse, graph) <= 52 * 64
-    assert resources(sparse, graph, Timing()).lut < 150
+    assert delay_bits(sparse, graph, TIMING) <= 52 * 64
+    assert resources(sparse, graph, TIMING).lut < 150
 
 
 def test_beats_at_another_pace_are_a_queue() -> None:
     graph, _ = convolution(1, 1)
     beats = Layout.rows(40 * 40 * 8, 8)
     slower = Layout(beats.beats, tuple(range(0, 4 * beats.beat_count, 4)))
-    (line,) = memory_of(Reorder(value="x", layout=beats, output=slower, offset=2), graph).lines
+    (line,) = memory_of(Reorder(value="x", layout=beats, output=slower, offset=2), graph, TIMING).lines
     (cell,) = line.cells
     assert isinstance(cell, Ring)
     assert 1150 < cell.depth <= 1202  # three of four wait when the last one comes

@@ -17,6 +17,7 @@ from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Input
 from metronn.ir.types import Range
 from metronn.plan.design import Design, DesignOutput, FpgaDesign, Frame, FrameField, KernelInstance, Signal
+from metronn.plan.fabric import common
 from metronn.plan.frames import link_latency_cycles, plan_frame
 from metronn.plan.kernels.spec import Delay
 from metronn.plan.layout import Layout
@@ -111,13 +112,15 @@ def chain(
                 signals=tuple(signals),
                 receives=received,
                 sends=sends,
+                fabric=system.fpgas[index].device.fabric,
             )
         )
         if sends is not None:
             offset += sends.send_cycle + sends.latency_cycles
             first = [field.target_first_cycle for field in sends.fields]
         received = sends
-    return Design(graph=graph, system=system, timing=Timing(), ii_cycles=ii, fpgas=tuple(made), outputs=outputs)
+    timing = Timing(fabric=common(fpga.device.fabric for fpga in system.fpgas))
+    return Design(graph=graph, system=system, timing=timing, ii_cycles=ii, fpgas=tuple(made), outputs=outputs)
 
 
 def _signal(k: int, layout: Layout, first_cycle: int, suffix: str = "") -> Signal:

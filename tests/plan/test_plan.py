@@ -16,17 +16,20 @@ from metronn.errors import InfeasibleError, ModelError
 from metronn.ir.graph import GraphBuilder
 from metronn.ir.ops import Input
 from metronn.ir.types import Range
+from metronn.plan.boards import load_device
 from metronn.plan.design import Design, FpgaDesign, KernelInstance, Signal
 from metronn.plan.frames import TAIL_BITS, WORD_BITS, plan_frame
 from metronn.plan.kernels.spec import Delay, FoldInputs, FoldOutputs
 from metronn.plan.layout import Layout
 from metronn.plan.options import Fold, OutputForm, PlanOptions
 from metronn.plan.planner import plan
-from metronn.plan.serialize import PlanFormatError, design_from_json, design_to_json
+from metronn.plan.serialize import FORMAT, PlanFormatError, design_from_json, design_to_json
 from metronn.plan.subgraph import subgraph
 from metronn.plan.system import load_system
 from metronn.plan.timing import Timing, tree_stages
 from metronn.plan.verify import violations
+
+FABRIC = load_device("vu13p").fabric
 
 DEMO_SIZES = (36, *(128,) * 10, 43)
 
@@ -96,7 +99,7 @@ def test_plans_survive_a_round_trip(design: Callable[[], Design]) -> None:
 
 def test_damaged_plans_are_refused() -> None:
     text = design_to_json(split_design())
-    for broken in (text[:500], text.replace('"format": 2', '"format": 7'), text.replace('"kernel"', '"colonel"')):
+    for broken in (text[:500], text.replace(f'"format": {FORMAT}', '"format": 7'), text.replace('"kernel"', '"colonel"')):
         with pytest.raises(PlanFormatError):
             design_from_json(broken, split_design().graph)
 
@@ -305,11 +308,11 @@ def test_a_stream_crosses_with_little_more_than_the_link() -> None:
 
 @pytest.mark.parametrize(("terms", "levels", "stages"), [(1, 2, 0), (4, 2, 1), (5, 2, 2), (128, 2, 4), (128, 1, 7)])
 def test_tree_stages(terms: int, levels: int, stages: int) -> None:
-    assert tree_stages(terms, Timing(levels_per_stage=levels)) == stages
+    assert tree_stages(terms, Timing(levels_per_stage=levels, fabric=FABRIC)) == stages
 
 
 def test_slower_clocks_pack_more_levels_into_a_stage() -> None:
-    levels = [Timing.of("xcup", period).levels_per_stage for period in (1500, 2778, 4167, 25_000)]
+    levels = [Timing.of([load_device("vu13p")], period).levels_per_stage for period in (1500, 2778, 4167, 25_000)]
     assert levels == sorted(levels)
     assert levels[1] == 2
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from metronn.ir.graph import Graph
+from metronn.plan.fabric import Fabric
 from metronn.plan.kernels.spec import KernelSpec
 from metronn.plan.paths import receiver_resources, sender_resources
 from metronn.plan.resources import Resources
@@ -46,7 +47,10 @@ class KernelInstance:
 
 @dataclass(frozen=True, kw_only=True)
 class FpgaDesign:
-    """One FPGA: its kernels in order of their start, its signals, and the frames it receives and sends."""
+    """One FPGA: its kernels in order of their start, its signals, and the frames it receives and sends.
+
+    `fabric`: what the ends of its links are built of, its own device's.
+    """
 
     index: int
     name: str
@@ -55,6 +59,7 @@ class FpgaDesign:
     signals: tuple[Signal, ...]
     receives: Frame | None
     sends: Frame | None
+    fabric: Fabric
 
     @cached_property
     def signal(self) -> Mapping[str, Signal]:
@@ -71,9 +76,9 @@ class FpgaDesign:
         """Estimate of the link transmitter and receiver, their frames, and the orbit counter."""
         total = Resources()
         if self.receives is not None:
-            total += receiver_resources(self.receives)
+            total += receiver_resources(self.receives, self.fabric)
         if self.sends is not None:
-            total += sender_resources(self.sends, self.signal)
+            total += sender_resources(self.sends, self.signal, self.fabric)
         return total
 
 

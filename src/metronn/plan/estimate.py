@@ -68,6 +68,6 @@ def _kernel_cost(spec: KernelSpec, graph: Graph, timing: Timing) -> Resources:
             return unrolled_cost(spec, graph, timing)
         case Streamed(inner=MatvecAdders() as inner):
             one = unrolled_cost(inner, slice_of(spec, graph).graph, timing)
-            return one.scaled(spec.copies) + wrapper_resources(spec, graph)
+            return one.scaled(spec.copies) + wrapper_resources(spec, graph, timing)
         case _:
             return resources(spec, graph, timing)

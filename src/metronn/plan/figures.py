@@ -57,7 +57,7 @@ def exact_figures(spec: KernelSpec, graph: Graph, timing: Timing) -> Figures:
     part = unrolled_part(spec, graph)
     if part is None:
         return _folded(spec, _ById(graph), timing)
-    return _wrapped(spec, _exact(part[0], _Content(part[1]), timing), graph)
+    return _wrapped(spec, _exact(part[0], _Content(part[1]), timing), graph, timing)
 
 
 def estimated_figures(spec: KernelSpec, graph: Graph, timing: Timing) -> Figures:
@@ -65,14 +65,14 @@ def estimated_figures(spec: KernelSpec, graph: Graph, timing: Timing) -> Figures
     part = unrolled_part(spec, graph)
     if part is None or not takes_long(spec, graph):
         return exact_figures(spec, graph, timing)
-    return _wrapped(spec, _estimated(part[0], _Content(part[1]), timing), graph)
+    return _wrapped(spec, _estimated(part[0], _Content(part[1]), timing), graph, timing)
 
 
-def _wrapped(spec: KernelSpec, inner: Figures, graph: Graph) -> Figures:
+def _wrapped(spec: KernelSpec, inner: Figures, graph: Graph, timing: Timing) -> Figures:
     """Return the figures of a kernel from those of its unrolled matrix."""
     if not isinstance(spec, Streamed):
         return inner
-    return Figures(inner.latency, inner.cost.scaled(spec.copies) + wrapper_resources(spec, graph))
+    return Figures(inner.latency, inner.cost.scaled(spec.copies) + wrapper_resources(spec, graph, timing))
 
 
 class _ById:

@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from metronn.plan.fabric import Fabric
 from metronn.plan.kernels.memories import memory_resources, takes_block
 from metronn.plan.pieces import TAIL_BITS, WORD_BITS
 from metronn.plan.resources import Resources
@@ -171,7 +172,7 @@ def _depth(arrivals: Sequence[int], wait: int, period: int) -> int:
 # What the ends of a link cost
 
 
-def sender_resources(frame: Frame, signals: Mapping[str, Signal]) -> Resources:
+def sender_resources(frame: Frame, signals: Mapping[str, Signal], fabric: Fabric) -> Resources:
     """Frame and transmitter: per lane the check sum and the tail, per used bit two registers and its part of the sum.
 
     Bits that are always 0 cost nothing; one that is chosen among n sources takes (n - 1) / 2 LUTs, one that waits a
@@ -180,13 +181,13 @@ def sender_resources(frame: Frame, signals: Mapping[str, Signal]) -> Resources:
     paths = sender_paths(frame, signals)
     taken = _choices(paths)
     below_tail = sum(bit % WORD_BITS < WORD_BITS - TAIL_BITS for _, bit in taken)
-    return _kept(paths) + Resources(
+    return _kept(paths, fabric) + Resources(
         lut=30 + 104 * frame.lanes + 15 * len(taken) // 4 + _choice_luts(taken.values()),
         ff=45 + 72 * frame.lanes + len(taken) + below_tail,
     )
 
 
-def receiver_resources(frame: Frame) -> Resources:
+def receiver_resources(frame: Frame, fabric: Fabric) -> Resources:
     """Receiver and frame: per lane the elastic buffer of 32 words, the check sum and the word that leaves.
 
     A bit that waits for later ones takes a register or its part of a memory, one chosen among n places in the frame
@@ -194,7 +195,7 @@ def receiver_resources(frame: Frame) -> Resources:
     `benchmarks/resources.py --kind link_rx`.
     """
     paths = receiver_paths(frame)
-    return _kept(paths) + Resources(
+    return _kept(paths, fabric) + Resources(
         lut=65 + frame.words + 400 * frame.lanes + _choice_luts(_choices(paths).values()),
         ff=96 + 2 * frame.words + 155 * frame.lanes,
     )
@@ -214,17 +215,18 @@ def _choice_luts(counts: Iterable[int]) -> int:
     return -(-sum(count - 1 for count in counts) // 2)
 
 
-def _kept(paths: Iterable[Path]) -> Resources:
+def _kept(paths: Iterable[Path], fabric: Fabric) -> Resources:
     total = Resources()
     for path in paths:
         if path.storage is Storage.REGISTER:
             total += Resources(ff=path.width)
         elif path.storage is Storage.RING:
-            total += _ring_resources(path.width, path.depth)
+            total += _ring_resources(path.width, path.depth, fabric)
     return total
 
 
-def _ring_resources(width: int, depth: int) -> Resources:
+def _ring_resources(width: int, depth: int, fabric: Fabric) -> Resources:
     """A memory of `depth` words, its two pointers and their increments."""
     pointers = 2 * (depth - 1).bit_length()
-    return memory_resources(depth, width, block=ring_block(width, depth)) + Resources(lut=2 * pointers, ff=pointers)
+    memory = memory_resources(depth, width, fabric, block=ring_block(width, depth))
+    return memory + Resources(lut=2 * pointers, ff=pointers)

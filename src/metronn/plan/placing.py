@@ -22,9 +22,8 @@ RESERVE_ROUNDS = 4
 
 
 def timing_of(system: System) -> Timing:
-    """Return the pipelining rules every FPGA of the system can keep: those of its slowest device."""
-    rules = [Timing.of(fpga.device.yosys.family, system.period_ps) for fpga in system.fpgas]
-    return min(rules, key=lambda rule: rule.levels_per_stage)
+    """Return the rules that every FPGA of the system keeps."""
+    return Timing.of([fpga.device for fpga in system.fpgas], system.period_ps)
 
 
 def problem_of(graph: Graph, system: System, options: PlanOptions, log: Progress = silent) -> Problem:

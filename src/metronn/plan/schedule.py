@@ -153,6 +153,7 @@ class Scheduler:
             signals=tuple(place.signals.values()),
             receives=receives,
             sends=sends,
+            fabric=self.system.fpgas[place.index].device.fabric,
         )
 
     def _place_step(self, place: _Place, step: Step, spec: KernelSpec) -> None:

@@ -1,7 +1,8 @@
 """plan.json: a design as JSON and back. The graph is kept beside it as text and given again when reading.
 
 Layouts are short however many beats they have: `{"rows": [size, width]}` when the elements come in order, `cycles`
-only where the beats do not follow each other. Sequences of integers are written as `metronn.plan.compact` says.
+only where the beats do not follow each other. Sequences of integers are written as `metronn.plan.compact` says. What
+kernels and links are built of is in the devices of the system, and nowhere else.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from typing import Any
 from metronn.ir.graph import Graph
 from metronn.plan.compact import decode_ints, encode_ints
 from metronn.plan.design import Design
+from metronn.plan.fabric import Fabric, common
 from metronn.plan.kernels.spec import KernelSpec
 from metronn.plan.layout import Layout
 from metronn.plan.signals import Segment
 from metronn.plan.system import System
 
-FORMAT = 2
+FORMAT = 3
 KERNELS: dict[str, type[Any]] = {kind.__name__: kind for kind in typing.get_args(KernelSpec)}
 MANY_SEGMENTS = 64
 """Frames of more segments are written column by column."""
@@ -49,7 +51,8 @@ def _encode(value: object) -> object:
     if isinstance(value, Layout):
         return encode_layout(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        record = {item.name: _encode(getattr(value, item.name)) for item in dataclasses.fields(value)}
+        fields = {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
+        record = {name: _encode(item) for name, item in fields.items() if not isinstance(item, Fabric)}
         if type(value).__name__ in KERNELS:
             record = {"kernel": type(value).__name__, **record}
         return record
@@ -114,12 +117,17 @@ def design_from_json(text: str, graph: Graph) -> Design:
         if record["format"] != FORMAT:
             raise PlanFormatError(f"plan format is {record['format']}, this version reads {FORMAT}")
         names = typing.get_type_hints(Design)
+        system = System.model_validate(record["system"])
+        fabrics = [fpga.device.fabric for fpga in system.fpgas]
+        fpgas = [{**fpga, "fabric": fabric} for fpga, fabric in zip(record["fpgas"], fabrics, strict=False)]
+        if len(fpgas) < len(record["fpgas"]):
+            raise PlanFormatError(f"{len(record['fpgas'])} FPGAs are planned, the system has {len(fabrics)}")
         return Design(
             graph=graph,
-            system=System.model_validate(record["system"]),
-            timing=_decode(record["timing"], names["timing"]),
+            system=system,
+            timing=_decode({**record["timing"], "fabric": common(fabrics)}, names["timing"]),
             ii_cycles=record["ii_cycles"],
-            fpgas=_decode(record["fpgas"], names["fpgas"]),
+            fpgas=_decode(fpgas, names["fpgas"]),
             outputs=_decode(record["outputs"], names["outputs"]),
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -129,6 +137,8 @@ def design_from_json(text: str, graph: Graph) -> Design:
 def _decode(value: Any, hint: Any) -> Any:  # noqa: ANN401 - the shape of JSON and of type hints
     if hint is Layout:
         return decode_layout(value)
+    if isinstance(value, Fabric):
+        return value
     if isinstance(value, dict) and "kernel" in value:
         kind = KERNELS[value["kernel"]]
         return _decode({k: v for k, v in value.items() if k != "kernel"}, kind)

@@ -1,26 +1,33 @@
-"""How much logic fits between two registers: the one place where clock period and device meet the kernels."""
+"""What devices allow at a clock: how much logic fits between two registers, and what it is made of.
+
+The one place where clock period and device meet the kernels.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-ADDER_LEVEL_PS = {"xcup": 1100, "xcu": 1300, "xc7": 1700, "cyclonev": 1600, "ecp5": 3200}
-"""Delay of one adder level (LUT, carry chain of about 20 bits, routing) in picoseconds, by the device's Yosys family.
+from metronn.plan.boards import Device
+from metronn.plan.fabric import Fabric, common
 
-Taken as a planning margin: logic and carry delays of the vendors' data sheets plus as much again for routing; two
-levels at 360 MHz on UltraScale+ leaves 578 ps of 2,778 for clock-to-output, setup and skew. Implementation (rung 7)
-is what confirms it.
-"""
+CLOCK_OVERHEAD_PS = 300
+"""Clock-to-output, setup and skew: what a clock period has less for logic."""
+
+MOST_LEVELS = 6
+"""Adder levels of a stage however slow the clock: deeper ones save no register that matters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """Pipelining rules of a design.
+    """Rules of a design, the same on all its devices.
 
-    `levels_per_stage`: adder levels (binary additions in a row) between two registers, at least 1.
+    `levels_per_stage`: adder levels (binary additions in a row) between two registers, at least 1. `fabric`: what
+    kernels are built of.
     """
 
     levels_per_stage: int = 2
+    fabric: Fabric
 
     @property
     def radix(self) -> int:
@@ -28,10 +35,13 @@ class Timing:
         return 1 << self.levels_per_stage
 
     @staticmethod
-    def of(family: str, period_ps: float) -> Timing:
-        """Return the rules for a device's Yosys family (see ADDER_LEVEL_PS) at a clock period in picoseconds."""
-        level = ADDER_LEVEL_PS[family]
-        return Timing(levels_per_stage=max(1, min(6, int((period_ps - 300) // level))))
+    def of(devices: Sequence[Device], period_ps: float) -> Timing:
+        """Return the rules that every one of the devices keeps at a clock period in picoseconds."""
+        level = max(device.adder_level_ps for device in devices)
+        levels = int((period_ps - CLOCK_OVERHEAD_PS) // level)
+        return Timing(
+            levels_per_stage=max(1, min(MOST_LEVELS, levels)), fabric=common(device.fabric for device in devices)
+        )
 
 
 def tree_stages(terms: int, timing: Timing) -> int:

@@ -15,7 +15,7 @@ from metronn.plan.timing import Timing
 def emit_delay(spec: Delay, module_name: str, graph: Graph, timing: Timing) -> str:
     """Return the module of the kernel: ports clk_i, rst_i, start_i, x0_i, y_o. No reset of data, so it maps to SRLs."""
     width = wire_format(graph.type_of(spec.value), spec.layout).width
-    cells, plan = line_of(spec, width)
+    cells, plan = line_of(spec, width, timing)
     pulses = PulseNames(plan)
     body = pulses.text()
     if cells:

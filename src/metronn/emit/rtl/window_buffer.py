@@ -94,7 +94,7 @@ class _Reader:
 
 def emit_window_buffer(spec: WindowBuffer | Reorder, module_name: str, graph: Graph, timing: Timing) -> str:
     """Return the module of the kernel: ports clk_i, rst_i, start_i, x0_i, ..., y_o."""
-    memory, value = memory_of(spec, graph), graph_value(spec)
+    memory, value = memory_of(spec, graph, timing), graph_value(spec)
     inputs = input_layouts(spec, graph)
     ports = [wire_format(graph.type_of(name), layout) for name, layout in inputs]
     out = wire_format(graph.type_of(value), spec.output)
@@ -124,7 +124,7 @@ def emit_window_buffer(spec: WindowBuffer | Reorder, module_name: str, graph: Gr
         contract=[
             f"{value}{_source(spec, graph)}: {spec.output.describe()}, from {carried}.",
             f"Latency {latency_cycles(spec, graph, timing)} cycles; events {memory.period} cycles apart or more.",
-            f"{line_buffer_bits(spec, graph)} bits wait in {len(memory.lines)} delay lines.",
+            f"{line_buffer_bits(spec, graph, timing)} bits wait in {len(memory.lines)} delay lines.",
         ],
         ports=[(f"x{k}_i", port.width) for k, port in enumerate(ports)],
         output=("y_o", out.width),

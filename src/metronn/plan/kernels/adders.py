@@ -313,8 +313,8 @@ def resources(spec: MatvecAdders, graph: Graph, timing: Timing) -> Resources:
     netlist, own = matvec_netlist(spec, graph, timing)
     calls = Counter(node for cell in netlist.cells if isinstance(cell.op, Call) for node in cell.op.nodes)
     size = graph.type_of(spec.linear).size
-    luts = sum(math.ceil(node_luts(own, node) * count / size) for node, count in calls.items())
-    dsps = sum(math.ceil(node_dsps(own, node) * count / size) for node, count in calls.items())
+    luts = sum(math.ceil(node_luts(own, node, timing.fabric) * count / size) for node, count in calls.items())
+    dsps = sum(math.ceil(node_dsps(own, node, timing.fabric) * count / size) for node, count in calls.items())
     return netlist.resources() + Resources(lut=luts, dsp=dsps)
 
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from metronn.plan.kernels.memories import mux_luts
-from metronn.plan.kernels.pulses import rom_luts
+from metronn.plan.fabric import Fabric
 from metronn.plan.kernels.taps import PADDING, UNUSED
 from metronn.plan.resources import Resources
 
@@ -42,10 +41,9 @@ class Column:
     keep: int | None
     pick: tuple[int, ...]
 
-    @property
-    def luts(self) -> int:
+    def luts(self, fabric: Fabric) -> int:
         """LUTs for each bit of the slot; padding instead of one source is a reset of the register."""
-        return mux_luts(self.sources + int(self.keep is not None and self.sources > 1))
+        return fabric.mux_luts(self.sources + int(self.keep is not None and self.sources > 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +56,7 @@ class Choices:
     columns: tuple[Column, ...]
 
 
-def choices_of(sources: Sequence[Sequence[object]], select: Index) -> Choices:
+def choices_of(sources: Sequence[Sequence[object]], select: Index, fabric: Fabric) -> Choices:
     """Return the bits; `select[beat, slot]` is the number of a source, PADDING or UNUSED."""
     found: dict[bytes, int] = {}
     arrays: list[Values] = []
@@ -90,7 +88,7 @@ def choices_of(sources: Sequence[Sequence[object]], select: Index) -> Choices:
         if beats % rows or not arrays:
             continue
         bits = [_bit(values.reshape(rows, -1)) for values in arrays]
-        score = _luts(bits) + 2 * (rows.bit_length() + (beats // rows).bit_length())
+        score = _luts(bits, fabric) + 2 * (rows.bit_length() + (beats // rows).bit_length())
         if score < least:
             best, least = (rows, bits), score
     if best is None:
@@ -130,16 +128,17 @@ def _flags(values: npt.NDArray[np.bool_]) -> tuple[bool, ...]:
     return tuple(values.tolist())
 
 
-def _luts(bits: Sequence[Bit]) -> int:
+def _luts(bits: Sequence[Bit], fabric: Fabric) -> int:
     """LUTs of the ROMs, equal ones made once, and of the gates that join them."""
     roms = {("row", bit.rows) for bit in bits} | {("column", bit.columns) for bit in bits}
     gates = len({bit for bit in bits if bit.rows and bit.columns})
-    return sum(rom_luts(len(flags)) for _, flags in roms) + gates
+    return sum(fabric.rom_luts(len(flags)) for _, flags in roms) + gates
 
 
-def choices_resources(choices: Choices, *, ahead: bool) -> Resources:
+def choices_resources(choices: Choices, fabric: Fabric, *, ahead: bool) -> Resources:
     """Counters, ROMs, and a register for each bit when the choice is made a cycle before it is used."""
     if not choices.bits:
         return Resources()
     counters = (choices.rows - 1).bit_length() + (choices.columns_count - 1).bit_length()
-    return Resources(lut=_luts(choices.bits) + counters + 3, ff=counters + (len(choices.bits) if ahead else 0))
+    held = len(choices.bits) if ahead else 0
+    return Resources(lut=_luts(choices.bits, fabric) + counters + 3, ff=counters + held)

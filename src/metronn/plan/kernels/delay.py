@@ -19,13 +19,14 @@ def latency_cycles(spec: Delay, graph: Graph, timing: Timing) -> int:
     return spec.cycles
 
 
-def line_of(spec: Delay, width: int) -> tuple[tuple[Cell, ...], PulsePlan]:
+def line_of(spec: Delay, width: int, timing: Timing) -> tuple[tuple[Cell, ...], PulsePlan]:
     """Return the cells of the line, the last one the output, and their pulses; nothing for a delay of 0.
 
     Events come as soon as they may: a period, or the layout's span, apart.
     """
     at = np.asarray(spec.layout.cycles)
-    arrivals = Arrivals(cycles=spec.layout.cycles, period=max(spec.period, spec.layout.span), width=width)
+    period = max(spec.period, spec.layout.span)
+    arrivals = Arrivals(cycles=spec.layout.cycles, period=period, width=width, fabric=timing.fabric)
     cells: tuple[Cell, ...] = ()
     if spec.cycles:
         cells = build(arrivals, [Reads(np.arange(len(at)), at + spec.cycles)], chooses=False).cells
@@ -36,14 +37,14 @@ def line_of(spec: Delay, width: int) -> tuple[tuple[Cell, ...], PulsePlan]:
 def resources(spec: Delay, graph: Graph, timing: Timing) -> Resources:
     """Cells and pulses of the line."""
     width = wire_format(graph.type_of(spec.value), spec.layout).width
-    cells, pulses = line_of(spec, width)
-    return line_resources(cells, width) + pulses_resources(pulses)
+    cells, pulses = line_of(spec, width, timing)
+    return line_resources(cells, width, timing.fabric) + pulses_resources(pulses, timing.fabric)
 
 
-def line_buffer_bits(spec: Delay, graph: Graph) -> int:
+def line_buffer_bits(spec: Delay, graph: Graph, timing: Timing) -> int:
     """Bits kept by the line."""
     width = wire_format(graph.type_of(spec.value), spec.layout).width
-    return kept_bits(line_of(spec, width)[0], width)
+    return kept_bits(line_of(spec, width, timing)[0], width)
 
 
 def input_layouts(spec: Delay, graph: Graph) -> tuple[tuple[str, Layout], ...]:

@@ -28,17 +28,12 @@ from metronn.ir.ops import (
     operands,
 )
 from metronn.ir.types import Range
+from metronn.plan.fabric import Fabric
 from metronn.plan.kernels.spec import Elementwise
 from metronn.plan.kernels.uniform import function_inputs
 from metronn.plan.layout import Layout
 from metronn.plan.resources import Resources
 from metronn.plan.timing import Timing
-
-DSP_PORTS = (27, 18)
-"""Signed multiplier ports of a DSP48E2 in bits (AMD UG579)."""
-
-LOGIC_PRODUCT_BITS = 9
-"""Products narrower than this are built from LUTs (the same bound as Yosys `synth_xilinx` takes)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +218,7 @@ def latency_cycles(spec: Elementwise, graph: Graph, timing: Timing) -> int:
     return len(pipeline(spec, graph, timing).stages)
 
 
-def node_luts(graph: Graph, name: str) -> int:
+def node_luts(graph: Graph, name: str, fabric: Fabric) -> int:
     """LUTs of a node over all its elements: per bit of an adder 1, of a selection 2 (compared and chosen)."""
     node = graph.by_name[name]
     widths = node.type.element_widths()
@@ -235,7 +230,7 @@ def node_luts(graph: Graph, name: str) -> int:
             constant = any(isinstance(graph.by_name[x].op, Constant) for x in operands(node.op))
             return math.ceil(sum(widths) / 2) if constant else 2 * sum(widths)
         case Multiply():
-            return sum(_product_luts(graph, node.op)) if is_product(graph, name) else 0
+            return _product_luts(graph, node.op, fabric) if is_product(graph, name) else 0
         case Requantize():
             # Rounding is carries only; behind a sum it makes that a sum of three.
             adds = _rounds(graph, node.op) and isinstance(graph.by_name[node.op.x].op, Add)
@@ -253,36 +248,32 @@ def _idle_bits(graph: Graph, op: Add) -> int:
     return int((np.maximum(more, 0) if op.subtract else np.abs(more)).sum())
 
 
-def _operand_widths(graph: Graph, op: Multiply) -> list[tuple[int, int]]:
+def _products(graph: Graph, op: Multiply) -> tuple[int, int, int]:
+    """How many products there are, and the signed widths of their operands."""
     x, y = graph.type_of(op.x), graph.type_of(op.y)
     count = infer(op, [x, y]).size
-    pair = (x.range.width_bits + (x.range.lowest >= 0), y.range.width_bits + (y.range.lowest >= 0))
-    return [pair] * count
+    return count, x.range.width_bits + (x.range.lowest >= 0), y.range.width_bits + (y.range.lowest >= 0)
 
 
-def _product_luts(graph: Graph, op: Multiply) -> list[int]:
-    return [a * b for a, b in _operand_widths(graph, op) if a + b < LOGIC_PRODUCT_BITS]
+def _product_luts(graph: Graph, op: Multiply, fabric: Fabric) -> int:
+    count, x_bits, y_bits = _products(graph, op)
+    return count * x_bits * y_bits if x_bits + y_bits < fabric.least_product_bits else 0
 
 
-def node_dsps(graph: Graph, name: str) -> int:
+def node_dsps(graph: Graph, name: str, fabric: Fabric) -> int:
     """DSP blocks of a node over all its elements."""
     op = graph.by_name[name].op
     if not isinstance(op, Multiply) or not is_product(graph, name):
         return 0
-    wide, narrow = DSP_PORTS
-    total = 0
-    for pair in _operand_widths(graph, op):
-        long, short = max(pair), min(pair)
-        if long + short >= LOGIC_PRODUCT_BITS:
-            total += math.ceil((long - 1) / (wide - 1)) * math.ceil((short - 1) / (narrow - 1))
-    return total
+    count, x_bits, y_bits = _products(graph, op)
+    return fabric.dsp_blocks(count, x_bits, y_bits) if x_bits + y_bits >= fabric.least_product_bits else 0
 
 
 def resources(spec: Elementwise, graph: Graph, timing: Timing) -> Resources:
     """LUTs of every op, DSP blocks of every product, flip-flops of every registered bit."""
     plan = pipeline(spec, graph, timing)
-    luts = sum(node_luts(plan.graph, name) for name in plan.nodes)
-    dsps = sum(node_dsps(plan.graph, name) for name in plan.nodes)
+    luts = sum(node_luts(plan.graph, name, timing.fabric) for name in plan.nodes)
+    dsps = sum(node_dsps(plan.graph, name, timing.fabric) for name in plan.nodes)
     bits = sum(plan.graph.type_of(name).total_bits for stage in plan.stages for name, _, _ in stage.results)
     return Resources(lut=luts, ff=bits, dsp=dsps)
 

@@ -1,7 +1,7 @@
 """Folded matrix-vector kernels: how multipliers are shared over an event's cycles, how long it takes.
 
 `FoldOutputs` makes `lanes` outputs a cycle from all inputs, held in a register; `FoldInputs` adds every beat of inputs
-into all accumulators. Two narrow products share one DSP where the ranges allow it: the multiplier takes
+into all accumulators. Two narrow products share one multiplier where the ranges and its ports allow it: it takes
 `weight_hi * 2**shift + weight_lo` and one input, and sums of `group` such products are split once.
 """
 
@@ -22,18 +22,11 @@ from metronn.plan.kernels.uniform import function_key
 from metronn.plan.layout import Layout
 from metronn.plan.timing import Timing
 
-DSP_WIDE_BITS = 27
-DSP_NARROW_BITS = 18
-"""Signed multiplier ports of a DSP48E2 (AMD UG579)."""
-
-LOGIC_PRODUCT_BITS = 9
-"""Products narrower than this are built from LUTs (the same bound as Yosys `synth_xilinx` takes), so never packed."""
-
 COUNTED_BEATS = 64
 """A FoldInputs of at most this many beats without gaps counts them itself; others take their beats from a train."""
 
 LOGIC_ROM_BEATS = 64
-"""Weights of more beats than this are read from block RAM: a LUT holds 64 of a bit."""
+"""Weights of more beats than this are read from block RAM."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,29 +91,39 @@ def product_bounds(weight: Array, lo: int, hi: int) -> tuple[int, int]:
 
 
 def packing(graph: Graph, name: str, timing: Timing) -> Packing:
-    """Choose two products per multiplier where the exact ranges allow it, else one; products built from LUTs alone."""
+    """Choose two products per multiplier where the exact ranges allow it and it saves DSP blocks, else one.
+
+    Products that are built from LUTs stand alone. Of groups with the fewest DSP blocks the largest is taken.
+    """
     weight = effective_weight(graph, name)
     x = graph.type_of(linear_of(graph, name).x)
     lo, hi = x.range.lowest, x.range.highest
     x_bits = signed_bits(lo, hi)
     low, high = product_bounds(weight, lo, hi)
     w_lo, w_hi = min(int(weight.min()), 0), max(int(weight.max()), 0)
-    group = timing.radix if signed_bits(low, high) >= LOGIC_PRODUCT_BITS else 0
+    least = timing.fabric.share(signed_bits(w_lo, w_hi), x_bits)
+    found: Packing | None = None
+    multiplied = signed_bits(low, high) >= timing.fabric.least_product_bits and weight.shape[1] > 1
+    group = timing.radix if multiplied else 0
     while group >= 1:
         shift = signed_bits(group * low, group * high)
         packed = signed_bits((w_lo << shift) + w_lo, (w_hi << shift) + w_hi)
-        if packed <= DSP_WIDE_BITS and x_bits <= DSP_NARROW_BITS and weight.shape[1] > 1:
-            least, most = (low << shift) + low, (high << shift) + high
-            return Packing(
+        share = timing.fabric.packed_share(packed, x_bits)
+        if share is not None and share / 2 < least:
+            least = share / 2
+            bottom, top = (low << shift) + low, (high << shift) + high
+            found = Packing(
                 ways=2,
                 shift=shift,
                 group=group,
                 weight_bits=packed,
                 x_bits=x_bits,
-                product_bits=signed_bits(least, most),
-                sum_bits=max(shift + 1, signed_bits(group * least, group * most)),
+                product_bits=signed_bits(bottom, top),
+                sum_bits=max(shift + 1, signed_bits(group * bottom, group * top)),
             )
         group //= 2
+    if found is not None:
+        return found
     group = timing.radix
     return Packing(
         ways=1,

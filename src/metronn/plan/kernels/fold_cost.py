@@ -12,9 +12,10 @@ from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph
 from metronn.ir.ops import Add, Multiply
 from metronn.ir.types import Range
+from metronn.plan.fabric import Fabric
 from metronn.plan.kernels.elementwise import expanded, node_dsps, node_luts
 from metronn.plan.kernels.fold import (
-    LOGIC_PRODUCT_BITS,
+    LOGIC_ROM_BEATS,
     Packing,
     counts_beats,
     effective_weight,
@@ -33,16 +34,11 @@ from metronn.plan.kernels.fold import (
     weights_in_block_ram,
 )
 from metronn.plan.kernels.fold_sites import Kind, Sites, input_sites, main_sites, merged, remainder_sites
-from metronn.plan.kernels.memories import mux_luts
+from metronn.plan.kernels.memories import block_parts
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
 from metronn.plan.kernels.train import train_resources
 from metronn.plan.resources import Resources
 from metronn.plan.timing import Timing
-
-MEMORY_BITS = 18 * 1024
-MEMORY_LEAST_BEATS = 512
-"""Half a block RAM: 512 words of 36 bits, or more words of fewer bits (AMD UG573)."""
-
 
 Live = npt.NDArray[np.bool_]
 
@@ -61,7 +57,7 @@ def outputs_resources(spec: FoldOutputs, graph: Graph, timing: Timing) -> Resour
         words.append(sites.codes)
         tree = outputs_tree(spec, graph, timing)
         total += _array(sites) + _tree(pack, _lanes(sites.group_live(), pack), tree, acc, timing)
-        total += _offsets(spec, graph, pack, acc, len(tree))
+        total += _offsets(spec, graph, pack, acc, len(tree), timing.fabric)
     if spec.remainder:
         count = slice_inputs(spec, graph)
         sites = remainder_sites(spec, graph, timing)
@@ -69,11 +65,12 @@ def outputs_resources(spec: FoldOutputs, graph: Graph, timing: Timing) -> Resour
         tree = remainder_tree(spec, graph, timing)
         total += _array(sites) + _tree(pack, _lanes(sites.group_live(), pack), tree, acc, timing)
         waits = max(0, len(outputs_tree(spec, graph, timing)) - len(tree)) if spec.lanes else 0
-        muxes = -(-(spec.beats - 1) // 3)  # a LUT chooses one of four; each takes three off what is left
+        taken = timing.fabric.mux_inputs - 1  # a multiplexer in a LUT takes so many off what is left to choose from
+        muxes = -(-(spec.beats - 1) // taken)
         slices = count * x_bits
         total += Resources(lut=slices * muxes + spec.remainder * acc, ff=slices + waits * spec.remainder * acc)
-    total += _selected(words, pack.weight_bits)
-    return total + _epilogue(spec.linear, spec.epilogue, lane_functions(spec, graph), graph)
+    total += _selected(words, pack.weight_bits, timing.fabric)
+    return total + _epilogue(spec.linear, spec.epilogue, lane_functions(spec, graph), graph, timing.fabric)
 
 
 def inputs_resources(spec: FoldInputs, graph: Graph, timing: Timing) -> Resources:
@@ -90,15 +87,16 @@ def inputs_resources(spec: FoldInputs, graph: Graph, timing: Timing) -> Resource
     if not counts_beats(spec):
         stages = inputs_front(spec, graph, timing) + len(inputs_tree(spec, graph, timing)) - 1
         borrows = pairs * acc if pack.ways == 2 else 0  # a third number in the accumulators of every second lane
-        total += train_resources(spec.layout.cycles, index=True) + Resources(lut=borrows, ff=2 * stages)
+        total += train_resources(spec.layout.cycles, timing.fabric, index=True) + Resources(lut=borrows, ff=2 * stages)
     live = np.zeros((lanes, 0), dtype=bool)
     if slots.multiplied:
         sites = input_sites(spec, graph, timing)
         total += _array(sites)
         words = sites.codes.reshape(len(sites.codes), -1)
-        total += (
-            _stored(words, pack.weight_bits) if weights_in_block_ram(spec) else _selected([words], pack.weight_bits)
-        )
+        if weights_in_block_ram(spec):
+            total += _stored(words, pack.weight_bits, timing.fabric)
+        else:
+            total += _selected([words], pack.weight_bits, timing.fabric)
         live = _lanes(sites.group_live(), pack)
     if slots.constant:
         carried = [beat[slot] for slot in slots.constant for beat in spec.layout.beats if slot < len(beat)]
@@ -110,7 +108,8 @@ def inputs_resources(spec: FoldInputs, graph: Graph, timing: Timing) -> Resource
             total += Resources(lut=(len(slots.constant) - terms) * summed, ff=terms * summed)
     constant = np.ones((lanes, inputs_terms(spec, graph, timing)[1]), dtype=bool)
     total += _tree(pack, np.concatenate([live, constant], axis=1), inputs_tree(spec, graph, timing), acc, timing)
-    finish = _epilogue(spec.linear, spec.epilogue, [((output,),) for output in range(outputs)], graph)
+    alone = [((output,),) for output in range(outputs)]
+    finish = _epilogue(spec.linear, spec.epilogue, alone, graph, timing.fabric)
     return total + Resources(lut=outputs * acc) + finish
 
 
@@ -124,14 +123,15 @@ def _accumulator_bits(graph: Graph, name: str) -> int:
     return signed_bits(bounds.lowest, bounds.highest)
 
 
-def _selected(words: list[Array], bits: int) -> Resources:
-    """Registers loaded by phase, and a LUT before each: bits that agree in all phases are one.
+def _selected(words: list[Array], bits: int, fabric: Fabric) -> Resources:
+    """Registers loaded by phase, and a ROM before each: bits that agree in all phases are one.
 
     With `beats` phases there are at most 2**beats different ones; bits that never change cost nothing.
     """
     columns = _columns(np.concatenate([some.reshape(len(some), -1) for some in words], axis=1), bits)
     different = len(np.unique(np.packbits(columns, axis=1), axis=0)) if len(columns) else 0
-    return Resources(lut=different, ff=different)
+    beats = min(len(words[0]), LOGIC_ROM_BEATS)
+    return Resources(lut=different * fabric.rom_luts(beats), ff=different)
 
 
 def _columns(words: Array, bits: int) -> npt.NDArray[np.uint8]:
@@ -141,17 +141,16 @@ def _columns(words: Array, bits: int) -> npt.NDArray[np.uint8]:
     return np.asarray(columns[(columns != columns[:, :1]).any(axis=1)])
 
 
-def _stored(words: Array, bits: int) -> Resources:
+def _stored(words: Array, bits: int, fabric: Fabric) -> Resources:
     """Weights [beat, word] in block RAM with its output register: bits that never change are not stored."""
     kept = len(_columns(words, bits))
-    halves = -(-kept * max(MEMORY_LEAST_BEATS, 1 << (len(words) - 1).bit_length()) // MEMORY_BITS)
-    return Resources(bram36=halves / 2, ff=kept)
+    return Resources(bram36=block_parts(1 << (len(words) - 1).bit_length(), kept, fabric) / 2, ff=kept)
 
 
-def _offsets(spec: FoldOutputs, graph: Graph, pack: Packing, acc: int, stages: int) -> Resources:
+def _offsets(spec: FoldOutputs, graph: Graph, pack: Packing, acc: int, stages: int, fabric: Fabric) -> Resources:
     """Bias of the main lanes by phase, the borrows added to every second one, and the adder that takes them in."""
     bias = linear_of(graph, spec.linear).bias.array[: spec.lanes * spec.beats].reshape(spec.beats, spec.lanes)
-    selected = _selected([bias], acc).lut
+    selected = _selected([bias], acc, fabric).lut
     added = spec.lanes // 2 * acc if pack.ways == 2 else 0
     return Resources(lut=spec.lanes * acc + selected + added, ff=(selected + added) if stages > 1 else 0)
 
@@ -184,13 +183,13 @@ def _array(sites: Sites) -> Resources:
     count, terms = int(sites.live.sum()), int(sites.group_live().sum())
     grouped = terms * pack.sum_bits if pack.group > 1 else 0
     multipliers = sites.count(Kind.MULTIPLIER)
-    in_luts = pack.ways == 1 and pack.product_bits < LOGIC_PRODUCT_BITS
+    in_luts = pack.ways == 1 and pack.product_bits < sites.fabric.least_product_bits
     lut = sum(sites.shift_luts(int(pair), int(place)) for pair, place in np.argwhere(sites.kinds == int(Kind.SHIFTS)))
     lut += multipliers * pack.weight_bits * pack.x_bits * in_luts
     return Resources(
         lut=lut + (count - terms) * pack.sum_bits,
         ff=count * pack.product_bits + grouped,
-        dsp=0 if in_luts else multipliers,
+        dsp=0 if in_luts else sites.fabric.dsp_blocks(multipliers, pack.weight_bits, pack.x_bits),
     )
 
 
@@ -215,22 +214,22 @@ def _tree(pack: Packing, live: Live, left: tuple[int, ...], acc: int, timing: Ti
 
 
 def _epilogue(
-    linear: str, epilogue: tuple[str, ...], lanes: Sequence[Sequence[Sequence[int]]], graph: Graph
+    linear: str, epilogue: tuple[str, ...], lanes: Sequence[Sequence[Sequence[int]]], graph: Graph, fabric: Fabric
 ) -> Resources:
     """Clipping, sums and products of the epilogue in every function of every lane, the choice by beat, a register.
 
-    A LUT per result bit chooses between the sum and a bound; bits above are compared, five a LUT. ReLU is the
-    register's reset, and rounding adds a constant, which takes carries only. Where the outputs of a lane have several
-    functions all are there, and a multiplexer behind them.
+    A LUT per result bit chooses between the sum and a bound; bits above are compared, one an input of a LUT but one for
+    what comes before. ReLU is the register's reset, and rounding adds a constant, which takes carries only. Where the
+    outputs of a lane have several functions all are there, and a multiplexer behind them.
     """
     if not epilogue:
         return Resources()
     outputs, functions = graph.type_of(linear).size, sum(len(groups) for groups in lanes)
     own, nodes = expanded(graph, epilogue)
     sums = [name for name in nodes if isinstance(own.by_name[name].op, Add | Multiply)]
-    lut = functions * sum(node_luts(own, name) for name in sums) // outputs
-    dsp = -(-functions * sum(node_dsps(own, name) for name in sums) // outputs)
+    lut = functions * sum(node_luts(own, name, fabric) for name in sums) // outputs
+    dsp = -(-functions * sum(node_dsps(own, name, fabric) for name in sums) // outputs)
     acc, out = _accumulator_bits(graph, linear), graph.type_of(epilogue[-1]).range.width_bits
-    chosen = sum(mux_luts(len(groups)) for groups in lanes if len(groups) > 1)
-    clipped = functions * (out + max(0, acc - out) // 5)
+    chosen = sum(fabric.mux_luts(len(groups)) for groups in lanes if len(groups) > 1)
+    clipped = functions * (out + max(0, acc - out) // (fabric.lut_inputs - 1))
     return Resources(lut=lut + clipped + chosen * out, ff=len(lanes) * out, dsp=dsp)

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph
+from metronn.plan.fabric import Fabric
 from metronn.plan.kernels.fold import Packing, effective_weight, input_slots, packing, slice_inputs
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
 from metronn.plan.timing import Timing
@@ -68,14 +69,14 @@ class LaneShifts:
         place = self.shifts.index(abs(weight).bit_length() - 1) + self.zero
         return place + ((weight < 0 and not self.all_negative) << self.bits)
 
-    def luts(self, x_bits: int) -> int:
-        """LUTs: a bit chooses among two shifts and negates in one LUT, three more shifts take another one."""
+    def luts(self, x_bits: int, fabric: Fabric) -> int:
+        """LUTs: a bit chooses among two shifts and negates in one LUT; another takes what a multiplexer has beside."""
         if not self.shifts:
             return 0
         if len(self.shifts) == 1 and not self.some_negative:
             return x_bits if self.zero else 0
         width = x_bits + max(self.shifts) - min(self.shifts) + self.some_negative
-        return width * (1 + -(-max(0, len(self.shifts) - 2) // 3))
+        return width * (1 + -(-max(0, len(self.shifts) - 2) // (fabric.mux_inputs - 1)))
 
 
 def lane_shifts(weights: Array) -> LaneShifts:
@@ -96,6 +97,7 @@ class Sites:
 
     words: Array
     pack: Packing
+    fabric: Fabric
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -124,7 +126,8 @@ class Sites:
         """LUTs of a SHIFTS site: those of its lanes, and the sum of two packed ones."""
         lanes = self.lanes(pair, place)
         joined = len(lanes) == 2 and all(lane.shifts for lane in lanes)
-        return sum(lane.luts(self.pack.x_bits) for lane in lanes) + joined * (self.pack.product_bits - self.pack.shift)
+        luts = sum(lane.luts(self.pack.x_bits, self.fabric) for lane in lanes)
+        return luts + joined * (self.pack.product_bits - self.pack.shift)
 
     def count(self, kind: Kind) -> int:
         """Return how many sites are of a kind."""
@@ -177,7 +180,7 @@ def main_sites(spec: FoldOutputs, graph: Graph, timing: Timing) -> Sites:
     """Return the multipliers of the main lanes of a FoldOutputs."""
     pack, weight = packing(graph, spec.linear, timing), effective_weight(graph, spec.linear)
     rows = weight.T[: spec.lanes * spec.beats].reshape(spec.beats, spec.lanes, weight.shape[0])
-    return Sites(_paired(rows, pack), pack)
+    return Sites(_paired(rows, pack), pack, timing.fabric)
 
 
 def remainder_sites(spec: FoldOutputs, graph: Graph, timing: Timing) -> Sites:
@@ -186,7 +189,8 @@ def remainder_sites(spec: FoldOutputs, graph: Graph, timing: Timing) -> Sites:
     count = slice_inputs(spec, graph)
     rest = np.zeros((spec.remainder, count * spec.beats), dtype=weight.dtype)
     rest[:, : weight.shape[0]] = weight.T[spec.lanes * spec.beats :]
-    return Sites(_paired(rest.reshape(spec.remainder, spec.beats, count).swapaxes(0, 1), pack), pack)
+    words = rest.reshape(spec.remainder, spec.beats, count).swapaxes(0, 1)
+    return Sites(_paired(words, pack), pack, timing.fabric)
 
 
 def input_sites(spec: FoldInputs, graph: Graph, timing: Timing) -> Sites:
@@ -198,4 +202,4 @@ def input_sites(spec: FoldInputs, graph: Graph, timing: Timing) -> Sites:
         for position, slot in enumerate(slots):
             if slot < len(elements):
                 rows[beat, :, position] = weight[elements[slot]]
-    return Sites(_paired(rows, pack), pack)
+    return Sites(_paired(rows, pack), pack, timing.fabric)

@@ -36,8 +36,8 @@ def resources(spec: Gather, graph: Graph, timing: Timing) -> Resources:
     if bits is not None:
         return Resources(ff=kept + bits, lut=bits)
     cycles = spec.layout.cycles[:-1]
-    luts = len(cycles) * (1 if counter_bits(len(cycles)) < 6 else 2)
-    return train_resources(cycles, index=True) + Resources(ff=kept, lut=luts)
+    luts = len(cycles) * (1 if counter_bits(len(cycles)) < timing.fabric.lut_inputs else 2)
+    return train_resources(cycles, timing.fabric, index=True) + Resources(ff=kept, lut=luts)
 
 
 def input_layouts(spec: Gather, graph: Graph) -> tuple[tuple[str, Layout], ...]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from metronn.plan.fabric import Fabric
 from metronn.plan.kernels.lines import (
     WIRE,
     Cell,
@@ -25,7 +26,7 @@ from metronn.plan.kernels.lines import (
     line_resources,
     value,
 )
-from metronn.plan.kernels.memories import memory_resources, mux_luts, takes_block
+from metronn.plan.kernels.memories import memory_resources, takes_block
 from metronn.plan.kernels.pulses import Pulse, in_flight, plan_pulses, pulses_resources
 from metronn.plan.resources import Resources
 
@@ -40,11 +41,15 @@ MOST_BANK = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrivals:
-    """Beats of one input, `width` bits each: `cycles` after start; events come `period` cycles apart or more."""
+    """Beats of one input, `width` bits each: `cycles` after start; events come `period` cycles apart or more.
+
+    `fabric`: what their line is built of.
+    """
 
     cycles: tuple[int, ...]
     period: int
     width: int
+    fabric: Fabric
 
     def gap(self, numbers: Index) -> int:
         """Fewest cycles from one of the beats `numbers` to the next of them, over the end of the event too."""
@@ -92,9 +97,10 @@ def build(arrivals: Arrivals, reads: Sequence[Reads], *, chooses: bool) -> Built
 
 def _score(arrivals: Arrivals, built: Built) -> float:
     pulses, counted = cell_pulses(built.cells)
-    total = line_resources(built.cells, arrivals.width)
-    total += pulses_resources(plan_pulses(pulses, counted, arrivals.period))
-    total += Resources(lut=sum(mux_luts(len(set(given.tolist()))) for given in built.given) * arrivals.width)
+    fabric = arrivals.fabric
+    total = line_resources(built.cells, arrivals.width, fabric)
+    total += pulses_resources(plan_pulses(pulses, counted, arrivals.period), fabric)
+    total += Resources(lut=sum(fabric.mux_luts(len(set(given.tolist()))) for given in built.given) * arrivals.width)
     return value(total)
 
 
@@ -139,8 +145,8 @@ def _link(
 
     def score(cells: Sequence[Cell]) -> float:
         pulses, _ = cell_pulses(cells)
-        own = pulses_resources(plan_pulses(pulses, (), arrivals.period))
-        return value(line_resources(cells, arrivals.width) + own)
+        own = pulses_resources(plan_pulses(pulses, (), arrivals.period), arrivals.fabric)
+        return value(line_resources(cells, arrivals.width, arrivals.fabric) + own)
 
     ways: list[list[Cell]] = []
     length = target - lag
@@ -169,9 +175,10 @@ def _depth(push: Pulse, pop: Pulse, period: int) -> int:
     return in_flight(push.at, [cycle - 1 for cycle in pop.at], period)
 
 
-def _block(words: int, width: int) -> bool:
-    """Whether a memory is better off in block RAM."""
-    return min(takes_block(words, width), key=lambda block: value(memory_resources(words, width, block=block)))
+def _block(words: int, arrivals: Arrivals) -> bool:
+    """Whether a memory of so many beats is better off in block RAM."""
+    width, fabric = arrivals.width, arrivals.fabric
+    return min(takes_block(words, width), key=lambda block: value(memory_resources(words, width, fabric, block=block)))
 
 
 # A queue
@@ -196,7 +203,7 @@ def _queue(arrivals: Arrivals, reads: Sequence[Reads], least: float) -> Built | 
     if len(set(pop)) != len(pop) or t[-1] > pop[0] + arrivals.period or pop[-1] - pop[0] >= arrivals.period:
         return None
     depth = _depth(Pulse(push), Pulse(pop), arrivals.period)
-    cells: list[Cell] = [Ring(WIRE, Pulse(push), Pulse(pop), depth, _block(depth, arrivals.width))]
+    cells: list[Cell] = [Ring(WIRE, Pulse(push), Pulse(pop), depth, _block(depth, arrivals))]
     return _with_hold(arrivals, reads, cells, lambda read, k: np.zeros(len(k), dtype=np.int64))
 
 
@@ -297,7 +304,7 @@ def _store(arrivals: Arrivals, reads: Sequence[Reads], least: float) -> Built | 
         push, pop = Pulse(tuple(cycles[pushed].tolist())), Pulse(tuple(leave.tolist()))
         entries = banks << (len(pushed) - 1).bit_length()
         of_reader[number] = len(cells)
-        cells.append(Store(push, pop, tuple(words.ravel().tolist()), banks, _block(entries, arrivals.width)))
+        cells.append(Store(push, pop, tuple(words.ravel().tolist()), banks, _block(entries, arrivals)))
     if not cells:
         return None
     return _with_hold(

@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from metronn.plan.fabric import Fabric
 from metronn.plan.kernels.memories import memory_resources
-from metronn.plan.kernels.pulses import Pulse, rom_luts
+from metronn.plan.kernels.pulses import Pulse
 from metronn.plan.resources import Resources
 
 WIRE = -1
 """Number of the cell that is the input itself."""
 
-SRL_CYCLES, SRL_FROM_CYCLES = 32, 3
-"""Cycles one LUT delays one bit as a shift register (AMD UG574, SRLC32E); shorter delays are flip-flops."""
+LUT_SHIFT_FROM_CYCLES = 3
+"""Shorter delays are flip-flops, also where LUTs are shift registers: as Yosys maps them."""
 
 BRAM_LUTS = 300.0
 """LUTs one block RAM is worth where either would do: about what a device has of the one for each of the other."""
@@ -72,7 +73,7 @@ class Store:
 Cell = Register | Shift | Ring | Store
 
 
-def line_resources(cells: Sequence[Cell], width: int) -> Resources:
+def line_resources(cells: Sequence[Cell], width: int, fabric: Fabric) -> Resources:
     """Estimate the cells of a line of `width` bits, without pulses."""
     total = Resources()
     for cell in cells:
@@ -80,26 +81,28 @@ def line_resources(cells: Sequence[Cell], width: int) -> Resources:
             case Register():
                 total += Resources(ff=width)
             case Shift(cycles=cycles):
-                total += shift_resources(cycles, width)
+                total += shift_resources(cycles, width, fabric)
             case Ring(push=push, depth=depth, block=block):
-                total += memory_resources(depth, width, block=block, one_address=push is None)
+                total += memory_resources(depth, width, fabric, block=block, one_address=push is None)
                 pointer = (depth - 1).bit_length()
                 spare = 0 if depth == 1 << pointer else 1
                 pointers = 2 if push else 1
                 total += Resources(ff=pointers * pointer, lut=pointers * (pointer + spare))
             case Store():
-                total += memory_resources(cell.banks * cell.entries, width, block=cell.block)
+                total += memory_resources(cell.banks * cell.entries, width, fabric, block=cell.block)
                 bits = (cell.entries - 1).bit_length()
                 identity = cell.words == tuple(range(len(cell.words)))
-                total += Resources(lut=0 if identity else bits * rom_luts(len(cell.words)))
+                total += Resources(lut=0 if identity else bits * fabric.rom_luts(len(cell.words)))
                 total += Resources(ff=2 * (cell.banks - 1).bit_length(), lut=2 * cell.banks)
     return total
 
 
-def shift_resources(cycles: int, width: int) -> Resources:
-    """A LUT per bit and 32 cycles or part of them; what is left below 3 cycles are flip-flops, as Yosys maps it."""
-    full, rest = divmod(cycles, SRL_CYCLES)
-    if rest < SRL_FROM_CYCLES:
+def shift_resources(cycles: int, width: int, fabric: Fabric) -> Resources:
+    """A LUT per bit and what it delays, or part of it; flip-flops for a short rest, and where LUTs delay nothing."""
+    if not fabric.lut_shift_cycles:
+        return Resources(ff=width * cycles)
+    full, rest = divmod(cycles, fabric.lut_shift_cycles)
+    if rest < LUT_SHIFT_FROM_CYCLES:
         return Resources(lut=width * full, ff=width * rest)
     return Resources(lut=width * (full + 1))
 

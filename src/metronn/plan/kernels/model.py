@@ -95,7 +95,7 @@ def resources(spec: KernelSpec, graph: Graph, timing: Timing) -> Resources:
             return delay.resources(spec, graph, timing)
         case Streamed():
             inner = resources(spec.inner, stream.slice_of(spec, graph).graph, timing)
-            return inner.scaled(spec.copies) + streamed.wrapper_resources(spec, graph)
+            return inner.scaled(spec.copies) + streamed.wrapper_resources(spec, graph, timing)
         case ReduceSerial():
             return reduce_serial.resources(spec, graph, timing)
         case WindowBuffer() | Reorder():

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from metronn.plan.kernels.train import ROM_BITS_PER_LUT, train_resources
+from metronn.plan.fabric import Fabric
+from metronn.plan.kernels.train import train_resources
 from metronn.plan.resources import Resources
 
 SHIFTED_CYCLES = 12
@@ -111,28 +112,23 @@ def _delay(cycles: int, period: int, starts: dict[int, DelayedStart]) -> None:
         starts[cycles] = DelayedStart(cycles=cycles, source=near)
 
 
-def rom_luts(entries: int) -> int:
-    """LUTs of one bit chosen by a number below `entries`."""
-    return -(-entries // ROM_BITS_PER_LUT)
-
-
-def pulses_resources(plan: PulsePlan) -> Resources:
+def pulses_resources(plan: PulsePlan, fabric: Fabric) -> Resources:
     """Estimate all pulses of a plan."""
     total = Resources()
     for start in plan.starts:
-        total += _train((start.cycles - start.source,), index=False)
+        total += _train((start.cycles - start.source,), fabric, index=False)
     for train in plan.trains:
         match train:
             case Train():
-                total += _train(train.cycles, index=train.index)
+                total += _train(train.cycles, fabric, index=train.index)
             case Shifted():
                 total += Resources(ff=train.cycles)
-    return total + Resources(lut=sum(rom_luts(len(pulse.of)) for pulse in plan.chosen))
+    return total + Resources(lut=sum(fabric.rom_luts(len(pulse.of)) for pulse in plan.chosen))
 
 
 @lru_cache(maxsize=1024)
-def _train(cycles: tuple[int, ...], *, index: bool) -> Resources:
-    return train_resources(cycles, index=index)
+def _train(cycles: tuple[int, ...], fabric: Fabric, *, index: bool) -> Resources:
+    return train_resources(cycles, fabric, index=index)
 
 
 def in_flight(enter: Sequence[int], leave: Sequence[int], period: int) -> int:

@@ -216,7 +216,7 @@ def resources(spec: ReduceSerial, graph: Graph, timing: Timing) -> Resources:
         total += Resources(lut=lut, ff=ff)
         waits[lane.beats, len(stages) - 1] = waits[lane.first_beats, len(stages) - 1] = None
     for beats in pulse_sets(spec, graph):
-        total += train_resources([spec.layout.cycles[beat] for beat in beats])
+        total += train_resources([spec.layout.cycles[beat] for beat in beats], timing.fabric)
     return total + Resources(ff=sum(cycles for _, cycles in waits))
 
 

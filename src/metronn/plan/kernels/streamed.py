@@ -12,6 +12,7 @@ from metronn.plan.kernels.stream import slice_of
 from metronn.plan.kernels.train import train_resources
 from metronn.plan.layout import Layout
 from metronn.plan.resources import Resources
+from metronn.plan.timing import Timing
 
 
 def counts_phases(spec: Streamed) -> bool:
@@ -24,8 +25,8 @@ def slots_by_beat(spec: Streamed, inner: Layout) -> tuple[tuple[tuple[int, int],
     return tuple(tuple((copy, k) for copy in range(spec.copies) for k in range(len(beat))) for beat in inner.beats)
 
 
-def wrapper_resources(spec: Streamed, graph: Graph) -> Resources:
+def wrapper_resources(spec: Streamed, graph: Graph, timing: Timing) -> Resources:
     """Cost of the pulse train; widths are adapted by wires."""
     if not counts_phases(spec):
         return Resources()
-    return train_resources(slice_of(spec, graph).starts)
+    return train_resources(slice_of(spec, graph).starts, timing.fabric)

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from metronn.plan.fabric import Fabric
 from metronn.plan.resources import Resources
-
-ROM_BITS_PER_LUT = 64
-"""Bits of a ROM that one LUT with six inputs holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,13 +76,13 @@ def wait_bits(nest: Nest) -> int:
     return (max([nest.first, *nest.gaps, 1]) - 1).bit_length()
 
 
-def train_resources(cycles: Sequence[int], *, index: bool = False) -> Resources:
+def train_resources(cycles: Sequence[int], fabric: Fabric, *, index: bool = False) -> Resources:
     """Estimate a train: a LUT and a flip-flop for each bit of its counters, a few LUTs to compare; a ROM its bits."""
     nest = nest_of(cycles)
     count = counter_bits(len(cycles))
     if nest is None:
         bits = counter_bits(cycles[-1] + 1)
-        lut = -(-(cycles[-1] + 1) // ROM_BITS_PER_LUT) + bits + 2
+        lut = fabric.rom_luts(cycles[-1] + 1) + bits + 2
         numbered = count if index else 0
         return Resources(lut=lut + numbered, ff=bits + 1 + numbered)
     if not nest.levels and not nest.first:
@@ -92,5 +90,6 @@ def train_resources(cycles: Sequence[int], *, index: bool = False) -> Resources:
     waits = wait_bits(nest)
     counters = sum(counter_bits(n) for n, _ in nest.levels)
     numbered = count if index and len(nest.levels) > 1 else 0
-    ends = sum(-(-counter_bits(n) // 6) for n, _ in nest.levels)
-    return Resources(lut=waits + -(-waits // 6) + counters + ends + numbered + 1, ff=1 + waits + counters + numbered)
+    ends = sum(-(-counter_bits(n) // fabric.lut_inputs) for n, _ in nest.levels)
+    lut = waits + -(-waits // fabric.lut_inputs) + counters + ends + numbered + 1
+    return Resources(lut=lut, ff=1 + waits + counters + numbered)

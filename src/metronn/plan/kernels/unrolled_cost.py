@@ -56,8 +56,8 @@ def unrolled_cost(spec: MatvecAdders, graph: Graph, timing: Timing) -> Resources
         luts += _sums(laid, biased)
         registers += _registers(laid, levels, result_bits / row_count(spec, graph), timing)
     part = called / kind.size
-    luts += sum(math.ceil(node_luts(own, name) * part) for name in nodes)
-    dsps = sum(math.ceil(node_dsps(own, name) * part) for name in nodes)
+    luts += sum(math.ceil(node_luts(own, name, timing.fabric) * part) for name in nodes)
+    dsps = sum(math.ceil(node_dsps(own, name, timing.fabric) * part) for name in nodes)
     return Resources(lut=round(luts), ff=round(registers), dsp=dsps)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metronn.ir.graph import Graph
+from metronn.plan.fabric import Fabric
 from metronn.plan.kernels.choices import Choices, choices_of, choices_resources
 from metronn.plan.kernels.line_ways import Arrivals, Reads, build
 from metronn.plan.kernels.lines import WIRE, Cell, cell_pulses, kept_bits, line_resources
@@ -69,18 +70,18 @@ class Memory:
     chooses: bool
 
 
-_CACHE: OrderedDict[tuple[int, Spec], tuple[Graph, Memory]] = OrderedDict()
+_CACHE: OrderedDict[tuple[int, Spec, Fabric], tuple[Graph, Memory]] = OrderedDict()
 CACHE_ENTRIES = 2048
 
 
-def memory_of(spec: Spec, graph: Graph) -> Memory:
+def memory_of(spec: Spec, graph: Graph, timing: Timing) -> Memory:
     """Return what the kernel is built of. Raises NotStreamableError when an element would leave before it came."""
-    key = (id(graph), spec)
+    key = (id(graph), spec, timing.fabric)
     entry = _CACHE.get(key)
     if entry is not None and entry[0] is graph:
         _CACHE.move_to_end(key)
         return entry[1]
-    made = _memory(spec, graph)
+    made = _memory(spec, graph, timing.fabric)
     _CACHE[key] = (graph, made)
     if len(_CACHE) > CACHE_ENTRIES:
         _CACHE.popitem(last=False)
@@ -92,10 +93,10 @@ def period_of(spec: Spec) -> int:
     return max(spec.period, *(layout.span for layout in (*input_layouts_of(spec), spec.output)))
 
 
-def _memory(spec: Spec, graph: Graph) -> Memory:
+def _memory(spec: Spec, graph: Graph, fabric: Fabric) -> Memory:
     taps, period = taps_of(spec, graph), period_of(spec)
-    lines, sources, select = _lines(spec, graph, taps, period)
-    choices = choices_of(sources, select)
+    lines, sources, select = _lines(spec, graph, taps, period, fabric)
+    choices = choices_of(sources, select, fabric)
     ahead = spec.offset > 0
     beat = None
     if choices.bits:
@@ -121,7 +122,7 @@ def _memory(spec: Spec, graph: Graph) -> Memory:
 
 
 def _lines(
-    spec: Spec, graph: Graph, taps: Taps, period: int
+    spec: Spec, graph: Graph, taps: Taps, period: int, fabric: Fabric
 ) -> tuple[tuple[Line, ...], tuple[tuple[Held, ...], ...], Index]:
     """Lines, sources of each output slot, and which of them each beat takes, PADDING or UNUSED."""
     layouts = input_layouts_of(spec)
@@ -151,7 +152,7 @@ def _lines(
         operand = places[0][0]
         different = {read.key: read for _, _, read in readers[places[0]]}
         width = sum(widths[place] for place in places)
-        arrivals = Arrivals(cycles=layouts[operand].cycles, period=period, width=width)
+        arrivals = Arrivals(cycles=layouts[operand].cycles, period=period, width=width, fabric=fabric)
         built = build(arrivals, list(different.values()), chooses=taps.chooses)
         position = {key: number for number, key in enumerate(different)}
         key = (operand, built.cells)
@@ -195,9 +196,9 @@ def lane_widths(spec: Spec, graph: Graph, taps: Taps) -> dict[tuple[int, int], i
     return needed
 
 
-def line_buffer_bits(spec: Spec, graph: Graph) -> int:
+def line_buffer_bits(spec: Spec, graph: Graph, timing: Timing) -> int:
     """Bits kept by all delay lines; the register behind the choice is not one of them."""
-    return sum(kept_bits(line.cells, line.width) for line in memory_of(spec, graph).lines)
+    return sum(kept_bits(line.cells, line.width) for line in memory_of(spec, graph, timing).lines)
 
 
 def latency_cycles(spec: Spec, graph: Graph, timing: Timing) -> int:
@@ -207,15 +208,15 @@ def latency_cycles(spec: Spec, graph: Graph, timing: Timing) -> int:
 
 def resources(spec: Spec, graph: Graph, timing: Timing) -> Resources:
     """Lines, their pulses, and the choice with its register; slots that hold the same in every beat share theirs."""
-    memory = memory_of(spec, graph)
-    total = pulses_resources(memory.pulses) + choices_resources(memory.choices, ahead=memory.ahead)
+    memory, fabric = memory_of(spec, graph, timing), timing.fabric
+    total = pulses_resources(memory.pulses, fabric) + choices_resources(memory.choices, fabric, ahead=memory.ahead)
     for line in memory.lines:
-        total += line_resources(line.cells, line.width)
+        total += line_resources(line.cells, line.width, fabric)
     if memory.chooses:
         slots = wire_format(graph.type_of(graph_value(spec)), spec.output).slots
         widths = [slot.width for slot in slots]
         for _, column, width in set(zip(memory.sources, memory.choices.columns, widths, strict=True)):
-            total += Resources(ff=width, lut=column.luts * width)
+            total += Resources(ff=width, lut=column.luts(fabric) * width)
     return total
 
 
