@@ -99,7 +99,8 @@ def test_plans_survive_a_round_trip(design: Callable[[], Design]) -> None:
 
 def test_damaged_plans_are_refused() -> None:
     text = design_to_json(split_design())
-    for broken in (text[:500], text.replace(f'"format": {FORMAT}', '"format": 7'), text.replace('"kernel"', '"colonel"')):
+    other_format = text.replace(f'"format": {FORMAT}', '"format": 7')
+    for broken in (text[:500], other_format, text.replace('"kernel"', '"colonel"')):
         with pytest.raises(PlanFormatError):
             design_from_json(broken, split_design().graph)
 

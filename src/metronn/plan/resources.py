@@ -9,8 +9,8 @@ from dataclasses import dataclass, fields
 class Resources:
     """A count of each resource of an FPGA.
 
-    `lut`: look-up tables; `ff`: flip-flops; `dsp`: DSP blocks; `bram36`: block RAM in units of two
-    of the device's smallest blocks (half a unit is one of 18 Kb on AMD devices, of 20 Kb on Arria 10); `uram`: UltraRAM blocks of 288 Kb.
+    `lut`: look-up tables; `ff`: flip-flops; `dsp`: DSP blocks; `bram36`: block RAM in units of two of the smallest
+    blocks that are used by themselves (36 Kb on AMD devices, 40 Kb on Arria 10); `uram`: UltraRAM blocks of 288 Kb.
     """
 
     lut: int = 0
