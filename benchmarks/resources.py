@@ -1,7 +1,8 @@
 """Estimated LUTs, flip-flops, DSP blocks and block RAMs of emitted kernels beside what Yosys counts.
 
-Five kernels of each kind, made of random layers, are emitted and synthesised for a device (UltraScale+); printed are the
-estimate, the count and their ratio for each kernel, and the median and the worst ratio of each kind:
+Five kernels of each kind, made of random layers, are emitted and synthesised for a device (an UltraScale+ one unless
+told); printed are the estimate, the count and their ratio for each kernel, and the median and the worst ratio of each
+kind:
 
     python benchmarks/resources.py [--device NAME] [--clock MHZ] [--kind KIND]... [--large] [--json]
 

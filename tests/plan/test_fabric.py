@@ -170,6 +170,7 @@ def test_a_device_without_memories_of_luts_has_them_in_flip_flops() -> None:
     fabric = Fabric(
         lut_inputs=4,
         joined_lut_inputs=4,
+        adder_takes_logic=True,
         lut_shift_cycles=0,
         lut_memories=(),
         one_port_lut_memories=(),

@@ -105,7 +105,8 @@ class Device(Table):
     """One FPGA type.
 
     `lut` counts look-up tables of `lut_inputs` inputs, which multiplexers beside them join to functions of up to
-    `joined_lut_inputs`; `adder_level_ps` is the planning margin for one binary addition, with its routing;
+    `joined_lut_inputs`; `adder_takes_logic`: the LUT of a bit of an addition is also that of the logic before it.
+    `adder_level_ps` is the planning margin for one binary addition, with its routing;
     `lut_shift_cycles` cycles are what one LUT delays a bit as a shift register. `lut_memory`: words, bits and LUTs of
     memories made of LUTs; `one_port_lut_memory`: of those read at the word that is written. `slr` counts super logic
     regions (dies); `clock_limit_mhz` is the highest frequency of the global clock network.
@@ -119,6 +120,7 @@ class Device(Table):
     lut: Count
     lut_inputs: Annotated[int, whole(4, 8)]
     joined_lut_inputs: Annotated[int, whole(4, 16)]
+    adder_takes_logic: bool
     lut_shift_cycles: Annotated[int, whole(0, 1024)]
     lut_memory: tuple[tuple[Words, Bits, Luts], ...]
     one_port_lut_memory: tuple[tuple[Words, Bits, Luts], ...]
@@ -158,6 +160,7 @@ class Device(Table):
         return Fabric(
             lut_inputs=self.lut_inputs,
             joined_lut_inputs=self.joined_lut_inputs,
+            adder_takes_logic=self.adder_takes_logic,
             lut_shift_cycles=self.lut_shift_cycles,
             lut_memories=tuple(sorted(self.lut_memory)),
             one_port_lut_memories=tuple(sorted(self.one_port_lut_memory)),

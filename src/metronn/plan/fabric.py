@@ -41,15 +41,17 @@ class Fabric:
     """What kernels are built of.
 
     `lut_inputs`: inputs of a LUT; `joined_lut_inputs`: of the widest function that LUTs make with the multiplexers
-    beside them, in one level. `lut_shift_cycles`: cycles a LUT delays one bit as a shift register, 0 where none does.
-    `lut_memories`: memories of LUTs that are written at one word and read at another, the fewest words first;
-    `one_port_lut_memories`: those read where they are written. `multipliers`: what a DSP block may be, one at a time.
-    `least_product_bits`: narrower products are LUTs. `block_shapes`: what the smallest part of block RAM that is used
-    by itself may be; two of them are a unit of `Resources.bram36`.
+    beside them, in one level. `adder_takes_logic`: the LUT of a bit of an addition is also that of the logic before it;
+    else that logic, and the addition of a constant, take LUTs of their own. `lut_shift_cycles`: cycles a LUT delays one
+    bit as a shift register, 0 where none does. `lut_memories`: memories of LUTs that are written at one word and read
+    at another, the fewest words first; `one_port_lut_memories`: those read where they are written. `multipliers`: what
+    a DSP block may be, one at a time. `least_product_bits`: narrower products are LUTs. `block_shapes`: what the
+    smallest part of block RAM that is used by itself may be; two of them are a unit of `Resources.bram36`.
     """
 
     lut_inputs: int
     joined_lut_inputs: int
+    adder_takes_logic: bool
     lut_shift_cycles: int
     lut_memories: tuple[LutMemory, ...]
     one_port_lut_memories: tuple[LutMemory, ...]
@@ -79,6 +81,15 @@ class Fabric:
         """LUTs of one bit chosen by a number below `entries`; multiplexers beside them join several."""
         return -(-entries >> self.lut_inputs)
 
+    def lut_memory(self, words: int, kinds: tuple[LutMemory, ...]) -> LutMemory:
+        """Return the memory of LUTs that holds so many words: the smallest of the kinds, or several of the largest."""
+        for kind in kinds:
+            if words <= kind[0]:
+                return kind
+        deep, wide, luts = kinds[-1]
+        parts = -(-words // deep)
+        return parts * deep, wide, parts * luts + wide * self.mux_luts(parts) + parts
+
     def packed_share(self, weight_bits: int, x_bits: int) -> Fraction | None:
         """DSP blocks of a product that is one multiplier, the weight at its wide port; None where none is so wide."""
         shares = [Fraction(1, kind.per_block) for kind in self.multipliers if kind.holds(weight_bits, x_bits)]
@@ -101,21 +112,23 @@ def common(fabrics: Iterable[Fabric]) -> Fabric:
     return Fabric(
         lut_inputs=min(fabric.lut_inputs for fabric in found),
         joined_lut_inputs=min(fabric.joined_lut_inputs for fabric in found),
+        adder_takes_logic=all(fabric.adder_takes_logic for fabric in found),
         lut_shift_cycles=min(fabric.lut_shift_cycles for fabric in found),
-        lut_memories=_common_memories([fabric.lut_memories for fabric in found]),
-        one_port_lut_memories=_common_memories([fabric.one_port_lut_memories for fabric in found]),
+        lut_memories=_common_memories([(fabric, fabric.lut_memories) for fabric in found]),
+        one_port_lut_memories=_common_memories([(fabric, fabric.one_port_lut_memories) for fabric in found]),
         multipliers=_common_multipliers([fabric.multipliers for fabric in found]),
         least_product_bits=min(fabric.least_product_bits for fabric in found),
         block_shapes=_common_blocks([fabric.block_shapes for fabric in found]),
     )
 
 
-def _common_memories(all_kinds: list[tuple[LutMemory, ...]]) -> tuple[LutMemory, ...]:
-    """For every number of words: the fewest bits and the most LUTs of what holds them."""
-    deepest = min(max((words for words, _, _ in kinds), default=0) for kinds in all_kinds)
+def _common_memories(kinds_of: list[tuple[Fabric, tuple[LutMemory, ...]]]) -> tuple[LutMemory, ...]:
+    """For every number of words: the fewest bits and the most LUTs of what holds them; none where one has none."""
+    if not all(kinds for _, kinds in kinds_of):
+        return ()
     made = []
-    for words in sorted({words for kinds in all_kinds for words, _, _ in kinds if words <= deepest}):
-        taken = [min(kind for kind in kinds if kind[0] >= words) for kinds in all_kinds]
+    for words in sorted({words for _, kinds in kinds_of for words, _, _ in kinds}):
+        taken = [fabric.lut_memory(words, kinds) for fabric, kinds in kinds_of]
         made.append((words, min(bits for _, bits, _ in taken), max(luts for _, _, luts in taken)))
     return tuple(made)
 

@@ -232,13 +232,22 @@ def node_luts(graph: Graph, name: str, fabric: Fabric) -> int:
         case Multiply():
             return _product_luts(graph, node.op, fabric) if is_product(graph, name) else 0
         case Requantize():
-            # Rounding is carries only; behind a sum it makes that a sum of three.
-            adds = _rounds(graph, node.op) and isinstance(graph.by_name[node.op.x].op, Add)
-            return sum(widths) * (int(adds) + int(_clips(graph, node.op)))
+            # Where rounding is carries only, behind a sum it makes that a sum of three.
+            three = _rounds(graph, node.op) and isinstance(graph.by_name[node.op.x].op, Add)
+            adds = sum(widths) if three and fabric.adder_takes_logic else rounding_luts(graph, name, fabric)
+            return adds + sum(widths) * int(_clips(graph, node.op))
         case Input() | Constant():
             return 0
         case _:
             raise ValueError(f"{name}: {type(node.op).__name__} is not an elementwise op")
+
+
+def rounding_luts(graph: Graph, name: str, fabric: Fabric) -> int:
+    """LUTs of adding the constant that rounds, over all elements of a node: none where that is carries only."""
+    node = graph.by_name[name]
+    if fabric.adder_takes_logic or not isinstance(node.op, Requantize) or not _rounds(graph, node.op):
+        return 0
+    return sum(node.type.element_widths())
 
 
 def _idle_bits(graph: Graph, op: Add) -> int:

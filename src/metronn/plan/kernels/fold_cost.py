@@ -13,7 +13,7 @@ from metronn.ir.graph import Graph
 from metronn.ir.ops import Add, Multiply
 from metronn.ir.types import Range
 from metronn.plan.fabric import Fabric
-from metronn.plan.kernels.elementwise import expanded, node_dsps, node_luts
+from metronn.plan.kernels.elementwise import expanded, node_dsps, node_luts, rounding_luts
 from metronn.plan.kernels.fold import (
     LOGIC_ROM_BEATS,
     Packing,
@@ -69,6 +69,8 @@ def outputs_resources(spec: FoldOutputs, graph: Graph, timing: Timing) -> Resour
         muxes = -(-(spec.beats - 1) // taken)
         slices = count * x_bits
         total += Resources(lut=slices * muxes + spec.remainder * acc, ff=slices + waits * spec.remainder * acc)
+        if not timing.fabric.adder_takes_logic:
+            total += Resources(lut=spec.remainder * acc)  # an accumulator starts from the bias
     total += _selected(words, pack.weight_bits, timing.fabric)
     return total + _epilogue(spec.linear, spec.epilogue, lane_functions(spec, graph), graph, timing.fabric)
 
@@ -110,7 +112,8 @@ def inputs_resources(spec: FoldInputs, graph: Graph, timing: Timing) -> Resource
     total += _tree(pack, np.concatenate([live, constant], axis=1), inputs_tree(spec, graph, timing), acc, timing)
     alone = [((output,),) for output in range(outputs)]
     finish = _epilogue(spec.linear, spec.epilogue, alone, graph, timing.fabric)
-    return total + Resources(lut=outputs * acc) + finish
+    restarts = 1 if timing.fabric.adder_takes_logic else 2  # an accumulator starts from the bias
+    return total + Resources(lut=restarts * outputs * acc) + finish
 
 
 def _bounds(graph: Graph, name: str) -> tuple[int, int]:
@@ -219,8 +222,8 @@ def _epilogue(
     """Clipping, sums and products of the epilogue in every function of every lane, the choice by beat, a register.
 
     A LUT per result bit chooses between the sum and a bound; bits above are compared, one an input of a LUT but one for
-    what comes before. ReLU is the register's reset, and rounding adds a constant, which takes carries only. Where the
-    outputs of a lane have several functions all are there, and a multiplexer behind them.
+    what comes before. ReLU is the register's reset, and rounding adds a constant, which takes carries only on most
+    devices. Where the outputs of a lane have several functions all are there, and a multiplexer behind them.
     """
     if not epilogue:
         return Resources()
@@ -228,6 +231,7 @@ def _epilogue(
     own, nodes = expanded(graph, epilogue)
     sums = [name for name in nodes if isinstance(own.by_name[name].op, Add | Multiply)]
     lut = functions * sum(node_luts(own, name, fabric) for name in sums) // outputs
+    lut += functions * sum(rounding_luts(own, name, fabric) for name in nodes) // outputs
     dsp = -(-functions * sum(node_dsps(own, name, fabric) for name in sums) // outputs)
     acc, out = _accumulator_bits(graph, linear), graph.type_of(epilogue[-1]).range.width_bits
     chosen = sum(fabric.mux_luts(len(groups)) for groups in lanes if len(groups) > 1)
