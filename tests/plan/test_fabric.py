@@ -22,7 +22,8 @@ from metronn.plan.kernels.memories import block_parts, memory_resources
 from metronn.plan.kernels.model import latency_cycles, resources
 from metronn.plan.kernels.spec import Elementwise, Table
 from metronn.plan.options import PlanOptions
-from metronn.plan.planner import plan, timing_of
+from metronn.plan.placing import timing_of
+from metronn.plan.planner import plan
 from metronn.plan.resources import Resources
 from metronn.plan.serialize import design_from_json, design_to_json
 from metronn.plan.system import load_system
