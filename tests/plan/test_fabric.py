@@ -29,7 +29,7 @@ from metronn.plan.serialize import design_from_json, design_to_json
 from metronn.plan.system import load_system
 from metronn.plan.timing import Timing
 from metronn.plan.verify import violations
-from metronn.quantize.lower import MAX_OPERAND_BITS
+from metronn.quantize.lower import NARROW_PORT_BITS
 
 DEVICES = list_devices()
 FABRICS = {name: load_device(name).fabric for name in DEVICES}
@@ -86,7 +86,7 @@ def test_ports_and_shapes(name: str) -> None:
 
 @pytest.mark.parametrize("name", DEVICES)
 def test_operands_of_a_matrix_fit_the_narrowest_port(name: str) -> None:
-    assert min(kind.narrow for kind in FABRICS[name].multipliers) >= MAX_OPERAND_BITS
+    assert min(kind.narrow for kind in FABRICS[name].multipliers) >= NARROW_PORT_BITS
 
 
 @pytest.mark.parametrize("name", DEVICES)

@@ -65,7 +65,7 @@ from metronn.quantize.structure import constants_of, defers, is_product, precise
 from metronn.quantize.wide import Argument, argument_of
 
 NARROW_PORT_BITS = 18
-"""Widest operand of a matrix after alignment: the narrow port of a multiplier is 18 bits."""
+"""Widest operand of a matrix after alignment. The device is not known yet: the multipliers of none are narrower."""
 MAX_KEPT_BITS = 40
 """A wider value is requantized even where its readers could take it exact."""
 MAX_PRECISE_BITS = 60

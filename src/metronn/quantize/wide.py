@@ -37,7 +37,7 @@ WIDENING = 16.0
 WIDE_RATIO = 16.0
 """Up to this ratio between the largest and the smallest magnitude one table with one step serves."""
 FACTOR_BITS = 26
-"""Widest result, without sign: with a factor of up to 18 bits it fits one multiplier (27 x 18, AMD UG579)."""
+"""Widest result, without sign: with a factor of up to 18 bits it fits one multiplier of 27 x 18 bits, elsewhere two."""
 GUARD_BITS = 3
 """The smallest result has this many bits more than its table's error asks for, if its width allows."""
 LEAST_BITS = 8
