@@ -36,7 +36,7 @@ from onnx.backend.test.case.test_case import TestCase
 from onnx.backend.test.loader import load_model_tests
 
 from metronn.errors import ModelError
-from metronn.frontends.onnx import load_onnx
+from metronn.frontends.onnx.read import load_onnx
 from metronn.ir.names import sanitized
 from metronn.model.graph import RealGraph
 from metronn.model.reference import run_reference

@@ -17,7 +17,7 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 
-from metronn.frontends.onnx_evaluate import evaluate
+from metronn.frontends.onnx.evaluate import evaluate
 from metronn.ir.ops import Rounding
 from metronn.model.graph import Floats, RealGraph, RealNode, RealQuantize
 from metronn.model.reference import run_reference

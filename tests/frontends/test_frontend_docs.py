@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from metronn.frontends.hgq import HGQ_LAYERS, HGQ_REFUSED
-from metronn.frontends.keras_activations import ACTIVATIONS
-from metronn.frontends.keras_layers import LAYERS
-from metronn.frontends.keras_operators import OPERATORS
+from metronn.frontends.keras.activations import ACTIVATIONS
+from metronn.frontends.keras.hgq.layers import HGQ_LAYERS, HGQ_REFUSED
+from metronn.frontends.keras.layers import LAYERS
+from metronn.frontends.keras.operators import OPERATORS
+from metronn.frontends.keras.qkeras.quantizers import SIGNATURES
+from metronn.frontends.keras.qkeras_layers import QKERAS_LAYERS
 from metronn.frontends.load import READERS
-from metronn.frontends.onnx_layers import READ_CODES
-from metronn.frontends.onnx_quant import QONNX
-from metronn.frontends.qkeras_layers import QKERAS_LAYERS
-from metronn.frontends.qkeras_quantizers import SIGNATURES
+from metronn.frontends.onnx.layers import READ_CODES
+from metronn.frontends.onnx.quantized.qonnx import QONNX
 
 PAGE = Path(__file__).parents[2] / "docs" / "frontends.md"
 

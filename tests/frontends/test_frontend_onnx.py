@@ -18,9 +18,9 @@ from onnx_conformance import TABLE
 
 from metronn.errors import ModelError
 from metronn.frontends import load_model
-from metronn.frontends.onnx import load_onnx
-from metronn.frontends.onnx_layers import LAYERS
-from metronn.frontends.onnx_quant import QONNX
+from metronn.frontends.onnx.layers import LAYERS
+from metronn.frontends.onnx.quantized.qonnx import QONNX
+from metronn.frontends.onnx.read import load_onnx
 from metronn.model.graph import RealExtremum, RealLinear, RealMultiply
 from metronn.model.reference import run_reference
 

@@ -16,7 +16,7 @@ import pytest
 
 from metronn.errors import ModelError
 from metronn.frontends import load_model
-from metronn.frontends.hgq_quantizers import Fixed, Minifloat, Outside, quantized_weights
+from metronn.frontends.keras.hgq.quantizers import Fixed, Minifloat, Outside, quantized_weights
 from metronn.ir.ops import Rounding
 from metronn.model.graph import Floats, RealGraph
 from metronn.model.reference import run_reference

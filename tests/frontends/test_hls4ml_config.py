@@ -14,10 +14,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from metronn.errors import ModelError
-from metronn.frontends.hls4ml import Hls4mlApplied, apply_hls4ml
-from metronn.frontends.hls4ml_config import parse_hls4ml, read_hls4ml
-from metronn.frontends.hls4ml_types import Fixed, parse_type
-from metronn.frontends.lowering import LayerProblem, Lowering
+from metronn.frontends.common.builder import LayerProblem, Lowering
+from metronn.frontends.hls4ml.apply import Hls4mlApplied, apply_hls4ml
+from metronn.frontends.hls4ml.config import parse_hls4ml, read_hls4ml
+from metronn.frontends.hls4ml.types import Fixed, parse_type
 from metronn.ir.ops import Overflow, Rounding
 from metronn.model.graph import Floats, FunctionKind, RealGraph
 from metronn.model.reference import run_reference

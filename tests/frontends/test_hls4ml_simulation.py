@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from metronn.frontends import load_model
-from metronn.frontends.hls4ml import apply_hls4ml
-from metronn.frontends.hls4ml_config import parse_hls4ml
+from metronn.frontends.hls4ml.apply import apply_hls4ml
+from metronn.frontends.hls4ml.config import parse_hls4ml
 from metronn.passes.pipeline import prepare, quantize_model
 from metronn.quantize.codes import encode_inputs
 from metronn.quantize.data import Events

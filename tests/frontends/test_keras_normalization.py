@@ -17,7 +17,7 @@ pytest.importorskip(os.environ["KERAS_BACKEND"], reason="the backend of keras is
 
 from keras_networks import Close, check, randomized  # noqa: E402
 
-from metronn.frontends.keras_activations import ACTIVATIONS  # noqa: E402
+from metronn.frontends.keras.activations import ACTIVATIONS  # noqa: E402
 
 L = keras.layers
 KERAS = ("model.keras",)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from metronn.frontends.onnx import load_onnx
+from metronn.frontends.onnx.read import load_onnx
 from metronn.ir.check import problems
 from metronn.model.graph import Floats, RealGraph
 from metronn.model.reference import run_reference

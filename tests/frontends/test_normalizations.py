@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metronn.frontends.lowering import Lowering
-from metronn.frontends.onnx_math import absolute, power
-from metronn.frontends.onnx_normalize import standardized
-from metronn.frontends.products import layer_normalized, log_softmax, unit_normalized
+from metronn.frontends.common.builder import Lowering
+from metronn.frontends.common.products import layer_normalized, log_softmax, unit_normalized
+from metronn.frontends.onnx.math import absolute, power
+from metronn.frontends.onnx.normalize import standardized
 from metronn.ir.check import problems
 from metronn.ir.ops import ReduceKind
 from metronn.model.graph import Floats, FunctionKind, RealGraph

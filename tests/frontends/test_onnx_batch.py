@@ -16,8 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from metronn.errors import ModelError
-from metronn.frontends.onnx import load_onnx
-from metronn.frontends.onnx_batch import FRONT, Place, places
+from metronn.frontends.onnx.batch import FRONT, Place, places
+from metronn.frontends.onnx.read import load_onnx
 from metronn.model.graph import RealInput, RealLinear
 from metronn.model.reference import run_reference
 

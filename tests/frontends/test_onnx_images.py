@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from metronn.errors import ModelError
-from metronn.frontends.onnx import load_onnx
+from metronn.frontends.onnx.read import load_onnx
 from metronn.model.graph import RealRewire
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import prepare

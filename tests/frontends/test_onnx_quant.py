@@ -14,10 +14,10 @@ from onnx_quant_execution import QONNX as CUSTOM
 from onnx_quant_execution import Execution
 
 from metronn.errors import ModelError
-from metronn.frontends.onnx import load_onnx
-from metronn.frontends.onnx_layers import KEEP_CODES, KEEP_STEPS, LAYERS, READ_CODES
-from metronn.frontends.onnx_quant import QONNX
-from metronn.frontends.onnx_quant_grids import ROUNDINGS
+from metronn.frontends.onnx.grids import ROUNDINGS
+from metronn.frontends.onnx.layers import KEEP_CODES, KEEP_STEPS, LAYERS, READ_CODES
+from metronn.frontends.onnx.quantized.qonnx import QONNX
+from metronn.frontends.onnx.read import load_onnx
 from metronn.ir.ops import Rounding
 from metronn.model.graph import FloatArray, RealAdd, RealGraph, RealLinear, RealMultiply, RealQuantize
 from metronn.model.reference import run_reference

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from onnx_quant_execution import Comparison, Execution, compare
 from onnx_quant_networks import integer_networks, qdq_networks, qonnx_networks
 
-from metronn.frontends.onnx import load_onnx
+from metronn.frontends.onnx.read import load_onnx
 
 pytestmark = pytest.mark.slow
 

@@ -12,10 +12,10 @@ import numpy.typing as npt
 import pytest
 from test_qkeras_networks import run_worker
 
-from metronn.frontends.lowering import Lowering
-from metronn.frontends.qkeras_activations import quantized_value
-from metronn.frontends.qkeras_quantizers import parse_quantizer
-from metronn.frontends.qkeras_weights import quantized_constant
+from metronn.frontends.common.builder import Lowering
+from metronn.frontends.keras.qkeras.activations import quantized_value
+from metronn.frontends.keras.qkeras.quantizers import parse_quantizer
+from metronn.frontends.keras.qkeras.weights import quantized_constant
 from metronn.model.reference import run_reference
 
 Values = npt.NDArray[np.float64]

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metronn.frontends.lowering import LayerProblem, Lowering
-from metronn.frontends.qkeras_activations import FUNCTIONS, quantized_value
-from metronn.frontends.qkeras_quantizers import SIGNATURES, parse_quantizer, refusal
-from metronn.frontends.qkeras_weights import quantized_constant
+from metronn.frontends.common.builder import LayerProblem, Lowering
+from metronn.frontends.keras.qkeras.activations import FUNCTIONS, quantized_value
+from metronn.frontends.keras.qkeras.quantizers import SIGNATURES, parse_quantizer, refusal
+from metronn.frontends.keras.qkeras.weights import quantized_constant
 from metronn.model.reference import run_reference
 
 HALF = Fraction(1, 2)

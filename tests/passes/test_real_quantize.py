@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metronn.frontends.lowering import Lowering
+from metronn.frontends.common.builder import Lowering
 from metronn.ir.arrays import IntArray
 from metronn.ir.ops import Overflow, Rounding
 from metronn.model.graph import FloatArray, RealGraph, RealGraphBuilder, RealInput, RealQuantize

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from metronn.frontends.lowering import Lowering
+from metronn.frontends.common.builder import Lowering
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import prepare, quantize_model
 from metronn.quantize.codes import encode_inputs

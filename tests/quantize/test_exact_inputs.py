@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_exact import OPTIONS, differences
 
-from metronn.frontends.lowering import Lowering
+from metronn.frontends.common.builder import Lowering
 from metronn.ir.infer import TypeRuleError, infer
 from metronn.ir.ops import Input, Overflow, Rounding
 from metronn.ir.text import from_text, to_text

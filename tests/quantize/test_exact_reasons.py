@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shared_networks import CONSTANTS, STEP, STEPS, shared_networks
 from test_exact import OPTIONS, differences
 
-from metronn.frontends.lowering import Lowering
+from metronn.frontends.common.builder import Lowering
 from metronn.ir.infer import overflowed
 from metronn.ir.ops import Overflow, ReduceKind, Rounding
 from metronn.model.functions import apply_function

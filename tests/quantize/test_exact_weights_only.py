@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_exact import OPTIONS, differences
 
-from metronn.frontends.hls4ml import apply_hls4ml
-from metronn.frontends.hls4ml_config import parse_hls4ml
-from metronn.frontends.lowering import Lowering
+from metronn.frontends.common.builder import Lowering
+from metronn.frontends.hls4ml.apply import apply_hls4ml
+from metronn.frontends.hls4ml.config import parse_hls4ml
 from metronn.ir.ops import Linear
 from metronn.model.graph import RealGraph
 from metronn.passes.pipeline import prepare, quantize_model

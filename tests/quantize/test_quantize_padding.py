@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from metronn.emulate.numpy import emulate
-from metronn.frontends.lowering import Lowering
-from metronn.frontends.spatial import PoolKind, pool
+from metronn.frontends.common.builder import Lowering
+from metronn.frontends.common.spatial import PoolKind, pool
 from metronn.ir.ops import Window
 from metronn.model.reference import run_reference
 from metronn.quantize.codes import decode_outputs, encode_inputs

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from metronn.emulate.numpy import emulate
-from metronn.frontends.lowering import Lowering
-from metronn.frontends.spatial import PoolKind, convolution, global_pool, pool
+from metronn.frontends.common.builder import Lowering
+from metronn.frontends.common.spatial import PoolKind, convolution, global_pool, pool
 from metronn.ir.ops import op_name
 from metronn.model.graph import Floats, RealAdd, RealGraph, RealLinear, RealMultiply
 from metronn.model.reference import run_reference

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from metronn.frontends.lowering import Lowering
+from metronn.frontends.common.builder import Lowering
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph
 from metronn.ir.ops import Linear

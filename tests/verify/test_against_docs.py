@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from metronn.frontends.hls4ml import SUPPORTED
-from metronn.frontends.hls4ml_config import APPLIED, HARDWARE, TRACES
+from metronn.frontends.hls4ml.apply import SUPPORTED
+from metronn.frontends.hls4ml.config import APPLIED, HARDWARE, TRACES
 from metronn.verify.against_build import EVENTS, HLS4ML_EVENTS
 from metronn.verify.against_events import BEYOND, LARGEST_MOVE
 from metronn.verify.against_noise import UNITS

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metronn.errors import ModelError, ToolError
-from metronn.frontends.lowering import Lowering
+from metronn.frontends.common.builder import Lowering
 from metronn.model.graph import Floats, RealNode
 from metronn.model.grid import grid_exponent
 from metronn.passes.pipeline import prepare

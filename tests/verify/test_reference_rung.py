@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metronn.frontends.lowering import Lowering
+from metronn.frontends.common.builder import Lowering
 from metronn.ir.arrays import Array, IntArray
 from metronn.ir.ops import ReduceKind, Rounding
 from metronn.model.graph import (

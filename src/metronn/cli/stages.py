@@ -16,8 +16,8 @@ from metronn.cli.planning import chosen_system, planned
 from metronn.emit.build import emit_build
 from metronn.emit.manifest import build_manifest
 from metronn.frontends import load_model
-from metronn.frontends.hls4ml import apply_hls4ml
-from metronn.frontends.hls4ml_config import read_hls4ml
+from metronn.frontends.hls4ml.apply import apply_hls4ml
+from metronn.frontends.hls4ml.config import read_hls4ml
 from metronn.ir.arrays import Array
 from metronn.model.graph import RealGraph, real_op_arrays
 from metronn.passes.pipeline import prepare, quantize_model

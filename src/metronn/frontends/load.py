@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metronn.errors import ModelError
-from metronn.frontends.files import read_bytes
-from metronn.frontends.foreign import foreign
+from metronn.frontends.common.files import read_bytes
+from metronn.frontends.common.foreign import foreign
 from metronn.model.graph import RealGraph
 
 
@@ -27,11 +27,11 @@ class Reader:
 
 
 READERS = {
-    ".onnx": Reader("metronn.frontends.onnx", "load_onnx"),
-    ".keras": Reader("metronn.frontends.keras", "load_keras_archive"),
-    ".h5": Reader("metronn.frontends.keras", "load_keras_hdf5"),
-    ".hdf5": Reader("metronn.frontends.keras", "load_keras_hdf5"),
-    ".json": Reader("metronn.frontends.keras", "load_keras_json"),
+    ".onnx": Reader("metronn.frontends.onnx.read", "load_onnx"),
+    ".keras": Reader("metronn.frontends.keras.read", "load_keras_archive"),
+    ".h5": Reader("metronn.frontends.keras.read", "load_keras_hdf5"),
+    ".hdf5": Reader("metronn.frontends.keras.read", "load_keras_hdf5"),
+    ".json": Reader("metronn.frontends.keras.read", "load_keras_json"),
     ".pt2": Reader("metronn.frontends.torch", "load_torch_program"),
 }
 """Readers by suffix."""

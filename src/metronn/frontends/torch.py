@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from metronn.errors import ModelError, ToolError
-from metronn.frontends.files import FileKind, expect
-from metronn.frontends.onnx import load_onnx
+from metronn.frontends.common.files import FileKind, expect
+from metronn.frontends.onnx.read import load_onnx
 from metronn.model.graph import RealGraph
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from metronn.errors import ModelError
 from metronn.frontends import load_model
-from metronn.frontends.hls4ml import apply_hls4ml
-from metronn.frontends.hls4ml_config import parse_hls4ml, read_hls4ml
+from metronn.frontends.hls4ml.apply import apply_hls4ml
+from metronn.frontends.hls4ml.config import parse_hls4ml, read_hls4ml
 from metronn.ir.graph import Graph
 from metronn.model.graph import RealGraph
 from metronn.passes.pipeline import prepare
