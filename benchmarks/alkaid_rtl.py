@@ -38,6 +38,7 @@ from metronn.emit.data import data_directory
 from metronn.emit.rtl.fpga import emit_fpga
 from metronn.emulate.numpy import emulate
 from metronn.errors import ToolError
+from metronn.events.data import load_events
 from metronn.frontends import load_model
 from metronn.ir.graph import Graph
 from metronn.passes.pipeline import quantize_model
@@ -45,7 +46,6 @@ from metronn.plan.options import PlanOptions
 from metronn.plan.planner import plan
 from metronn.plan.resources import Resources
 from metronn.plan.system import load_system
-from metronn.quantize.data import load_events
 from resources import SYNTHESIS, Sample, counted, synthesise
 
 MODELS = Path(__file__).resolve().parents[1].parent / "shared" / "models"

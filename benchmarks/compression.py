@@ -23,14 +23,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from metronn.events.data import load_events
+from metronn.events.metrics import find_metric
 from metronn.frontends import load_model
 from metronn.passes.pipeline import quantize_model
 from metronn.plan.estimate import estimate
 from metronn.plan.options import PlanOptions
 from metronn.plan.system import load_system
-from metronn.quantize.data import load_events
 from metronn.quantize.measure import run_fixed, run_float
-from metronn.quantize.metrics import find_metric
 from metronn.quantize.options import LayerOptions, QuantizeOptions
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "omtf"

@@ -32,11 +32,11 @@ import numpy.typing as npt
 
 from metronn.emulate.native import NativeEmulator
 from metronn.errors import MetronnError
+from metronn.events.codes import decode_outputs, encode_inputs
+from metronn.events.data import load_events
 from metronn.frontends import load_model
 from metronn.ir.graph import Graph
 from metronn.passes.pipeline import quantize_model
-from metronn.quantize.codes import decode_outputs, encode_inputs
-from metronn.quantize.data import load_events
 from metronn.report.tables import table_text
 from metronn.verify.against import tapped
 from metronn.verify.against_events import event_chunks

@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from metronn.errors import MetronnError, ToolError
+from metronn.events.codes import encode_inputs
+from metronn.events.data import load_events
 from metronn.frontends import load_model
 from metronn.passes.pipeline import prepare, quantize_model
-from metronn.quantize.codes import encode_inputs
-from metronn.quantize.data import load_events
 from metronn.report.tables import table_text
 from metronn.verify.against import AgainstResult, borders, compare_framework
 from metronn.verify.against_build import COMPILED

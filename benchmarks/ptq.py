@@ -38,11 +38,11 @@ import numpy as np
 
 from metronn.cli.stages import judging_events
 from metronn.errors import MetronnError
+from metronn.events.data import Events
 from metronn.frontends import load_model
 from metronn.model.graph import RealGraph
 from metronn.passes.pipeline import prepare, quantize_model
-from metronn.quantize.data import Events
-from metronn.quantize.exact_values import present
+from metronn.quantize.exact.values import present
 from metronn.quantize.measure import run_fixed
 from metronn.quantize.options import QuantizeOptions
 from metronn.report.tables import table_text

@@ -43,7 +43,7 @@ def build() -> keras.Model:
 
 def main() -> int:
     """Train, measure the area under the ROC curve on test jets, save."""
-    from metronn.quantize.metrics import auc
+    from metronn.events.metrics import auc
 
     options = training.arguments(__doc__, Path(__file__).resolve().parent / "model.keras")
     data, test = generate(100_000, seed=TRAIN), generate(20_000, seed=TEST)

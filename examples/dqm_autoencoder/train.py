@@ -37,7 +37,7 @@ def with_error(coder: keras.Model) -> keras.Model:
 
 def main() -> int:
     """Train, measure the area under the ROC curve on test histograms, save."""
-    from metronn.quantize.metrics import auc
+    from metronn.events.metrics import auc
 
     options = training.arguments(__doc__, Path(__file__).resolve().parent / "model.keras")
     data, test = generate(60_000, seed=TRAIN, faulty=0.0), generate(20_000, seed=TEST)

@@ -25,7 +25,7 @@ def build() -> keras.Model:
 
 def main() -> int:
     """Train, measure the area under the ROC curve on test windows, save."""
-    from metronn.quantize.metrics import auc
+    from metronn.events.metrics import auc
 
     options = training.arguments(__doc__, Path(__file__).resolve().parent / "model.keras")
     data, test = generate(40_000, seed=TRAIN), generate(10_000, seed=TEST)

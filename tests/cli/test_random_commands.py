@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from random_commands import Draw, check, draws, furnish, harmed
 
-from metronn.quantize import search_workers
+from metronn.search import workers as search_workers
 from metronn.verify import run
 
 ASKED = int(os.environ.get("METRONN_EXAMPLES", "0"))

@@ -13,12 +13,12 @@ from small_network import Run, write_events
 
 from metronn.cli.emulate import beyond_words
 from metronn.emulate.numpy import emulate
+from metronn.events.codes import encode_inputs
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import GraphBuilder
 from metronn.ir.ops import Input, Linear, Overflow, Requantize, Rounding
 from metronn.ir.text import from_text, graph_hash, to_text
 from metronn.ir.types import Range
-from metronn.quantize.codes import encode_inputs
 
 
 @pytest.fixture

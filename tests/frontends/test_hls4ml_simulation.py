@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from metronn.events.codes import encode_inputs
+from metronn.events.data import Events
 from metronn.frontends import load_model
 from metronn.frontends.hls4ml.apply import apply_hls4ml
 from metronn.frontends.hls4ml.config import parse_hls4ml
 from metronn.passes.pipeline import prepare, quantize_model
-from metronn.quantize.codes import encode_inputs
-from metronn.quantize.data import Events
 from metronn.verify.against import AgainstResult, borders, compare_framework
 from metronn.verify.against_events import event_chunks
 from metronn.verify.framework import opened_hls4ml

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from metronn.events.data import Events
 from metronn.frontends.onnx.read import load_onnx
 from metronn.model.graph import FunctionKind, RealFunction, RealGraph, RealLinear, RealQuantize
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import prepare, quantize_model
-from metronn.quantize.data import Events
 from metronn.quantize.options import QuantizeOptions
 
 F32 = np.float32

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from metronn.events.data import Events
 from metronn.frontends.onnx.read import load_onnx
 from metronn.ir.check import problems
 from metronn.model.graph import Floats, RealGraph
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import quantize_model
-from metronn.quantize.data import Events
 from metronn.quantize.measure import run_fixed
 from metronn.quantize.options import QuantizeOptions
 

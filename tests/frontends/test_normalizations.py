@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metronn.events.data import Events
 from metronn.frontends.common.builder import Lowering
 from metronn.frontends.common.products import layer_normalized, log_softmax, unit_normalized
 from metronn.frontends.onnx.math import absolute, power
@@ -19,8 +20,7 @@ from metronn.ir.ops import ReduceKind
 from metronn.model.graph import Floats, FunctionKind, RealGraph
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import quantize_model
-from metronn.quantize.data import Events
-from metronn.quantize.formats import headroom
+from metronn.quantize.calibrated.formats.per_channel import headroom
 from metronn.quantize.measure import run_fixed
 from metronn.quantize.options import QuantizeOptions
 

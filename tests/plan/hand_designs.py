@@ -8,11 +8,11 @@ from pathlib import Path
 
 from metronn.emit.build import all_values
 from metronn.emit.data import data_directory
-from metronn.emit.events import verification_events
 from metronn.emit.rtl.fpga import LIBRARY, emit_fpga
 from metronn.emit.rtl.system import emit_system
 from metronn.emit.rtl.text import identifier
 from metronn.emit.sim import emit_rtl_vectors, emit_sim
+from metronn.events.verification import verification_events
 from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Input
 from metronn.ir.types import Range

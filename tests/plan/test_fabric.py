@@ -29,7 +29,7 @@ from metronn.plan.serialize import design_from_json, design_to_json
 from metronn.plan.system import load_system
 from metronn.plan.timing import Timing
 from metronn.plan.verify import violations
-from metronn.quantize.lower import NARROW_PORT_BITS
+from metronn.quantize.calibrated.lowering import NARROW_PORT_BITS
 
 DEVICES = list_devices()
 FABRICS = {name: load_device(name).fabric for name in DEVICES}

@@ -14,9 +14,9 @@ from hand_designs import chain, framed, inputs_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metronn.emit.events import verification_events
 from metronn.emit.rtl.event_line import event_line
 from metronn.emit.rtl.frame import emit_frame_in, emit_frame_out
+from metronn.events.verification import verification_events
 from metronn.plan.compact import decode_ints, encode_ints
 from metronn.plan.design import Design, Frame, Signal
 from metronn.plan.kernels.spec import FoldInputs, Streamed, WindowBuffer

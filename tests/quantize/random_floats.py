@@ -11,6 +11,8 @@ import numpy as np
 from metronn.cli.stages import judging_events
 from metronn.emulate.numpy import emulate
 from metronn.errors import ModelError
+from metronn.events.codes import decode_outputs, encode_inputs
+from metronn.events.data import Events
 from metronn.ir.arrays import IntArray
 from metronn.ir.ops import ReduceKind
 from metronn.model.graph import (
@@ -33,9 +35,7 @@ from metronn.model.graph import (
 )
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import prepare, quantize_model
-from metronn.quantize.codes import decode_outputs, encode_inputs
-from metronn.quantize.data import Events
-from metronn.quantize.exact_values import present
+from metronn.quantize.exact.values import present
 from metronn.quantize.options import QuantizeOptions
 from metronn.verify.reference import reference_files, reference_result
 from metronn.verify.verdict import Status

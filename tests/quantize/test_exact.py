@@ -10,12 +10,12 @@ from exact_networks import draw, events_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metronn.events.codes import encode_inputs
+from metronn.events.data import Events
 from metronn.model.graph import Floats, RealGraph, RealNode
 from metronn.model.rational import Rational, run_rational
 from metronn.passes.pipeline import prepare, quantize_model
-from metronn.quantize.codes import encode_inputs
-from metronn.quantize.data import Events
-from metronn.quantize.exact_values import exact_values
+from metronn.quantize.exact.values import exact_values
 from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.quantize import Quantized
 

@@ -14,6 +14,8 @@ from metronn.cli.folders import write_files
 from metronn.emit.build import emit_build
 from metronn.emit.manifest import build_manifest, manifest_text
 from metronn.emulate.numpy import emulate
+from metronn.events.codes import encode_input, encode_inputs
+from metronn.events.data import Events
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import GraphBuilder
 from metronn.ir.infer import TypeRuleError
@@ -28,10 +30,8 @@ from metronn.passes.pipeline import optimize, prepare, quantize_model
 from metronn.plan.options import PlanOptions
 from metronn.plan.planner import plan
 from metronn.plan.system import load_system
-from metronn.quantize.codes import encode_input, encode_inputs
-from metronn.quantize.data import Events
-from metronn.quantize.exact_events import drawn_events
-from metronn.quantize.exact_values import ExactValue
+from metronn.quantize.exact.events import drawn_events
+from metronn.quantize.exact.values import ExactValue
 from metronn.quantize.options import QuantizeOptions
 from metronn.verify.exact_rung import compare_exactly, exact_files
 from metronn.verify.reference import reference_files

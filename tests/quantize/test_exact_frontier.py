@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from metronn.events.codes import encode_inputs
+from metronn.events.data import Events
 from metronn.frontends.common.builder import Lowering
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import prepare, quantize_model
-from metronn.quantize.codes import encode_inputs
-from metronn.quantize.data import Events
-from metronn.quantize.exact_values import exact_values
+from metronn.quantize.exact.values import exact_values
 
 
 def test_sums_in_front_of_a_softmax_are_compared() -> None:

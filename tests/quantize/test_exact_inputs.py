@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_exact import OPTIONS, differences
 
+from metronn.events.codes import encode_input
+from metronn.events.data import Events
 from metronn.frontends.common.builder import Lowering
 from metronn.ir.infer import TypeRuleError, infer
 from metronn.ir.ops import Input, Overflow, Rounding
@@ -17,10 +19,8 @@ from metronn.ir.text import from_text, to_text
 from metronn.ir.types import Range
 from metronn.model.graph import Floats, RealGraph
 from metronn.passes.pipeline import prepare, quantize_model
-from metronn.quantize.codes import encode_input
-from metronn.quantize.data import Events
-from metronn.quantize.exact_events import drawn_events
-from metronn.quantize.exact_input import absorbed
+from metronn.quantize.exact.events import drawn_events
+from metronn.quantize.exact.inputs import absorbed
 from metronn.quantize.options import InputOptions, QuantizeOptions
 from metronn.quantize.quantize import Quantized
 

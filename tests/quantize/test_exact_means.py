@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from metronn.emulate.numpy import emulate
+from metronn.events.codes import encode_inputs
+from metronn.events.data import Events
 from metronn.ir.arrays import IntArray
 from metronn.ir.infer import overflowed
 from metronn.ir.ops import Overflow, ReduceKind, Requantize, Rounding
@@ -25,11 +27,9 @@ from metronn.model.graph import (
 from metronn.model.rational import run_rational
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import prepare, quantize_model
-from metronn.quantize.codes import encode_inputs
-from metronn.quantize.data import Events
-from metronn.quantize.exact_chain import Affine
-from metronn.quantize.exact_close import Plain, Source, Target, twice_rounded
-from metronn.quantize.exact_round import round_fraction
+from metronn.quantize.exact.chains import Affine
+from metronn.quantize.exact.closing_ways import Plain, Source, Target, twice_rounded
+from metronn.quantize.exact.staircase import round_fraction
 from metronn.quantize.options import QuantizeOptions
 
 

@@ -8,14 +8,14 @@ from exact_networks import Drawing, normalized
 
 from metronn.emulate.numpy import emulate
 from metronn.errors import ModelError
+from metronn.events.codes import decode, encode_inputs
+from metronn.events.data import Events
 from metronn.ir.ops import Linear, Lookup, Overflow, Reduce, Rounding
 from metronn.model.graph import FunctionKind, RealAdd, RealFunction, RealInput, RealMultiply, RealReduce
 from metronn.model.rational import run_rational
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import prepare, quantize_model
-from metronn.quantize.codes import decode, encode_inputs
-from metronn.quantize.data import Events
-from metronn.quantize.exact_values import exact_values
+from metronn.quantize.exact.values import exact_values
 from metronn.quantize.options import QuantizeOptions, parse_options
 from metronn.quantize.records import Exactness
 

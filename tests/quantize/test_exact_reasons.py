@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from shared_networks import CONSTANTS, STEP, STEPS, shared_networks
 from test_exact import OPTIONS, differences
 
+from metronn.events.codes import decode, encode_inputs
+from metronn.events.data import Events
 from metronn.frontends.common.builder import Lowering
 from metronn.ir.infer import overflowed
 from metronn.ir.ops import Overflow, ReduceKind, Rounding
@@ -20,13 +22,11 @@ from metronn.model.functions import apply_function
 from metronn.model.graph import Floats, FunctionKind, RealExtremum, RealFunction, RealGraph, RealReduce
 from metronn.model.rational import run_rational
 from metronn.passes.pipeline import prepare, quantize_model
-from metronn.quantize.codes import decode, encode_inputs
-from metronn.quantize.data import Events
-from metronn.quantize.exact_chain import Affine, Call, Chain, power_of_two
-from metronn.quantize.exact_close import Target, chain_codes
-from metronn.quantize.exact_input import absorbed
-from metronn.quantize.exact_round import round_fraction
-from metronn.quantize.exact_values import exact_values
+from metronn.quantize.exact.chains import Affine, Call, Chain, power_of_two
+from metronn.quantize.exact.closing_ways import Target, chain_codes
+from metronn.quantize.exact.inputs import absorbed
+from metronn.quantize.exact.staircase import round_fraction
+from metronn.quantize.exact.values import exact_values
 from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.quantize import Quantized
 from metronn.quantize.records import Exactness

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metronn.ir.ops import Overflow, Rounding
-from metronn.quantize.exact_close import Target
-from metronn.quantize.exact_pair import exact_pair
-from metronn.quantize.exact_round import Scaling, exact_scaling, round_fraction
+from metronn.quantize.exact.closing_ways import Target
+from metronn.quantize.exact.pairs import exact_pair
+from metronn.quantize.exact.staircase import Scaling, exact_scaling, round_fraction
 
 SCALES = st.one_of(
     st.floats(0.001, 3).map(Fraction),

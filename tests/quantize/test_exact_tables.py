@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from table_networks import draw_tables, single
 from test_exact import OPTIONS, checked
 
+from metronn.events.codes import encode_inputs
+from metronn.events.data import Events
 from metronn.frontends import load_model
 from metronn.ir.arrays import IntArray
 from metronn.ir.ops import Lookup, Multiply, Overflow, Rounding
@@ -32,11 +34,9 @@ from metronn.model.graph import (
     RealWindow,
 )
 from metronn.passes.pipeline import prepare, quantize_model
-from metronn.quantize import exact_tables
-from metronn.quantize.codes import encode_inputs
-from metronn.quantize.data import Events
-from metronn.quantize.exact_regions import MAX_CODES, inner_names, regions
-from metronn.quantize.exact_values import exact_values
+from metronn.quantize.exact import tables as exact_tables
+from metronn.quantize.exact.regions import MAX_CODES, inner_names, regions
+from metronn.quantize.exact.values import exact_values
 from metronn.quantize.quantize import Quantized
 from metronn.quantize.records import Exactness
 

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_exact import OPTIONS, differences
 
+from metronn.events.data import Events
 from metronn.frontends.common.builder import Lowering
 from metronn.frontends.hls4ml.apply import apply_hls4ml
 from metronn.frontends.hls4ml.config import parse_hls4ml
 from metronn.ir.ops import Linear
 from metronn.model.graph import RealGraph
 from metronn.passes.pipeline import prepare, quantize_model
-from metronn.quantize.data import Events
 from metronn.quantize.options import LayerOptions, QuantizeOptions
 from metronn.quantize.quantize import Quantized
 

@@ -11,8 +11,8 @@ from metronn.ir.arrays import Array
 from metronn.ir.ops import Input
 from metronn.ir.types import Range
 from metronn.model.graph import Floats
-from metronn.quantize.emitter import Emitter
-from metronn.quantize.intervals import Tolerance, emit_split, plan_split
+from metronn.quantize.calibrated.emitter import Emitter
+from metronn.quantize.calibrated.functions.intervals import Tolerance, emit_split, plan_split
 
 FUNCTIONS = {
     "1/x": lambda x: 1 / np.where(x < 0, np.minimum(x, -3.0), np.maximum(x, 3.0)),

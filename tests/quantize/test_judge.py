@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metronn.errors import ModelError
+from metronn.events.split import candidates, split_events
 from metronn.model.graph import Floats
 from metronn.quantize.judge import NAMED, Signal, judge
 from metronn.quantize.report import (
@@ -23,7 +24,6 @@ from metronn.quantize.report import (
     where_lost,
     where_words,
 )
-from metronn.quantize.split import candidates, split_events
 
 
 def normal(*shape: int, seed: int = 0) -> Floats:

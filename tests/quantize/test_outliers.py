@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import dense, linear, normal
 
+from metronn.events.data import Events
 from metronn.model.graph import RealGraphBuilder, RealInput
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import quantize_model
-from metronn.quantize.data import Events
 from metronn.quantize.measure import run_fixed
 from metronn.quantize.options import InputOptions, QuantizeOptions
 from metronn.quantize.outliers import find_outliers, outlying

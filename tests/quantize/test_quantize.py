@@ -14,6 +14,8 @@ from networks import dense, linear, normal
 
 from metronn.emulate.numpy import emulate
 from metronn.errors import ModelError
+from metronn.events.codes import decode_outputs, encode_inputs
+from metronn.events.data import Events
 from metronn.ir.arrays import IntArray
 from metronn.ir.check import problems
 from metronn.ir.graph import Graph
@@ -36,13 +38,11 @@ from metronn.model.graph import (
     RealSoftmax,
 )
 from metronn.model.reference import run_reference
-from metronn.quantize.codes import decode_outputs, encode_inputs
-from metronn.quantize.data import Events
+from metronn.quantize.calibrated.functions.tables import JUMPING
 from metronn.quantize.measure import run_fixed
 from metronn.quantize.options import InputOptions, LayerOptions, QuantizeOptions, parse_options
 from metronn.quantize.quantize import Quantized, quantize
 from metronn.quantize.report import sqnr_db
-from metronn.quantize.tables import JUMPING
 
 
 def run(model: RealGraph, x: np.ndarray, options: QuantizeOptions | None = None) -> tuple[Quantized, float]:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from metronn.errors import ModelError, ToolError
-from metronn.quantize import sources
-from metronn.quantize.data import Events, load_events
+from metronn.events import sources
+from metronn.events.data import Events, load_events
 
 X = np.arange(12.0).reshape(4, 3)
 INPUTS = {"hits": (3,)}

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from metronn.events.data import Events
 from metronn.frontends import load_model
 from metronn.passes.pipeline import quantize_model
-from metronn.quantize.data import Events
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 keras = pytest.importorskip("keras", reason="keras is not installed")

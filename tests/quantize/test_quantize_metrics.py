@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metronn.errors import ModelError
-from metronn.quantize.metrics import accuracy, auc, find_metric
+from metronn.events.metrics import accuracy, auc, find_metric
 from metronn.quantize.report import MetricReport, sqnr_db
 
 SCORES = np.array([[0.1, 0.7, 0.2], [0.5, 0.3, 0.2], [0.2, 0.2, 0.6], [0.9, 0.1, 0.0]])

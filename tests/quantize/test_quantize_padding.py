@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from metronn.emulate.numpy import emulate
+from metronn.events.codes import decode_outputs, encode_inputs
+from metronn.events.data import Events
 from metronn.frontends.common.builder import Lowering
 from metronn.frontends.common.spatial import PoolKind, pool
 from metronn.ir.ops import Window
 from metronn.model.reference import run_reference
-from metronn.quantize.codes import decode_outputs, encode_inputs
-from metronn.quantize.data import Events
 from metronn.quantize.options import InputOptions, QuantizeOptions
 from metronn.quantize.quantize import quantize
 

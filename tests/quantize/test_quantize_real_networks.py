@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from metronn.events.data import load_events
 from metronn.frontends import load_model
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import prepare, quantize_model
-from metronn.quantize.data import load_events
 from metronn.quantize.options import QuantizeOptions
 
 MODELS = Path(__file__).resolve().parents[3] / "shared" / "models"

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from metronn.emulate.numpy import emulate
+from metronn.events.codes import decode_outputs, encode_inputs
+from metronn.events.data import Events
+from metronn.events.split import split_events
 from metronn.frontends.common.builder import Lowering
 from metronn.frontends.common.spatial import PoolKind, convolution, global_pool, pool
 from metronn.ir.ops import op_name
 from metronn.model.graph import Floats, RealAdd, RealGraph, RealLinear, RealMultiply
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import prepare, quantize_model
-from metronn.quantize import calibration
-from metronn.quantize.codes import decode_outputs, encode_inputs
-from metronn.quantize.data import Events
+from metronn.quantize.calibrated import calibration
 from metronn.quantize.quantize import quantize
-from metronn.quantize.split import split_events
 
 ONES = (1, 1)
 

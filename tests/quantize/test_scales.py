@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import dense, linear, normal
 
+from metronn.events.data import Events
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph
 from metronn.ir.ops import ExtremumKind, Linear, Requantize
@@ -27,8 +28,7 @@ from metronn.model.graph import (
 )
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import optimize, quantize_model
-from metronn.quantize.data import Events
-from metronn.quantize.formats import WASTED_BITS, activation_fracs, automatic_input, feature_axis
+from metronn.quantize.calibrated.formats.per_channel import WASTED_BITS, activation_fracs, automatic_input, feature_axis
 from metronn.quantize.measure import run_fixed
 from metronn.quantize.options import Calibration, QuantizeOptions
 

@@ -14,17 +14,15 @@ from hypothesis import strategies as st
 from networks import dense, normal
 
 from metronn.errors import InfeasibleError, ModelError, ToolError
+from metronn.events.data import Events
 from metronn.ir.graph import Graph
 from metronn.ir.ops import Linear
 from metronn.model.reference import run_reference
-from metronn.quantize.channels import round_channels
-from metronn.quantize.data import Events
-from metronn.quantize.fixed import round_weights
-from metronn.quantize.journal import Journal
+from metronn.quantize.calibrated.fixed import round_weights
+from metronn.quantize.calibrated.formats.channel_widths import round_channels
 from metronn.quantize.options import Calibration, QuantizeOptions, parse_options
 from metronn.quantize.quantize import quantize
-from metronn.quantize.search import Search
-from metronn.quantize.search_evaluate import (
+from metronn.search.evaluate import (
     Cost,
     Evaluation,
     Evaluator,
@@ -33,9 +31,11 @@ from metronn.quantize.search_evaluate import (
     events_digest,
     network_digest,
 )
-from metronn.quantize.search_run import Limits, Recorder, SearchResult, run_search
-from metronn.quantize.search_space import Knob, KnobKind, Space, applied, channel_space, key_of, layer_space
-from metronn.quantize.search_workers import Inline, Processes, workers
+from metronn.search.journal import Journal
+from metronn.search.run import Limits, Recorder, SearchResult, run_search
+from metronn.search.space import Knob, KnobKind, Space, applied, channel_space, key_of, layer_space
+from metronn.search.widths import Search
+from metronn.search.workers import Inline, Processes, workers
 
 ABOUT = {"network": "1", "events": "2"}
 
@@ -340,7 +340,7 @@ def test_wrong_workers() -> None:
 
 
 def test_dask_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    import metronn.quantize.search_workers as module
+    import metronn.search.workers as module
 
     def missing(name: str) -> Any:
         raise ImportError(name)

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import dense, linear, normal
 
+from metronn.events.data import Events
 from metronn.model.graph import FunctionKind, RealFunction, RealGraph, RealGraphBuilder, RealInput, RealMultiply
 from metronn.passes.pipeline import quantize_model
-from metronn.quantize.contributions import Site
-from metronn.quantize.data import Events
+from metronn.quantize.calibrated.contributions import Site
+from metronn.quantize.calibrated.widen import WIDEST, Widths, is_given, more_bits
 from metronn.quantize.options import LayerOptions, QuantizeOptions, parse_options
-from metronn.quantize.widen import WIDEST, Widths, is_given, more_bits
 
 SITES = [Site(layer, kind) for layer in ("a", "b", "c") for kind in ("weight", "activation")]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from metronn.events.data import load_events
 from metronn.frontends import load_model
 from metronn.passes.pipeline import quantize_model
-from metronn.quantize.data import load_events
 from metronn.quantize.measure import run_fixed
 from metronn.quantize.options import QuantizeOptions
 from metronn.train.engine import Engine

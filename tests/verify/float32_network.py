@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from metronn.events.codes import encode_inputs
+from metronn.events.data import Events
 from metronn.frontends.common.builder import Lowering
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph
 from metronn.ir.ops import Linear
 from metronn.model.graph import Floats, RealGraph
 from metronn.passes.pipeline import prepare, quantize_model
-from metronn.quantize.codes import encode_inputs
-from metronn.quantize.data import Events
-from metronn.quantize.exact_values import ExactValue
+from metronn.quantize.exact.values import ExactValue
 from metronn.verify.against import AgainstResult, borders, compare_framework
 from metronn.verify.against_events import event_chunks
 

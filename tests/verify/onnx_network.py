@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from metronn.events.codes import encode_inputs
+from metronn.events.data import Events
 from metronn.frontends import load_model
 from metronn.passes.pipeline import prepare, quantize_model
-from metronn.quantize.codes import encode_inputs
-from metronn.quantize.data import Events
 from metronn.verify.against import AgainstResult, borders, compare_framework
 from metronn.verify.against_events import event_chunks
 from metronn.verify.framework import opened_framework

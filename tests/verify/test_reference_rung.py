@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from metronn.events.codes import encode_inputs
+from metronn.events.data import Events
 from metronn.frontends.common.builder import Lowering
 from metronn.ir.arrays import Array, IntArray
 from metronn.ir.ops import ReduceKind, Rounding
@@ -26,9 +28,7 @@ from metronn.model.graph import (
     RealSoftmax,
 )
 from metronn.passes.pipeline import prepare, quantize_model
-from metronn.quantize.codes import encode_inputs
-from metronn.quantize.data import Events
-from metronn.quantize.exact_values import present
+from metronn.quantize.exact.values import present
 from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.quantize import Quantized
 from metronn.verify.exact_rung import Comparison, compare_exactly, exact_files

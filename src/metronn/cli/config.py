@@ -15,7 +15,7 @@ from metronn.plan.options import Fold, InputForm, LayerOptions, Objective, Outpu
 from metronn.plan.system import MAX_FPGAS, MAX_II
 from metronn.plan.tables import FrequencyMhz, Table, Text, collect, number, parse, read_toml, whole
 from metronn.quantize.options import QuantizeOptions, parse_options
-from metronn.quantize.search_space import with_patterns
+from metronn.search.space import with_patterns
 
 FILE_NAME = "metronn.toml"
 LARGEST_EVENTS = 100_000_000

@@ -19,11 +19,11 @@ from metronn.emit.build import npz
 from metronn.emulate.native import NativeEmulator
 from metronn.emulate.numpy import emulate
 from metronn.errors import ModelError
+from metronn.events.codes import decode_outputs, encode_inputs, input_steps
+from metronn.events.data import load_events
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph
 from metronn.ir.ops import Input, Op, Overflow
-from metronn.quantize.codes import decode_outputs, encode_inputs, input_steps
-from metronn.quantize.data import load_events
 from metronn.quantize.judge import element_name
 
 NumpyOption = Annotated[

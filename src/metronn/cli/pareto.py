@@ -19,6 +19,7 @@ from metronn.cli.planning import chosen_system
 from metronn.cli.search import SearchSettings, search_widths
 from metronn.cli.stages import calibration_events, import_model
 from metronn.errors import InfeasibleError, ModelError
+from metronn.events.data import Events
 from metronn.ir.text import graph_hash
 from metronn.model.graph import RealGraph
 from metronn.passes.pipeline import quantize_model
@@ -26,16 +27,15 @@ from metronn.plan.options import Fold, PlanOptions
 from metronn.plan.planner import plan
 from metronn.plan.resources import Resources, lut_equivalents
 from metronn.plan.system import System
-from metronn.quantize.data import Events
-from metronn.quantize.journal import Journal
 from metronn.quantize.options import QuantizeOptions
-from metronn.quantize.search_evaluate import events_digest, network_digest
-from metronn.quantize.search_run import Limits
-from metronn.quantize.search_space import uniform_options
-from metronn.quantize.search_workers import workers
 from metronn.report.pareto import COLUMNS, RIGHT, ParetoPoint, csv_text, records, rows, with_front
 from metronn.report.pareto_plot import pareto_png
 from metronn.report.tables import table_text
+from metronn.search.evaluate import events_digest, network_digest
+from metronn.search.journal import Journal
+from metronn.search.run import Limits
+from metronn.search.space import uniform_options
+from metronn.search.workers import workers
 
 JOURNAL = "Pareto front"
 UNIFORM = "4,5,6,8,10"

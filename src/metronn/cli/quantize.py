@@ -32,9 +32,9 @@ from metronn.errors import MismatchError, ModelError
 from metronn.ir.text import graph_hash, to_text
 from metronn.quantize.quantize import Quantized
 from metronn.quantize.report import COLUMNS
-from metronn.quantize.search_run import Limits
 from metronn.report.tables import table_text
 from metronn.report.text import OUTPUT_COLUMNS, output_rows
+from metronn.search.run import Limits
 
 
 @handled

@@ -21,6 +21,7 @@ from metronn import __version__
 from metronn.cli.config import Request
 from metronn.cli.console import Log
 from metronn.errors import InfeasibleError, ModelError
+from metronn.events.data import Events
 from metronn.ir.graph import Graph
 from metronn.ir.names import toml_string
 from metronn.model.graph import RealGraph
@@ -28,14 +29,13 @@ from metronn.passes.pipeline import optimize, prepare, quantize_model
 from metronn.plan.estimate import estimate
 from metronn.plan.options import PlanOptions
 from metronn.plan.system import System
-from metronn.quantize.data import Events
-from metronn.quantize.journal import Journal
 from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.quantize import Quantized
-from metronn.quantize.search_evaluate import Cost, Evaluation, Evaluator, evaluator, events_digest, network_digest
-from metronn.quantize.search_run import Limits, Progress, Recorder, SearchResult, run_search
-from metronn.quantize.search_space import Layers, Space, applied, layer_space, uniform_options
-from metronn.quantize.search_workers import workers
+from metronn.search.evaluate import Cost, Evaluation, Evaluator, evaluator, events_digest, network_digest
+from metronn.search.journal import Journal
+from metronn.search.run import Limits, Progress, Recorder, SearchResult, run_search
+from metronn.search.space import Layers, Space, applied, layer_space, uniform_options
+from metronn.search.workers import workers
 
 JOURNAL = "search of widths"
 LEAST_EVALUATIONS = 50

@@ -15,21 +15,21 @@ from metronn.cli.console import Log
 from metronn.cli.planning import chosen_system, planned
 from metronn.emit.build import emit_build
 from metronn.emit.manifest import build_manifest
+from metronn.events.codes import encode_inputs
+from metronn.events.data import Events, load_events
+from metronn.events.split import split_events
 from metronn.frontends import load_model
 from metronn.frontends.hls4ml.apply import apply_hls4ml
 from metronn.frontends.hls4ml.config import read_hls4ml
 from metronn.ir.arrays import Array
 from metronn.model.graph import RealGraph, real_op_arrays
 from metronn.passes.pipeline import prepare, quantize_model
-from metronn.quantize.codes import encode_inputs
-from metronn.quantize.data import Events, load_events
-from metronn.quantize.exact_events import drawn_events
-from metronn.quantize.exact_values import present
+from metronn.quantize.exact.events import drawn_events
+from metronn.quantize.exact.values import present
 from metronn.quantize.measure import judged
 from metronn.quantize.outliers import find_outliers, outlier_sentences, outlying
 from metronn.quantize.quantize import Quantized
 from metronn.quantize.report import QuantizationReport
-from metronn.quantize.split import split_events
 from metronn.report.picture import Picture, read_pictures
 from metronn.verify.against_build import exact_files, model_record
 from metronn.verify.reference import reference_files

@@ -10,7 +10,6 @@ import numpy as np
 
 from metronn import __version__
 from metronn.emit.data import data_directory
-from metronn.emit.events import EventCounts, verification_events
 from metronn.emit.hls import HlsDirective, HlsProject, emit_hls
 from metronn.emit.hls_files import Port
 from metronn.emit.hls_flow import flow_of
@@ -20,6 +19,7 @@ from metronn.emit.sim import emit_rtl_vectors, emit_sim
 from metronn.emit.tops import top_name
 from metronn.emulate.native.generate import generate
 from metronn.emulate.numpy import emulate
+from metronn.events.verification import EventCounts, verification_events
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph, Node
 from metronn.ir.text import graph_hash, to_text

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from metronn.events.data import Events
 from metronn.ir.check import check
 from metronn.ir.graph import Graph
 from metronn.model.graph import RealGraph
@@ -16,8 +17,7 @@ from metronn.passes.fold_affine import fold_into_consumers, fold_into_producer
 from metronn.passes.fold_constants import fold_constants
 from metronn.passes.fold_linear import drop_idle_weights, fold_into_linear
 from metronn.passes.sink_moves import sink_moves
-from metronn.quantize.data import Events
-from metronn.quantize.exact_values import present
+from metronn.quantize.exact.values import present
 from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.quantize import Quantized, check_constants, quantize
 

@@ -10,6 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from metronn.emulate.numpy import emulate, evaluate
+from metronn.events.codes import decode_outputs, encode_inputs, input_steps
+from metronn.events.data import Events
+from metronn.events.metrics import find_metric
+from metronn.events.split import Split, candidates
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph, Node
 from metronn.ir.infer import infer
@@ -17,18 +21,14 @@ from metronn.ir.ops import Input, Overflow, Requantize, operands
 from metronn.ir.types import Range
 from metronn.model.graph import Floats, RealGraph
 from metronn.model.reference import run_reference
-from metronn.quantize.calibration import CHUNK_ELEMENTS
-from metronn.quantize.codes import decode_outputs, encode_inputs, input_steps
-from metronn.quantize.data import Events
-from metronn.quantize.emitter import Emitter
-from metronn.quantize.exact import ExactLowering
+from metronn.quantize.calibrated.calibration import CHUNK_ELEMENTS
+from metronn.quantize.calibrated.emitter import Emitter
+from metronn.quantize.calibrated.lowering import Lowering
+from metronn.quantize.exact.lowering import ExactLowering
 from metronn.quantize.judge import judge
-from metronn.quantize.lower import Lowering
-from metronn.quantize.metrics import find_metric
 from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.records import Exactness, LayerRecord
 from metronn.quantize.report import LayerReport, MetricReport, OutputReport, QuantizationReport, sqnr_db, widths
-from metronn.quantize.split import Split, candidates
 
 BATCH = 4096
 """Events run at a time, so that memory stays bounded; fewer where a network's values are large."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from metronn.ir.arrays import Array
 from metronn.model.graph import Floats, RealGraph, RealLinear
-from metronn.quantize.structure import constant_names
+from metronn.quantize.calibrated.structure import constant_names
 
 OUTLIER_EVENTS = 0.005
 """At most this part of the events, but at least one, can be outliers of one element: what is more frequent is data."""

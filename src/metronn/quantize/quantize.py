@@ -11,6 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from metronn.errors import ModelError
+from metronn.events.codes import encode, encode_input
+from metronn.events.data import Events
+from metronn.events.split import FEWEST, Split, candidates, split_events
 from metronn.ir.arrays import Array
 from metronn.ir.check import check
 from metronn.ir.graph import Graph
@@ -18,23 +21,20 @@ from metronn.ir.ops import Input
 from metronn.ir.types import Range, TensorType
 from metronn.model.graph import Floats, RealGraph, RealNode, RealRewire, RealWindow, real_op_arrays
 from metronn.model.reference import run_reference
-from metronn.quantize.calibration import RealValues, affordable_events, chunks
-from metronn.quantize.codes import encode, encode_input
-from metronn.quantize.contributions import contributions
-from metronn.quantize.data import Events
-from metronn.quantize.emitter import Emitter
-from metronn.quantize.exact import ExactLowering
-from metronn.quantize.exact_values import ExactValue
-from metronn.quantize.lower import Lowering
-from metronn.quantize.masks import soften_masks
+from metronn.quantize.calibrated.calibration import RealValues, affordable_events, chunks
+from metronn.quantize.calibrated.contributions import contributions
+from metronn.quantize.calibrated.emitter import Emitter
+from metronn.quantize.calibrated.lowering import Lowering
+from metronn.quantize.calibrated.masks import soften_masks
+from metronn.quantize.calibrated.rescale import rescale
+from metronn.quantize.calibrated.structure import constant_names
+from metronn.quantize.calibrated.widen import Widths, is_given, more_bits, present_bits
+from metronn.quantize.exact.lowering import ExactLowering
+from metronn.quantize.exact.values import ExactValue
 from metronn.quantize.measure import measure, run_float
 from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.outliers import constant_sentences, find_outliers, outlier_sentences, outlying
 from metronn.quantize.report import QuantizationReport
-from metronn.quantize.rescale import rescale
-from metronn.quantize.split import FEWEST, Split, candidates, split_events
-from metronn.quantize.structure import constant_names
-from metronn.quantize.widen import Widths, is_given, more_bits, present_bits
 
 ATTEMPTS = 6
 """How often layers are widened before the best that was found is taken."""
@@ -51,7 +51,7 @@ class Quantized:
     """The integer network and what its making cost.
 
     `frontier`, for a network its framework quantized: the values that the graph holds exactly, those nearest to the
-    outputs first; `metronn.quantize.exact_values.exact_values` computes them. Empty after quantization of floats.
+    outputs first; `metronn.quantize.exact.values.exact_values` computes them. Empty after quantization of floats.
     """
 
     graph: Graph
@@ -65,7 +65,7 @@ def quantize(
     """Quantize a network to integers: one that its framework quantized exactly, others from events.
 
     Quantization after training uses at most `calibration_events` of the events; those it did not use judge it, and all
-    of them measure the metric (`metronn.quantize.split`).
+    of them measure the metric (`metronn.events.split`).
 
     `model` may be anything a frontend returns; `metronn.passes` makes it smaller first. `base` is the folder in which
     a metric `file.py:function` is looked for. Deterministic: the same arguments give the same graph.

@@ -17,7 +17,7 @@ import numpy as np
 from metronn.errors import ModelError
 from metronn.ir.types import Range
 from metronn.model.graph import Floats
-from metronn.quantize.fixed import covering_frac, exact_grid
+from metronn.quantize.calibrated.fixed import covering_frac, exact_grid
 from metronn.train.backend import Backend, KerasObject
 from metronn.train.graph_walk import Call, calls, one, rebuild
 from metronn.train.layers import AT_THE_END, KEPT, LAYER_ACTIVATIONS, MERGES, TABLES, Kind, kind_of, supported

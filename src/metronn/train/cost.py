@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from metronn.events.data import Events
 from metronn.frontends import load_model
 from metronn.ir.graph import Graph
 from metronn.model.graph import RealGraph
@@ -14,7 +15,6 @@ from metronn.passes.pipeline import quantize_model
 from metronn.plan.estimate import Estimate, estimate
 from metronn.plan.options import PlanOptions
 from metronn.plan.system import System
-from metronn.quantize.data import Events
 from metronn.quantize.options import QuantizeOptions
 
 COST_EVENTS = 512

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from metronn.errors import InfeasibleError
-from metronn.quantize.data import Events
+from metronn.events.data import Events
 from metronn.train.backend import KerasObject
 from metronn.train.cost import Target
 from metronn.train.engine import HOLD, Engine, learning_rate, set_beta

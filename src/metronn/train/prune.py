@@ -18,10 +18,10 @@ from typing import Any, assert_never
 import numpy as np
 
 from metronn.errors import InfeasibleError, ModelError
+from metronn.events.data import Events
 from metronn.ir.arrays import Array
 from metronn.plan.estimate import Estimate
 from metronn.plan.fold_groups import graph_groups
-from metronn.quantize.data import Events
 from metronn.train.cost import Target
 from metronn.train.engine import Engine, learning_rate
 from metronn.train.networks import Kernel, kernels, save_network

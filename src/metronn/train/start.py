@@ -9,7 +9,7 @@ from pathlib import Path
 
 import h5py
 
-from metronn.quantize.data import Events, load_events
+from metronn.events.data import Events, load_events
 from metronn.train.backend import Backend, load_backend, seed_everything
 from metronn.train.convert import ConvertOptions, to_quantized
 from metronn.train.engine import Engine

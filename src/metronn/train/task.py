@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from metronn.errors import ModelError
+from metronn.events.data import Events
+from metronn.events.metrics import Metric, find_metric, whole_numbers
 from metronn.ir.arrays import Array
 from metronn.model.graph import Floats
-from metronn.quantize.data import Events
-from metronn.quantize.metrics import Metric, find_metric, whole_numbers
 from metronn.train.backend import Backend, KerasObject
 from metronn.train.graph_walk import one
 

@@ -20,7 +20,7 @@ from metronn.errors import ModelError, ToolError
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph, Node, Output
 from metronn.model.graph import Floats, RealGraph, RealNode, RealQuantize, real_operands
-from metronn.quantize.exact_values import ExactValue
+from metronn.quantize.exact.values import ExactValue
 from metronn.verify.against_codes import GRID_TOLERANCE, Pair, Part, TensorResult, compare_tensor, count_differences
 from metronn.verify.against_events import EventChunk
 from metronn.verify.against_noise import UNIT, Envelope, envelopes

@@ -19,7 +19,7 @@ from metronn.frontends.hls4ml.config import parse_hls4ml, read_hls4ml
 from metronn.ir.graph import Graph
 from metronn.model.graph import RealGraph
 from metronn.passes.pipeline import prepare
-from metronn.quantize.exact_values import ExactValue, present
+from metronn.quantize.exact.values import ExactValue, present
 from metronn.verify.against import AgainstResult, borders, compare_framework
 from metronn.verify.against_events import event_chunks
 from metronn.verify.framework import Framework, opened_framework, opened_hls4ml

@@ -9,7 +9,7 @@ import numpy as np
 from metronn.ir.arrays import Array
 from metronn.ir.types import TensorType, width_bits
 from metronn.model.graph import Floats
-from metronn.quantize.exact_values import ExactValue
+from metronn.quantize.exact.values import ExactValue
 from metronn.verify.against_noise import UNIT
 
 GRID_TOLERANCE = 1e-3

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metronn.emit.events import corner_codes
+from metronn.events.codes import encode_input
+from metronn.events.verification import corner_codes
 from metronn.ir.arrays import Array, exact_array
 from metronn.ir.graph import Graph
 from metronn.ir.ops import Input
 from metronn.model.graph import Floats
-from metronn.quantize.codes import encode_input
 
 SEED = 20_040_301
 LARGEST_MOVE = 4

@@ -20,16 +20,16 @@ import numpy as np
 
 from metronn.emit.build import npz
 from metronn.errors import ModelError
+from metronn.events.codes import decode, encode_inputs
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph
 from metronn.ir.types import TensorType
 from metronn.model.graph import Floats, RealGraph, RealNode, real_operands
 from metronn.model.rational import Rational, run_rational
 from metronn.model.reference import run_reference
-from metronn.quantize.calibration import chunks
-from metronn.quantize.codes import decode, encode_inputs
-from metronn.quantize.exact_input import absorbed
-from metronn.quantize.exact_values import ExactValue, exact_values
+from metronn.quantize.calibrated.calibration import chunks
+from metronn.quantize.exact.inputs import absorbed
+from metronn.quantize.exact.values import ExactValue, exact_values
 
 ARRAYS = "exact.npz"
 LIST = "exact.json"

@@ -1,6 +1,6 @@
 """Rung 1: the trained network over real numbers against its integer graph.
 
-A network that its framework quantized is held exactly up to some last values (`metronn.quantize.exact_values`): this
+A network that its framework quantized is held exactly up to some last values (`metronn.quantize.exact.values`): this
 rung compares their integers with those of the trained network, and those of the layers before, and passes when none
 differs. The metric is measured too.
 
@@ -21,15 +21,15 @@ import numpy as np
 
 from metronn.emit.build import npz
 from metronn.errors import ModelError
+from metronn.events.codes import encode_inputs
+from metronn.events.data import Events
+from metronn.events.metrics import find_metric
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph
 from metronn.model.graph import Floats, RealGraph
-from metronn.quantize.codes import encode_inputs
-from metronn.quantize.data import Events
-from metronn.quantize.exact_values import ExactValue
+from metronn.quantize.exact.values import ExactValue
 from metronn.quantize.judge import judge
 from metronn.quantize.measure import run_codes, run_float
-from metronn.quantize.metrics import find_metric
 from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.report import (
     MetricReport,

@@ -1,0 +1,57 @@
+"""Which values the integer graph of a quantized network holds exactly, in a form that can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from metronn.model.graph import RealGraph, RealInput, RealQuantize, RealRewire
+from metronn.quantize.exact.operands import Operands
+from metronn.quantize.exact.values import ExactValue
+
+MAX_COMPARED_BITS = 52
+"""Wider values are exact too, but float64, in which the trained network is computed, does not hold them."""
+
+
+def frontier(operands: Operands, extrema: Collection[str], ahead: Collection[str]) -> tuple[ExactValue, ...]:
+    """Return what is compared: quantizers, outputs and the framework's tensors, those nearest to the outputs first.
+
+    `extrema` were left to quantizers and have no value of their own; `ahead` are no floats here (`ahead_of_inputs`).
+    """
+    graph, emission = operands.graph, operands.scales.emission
+    tensors: dict[str, list[str]] = {}
+    for tensor, value in graph.tensors:
+        tensors.setdefault(value, []).append(tensor)
+    named = {value for _, value in graph.outputs} | tensors.keys()
+    found = []
+    for node in reversed(graph.nodes):
+        form = operands.forms.get(node.name)
+        if form is None or not form.exact or node.name in extrema or node.name in ahead:
+            continue
+        scale = form.scale
+        if scale is None or emission.type_of(form).range.width_bits > MAX_COMPARED_BITS:
+            continue
+        if node.name in named or isinstance(node.op, RealQuantize):
+            found.append(
+                ExactValue(
+                    tensors=tuple(tensors.get(node.name, ())),
+                    real=node.name,
+                    value=form.value,
+                    source=node.source,
+                    scale=scale,
+                )
+            )
+    return tuple(found)
+
+
+def ahead_of_inputs(graph: RealGraph, done: Collection[str], shared_inputs: Collection[str]) -> set[str]:
+    """Return inputs, and movements of them, that are floats in the framework and codes of a quantizer here."""
+    ahead = set(shared_inputs)
+    for node in graph.nodes:
+        if isinstance(node.op, RealRewire) and all(x in ahead for x in node.op.xs):
+            ahead.add(node.name)
+    for node in reversed(graph.nodes):
+        if isinstance(node.op, RealInput | RealRewire):
+            users = graph.uses[node.name]
+            if users and all(user in done or user in ahead for user in users):
+                ahead.add(node.name)
+    return ahead
