@@ -29,10 +29,10 @@ from metronn.model.graph import (
     RealWindow,
 )
 from metronn.model.reference import run_reference
-from metronn.passes.absorb_moves import absorb_into_matrix, fold_window_padding
-from metronn.passes.clean_real import drop_dead_real
 from metronn.passes.pipeline import prepare
-from metronn.passes.sink_moves import sink_moves, transposed
+from metronn.passes.real.absorb_moves import absorb_into_matrix, fold_window_padding
+from metronn.passes.real.clean import drop_dead_real
+from metronn.passes.real.sink_moves import sink_moves, transposed
 
 
 class Net:

@@ -25,7 +25,7 @@ from metronn.ir.types import Range
 from metronn.model.graph import FloatArray, RealGraph, RealGraphBuilder, RealInput, RealLinear, RealQuantize
 from metronn.model.rational import run_rational
 from metronn.model.reference import run_reference
-from metronn.passes.clean import rebuilt
+from metronn.passes.integer.clean import rebuilt
 from metronn.passes.pipeline import optimize, prepare, quantize_model
 from metronn.plan.options import PlanOptions
 from metronn.plan.planner import plan

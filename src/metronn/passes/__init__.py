@@ -1,1 +1,4 @@
-"""Graph to graph: one file per pass, `pipeline.py` lists them in order."""
+"""Graph to graph: one file per pass, for `real` and for `integer` networks; `pipeline` lists them in order.
+
+Only `pipeline` imports quantization, which happens between the two.
+"""

@@ -10,13 +10,13 @@ from metronn.events.data import Events
 from metronn.ir.check import check
 from metronn.ir.graph import Graph
 from metronn.model.graph import RealGraph
-from metronn.passes.absorb_moves import absorb_into_matrix, fold_window_padding
-from metronn.passes.clean import drop_dead, drop_neutral_ops, merge_requantize, neutral_names
-from metronn.passes.clean_real import drop_dead_real, drop_neutral, merge_rewires
-from metronn.passes.fold_affine import fold_into_consumers, fold_into_producer
-from metronn.passes.fold_constants import fold_constants
-from metronn.passes.fold_linear import drop_idle_weights, fold_into_linear
-from metronn.passes.sink_moves import sink_moves
+from metronn.passes.integer.clean import drop_dead, drop_neutral_ops, merge_requantize, neutral_names
+from metronn.passes.integer.fold_linear import drop_idle_weights, fold_into_linear
+from metronn.passes.real.absorb_moves import absorb_into_matrix, fold_window_padding
+from metronn.passes.real.clean import drop_dead_real, drop_neutral, merge_rewires
+from metronn.passes.real.fold_affine import fold_into_consumers, fold_into_producer
+from metronn.passes.real.fold_constants import fold_constants
+from metronn.passes.real.sink_moves import sink_moves
 from metronn.quantize.exact.values import present
 from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.quantize import Quantized, check_constants, quantize

@@ -10,7 +10,7 @@ import numpy as np
 from metronn.ir.arrays import Array, IntArray
 from metronn.ir.ops import Padding
 from metronn.model.graph import RealGraph, RealLinear, RealNode, RealRewire, RealWindow
-from metronn.passes.rewriting import free_name, frozen, rebuilt, with_new_nodes
+from metronn.passes.real.rewriting import free_name, frozen, rebuilt, with_new_nodes
 
 
 def absorb_into_matrix(graph: RealGraph) -> RealGraph:

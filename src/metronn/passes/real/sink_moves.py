@@ -35,7 +35,7 @@ from metronn.model.graph import (
     RealSoftmax,
     real_operands,
 )
-from metronn.passes.rewriting import frozen, kept_tensors, with_operands
+from metronn.passes.real.rewriting import frozen, kept_tensors, with_operands
 
 Ints = npt.NDArray[np.int64]
 

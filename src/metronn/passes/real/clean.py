@@ -6,7 +6,7 @@ import numpy as np
 
 from metronn.ir.arrays import IntArray
 from metronn.model.graph import RealAdd, RealGraph, RealInput, RealMultiply, RealOp, RealRewire, real_operands
-from metronn.passes.rewriting import affine_of, is_output, rebuilt
+from metronn.passes.real.rewriting import affine_of, is_output, rebuilt
 
 
 def drop_dead_real(graph: RealGraph) -> RealGraph:

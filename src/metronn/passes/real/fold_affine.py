@@ -11,7 +11,7 @@ import numpy.typing as npt
 from metronn.ir.ops import Padding
 from metronn.ir.windows import window_index
 from metronn.model.graph import Floats, RealGraph, RealLinear, RealNode, RealOp, RealRewire, RealWindow
-from metronn.passes.rewriting import affine_of, frozen, is_output, rebuilt
+from metronn.passes.real.rewriting import affine_of, frozen, is_output, rebuilt
 
 
 def fold_into_producer(graph: RealGraph) -> RealGraph:

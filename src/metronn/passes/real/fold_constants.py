@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from metronn.model.graph import RealAdd, RealConstant, RealGraph, RealInput, RealMultiply, RealNode, real_operands
 from metronn.model.reference import run_reference
-from metronn.passes.rewriting import affine_of, free_name, frozen, is_output, rebuilt, with_new_nodes
+from metronn.passes.real.rewriting import affine_of, free_name, frozen, is_output, rebuilt, with_new_nodes
 
 
 def fold_constants(graph: RealGraph) -> RealGraph:

@@ -10,7 +10,7 @@ from metronn.ir.arrays import Array, IntArray, object_array
 from metronn.ir.graph import Graph, Node
 from metronn.ir.ops import Add, Constant, Linear, Multiply, Op
 from metronn.ir.types import TensorType, spread
-from metronn.passes.clean import rebuilt
+from metronn.passes.integer.clean import rebuilt
 
 
 def fold_into_linear(graph: Graph) -> Graph:

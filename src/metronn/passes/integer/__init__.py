@@ -1,0 +1,1 @@
+"""Passes over integer graphs, after quantization. Import `ir` alone; codes of kept values never change."""
