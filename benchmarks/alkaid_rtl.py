@@ -42,10 +42,10 @@ from metronn.events.data import load_events
 from metronn.frontends import load_model
 from metronn.ir.graph import Graph
 from metronn.passes.pipeline import quantize_model
+from metronn.plan.hardware.resources import Resources
+from metronn.plan.hardware.system import load_system
 from metronn.plan.options import PlanOptions
 from metronn.plan.planner import plan
-from metronn.plan.resources import Resources
-from metronn.plan.system import load_system
 from resources import SYNTHESIS, Sample, counted, synthesise
 
 MODELS = Path(__file__).resolve().parents[1].parent / "shared" / "models"

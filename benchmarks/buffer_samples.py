@@ -8,7 +8,7 @@ from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Input, Padding, Window
 from metronn.ir.types import Range
 from metronn.plan.kernels.spec import Delay, Reorder, WindowBuffer
-from metronn.plan.kernels.taps import window_output
+from metronn.plan.kernels.waiting.taps import window_output
 from metronn.plan.layout import Layout
 
 

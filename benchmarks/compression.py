@@ -28,8 +28,8 @@ from metronn.events.metrics import find_metric
 from metronn.frontends import load_model
 from metronn.passes.pipeline import quantize_model
 from metronn.plan.estimate import estimate
+from metronn.plan.hardware.system import load_system
 from metronn.plan.options import PlanOptions
-from metronn.plan.system import load_system
 from metronn.quantize.measure import run_fixed, run_float
 from metronn.quantize.options import LayerOptions, QuantizeOptions
 

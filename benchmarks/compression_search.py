@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from metronn.plan.resources import RESOURCE_NAMES, Resources, lut_equivalents
+from metronn.plan.hardware.resources import RESOURCE_NAMES, Resources, lut_equivalents
 from metronn.report.tables import table_text
 
 ROOT = Path(__file__).resolve().parents[1]

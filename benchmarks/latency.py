@@ -26,9 +26,9 @@ from metronn.cli.stages import calibration_events, import_model, quantized_graph
 from metronn.errors import MetronnError
 from metronn.ir.graph import Graph
 from metronn.plan.design import Design
+from metronn.plan.hardware.system import load_system
 from metronn.plan.options import PlanOptions
 from metronn.plan.planner import plan
-from metronn.plan.system import load_system
 from metronn.report.path import Share, critical_path
 
 DEMO = Path(__file__).resolve().parents[1] / "examples" / "omtf"

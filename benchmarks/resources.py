@@ -58,11 +58,14 @@ from metronn.ir.ops import (
     Rounding,
 )
 from metronn.ir.types import Range
-from metronn.plan.boards import Device, list_devices, load_device
 from metronn.plan.design import Design, DesignOutput, FpgaDesign, Frame, FrameField, Signal
-from metronn.plan.frames import link_latency_cycles, plan_frame
-from metronn.plan.kernels.fold import fold_outputs_spec, outputs_layout, packing
-from metronn.plan.kernels.model import resources
+from metronn.plan.frames.packing import link_latency_cycles, plan_frame
+from metronn.plan.hardware.boards import Device, list_devices, load_device
+from metronn.plan.hardware.resources import Resources
+from metronn.plan.hardware.system import load_system
+from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.contract import resources
+from metronn.plan.kernels.folds.fold import fold_outputs_spec, outputs_layout, packing
 from metronn.plan.kernels.spec import (
     Delay,
     Elementwise,
@@ -77,9 +80,6 @@ from metronn.plan.kernels.spec import (
     Table,
 )
 from metronn.plan.layout import Layout
-from metronn.plan.resources import Resources
-from metronn.plan.system import load_system
-from metronn.plan.timing import Timing
 
 DEVICE, CLOCK_MHZ = "vu13p", 360.0
 ALLOWED_RATIO = 1.3

@@ -26,14 +26,14 @@ from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Constant, Extremum, Input, Linear, Overflow, Padding, Requantize, Rounding, Window
 from metronn.ir.types import Range
 from metronn.plan.design import Design
-from metronn.plan.kernels.fold import packing
+from metronn.plan.hardware.system import load_system
+from metronn.plan.kernels.folds.fold import packing
+from metronn.plan.kernels.slices import slice_of
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, MatvecAdders, Streamed, WindowBuffer
-from metronn.plan.kernels.stream import slice_of
-from metronn.plan.kernels.window_buffer import line_buffer_bits
+from metronn.plan.kernels.waiting.window_buffer import line_buffer_bits
 from metronn.plan.options import OutputForm, PlanOptions
 from metronn.plan.planner import plan
 from metronn.plan.schedule import kernel_kind
-from metronn.plan.system import load_system
 
 CASES = ((40, 8, 8, 1600), (20, 8, 16, 1600), (40, 1, 8, 100), (20, 32, 32, 1600))
 """Side of the image, channels in, channels out, II."""

@@ -18,10 +18,10 @@ from metronn.cli.search import updated_configuration
 from metronn.errors import ModelError, ToolError
 from metronn.ir.text import from_text
 from metronn.plan.estimate import estimate
+from metronn.plan.hardware.resources import LUT_EQUIVALENTS, Resources, lut_equivalents
+from metronn.plan.hardware.system import load_system
 from metronn.plan.options import PlanOptions
 from metronn.plan.planner import plan
-from metronn.plan.resources import LUT_EQUIVALENTS, Resources, lut_equivalents
-from metronn.plan.system import load_system
 from metronn.report import pareto_plot
 from metronn.report.pareto import ParetoPoint, beats, csv_text, rows, with_front
 

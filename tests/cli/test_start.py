@@ -32,7 +32,9 @@ def test_help_needs_no_verb() -> None:
 
 def test_boards_need_no_planner() -> None:
     found = loaded("boards")
-    assert not found.intersection({"pandas", "ortools", "onnx", "h5py", "metronn.plan.steps", "metronn.cli.compile"})
+    assert not found.intersection(
+        {"pandas", "ortools", "onnx", "h5py", "metronn.plan.candidates.steps", "metronn.cli.compile"}
+    )
 
 
 @pytest.mark.parametrize("name", VERBS)

@@ -10,16 +10,16 @@ from hls_projects import project_of
 from metronn.emit.hls import emit_hls
 from metronn.emit.hls_flow import Flow
 from metronn.ir.graph import Graph
-from metronn.plan.boards import load_device
-from metronn.plan.convert import conversion
+from metronn.plan.candidates.convert import conversion
+from metronn.plan.candidates.steps import Step, steps
 from metronn.plan.design import KernelInstance, Signal
-from metronn.plan.kernels.model import input_layouts, output_layout
+from metronn.plan.hardware.boards import load_device
+from metronn.plan.hardware.resources import Resources
+from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.contract import input_layouts, output_layout
 from metronn.plan.kernels.spec import Delay, KernelSpec
 from metronn.plan.layout import Layout
 from metronn.plan.options import Fold, InputForm, PlanOptions
-from metronn.plan.resources import Resources
-from metronn.plan.steps import Step, steps
-from metronn.plan.timing import Timing
 from metronn.verify.hls import HlsSimulation, compile_flags, run_compiler, write_files
 
 FABRIC = load_device("vu13p").fabric

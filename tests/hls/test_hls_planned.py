@@ -30,10 +30,10 @@ from metronn.ir.ops import (
     Window,
 )
 from metronn.ir.types import Range
+from metronn.plan.hardware.system import load_system
 from metronn.plan.options import PlanOptions
 from metronn.plan.planner import plan
 from metronn.plan.subgraph import subgraph
-from metronn.plan.system import load_system
 from metronn.verify.hls import HlsSimulation
 
 PIXELS = 8

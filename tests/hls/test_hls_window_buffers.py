@@ -19,12 +19,12 @@ from metronn.emit.hls_window import window_form
 from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Input, Padding, Window
 from metronn.ir.types import Range
+from metronn.plan.candidates.layouts_in_time import raster_layout
 from metronn.plan.design import KernelInstance, Signal
+from metronn.plan.hardware.resources import Resources
 from metronn.plan.kernels.spec import WindowBuffer
-from metronn.plan.kernels.taps import window_output
+from metronn.plan.kernels.waiting.taps import window_output
 from metronn.plan.layout import Layout
-from metronn.plan.resources import Resources
-from metronn.plan.streaming import raster_layout
 
 
 @pytest.mark.parametrize(("after", "fits"), [(1, True), (0, False)])

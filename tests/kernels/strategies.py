@@ -28,9 +28,10 @@ from metronn.ir.ops import (
     Rounding,
 )
 from metronn.ir.types import Ints, Range, TensorType
-from metronn.plan.boards import list_devices, load_device
 from metronn.plan.fabric import common
-from metronn.plan.kernels.model import cycles_per_event
+from metronn.plan.hardware.boards import list_devices, load_device
+from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.contract import cycles_per_event
 from metronn.plan.kernels.spec import (
     Delay,
     Elementwise,
@@ -42,7 +43,6 @@ from metronn.plan.kernels.spec import (
     Wiring,
 )
 from metronn.plan.layout import Layout
-from metronn.plan.timing import Timing
 from metronn.verify.kernel_bench import Case
 
 Draw = st.DrawFn

@@ -28,8 +28,10 @@ from metronn.ir.ops import (
     Rounding,
 )
 from metronn.ir.types import Ints, Range
-from metronn.plan.kernels.fold import fold_outputs_spec
-from metronn.plan.kernels.model import cycles_per_event
+from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.contract import cycles_per_event
+from metronn.plan.kernels.folds.fold import fold_outputs_spec
+from metronn.plan.kernels.slices import NotStreamableError, slice_of
 from metronn.plan.kernels.spec import (
     Elementwise,
     FoldInputs,
@@ -42,9 +44,7 @@ from metronn.plan.kernels.spec import (
     Streamed,
     Table,
 )
-from metronn.plan.kernels.stream import NotStreamableError, slice_of
 from metronn.plan.layout import Layout
-from metronn.plan.timing import Timing
 from metronn.verify.kernel_bench import Case
 
 KINDS = ("adders", "fold_outputs", "fold_inputs", "elementwise", "table", "reduce")

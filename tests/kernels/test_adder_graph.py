@@ -14,15 +14,15 @@ from metronn.ir.arrays import IntArray, object_array
 from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Constant, Extremum, Input, Linear, Overflow, Requantize, Rounding
 from metronn.ir.types import Range
-from metronn.plan.boards import load_device
-from metronn.plan.kernels import adder_solver
-from metronn.plan.kernels.adder_constants import with_constants
+from metronn.plan.hardware.boards import load_device
+from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.adder_graph import NOTHING, Adder, AdderGraph, AdderOutput, adder_graph_matrix, nonzero_digits
-from metronn.plan.kernels.adder_solver import solve
-from metronn.plan.kernels.adders import is_candidate, latency_cycles, matvec_netlist, resources
+from metronn.plan.kernels.adders import solver as adder_solver
+from metronn.plan.kernels.adders.constants import with_constants
+from metronn.plan.kernels.adders.matvec import is_candidate, latency_cycles, matvec_netlist, resources
+from metronn.plan.kernels.adders.solver import solve
 from metronn.plan.kernels.netlist import Source, Sum
 from metronn.plan.kernels.spec import MatvecAdders
-from metronn.plan.timing import Timing
 
 FABRIC = load_device("vu13p").fabric
 

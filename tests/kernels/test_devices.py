@@ -14,12 +14,12 @@ from test_fold import dense
 from metronn.emit.rtl.kernel import emit_kernel
 from metronn.ir.graph import Graph
 from metronn.ir.types import Range
-from metronn.plan.boards import load_device
-from metronn.plan.kernels.fold import fold_outputs_spec, packing
-from metronn.plan.kernels.model import cycles_per_event, latency_cycles, resources
+from metronn.plan.hardware.boards import load_device
+from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.contract import cycles_per_event, latency_cycles, resources
+from metronn.plan.kernels.folds.fold import fold_outputs_spec, packing
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
 from metronn.plan.layout import Layout
-from metronn.plan.timing import Timing
 from metronn.verify.kernel_bench import Case
 
 EPILOGUE = ("relu", "q")

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metronn.plan.kernels import adder_solver
 from metronn.plan.kernels.adder_graph import adder_graph_matrix, nonzero_digits
-from metronn.plan.kernels.adder_solver import connected_parts
+from metronn.plan.kernels.adders import solver as adder_solver
+from metronn.plan.kernels.adders.solver import connected_parts
 
 
 @settings(derandomize=True, database=None, deadline=None, max_examples=60)

@@ -22,8 +22,10 @@ from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Constant, Extremum, Input, Linear, Overflow, Requantize, Rounding
 from metronn.ir.types import Range
-from metronn.plan.boards import load_device
-from metronn.plan.kernels.fold import (
+from metronn.plan.hardware.boards import load_device
+from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.contract import cycles_per_event, latency_cycles, resources
+from metronn.plan.kernels.folds.fold import (
     Packing,
     fold_outputs_spec,
     inputs_multipliers,
@@ -33,11 +35,9 @@ from metronn.plan.kernels.fold import (
     outputs_multipliers,
     packing,
 )
-from metronn.plan.kernels.fold_sites import Kind, Sites, main_sites
-from metronn.plan.kernels.model import cycles_per_event, latency_cycles, resources
+from metronn.plan.kernels.folds.sites import Kind, Sites, main_sites
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, KernelSpec, MatvecAdders
 from metronn.plan.layout import Layout
-from metronn.plan.timing import Timing
 from metronn.verify.kernel_bench import Case
 
 FABRIC = load_device("vu13p").fabric

@@ -16,11 +16,11 @@ from metronn.ir.arrays import IntArray
 from metronn.ir.graph import GraphBuilder
 from metronn.ir.ops import Input, Lookup
 from metronn.ir.types import Range
-from metronn.plan.boards import load_device
-from metronn.plan.kernels.model import latency_cycles
+from metronn.plan.hardware.boards import load_device
+from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.contract import latency_cycles
 from metronn.plan.kernels.spec import Delay, Gather, Table
 from metronn.plan.layout import Layout
-from metronn.plan.timing import Timing
 from metronn.verify import kernel_bench
 from metronn.verify.kernel_bench import Case, write_bench
 

@@ -26,10 +26,12 @@ from metronn.ir.ops import (
     Rounding,
 )
 from metronn.ir.types import Range
-from metronn.plan.boards import load_device
-from metronn.plan.kernels.fold import fold_outputs_spec, packing
-from metronn.plan.kernels.model import cycles_per_event, latency_cycles, output_layout, resources
+from metronn.plan.hardware.boards import load_device
+from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.contract import cycles_per_event, latency_cycles, output_layout, resources
+from metronn.plan.kernels.folds.fold import fold_outputs_spec, packing
 from metronn.plan.kernels.reduce_serial import lanes_of
+from metronn.plan.kernels.slices import NotStreamableError, slice_of
 from metronn.plan.kernels.spec import (
     Elementwise,
     FoldInputs,
@@ -39,9 +41,7 @@ from metronn.plan.kernels.spec import (
     ReduceTree,
     Streamed,
 )
-from metronn.plan.kernels.stream import NotStreamableError, slice_of
 from metronn.plan.layout import Layout
-from metronn.plan.timing import Timing
 from metronn.verify.kernel_bench import Case
 
 FABRIC = load_device("vu13p").fabric

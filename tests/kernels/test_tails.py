@@ -12,7 +12,7 @@ from metronn.ir.arrays import IntArray
 from metronn.ir.graph import GraphBuilder
 from metronn.ir.ops import Constant, Extremum, Input, Linear, Overflow, Requantize, Rounding
 from metronn.ir.types import Range
-from metronn.plan.kernels.tails import Tail, tail_of
+from metronn.plan.kernels.adders.tails import Tail, tail_of
 
 RAMP = "ramp"
 Step = str | tuple[int, int, bool, Rounding, Overflow]

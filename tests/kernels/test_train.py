@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from metronn.emit.rtl.train import train_text
-from metronn.plan.boards import load_device
-from metronn.plan.kernels.train import Nest, counter_bits, nest_of, train_resources
-from metronn.plan.resources import Resources
+from metronn.plan.hardware.boards import load_device
+from metronn.plan.hardware.resources import Resources
+from metronn.plan.kernels.pulse_trains import Nest, counter_bits, nest_of, train_resources
 from metronn.verify.simulator import build, lint, run
 
 FABRIC = load_device("vu13p").fabric

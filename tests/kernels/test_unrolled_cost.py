@@ -11,14 +11,14 @@ from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Constant, Extremum, Input, Linear, Overflow, Requantize, Rounding
 from metronn.ir.types import Range
-from metronn.plan.boards import load_device
+from metronn.plan.hardware.boards import load_device
+from metronn.plan.hardware.resources import Resources, lut_equivalents
+from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.adder_graph import nonzero_digits
-from metronn.plan.kernels.adder_trees import trees
-from metronn.plan.kernels.adders import is_candidate, resources
+from metronn.plan.kernels.adders.matvec import is_candidate, resources
+from metronn.plan.kernels.adders.trees import trees
+from metronn.plan.kernels.adders.unrolled_cost import unrolled_cost
 from metronn.plan.kernels.spec import MatvecAdders
-from metronn.plan.kernels.unrolled_cost import unrolled_cost
-from metronn.plan.resources import Resources, lut_equivalents
-from metronn.plan.timing import Timing
 
 FABRIC = load_device("vu13p").fabric
 

@@ -10,16 +10,16 @@ from window_strategies import buffer_batches
 from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Input, Window
 from metronn.ir.types import Range
-from metronn.plan.boards import load_device
-from metronn.plan.kernels.delay import line_buffer_bits as delay_bits
-from metronn.plan.kernels.lines import Ring
-from metronn.plan.kernels.model import resources
-from metronn.plan.kernels.pulses import in_flight
+from metronn.plan.hardware.boards import load_device
+from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.contract import resources
 from metronn.plan.kernels.spec import Delay, Reorder, WindowBuffer
-from metronn.plan.kernels.taps import window_output
-from metronn.plan.kernels.window_buffer import line_buffer_bits, memory_of
+from metronn.plan.kernels.waiting.delay import line_buffer_bits as delay_bits
+from metronn.plan.kernels.waiting.lines import Ring
+from metronn.plan.kernels.waiting.pulses import in_flight
+from metronn.plan.kernels.waiting.taps import window_output
+from metronn.plan.kernels.waiting.window_buffer import line_buffer_bits, memory_of
 from metronn.plan.layout import Layout
-from metronn.plan.timing import Timing
 from metronn.verify.kernel_bench import Case
 
 TIMING = Timing(fabric=load_device("vu13p").fabric)

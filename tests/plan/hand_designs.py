@@ -18,12 +18,12 @@ from metronn.ir.ops import Input
 from metronn.ir.types import Range
 from metronn.plan.design import Design, DesignOutput, FpgaDesign, Frame, FrameField, KernelInstance, Signal
 from metronn.plan.fabric import common
-from metronn.plan.frames import link_latency_cycles, plan_frame
+from metronn.plan.frames.packing import link_latency_cycles, plan_frame
+from metronn.plan.hardware.resources import Resources
+from metronn.plan.hardware.system import load_system
+from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.spec import Delay
 from metronn.plan.layout import Layout
-from metronn.plan.resources import Resources
-from metronn.plan.system import load_system
-from metronn.plan.timing import Timing
 from metronn.verify.run import Build
 
 

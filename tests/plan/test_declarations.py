@@ -14,10 +14,10 @@ from metronn.emit.rtl.fpga import emit_fpga
 from metronn.emit.rtl.system import emit_system
 from metronn.ir.graph import Graph
 from metronn.plan.design import Design
+from metronn.plan.hardware.system import load_system
 from metronn.plan.layout import Layout
 from metronn.plan.options import OutputForm, PlanOptions
 from metronn.plan.planner import plan
-from metronn.plan.system import load_system
 
 FIRMWARE = Path(__file__).resolve().parents[2] / "firmware"
 DECLARATION = re.compile(r"\b(?:wire|logic|genvar|localparam|parameter|bit|int)\b([^;]*)")

@@ -14,20 +14,20 @@ from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Input, Linear, Lookup, Multiply
 from metronn.ir.types import Range
-from metronn.plan.boards import boards_directory, list_devices, load_device
 from metronn.plan.fabric import Fabric, Multiplier, common
-from metronn.plan.kernels.fold import fold_outputs_spec, packing
-from metronn.plan.kernels.lines import shift_resources
+from metronn.plan.hardware.boards import boards_directory, list_devices, load_device
+from metronn.plan.hardware.resources import Resources
+from metronn.plan.hardware.system import load_system
+from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.contract import latency_cycles, resources
+from metronn.plan.kernels.folds.fold import fold_outputs_spec, packing
 from metronn.plan.kernels.memories import block_parts, memory_resources
-from metronn.plan.kernels.model import latency_cycles, resources
 from metronn.plan.kernels.spec import Elementwise, Table
+from metronn.plan.kernels.waiting.lines import shift_resources
 from metronn.plan.options import PlanOptions
 from metronn.plan.placing import timing_of
 from metronn.plan.planner import plan
-from metronn.plan.resources import Resources
 from metronn.plan.serialize import design_from_json, design_to_json
-from metronn.plan.system import load_system
-from metronn.plan.timing import Timing
 from metronn.plan.verify import violations
 from metronn.quantize.calibrated.lowering import NARROW_PORT_BITS
 

@@ -12,15 +12,15 @@ from metronn.ir.arrays import IntArray
 from metronn.ir.check import check
 from metronn.ir.graph import Graph
 from metronn.ir.ops import Linear
-from metronn.plan.boards import load_device
 from metronn.plan.fold_groups import ALONE, graph_groups, inputs_groups, outputs_groups
-from metronn.plan.kernels.fold import fold_outputs_spec, inputs_multipliers, outputs_multipliers, packing
-from metronn.plan.kernels.model import resources
+from metronn.plan.hardware.boards import load_device
+from metronn.plan.hardware.system import load_system
+from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.contract import resources
+from metronn.plan.kernels.folds.fold import fold_outputs_spec, inputs_multipliers, outputs_multipliers, packing
 from metronn.plan.kernels.spec import FoldInputs
 from metronn.plan.layout import Layout
 from metronn.plan.options import PlanOptions
-from metronn.plan.system import load_system
-from metronn.plan.timing import Timing
 
 TIMING = Timing.of([load_device("vu13p")], 1e6 / 360)
 

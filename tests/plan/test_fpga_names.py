@@ -21,9 +21,9 @@ from metronn.emit.rtl.port_names import port_names
 from metronn.emit.tops import module_name, top_name
 from metronn.errors import ModelError
 from metronn.plan.design import Design
+from metronn.plan.hardware.system import load_system
 from metronn.plan.options import PlanOptions
 from metronn.plan.planner import plan
-from metronn.plan.system import load_system
 from metronn.verify.run import verify_build
 
 WORDS = (

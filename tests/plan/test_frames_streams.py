@@ -19,10 +19,10 @@ from metronn.emit.rtl.frame import emit_frame_in, emit_frame_out
 from metronn.events.verification import verification_events
 from metronn.plan.compact import decode_ints, encode_ints
 from metronn.plan.design import Design, Frame, Signal
+from metronn.plan.frames.paths import Path, Storage, receiver_paths, sender_paths
+from metronn.plan.frames.pieces import TAIL_BITS, WORD_BITS
 from metronn.plan.kernels.spec import FoldInputs, Streamed, WindowBuffer
 from metronn.plan.layout import Layout
-from metronn.plan.paths import Path, Storage, receiver_paths, sender_paths
-from metronn.plan.pieces import TAIL_BITS, WORD_BITS
 from metronn.plan.serialize import decode_layout, design_from_json, design_to_json, encode_layout
 from metronn.plan.verify import violations
 

@@ -19,9 +19,9 @@ from metronn.emit.build import emit_build
 from metronn.ir.graph import Graph
 from metronn.ir.names import LONGEST_COMMENT, LONGEST_IDENTIFIER, comment_name, encodable, sanitized, toml_string
 from metronn.ir.text import from_text, to_text
+from metronn.plan.hardware.system import load_system
 from metronn.plan.options import PlanOptions
 from metronn.plan.planner import plan
-from metronn.plan.system import load_system
 from metronn.verify.run import verify_build
 
 PIECES = (

@@ -16,9 +16,9 @@ from plan_networks import everything, stack
 from metronn.emit.build import emit_build
 from metronn.errors import ModelError
 from metronn.ir.graph import Graph
+from metronn.plan.hardware.system import load_system
 from metronn.plan.options import OutputForm, PlanOptions
 from metronn.plan.planner import plan
-from metronn.plan.system import load_system
 from metronn.verify import simulator
 from metronn.verify.run import read_build, verify_build
 from metronn.verify.verdict import Status, Verdict

@@ -14,9 +14,9 @@ from metronn.emit.build import emit_build
 from metronn.emit.rtl.fpga import ports
 from metronn.emit.rtl.port_names import port_names
 from metronn.ir.graph import Graph
+from metronn.plan.hardware.system import load_system
 from metronn.plan.options import PlanOptions
 from metronn.plan.planner import plan
-from metronn.plan.system import load_system
 from metronn.verify.run import verify_build
 
 INPUTS = (

@@ -15,14 +15,14 @@ from stream_networks import Net, image_network
 from metronn.errors import InfeasibleError, ModelError
 from metronn.ir.graph import Graph
 from metronn.ir.ops import Reduce
+from metronn.plan.candidates.reuse import layers_of
 from metronn.plan.design import Design
+from metronn.plan.explain.remarks import remarks
+from metronn.plan.hardware.resources import lut_equivalents
+from metronn.plan.hardware.system import load_system
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, MatvecAdders, Streamed
 from metronn.plan.options import Fold, InputForm, LayerOptions, Objective, PlanOptions
 from metronn.plan.planner import plan
-from metronn.plan.remarks import remarks
-from metronn.plan.resources import lut_equivalents
-from metronn.plan.reuse import layers_of
-from metronn.plan.system import load_system
 from metronn.plan.verify import violations
 
 SMALL = (16, 24, 24, 5)

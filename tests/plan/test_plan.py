@@ -16,17 +16,17 @@ from metronn.errors import InfeasibleError, ModelError
 from metronn.ir.graph import GraphBuilder
 from metronn.ir.ops import Input
 from metronn.ir.types import Range
-from metronn.plan.boards import load_device
 from metronn.plan.design import Design, FpgaDesign, KernelInstance, Signal
-from metronn.plan.frames import TAIL_BITS, WORD_BITS, plan_frame
+from metronn.plan.frames.packing import TAIL_BITS, WORD_BITS, plan_frame
+from metronn.plan.hardware.boards import load_device
+from metronn.plan.hardware.system import load_system
+from metronn.plan.hardware.timing import Timing, tree_stages
 from metronn.plan.kernels.spec import Delay, FoldInputs, FoldOutputs
 from metronn.plan.layout import Layout
 from metronn.plan.options import Fold, OutputForm, PlanOptions
 from metronn.plan.planner import plan
 from metronn.plan.serialize import FORMAT, PlanFormatError, design_from_json, design_to_json
 from metronn.plan.subgraph import subgraph
-from metronn.plan.system import load_system
-from metronn.plan.timing import Timing, tree_stages
 from metronn.plan.verify import violations
 
 FABRIC = load_device("vu13p").fabric

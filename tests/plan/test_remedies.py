@@ -11,12 +11,12 @@ from stream_networks import Net, attention_network
 from metronn.errors import InfeasibleError
 from metronn.ir.graph import Graph
 from metronn.plan.bounds import least_load
+from metronn.plan.explain.products import narrowed, products_of
+from metronn.plan.explain.remedies import Refusal, refusal
+from metronn.plan.hardware.system import System, load_system
 from metronn.plan.options import Fold, InputForm, LayerOptions, Objective, PlanOptions
 from metronn.plan.placing import placed, problem_of
 from metronn.plan.planner import plan
-from metronn.plan.products import narrowed, products_of
-from metronn.plan.remedies import Refusal, refusal
-from metronn.plan.system import System, load_system
 
 
 def refused(graph: Graph, system: System, options: PlanOptions | None = None) -> tuple[Refusal, list[str]]:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from metronn.plan.resources import RESOURCE_NAMES, Resources
+from metronn.plan.hardware.resources import RESOURCE_NAMES, Resources
 
 BUDGET = Resources(lut=1000, ff=2000, dsp=10, bram36=4.5, uram=0)
 

@@ -11,12 +11,12 @@ from test_ladder import build, check_all, need_verilator
 
 from metronn.errors import InfeasibleError
 from metronn.ir.ops import Linear
+from metronn.plan.candidates.layouts_in_time import evenly, raster_layout, split_beats, whole_blocks
 from metronn.plan.design import Design
+from metronn.plan.hardware.system import load_system
 from metronn.plan.kernels.spec import Streamed, WindowBuffer, covered_nodes
 from metronn.plan.options import Fold, InputForm, PlanOptions
 from metronn.plan.planner import plan
-from metronn.plan.streaming import evenly, raster_layout, split_beats, whole_blocks
-from metronn.plan.system import load_system
 from metronn.plan.verify import violations
 from metronn.verify.run import verify_build
 

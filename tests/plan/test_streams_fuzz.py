@@ -15,9 +15,9 @@ from test_ladder import build, check_all, need_verilator
 from metronn.errors import InfeasibleError
 from metronn.ir.arrays import IntArray
 from metronn.ir.ops import Linear, Rewire
+from metronn.plan.hardware.system import load_system
 from metronn.plan.options import Fold, PlanOptions
 from metronn.plan.planner import plan
-from metronn.plan.system import load_system
 from metronn.plan.verify import violations
 from metronn.verify.run import verify_build
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from metronn.errors import ModelError
-from metronn.plan.boards import list_devices, load_board, load_device
-from metronn.plan.resources import Resources
-from metronn.plan.system import (
+from metronn.plan.hardware.boards import list_devices, load_board, load_device
+from metronn.plan.hardware.resources import Resources
+from metronn.plan.hardware.system import (
     Encoding,
     System,
     board_table,
@@ -17,7 +17,7 @@ from metronn.plan.system import (
     list_systems,
     load_system,
 )
-from metronn.plan.tables import read_toml
+from metronn.toml_tables import read_toml
 
 BOARD = """\
 name = "bench"
@@ -454,8 +454,8 @@ def test_the_descriptions_are_where_they_are_said_to_be() -> None:
 
 
 def test_missing_descriptions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metronn.plan.boards.PACKAGED", tmp_path / "one")
-    monkeypatch.setattr("metronn.plan.boards.CHECKOUT", tmp_path / "two")
+    monkeypatch.setattr("metronn.plan.hardware.boards.PACKAGED", tmp_path / "one")
+    monkeypatch.setattr("metronn.plan.hardware.boards.CHECKOUT", tmp_path / "two")
     with pytest.raises(
         ModelError, match="^hardware descriptions not found: .*one and .*two do not exist; install metronn again$"
     ):

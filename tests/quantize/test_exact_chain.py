@@ -27,9 +27,9 @@ from metronn.model.rational import run_rational
 from metronn.model.reference import run_reference
 from metronn.passes.integer.clean import rebuilt
 from metronn.passes.pipeline import optimize, prepare, quantize_model
+from metronn.plan.hardware.system import load_system
 from metronn.plan.options import PlanOptions
 from metronn.plan.planner import plan
-from metronn.plan.system import load_system
 from metronn.quantize.exact.events import drawn_events
 from metronn.quantize.exact.values import ExactValue
 from metronn.quantize.options import QuantizeOptions

@@ -16,9 +16,9 @@ from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Constant, Extremum, ExtremumKind, Input, Linear, Overflow, Requantize, Rounding
 from metronn.ir.types import Range
 from metronn.plan.design import Design
+from metronn.plan.hardware.system import load_system
 from metronn.plan.options import PlanOptions
 from metronn.plan.planner import plan
-from metronn.plan.system import load_system
 from metronn.report.html import report_html
 from metronn.report.path import critical_path
 from metronn.report.picture import Picture, read_pictures

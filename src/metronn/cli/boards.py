@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from metronn.cli import options
 from metronn.cli.console import handled, say, say_json
-from metronn.plan.system import board_table, list_systems, load_system
+from metronn.plan.hardware.system import board_table, list_systems, load_system
 from metronn.report.tables import table_text
 
 BOARD_COLUMNS = ("board", "title", "device", "LUT", "FF", "DSP", "BRAM36", "URAM", "lanes", "Gb/s")

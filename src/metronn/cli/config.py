@@ -10,12 +10,12 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from metronn.errors import ModelError
-from metronn.plan.boards import list_systems
+from metronn.plan.hardware.boards import list_systems
+from metronn.plan.hardware.system import MAX_FPGAS, MAX_II
 from metronn.plan.options import Fold, InputForm, LayerOptions, Objective, OutputForm, PlanOptions
-from metronn.plan.system import MAX_FPGAS, MAX_II
-from metronn.plan.tables import FrequencyMhz, Table, Text, collect, number, parse, read_toml, whole
 from metronn.quantize.options import QuantizeOptions, parse_options
 from metronn.search.space import with_patterns
+from metronn.toml_tables import FrequencyMhz, Table, Text, collect, number, parse, read_toml, whole
 
 FILE_NAME = "metronn.toml"
 LARGEST_EVENTS = 100_000_000

@@ -23,10 +23,10 @@ from metronn.events.data import Events
 from metronn.ir.text import graph_hash
 from metronn.model.graph import RealGraph
 from metronn.passes.pipeline import quantize_model
+from metronn.plan.hardware.resources import Resources, lut_equivalents
+from metronn.plan.hardware.system import System
 from metronn.plan.options import Fold, PlanOptions
 from metronn.plan.planner import plan
-from metronn.plan.resources import Resources, lut_equivalents
-from metronn.plan.system import System
 from metronn.quantize.options import QuantizeOptions
 from metronn.report.pareto import COLUMNS, RIGHT, ParetoPoint, csv_text, records, rows, with_front
 from metronn.report.pareto_plot import pareto_png

@@ -15,9 +15,9 @@ from metronn.cli.planning import chosen_system, planned, read_graph
 from metronn.emit.manifest import promises
 from metronn.errors import InfeasibleError, ModelError
 from metronn.plan.design import Design
+from metronn.plan.hardware.resources import Resources
 from metronn.plan.options import Objective, PlanOptions
 from metronn.plan.planner import plan
-from metronn.plan.resources import Resources
 from metronn.plan.serialize import design_to_json
 from metronn.report.summary import summarize
 from metronn.report.tables import table_text

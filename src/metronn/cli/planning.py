@@ -10,9 +10,9 @@ from metronn.errors import ModelError
 from metronn.ir.graph import Graph
 from metronn.ir.text import TextError, from_text
 from metronn.plan.design import Design
+from metronn.plan.explain.remarks import remarks
+from metronn.plan.hardware.system import System, load_system
 from metronn.plan.planner import plan
-from metronn.plan.remarks import remarks
-from metronn.plan.system import System, load_system
 
 
 def chosen_system(request: Request) -> System:

@@ -27,8 +27,8 @@ from metronn.ir.names import toml_string
 from metronn.model.graph import RealGraph
 from metronn.passes.pipeline import optimize, prepare, quantize_model
 from metronn.plan.estimate import estimate
+from metronn.plan.hardware.system import System
 from metronn.plan.options import PlanOptions
-from metronn.plan.system import System
 from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.quantize import Quantized
 from metronn.search.evaluate import Cost, Evaluation, Evaluator, evaluator, events_digest, network_digest

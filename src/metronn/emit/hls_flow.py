@@ -10,7 +10,7 @@ import numpy as np
 from metronn.ir.graph import Graph
 from metronn.plan.design import Design, FpgaDesign, KernelInstance, Signal
 from metronn.plan.kernels.spec import Delay, ReduceSerial, Reorder, Streamed, WindowBuffer
-from metronn.plan.kernels.taps import element_map
+from metronn.plan.kernels.waiting.taps import element_map
 from metronn.plan.layout import Layout
 
 SLACK_CYCLES = 64

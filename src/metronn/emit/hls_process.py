@@ -1,7 +1,7 @@
 """From one kernel of the plan to one process of a streamed HLS design: a template of the library and its configuration.
 
 A process reads beats from queues and writes beats into one. What a kernel computes of a group of beats is written with
-the same calls as in a design without streams, on the slice of the graph that `metronn.plan.kernels.stream` defines.
+the same calls as in a design without streams, on the slice of the graph that `metronn.plan.kernels.slices` defines.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from metronn.ir.graph import Graph, Node
 from metronn.ir.infer import reduce_shifts, shifted_bounds
 from metronn.ir.ops import Constant, Linear, Reduce, ReduceKind, Window
 from metronn.plan.design import KernelInstance
-from metronn.plan.kernels import fold
-from metronn.plan.kernels.fold import effective_weight
+from metronn.plan.kernels.folds import fold
+from metronn.plan.kernels.folds.fold import effective_weight
+from metronn.plan.kernels.slices import NotStreamableError, slice_of
 from metronn.plan.kernels.spec import (
     Delay,
     Elementwise,
@@ -44,7 +45,6 @@ from metronn.plan.kernels.spec import (
     Wiring,
     covered_nodes,
 )
-from metronn.plan.kernels.stream import NotStreamableError, slice_of
 from metronn.plan.kernels.uniform import function_inputs
 from metronn.plan.layout import Layout
 

@@ -8,7 +8,7 @@ from metronn.emit.hls_index import Members
 from metronn.ir.graph import Graph
 from metronn.ir.ops import Padding, Window
 from metronn.plan.kernels.spec import Reorder, WindowBuffer
-from metronn.plan.kernels.taps import element_map, input_layouts_of
+from metronn.plan.kernels.waiting.taps import element_map, input_layouts_of
 from metronn.plan.layout import Layout
 
 

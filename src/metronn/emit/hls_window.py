@@ -12,7 +12,7 @@ from metronn.ir.graph import Graph
 from metronn.ir.ops import Window
 from metronn.ir.windows import window_shape
 from metronn.plan.kernels.spec import WindowBuffer
-from metronn.plan.kernels.taps import raster_of, window_output
+from metronn.plan.kernels.waiting.taps import raster_of, window_output
 from metronn.plan.layout import Layout
 
 

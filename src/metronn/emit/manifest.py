@@ -12,7 +12,7 @@ from metronn.ir.graph import Graph
 from metronn.ir.text import graph_hash
 from metronn.ir.types import TensorType
 from metronn.plan.design import Design
-from metronn.plan.resources import RESOURCE_NAMES
+from metronn.plan.hardware.resources import RESOURCE_NAMES
 from metronn.quantize.report import QuantizationReport
 
 DIGEST = "digest"

@@ -14,7 +14,7 @@ from metronn.emit.wires import frame_words, hexadecimal_lines, signal_beats
 from metronn.ir.arrays import Array
 from metronn.plan.compact import encode_ints
 from metronn.plan.design import Design, FpgaDesign, Frame, Signal
-from metronn.plan.frames import TRANSMITTER_CYCLES, beat_bits
+from metronn.plan.frames.packing import TRANSMITTER_CYCLES, beat_bits
 from metronn.plan.layout import wire_format
 
 SIMULATED_ORBIT_CYCLES = 1536

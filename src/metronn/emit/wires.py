@@ -10,7 +10,7 @@ import numpy.typing as npt
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph
 from metronn.plan.design import Frame, Signal
-from metronn.plan.frames import WORD_BITS
+from metronn.plan.frames.packing import WORD_BITS
 from metronn.plan.layout import Layout, wire_format
 
 Bits = npt.NDArray[np.uint8]

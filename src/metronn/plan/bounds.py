@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from metronn.plan.figures import estimated_figures
+from metronn.plan.hardware.resources import RESOURCE_NAMES
 from metronn.plan.progress import Progress, silent
-from metronn.plan.resources import RESOURCE_NAMES
 from metronn.plan.solve import Problem
 
 ROUNDS = 60

@@ -13,12 +13,12 @@ from functools import cached_property
 
 from metronn.ir.graph import Graph
 from metronn.plan.fabric import Fabric
+from metronn.plan.frames.paths import receiver_resources, sender_resources
+from metronn.plan.frames.signals import Frame, FrameField, Segment, Signal
+from metronn.plan.hardware.resources import Resources
+from metronn.plan.hardware.system import System
+from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.spec import KernelSpec
-from metronn.plan.paths import receiver_resources, sender_resources
-from metronn.plan.resources import Resources
-from metronn.plan.signals import Frame, FrameField, Segment, Signal
-from metronn.plan.system import System
-from metronn.plan.timing import Timing
 
 __all__ = [
     "Design",

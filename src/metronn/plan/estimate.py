@@ -12,17 +12,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from metronn.ir.graph import Graph
-from metronn.plan.kernels.model import resources
+from metronn.plan.candidates.steps import Step, input_layouts_of, steps
+from metronn.plan.hardware.resources import Resources, lut_equivalents
+from metronn.plan.hardware.system import System
+from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.adders.unrolled_cost import unrolled_cost
+from metronn.plan.kernels.contract import resources
+from metronn.plan.kernels.slices import slice_of
 from metronn.plan.kernels.spec import KernelSpec, MatvecAdders, Streamed
-from metronn.plan.kernels.stream import slice_of
 from metronn.plan.kernels.streamed import wrapper_resources
-from metronn.plan.kernels.unrolled_cost import unrolled_cost
 from metronn.plan.options import PlanOptions
 from metronn.plan.placing import timing_of
-from metronn.plan.resources import Resources, lut_equivalents
-from metronn.plan.steps import Step, input_layouts_of, steps
-from metronn.plan.system import System
-from metronn.plan.timing import Timing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from metronn.ir.graph import Graph
-from metronn.plan.kernels.adder_solver import solving_work
-from metronn.plan.kernels.adder_trees import most_digits
-from metronn.plan.kernels.adders import row_count, row_matrix
-from metronn.plan.kernels.model import latency_cycles, resources
+from metronn.plan.hardware.resources import Resources
+from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.adders.matvec import row_count, row_matrix
+from metronn.plan.kernels.adders.solver import solving_work
+from metronn.plan.kernels.adders.trees import most_digits
+from metronn.plan.kernels.adders.unrolled_cost import unrolled_cost
+from metronn.plan.kernels.contract import latency_cycles, resources
+from metronn.plan.kernels.slices import slice_of
 from metronn.plan.kernels.spec import KernelSpec, MatvecAdders, Streamed
-from metronn.plan.kernels.stream import slice_of
 from metronn.plan.kernels.streamed import wrapper_resources
-from metronn.plan.kernels.unrolled_cost import unrolled_cost
-from metronn.plan.resources import Resources
-from metronn.plan.timing import Timing
 
 QUICK_WORK = 3e7
 """`solving_work` of all rows of a kernel up to which its adder graph is solved at once: a second or two."""

@@ -13,16 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from metronn.ir.graph import Graph
-from metronn.plan.kernels.fold import input_slots, linear_of, packing, slice_inputs
-from metronn.plan.kernels.model import resources
+from metronn.plan.candidates.steps import input_layouts_of, steps
+from metronn.plan.hardware.resources import lut_equivalents
+from metronn.plan.hardware.system import System
+from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.contract import resources
+from metronn.plan.kernels.folds.fold import input_slots, linear_of, packing, slice_inputs
+from metronn.plan.kernels.slices import slice_of
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, KernelSpec, MatvecAdders, Streamed
-from metronn.plan.kernels.stream import slice_of
 from metronn.plan.options import PlanOptions
 from metronn.plan.placing import timing_of
-from metronn.plan.resources import lut_equivalents
-from metronn.plan.steps import input_layouts_of, steps
-from metronn.plan.system import System
-from metronn.plan.timing import Timing
 
 Groups = npt.NDArray[np.int64]
 

@@ -7,15 +7,15 @@ from dataclasses import replace
 
 from metronn.ir.graph import Graph
 from metronn.plan.bounds import least_load
+from metronn.plan.candidates.steps import input_layouts_of, steps
 from metronn.plan.design import Design
+from metronn.plan.hardware.resources import Resources
+from metronn.plan.hardware.system import System
+from metronn.plan.hardware.timing import Timing
 from metronn.plan.options import PlanOptions
 from metronn.plan.progress import Progress, silent
-from metronn.plan.resources import Resources
 from metronn.plan.schedule import Choice, Scheduler
 from metronn.plan.solve import Problem, solve
-from metronn.plan.steps import input_layouts_of, steps
-from metronn.plan.system import System
-from metronn.plan.timing import Timing
 
 RESERVE_ROUNDS = 4
 """Attempts to find room for delays that did not fit."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from metronn.errors import InfeasibleError, ModelError
 from metronn.ir.graph import Graph
+from metronn.plan.candidates.reuse import check_reuse, layers_of
 from metronn.plan.design import Design
+from metronn.plan.explain.remedies import binding, late, refusal
+from metronn.plan.hardware.system import System
 from metronn.plan.options import PlanOptions
 from metronn.plan.placing import placed, problem_of
 from metronn.plan.progress import Progress, silent
-from metronn.plan.remedies import binding, late, refusal
-from metronn.plan.reuse import check_reuse, layers_of
 from metronn.plan.solve import Problem
-from metronn.plan.system import System
 from metronn.plan.verify import violations
 
 

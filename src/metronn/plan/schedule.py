@@ -11,10 +11,13 @@ from dataclasses import dataclass, field
 from metronn.errors import InfeasibleError
 from metronn.ir.graph import Graph
 from metronn.ir.names import sanitized
-from metronn.plan.convert import conversion
+from metronn.plan.candidates.convert import conversion
+from metronn.plan.candidates.steps import Step
 from metronn.plan.design import Design, DesignOutput, FpgaDesign, Frame, FrameField, KernelInstance, Signal
-from metronn.plan.frames import TAIL_BITS, WORD_BITS, FramePlan, link_latency_cycles, plan_frame
-from metronn.plan.kernels.model import input_layouts, latency_cycles, output_layout, resources
+from metronn.plan.frames.packing import TAIL_BITS, WORD_BITS, FramePlan, link_latency_cycles, plan_frame
+from metronn.plan.hardware.system import Link, System
+from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.contract import input_layouts, latency_cycles, output_layout, resources
 from metronn.plan.kernels.spec import (
     Delay,
     Elementwise,
@@ -33,9 +36,6 @@ from metronn.plan.kernels.spec import (
 )
 from metronn.plan.layout import Layout
 from metronn.plan.options import OutputForm
-from metronn.plan.steps import Step
-from metronn.plan.system import Link, System
-from metronn.plan.timing import Timing
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,10 @@ from metronn.ir.graph import Graph
 from metronn.plan.compact import decode_ints, encode_ints
 from metronn.plan.design import Design
 from metronn.plan.fabric import Fabric, common
+from metronn.plan.frames.signals import Segment
+from metronn.plan.hardware.system import System
 from metronn.plan.kernels.spec import KernelSpec
 from metronn.plan.layout import Layout
-from metronn.plan.signals import Segment
-from metronn.plan.system import System
 
 FORMAT = 3
 KERNELS: dict[str, type[Any]] = {kind.__name__: kind for kind in typing.get_args(KernelSpec)}

@@ -13,20 +13,20 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from metronn.ir.graph import Graph
-from metronn.plan.convert import conversion
+from metronn.plan.candidates.convert import conversion
+from metronn.plan.candidates.steps import Step
 from metronn.plan.design import Signal
 from metronn.plan.figures import estimated_figures, exact_figures, takes_long
-from metronn.plan.frames import TAIL_BITS, WORD_BITS, link_latency_cycles, plan_frame
-from metronn.plan.kernels.model import input_layouts, latency_cycles, output_layout, resources
+from metronn.plan.frames.packing import TAIL_BITS, WORD_BITS, link_latency_cycles, plan_frame
+from metronn.plan.hardware.resources import Resources, lut_equivalents
+from metronn.plan.hardware.system import System
+from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.contract import input_layouts, latency_cycles, output_layout, resources
 from metronn.plan.kernels.spec import KernelSpec, result_value
 from metronn.plan.layout import Layout
 from metronn.plan.options import Objective, PlanOptions
 from metronn.plan.progress import Progress, silent
-from metronn.plan.resources import Resources, lut_equivalents
 from metronn.plan.schedule import Choice
-from metronn.plan.steps import Step
-from metronn.plan.system import System
-from metronn.plan.timing import Timing
 
 if TYPE_CHECKING:
     from ortools.sat.python import cp_model

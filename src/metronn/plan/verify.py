@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from metronn.ir.graph import Graph
 from metronn.ir.ops import Constant, Input, Linear, operands
 from metronn.plan.design import Design, FpgaDesign, Frame, FrameField, Segment
-from metronn.plan.kernels.model import cycles_per_event, input_layouts, latency_cycles, output_layout, resources
+from metronn.plan.hardware.resources import Resources
+from metronn.plan.kernels.contract import cycles_per_event, input_layouts, latency_cycles, output_layout, resources
 from metronn.plan.kernels.spec import (
     FoldInputs,
     FoldOutputs,
@@ -21,7 +22,6 @@ from metronn.plan.kernels.spec import (
     result_value,
 )
 from metronn.plan.layout import wire_format
-from metronn.plan.resources import Resources
 
 LANE_WORD_BITS = 64
 RESERVED_BITS = 40

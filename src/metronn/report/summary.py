@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from metronn.plan.design import Design, FpgaDesign, KernelInstance
+from metronn.plan.hardware.resources import RESOURCE_NAMES
 from metronn.plan.kernels.spec import covered_nodes, result_value
 from metronn.plan.layout import wire_format
-from metronn.plan.resources import RESOURCE_NAMES
 from metronn.plan.schedule import kernel_kind
 from metronn.report.path import Share, critical_path
 

@@ -13,8 +13,8 @@ from metronn.ir.graph import Graph
 from metronn.model.graph import RealGraph
 from metronn.passes.pipeline import quantize_model
 from metronn.plan.estimate import Estimate, estimate
+from metronn.plan.hardware.system import System
 from metronn.plan.options import PlanOptions
-from metronn.plan.system import System
 from metronn.quantize.options import QuantizeOptions
 
 COST_EVENTS = 512

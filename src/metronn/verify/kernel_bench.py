@@ -19,10 +19,10 @@ from metronn.emulate.numpy import emulate
 from metronn.ir.arrays import Array, object_array
 from metronn.ir.graph import Graph, Node
 from metronn.ir.types import TensorType
-from metronn.plan.kernels.model import cycles_per_event, input_layouts, latency_cycles, output_layout
+from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.contract import cycles_per_event, input_layouts, latency_cycles, output_layout
 from metronn.plan.kernels.spec import KernelSpec, result_value
 from metronn.plan.layout import Layout, wire_format
-from metronn.plan.timing import Timing
 
 RESET_CYCLES = 4
 TOP = "kernel_bench"

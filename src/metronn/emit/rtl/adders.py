@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from metronn.emit.rtl.netlist import emit_netlist
 from metronn.ir.graph import Graph
-from metronn.plan.kernels.adders import linear_op, matvec_netlist
+from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.adders.matvec import linear_op, matvec_netlist
 from metronn.plan.kernels.netlist import Sum
 from metronn.plan.kernels.spec import MatvecAdders
-from metronn.plan.timing import Timing
 
 
 def emit_adders(spec: MatvecAdders, module_name: str, graph: Graph, timing: Timing) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from metronn.emit.rtl.lines import PulseNames, cell_name, line_text
 from metronn.emit.rtl.text import module_text
 from metronn.ir.graph import Graph
-from metronn.plan.kernels.delay import line_of
-from metronn.plan.kernels.lines import WIRE
+from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.spec import Delay
+from metronn.plan.kernels.waiting.delay import line_of
+from metronn.plan.kernels.waiting.lines import WIRE
 from metronn.plan.layout import wire_format
-from metronn.plan.timing import Timing
 
 
 def emit_delay(spec: Delay, module_name: str, graph: Graph, timing: Timing) -> str:

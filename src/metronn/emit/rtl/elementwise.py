@@ -8,10 +8,10 @@ from metronn.emit.rtl.scalar import ScalarFunction, scalar_function
 from metronn.emit.rtl.slots import Vector, packed, part, port_vector
 from metronn.emit.rtl.text import identifier, module_text
 from metronn.ir.graph import Graph
+from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.elementwise import Pipeline, pipeline
 from metronn.plan.kernels.spec import Elementwise
 from metronn.plan.kernels.uniform import function_key, is_uniform, node_element
-from metronn.plan.timing import Timing
 
 
 @dataclass(slots=True)

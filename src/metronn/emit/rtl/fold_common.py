@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from metronn.emit.rtl.text import module_text
-from metronn.plan.kernels.fold import Packing
-from metronn.plan.kernels.fold_sites import Kind, Sites
+from metronn.plan.kernels.folds.fold import Packing
+from metronn.plan.kernels.folds.sites import Kind, Sites
 from metronn.plan.layout import WireFormat
 
 

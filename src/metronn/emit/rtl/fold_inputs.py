@@ -24,7 +24,8 @@ from metronn.emit.rtl.scalar import ScalarFunction, scalar_function
 from metronn.emit.rtl.train import train_text
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph
-from metronn.plan.kernels.fold import (
+from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.folds.fold import (
     Packing,
     counts_beats,
     effective_weight,
@@ -39,11 +40,10 @@ from metronn.plan.kernels.fold import (
     signed_bits,
     weights_in_block_ram,
 )
-from metronn.plan.kernels.fold_sites import input_sites
+from metronn.plan.kernels.folds.sites import input_sites
 from metronn.plan.kernels.spec import FoldInputs, result_value
 from metronn.plan.kernels.uniform import function_key
 from metronn.plan.layout import Layout, wire_format
-from metronn.plan.timing import Timing
 
 
 def emit_fold_inputs(spec: FoldInputs, module_name: str, graph: Graph, timing: Timing) -> str:

@@ -23,7 +23,8 @@ from metronn.emit.rtl.fold_common import (
 from metronn.emit.rtl.scalar import ScalarFunction, scalar_function
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph
-from metronn.plan.kernels.fold import (
+from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.folds.fold import (
     Packing,
     effective_weight,
     lane_functions,
@@ -37,11 +38,10 @@ from metronn.plan.kernels.fold import (
     signed_bits,
     slice_inputs,
 )
-from metronn.plan.kernels.fold_sites import main_sites, remainder_sites
+from metronn.plan.kernels.folds.sites import main_sites, remainder_sites
 from metronn.plan.kernels.spec import FoldOutputs, result_value
 from metronn.plan.kernels.uniform import function_key
 from metronn.plan.layout import Layout, WireFormat, wire_format
-from metronn.plan.timing import Timing
 
 
 def emit_fold_outputs(spec: FoldOutputs, module_name: str, graph: Graph, timing: Timing) -> str:

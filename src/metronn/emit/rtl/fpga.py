@@ -11,8 +11,8 @@ from metronn.emit.rtl.port_names import port_names
 from metronn.emit.rtl.text import comment, identifier
 from metronn.emit.tops import module_name, top_name
 from metronn.plan.design import Design, FpgaDesign, KernelInstance
+from metronn.plan.hardware.system import Link
 from metronn.plan.layout import wire_format
-from metronn.plan.system import Link
 
 LHC_BUNCH_CROSSINGS = 3564
 BUNCH_CROSSING_MHZ = 40.0

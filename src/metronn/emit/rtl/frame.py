@@ -13,9 +13,9 @@ from metronn.emit.rtl.text import comment
 from metronn.emit.rtl.train import train_text
 from metronn.emit.tops import module_name
 from metronn.plan.design import Design, FpgaDesign, Frame
+from metronn.plan.frames.paths import WORDS, Path, Storage, receiver_paths, ring_block, sender_paths
+from metronn.plan.frames.pieces import WORD_BITS
 from metronn.plan.layout import wire_format
-from metronn.plan.paths import WORDS, Path, Storage, receiver_paths, ring_block, sender_paths
-from metronn.plan.pieces import WORD_BITS
 
 
 @dataclass(frozen=True, slots=True)

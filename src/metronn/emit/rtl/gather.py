@@ -6,11 +6,11 @@ from metronn.emit.rtl.slots import part, port_vector
 from metronn.emit.rtl.text import module_text
 from metronn.emit.rtl.train import train_text
 from metronn.ir.graph import Graph
-from metronn.plan.kernels.gather import kept_bits, latency_cycles, phase_bits
+from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.pulse_trains import counter_bits
 from metronn.plan.kernels.spec import Gather
-from metronn.plan.kernels.train import counter_bits
+from metronn.plan.kernels.waiting.gather import kept_bits, latency_cycles, phase_bits
 from metronn.plan.layout import wire_format
-from metronn.plan.timing import Timing
 
 
 def emit_gather(spec: Gather, module_name: str, graph: Graph, timing: Timing) -> str:

@@ -17,6 +17,7 @@ from metronn.emit.rtl.table import emit_table
 from metronn.emit.rtl.window_buffer import emit_window_buffer
 from metronn.emit.rtl.wiring import emit_wiring
 from metronn.ir.graph import Graph
+from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.spec import (
     Delay,
     Elementwise,
@@ -33,7 +34,6 @@ from metronn.plan.kernels.spec import (
     WindowBuffer,
     Wiring,
 )
-from metronn.plan.timing import Timing
 
 
 def emit_kernel(spec: KernelSpec, name: str, graph: Graph, timing: Timing) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from metronn.emit.rtl.text import bits_literal
 from metronn.emit.rtl.train import train_text
-from metronn.plan.kernels.lines import WIRE, Cell, Register, Ring, Shift, Store
-from metronn.plan.kernels.pulses import Pulse, PulsePlan, Shifted
-from metronn.plan.kernels.train import counter_bits
+from metronn.plan.kernels.pulse_trains import counter_bits
+from metronn.plan.kernels.waiting.lines import WIRE, Cell, Register, Ring, Shift, Store
+from metronn.plan.kernels.waiting.pulses import Pulse, PulsePlan, Shifted
 
 
 class PulseNames:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from metronn.emit.rtl.netlist import emit_netlist
 from metronn.ir.graph import Graph
+from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.reduce import reduce_netlist, reduce_op
 from metronn.plan.kernels.spec import ReduceTree
-from metronn.plan.timing import Timing
 
 
 def emit_reduce(spec: ReduceTree, module_name: str, graph: Graph, timing: Timing) -> str:

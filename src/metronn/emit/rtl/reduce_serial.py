@@ -7,6 +7,7 @@ from metronn.emit.rtl.text import module_text, signed_literal, signed_width
 from metronn.emit.rtl.train import train_text
 from metronn.ir.graph import Graph
 from metronn.ir.ops import ReduceKind
+from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.reduce_serial import (
     Lane,
     Term,
@@ -20,7 +21,6 @@ from metronn.plan.kernels.reduce_serial import (
 )
 from metronn.plan.kernels.spec import ReduceSerial
 from metronn.plan.layout import WireFormat, wire_format
-from metronn.plan.timing import Timing
 
 
 def emit_reduce_serial(spec: ReduceSerial, module_name: str, graph: Graph, timing: Timing) -> str:

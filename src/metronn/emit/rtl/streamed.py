@@ -8,12 +8,12 @@ from metronn.emit.rtl.slots import part
 from metronn.emit.rtl.text import module_text
 from metronn.emit.rtl.train import train_text
 from metronn.ir.graph import Graph
-from metronn.plan.kernels.model import input_layouts, latency_cycles, output_layout
+from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.contract import input_layouts, latency_cycles, output_layout
+from metronn.plan.kernels.slices import slice_of, stream_inputs
 from metronn.plan.kernels.spec import KernelSpec, Streamed, result_value
-from metronn.plan.kernels.stream import slice_of, stream_inputs
 from metronn.plan.kernels.streamed import counts_phases, slots_by_beat
 from metronn.plan.layout import Layout, Slot, WireFormat, wire_format
-from metronn.plan.timing import Timing
 
 EmitKernel = Callable[[KernelSpec, str, Graph, Timing], str]
 

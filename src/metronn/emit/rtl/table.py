@@ -6,9 +6,9 @@ from metronn.emit.rtl.slots import port_vector
 from metronn.emit.rtl.text import bits_literal, logic_type, module_text
 from metronn.ir.graph import Graph
 from metronn.ir.types import width_bits
+from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.spec import Table
 from metronn.plan.kernels.table import code_bounds, in_block_ram, latency_cycles, lookup_op
-from metronn.plan.timing import Timing
 
 
 def emit_table(spec: Table, module_name: str, graph: Graph, timing: Timing) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from metronn.emit.rtl.text import bits_literal
-from metronn.plan.kernels.train import Nest, counter_bits, nest_of, wait_bits
+from metronn.plan.kernels.pulse_trains import Nest, counter_bits, nest_of, wait_bits
 
 
 def train_text(

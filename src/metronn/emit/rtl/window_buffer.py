@@ -8,12 +8,13 @@ from metronn.emit.rtl.lines import PulseNames, cell_name, flag_rom, line_text
 from metronn.emit.rtl.slots import part
 from metronn.emit.rtl.text import bits_literal, module_text
 from metronn.ir.graph import Graph
-from metronn.plan.kernels.choices import Bit, Column
-from metronn.plan.kernels.lines import WIRE
+from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.pulse_trains import counter_bits
 from metronn.plan.kernels.spec import Reorder, WindowBuffer
-from metronn.plan.kernels.taps import graph_value, taps_of
-from metronn.plan.kernels.train import counter_bits
-from metronn.plan.kernels.window_buffer import (
+from metronn.plan.kernels.waiting.choices import Bit, Column
+from metronn.plan.kernels.waiting.lines import WIRE
+from metronn.plan.kernels.waiting.taps import graph_value, taps_of
+from metronn.plan.kernels.waiting.window_buffer import (
     Held,
     Memory,
     input_layouts,
@@ -23,7 +24,6 @@ from metronn.plan.kernels.window_buffer import (
     memory_of,
 )
 from metronn.plan.layout import Slot, WireFormat, wire_format
-from metronn.plan.timing import Timing
 
 
 class _Reader:

@@ -6,9 +6,9 @@ from metronn.emit.rtl.slots import Element, Vector, part, port_vector
 from metronn.emit.rtl.text import bits_literal, module_text
 from metronn.ir.graph import Graph
 from metronn.ir.ops import Constant
+from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.spec import Wiring
 from metronn.plan.kernels.wiring import input_layouts, rewire_op
-from metronn.plan.timing import Timing
 
 
 def emit_wiring(spec: Wiring, module_name: str, graph: Graph, timing: Timing) -> str:

@@ -1,6 +1,6 @@
 """Constant matrices as shared graphs of additions: the type, its meaning as a matrix, its cost.
 
-Where the graphs come from is in `adder_solver`, what constants they add beside in `adder_constants`; when each sum
+Where the graphs come from is in `adders.solver`, what constants they add beside in `adders.constants`; when each sum
 happens, and the registers, are decided in `adders`.
 """
 

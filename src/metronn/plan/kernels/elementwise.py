@@ -29,11 +29,11 @@ from metronn.ir.ops import (
 )
 from metronn.ir.types import Range
 from metronn.plan.fabric import Fabric
+from metronn.plan.hardware.resources import Resources
+from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.spec import Elementwise
 from metronn.plan.kernels.uniform import function_inputs
 from metronn.plan.layout import Layout
-from metronn.plan.resources import Resources
-from metronn.plan.timing import Timing
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from metronn.plan.fabric import Fabric
-from metronn.plan.resources import Resources
+from metronn.plan.hardware.resources import Resources
 
 BLOCK_FROM_WORDS = 33
 LUT_UP_TO_WORDS = 1024

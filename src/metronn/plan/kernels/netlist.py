@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from metronn.ir.types import width_bits
+from metronn.plan.hardware.resources import Resources
 from metronn.plan.kernels.adder_graph import Adder, adder_luts
-from metronn.plan.resources import Resources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

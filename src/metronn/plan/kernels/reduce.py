@@ -7,11 +7,11 @@ import numpy as np
 from metronn.ir.graph import Graph
 from metronn.ir.infer import reduce_shifts
 from metronn.ir.ops import Reduce, ReduceKind
+from metronn.plan.hardware.resources import Resources
+from metronn.plan.hardware.timing import Timing, tree_stages
 from metronn.plan.kernels.netlist import Affine, Netlist, NetlistBuilder, Pick, Sum
 from metronn.plan.kernels.spec import ReduceTree
 from metronn.plan.layout import Layout
-from metronn.plan.resources import Resources
-from metronn.plan.timing import Timing, tree_stages
 
 
 def reduce_op(spec: ReduceTree, graph: Graph) -> Reduce:

@@ -15,13 +15,13 @@ from metronn.ir.graph import Graph
 from metronn.ir.infer import reduce_shifts
 from metronn.ir.ops import Reduce, ReduceKind
 from metronn.ir.types import width_bits
-from metronn.plan.kernels.fold import sum_stages
+from metronn.plan.hardware.resources import Resources
+from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.folds.fold import sum_stages
+from metronn.plan.kernels.pulse_trains import train_resources
 from metronn.plan.kernels.reduce import terms
 from metronn.plan.kernels.spec import ReduceSerial, ReduceTree
-from metronn.plan.kernels.train import train_resources
 from metronn.plan.layout import Layout, wire_format
-from metronn.plan.resources import Resources
-from metronn.plan.timing import Timing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,7 +97,7 @@ class Delay:
 class Streamed:
     """Another kernel, run once for every group of beats: `layouts` in, one for each port, what it makes out.
 
-    `inner` is a kernel of the slice: the same ops on the elements of one group (`metronn.plan.kernels.stream`). A group
+    `inner` is a kernel of the slice: the same ops on the elements of one group (`metronn.plan.kernels.slices`). A group
     is one beat, or as many beats as the layout of an inner FoldInputs has. Of a beat that carries several rows, each is
     given to one of `copies` equal instances, in order.
     """

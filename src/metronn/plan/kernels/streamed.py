@@ -7,12 +7,12 @@ The starts of the inner folds come from a pulse train. `copies` instances stand 
 from __future__ import annotations
 
 from metronn.ir.graph import Graph
+from metronn.plan.hardware.resources import Resources
+from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.pulse_trains import train_resources
+from metronn.plan.kernels.slices import slice_of
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, Streamed
-from metronn.plan.kernels.stream import slice_of
-from metronn.plan.kernels.train import train_resources
 from metronn.plan.layout import Layout
-from metronn.plan.resources import Resources
-from metronn.plan.timing import Timing
 
 
 def counts_phases(spec: Streamed) -> bool:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from metronn.ir.graph import Graph
 from metronn.ir.ops import Lookup
 from metronn.ir.types import width_bits
+from metronn.plan.hardware.resources import Resources
+from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.memories import block_parts
 from metronn.plan.kernels.spec import Table
 from metronn.plan.layout import Layout
-from metronn.plan.resources import Resources
-from metronn.plan.timing import Timing
 
 LOGIC_ADDRESS_BITS = 10
 """Address bits of the largest table built from LUTs where levels allow it; larger ones are block RAM."""

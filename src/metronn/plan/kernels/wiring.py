@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from metronn.ir.graph import Graph
 from metronn.ir.ops import Constant, Rewire
+from metronn.plan.hardware.resources import Resources
+from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.spec import Wiring
 from metronn.plan.layout import Layout
-from metronn.plan.resources import Resources
-from metronn.plan.timing import Timing
 
 
 def rewire_op(spec: Wiring, graph: Graph) -> Rewire:

@@ -1,0 +1,107 @@
+"""What was asked of a plan and had no effect, each with the reason in a line.
+
+A request may be void: an II, though every layer is unrolled; a fold, though none is left; a stream of an input that has
+no pixels. The lines are about a finished design and do not change it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from metronn.ir.graph import Graph
+from metronn.plan.design import Design, KernelInstance
+from metronn.plan.figures import unrolled_part
+from metronn.plan.hardware.resources import Resources, lut_equivalents
+from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.contract import latency_cycles, output_layout, resources
+from metronn.plan.kernels.folds.fold import fold_outputs_spec
+from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, KernelSpec, MatvecAdders, Streamed
+from metronn.plan.options import Fold, InputForm, Objective, PlanOptions
+
+
+def remarks(design: Design, options: PlanOptions) -> tuple[str, ...]:
+    """Return the lines; none where everything that was asked shows in the design."""
+    return (*_unrolled(design, options), *_folds(design, options), *_streams(design, options))
+
+
+def _unrolled(design: Design, options: PlanOptions) -> Iterator[str]:
+    """Unrolled layers at an II that would let them fold: the dearest, and how many more."""
+    if design.ii_cycles == 1 or options.objective is Objective.RESOURCES:
+        return
+    kernels = [kernel for fpga in design.fpgas for kernel in fpga.kernels if _is_unrolled(kernel.spec)]
+    kernels = [kernel for kernel in kernels if options.reuse_of(_source(kernel, design.graph)) is None]
+    found = []
+    for kernel in kernels:
+        folded = _folded(kernel.spec, design)
+        if folded is not None and lut_equivalents(folded[2]) < lut_equivalents(kernel.resources):
+            found.append((lut_equivalents(kernel.resources) - lut_equivalents(folded[2]), kernel, folded))
+    if not found:
+        return
+    _, kernel, (beats, cycles, cost) = max(found, key=lambda entry: entry[0])
+    more = f" (so with {len(found) - 1} more of its layers)" if len(found) > 1 else ""
+    yield (
+        f"II {design.ii_cycles}: {_source(kernel, design.graph)} is unrolled: {_amount(kernel.resources)} at "
+        f"{kernel.latency_cycles} cycles; folding over {beats} cycles would take {_amount(cost)} at {cycles} "
+        f'cycles{more}: plan.objective = "resources" takes it'
+    )
+
+
+def _folded(spec: KernelSpec, design: Design) -> tuple[int, int, Resources] | None:
+    """Return cycles, latency and cost of the longest fold in the place of an unrolled kernel; None where none fits."""
+    part = unrolled_part(spec, design.graph)
+    assert part is not None
+    inner, own = part
+    beats = design.ii_cycles
+    if isinstance(spec, Streamed):
+        layout = spec.layouts[0]
+        beats = min(layout.spacing or beats, beats - layout.cycles[-1])
+    elif len(own.type_of(inner.linear).shape) > 1:
+        return None
+    if beats < 2:
+        return None
+    fold = fold_outputs_spec(own, inner.linear, inner.epilogue, beats, design.timing)
+    latency, cost = _whole_latency(fold, own, design.timing), resources(fold, own, design.timing)
+    return beats, latency, cost.scaled(spec.copies) if isinstance(spec, Streamed) else cost
+
+
+def _whole_latency(fold: FoldOutputs, graph: Graph, timing: Timing) -> int:
+    """Cycles from the inputs to the last beat of the outputs."""
+    return latency_cycles(fold, graph, timing) + output_layout(fold, graph).span - 1
+
+
+def _folds(design: Design, options: PlanOptions) -> Iterator[str]:
+    specs = [kernel.spec for fpga in design.fpgas for kernel in fpga.kernels]
+    inner = [spec.inner if isinstance(spec, Streamed) else spec for spec in specs]
+    if options.fold is Fold.LATENCY and not any(isinstance(spec, FoldOutputs | FoldInputs) for spec in inner):
+        why = "at II 1 nothing can be folded" if design.ii_cycles == 1 else "no layer of this plan is folded"
+        yield f'plan.fold = "latency" has no effect: {why}'
+
+
+def _streams(design: Design, options: PlanOptions) -> Iterator[str]:
+    if options.inputs is not InputForm.STREAM:
+        return
+    for name, signal in design.inputs.items():
+        if signal.layout.beat_count > 1:
+            continue
+        shape = design.graph.type_of(name).shape
+        if len(shape) < 2:
+            why = "it has one axis; only inputs of two axes or more come pixel by pixel"
+        elif design.ii_cycles == 1:
+            why = "at II 1 there is one cycle for it"
+        else:
+            why = f"the II of {design.ii_cycles} cycles is too short for its {shape} elements, row by row"
+        yield f'plan.inputs = "stream" has no effect on input {name}: {why}'
+
+
+def _is_unrolled(spec: KernelSpec) -> bool:
+    return isinstance(spec.inner if isinstance(spec, Streamed) else spec, MatvecAdders)
+
+
+def _source(kernel: KernelInstance, graph: Graph) -> str:
+    spec = kernel.spec.inner if isinstance(kernel.spec, Streamed) else kernel.spec
+    assert isinstance(spec, MatvecAdders)
+    return graph.by_name[spec.linear].source
+
+
+def _amount(cost: Resources) -> str:
+    return f"{cost.dsp:,} DSP and {cost.lut:,} LUT" if cost.dsp else f"{cost.lut:,} LUT"

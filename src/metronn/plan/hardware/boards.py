@@ -1,0 +1,337 @@
+"""Devices and boards: what the TOML files below `boards/` say of an FPGA and of the board it sits on."""
+
+from collections.abc import Callable
+from importlib import resources as package_resources
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from metronn.errors import ModelError
+from metronn.plan.fabric import Fabric, Multiplier
+from metronn.plan.hardware.resources import Resources
+from metronn.toml_tables import (
+    Count,
+    FrequencyMhz,
+    Lanes,
+    LineRateGbps,
+    Table,
+    TableType,
+    Text,
+    number,
+    parse,
+    read_toml,
+    unknown_name,
+    whole,
+)
+
+PACKAGED = Path(str(package_resources.files("metronn"))) / "_data" / "boards"
+"""Where an installed metronn has the hardware descriptions."""
+CHECKOUT = Path(__file__).resolve().parents[4] / "boards"
+"""Where a checkout of the repository has them."""
+
+Fraction01 = Annotated[float, number(0, 1)]
+
+
+Words = Annotated[int, whole(1, 1 << 20)]
+Bits = Annotated[int, whole(1, 1024)]
+Luts = Annotated[int, whole(1, 1024)]
+PortBits = Annotated[int, whole(2, 64)]
+
+
+class Dsp(Table):
+    """The DSP blocks of a device.
+
+    `multiplier_widths`: bits of the ports of a signed multiplier, of which a block has `multipliers_per_block`;
+    `whole_block_widths`: those of the one multiplier that it is instead, where it can be. Products of fewer bits than
+    `least_product_bits` are built from LUTs by the synthesis tools.
+    """
+
+    kind: Text
+    count: Count
+    multiplier_widths: tuple[PortBits, PortBits]
+    multipliers_per_block: Annotated[int, whole(1, 16)] = 1
+    whole_block_widths: tuple[PortBits, PortBits] | None = None
+    least_product_bits: Annotated[int, whole(1, 64)]
+
+    @property
+    def multipliers(self) -> tuple[Multiplier, ...]:
+        """What a block may be."""
+        kinds = [(self.multiplier_widths, self.multipliers_per_block)]
+        if self.whole_block_widths is not None:
+            kinds.append((self.whole_block_widths, 1))
+        return tuple(Multiplier(wide=max(ports), narrow=min(ports), per_block=count) for ports, count in kinds)
+
+
+class Bram(Table):
+    """The block RAM of a device, in its own blocks.
+
+    A block is `parts_per_block` memories that are used by themselves, each in one of the `part_shapes`: words and
+    bits, with a port to write and one to read.
+    """
+
+    kind: Text
+    count: Count
+    kbit_per_block: Annotated[int, whole(1, 1024)]
+    parts_per_block: Annotated[int, whole(1, 16)]
+    part_shapes: tuple[tuple[Words, Bits], ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> "Bram":
+        room = self.kbit_per_block * 1024 // self.parts_per_block
+        for words, bits in self.part_shapes:
+            if words * bits > room:
+                raise ValueError(
+                    f"part_shapes: {words} words of {bits} bits are {words * bits:,} bits, a part has {room:,} "
+                    f"({self.kbit_per_block} Kb in {self.parts_per_block})"
+                )
+        return self
+
+
+class Uram(Table):
+    """The UltraRAM blocks of a device, 288 Kb each."""
+
+    count: Count
+
+
+class Yosys(Table):
+    """The Yosys command and family that map to a device, or to its nearest relative."""
+
+    command: Text
+    family: Text
+
+
+class Device(Table):
+    """One FPGA type.
+
+    `lut` counts look-up tables of `lut_inputs` inputs, which multiplexers beside them join to functions of up to
+    `joined_lut_inputs`; `adder_takes_logic`: the LUT of a bit of an addition is also that of the logic before it.
+    `adder_level_ps` is the planning margin for one binary addition, with its routing;
+    `lut_shift_cycles` cycles are what one LUT delays a bit as a shift register. `lut_memory`: words, bits and LUTs of
+    memories made of LUTs; `one_port_lut_memory`: of those read at the word that is written. `slr` counts super logic
+    regions (dies); `clock_limit_mhz` is the highest frequency of the global clock network.
+    """
+
+    name: Text
+    part: Text
+    vendor: Text
+    family: Text
+    speed_grade: Text
+    lut: Count
+    lut_inputs: Annotated[int, whole(4, 8)]
+    joined_lut_inputs: Annotated[int, whole(4, 16)]
+    adder_takes_logic: bool
+    lut_shift_cycles: Annotated[int, whole(0, 1024)]
+    lut_memory: tuple[tuple[Words, Bits, Luts], ...]
+    one_port_lut_memory: tuple[tuple[Words, Bits, Luts], ...]
+    adder_level_ps: Annotated[int, whole(50, 100_000)]
+    ff: Count
+    slr: Annotated[int, whole(1, 16)]
+    clock_limit_mhz: FrequencyMhz
+    source: Text
+    dsp: Dsp
+    bram: Bram
+    uram: Uram
+    yosys: Yosys
+
+    @model_validator(mode="after")
+    def _joined_are_no_fewer(self) -> "Device":
+        if self.joined_lut_inputs < self.lut_inputs:
+            raise ValueError(
+                f"joined_lut_inputs must be at least lut_inputs, which is {self.lut_inputs}, found "
+                f"{self.joined_lut_inputs}"
+            )
+        return self
+
+    @property
+    def bram_kbit(self) -> int:
+        """Block RAM in kilobits (1024 bits)."""
+        return self.bram.count * self.bram.kbit_per_block
+
+    @property
+    def resources(self) -> Resources:
+        """All that the device has; a unit of block RAM is two parts that are used by themselves."""
+        parts = self.bram.count * self.bram.parts_per_block
+        return Resources(lut=self.lut, ff=self.ff, dsp=self.dsp.count, bram36=parts / 2, uram=self.uram.count)
+
+    @property
+    def fabric(self) -> Fabric:
+        """What kernels on the device are built of."""
+        return Fabric(
+            lut_inputs=self.lut_inputs,
+            joined_lut_inputs=self.joined_lut_inputs,
+            adder_takes_logic=self.adder_takes_logic,
+            lut_shift_cycles=self.lut_shift_cycles,
+            lut_memories=tuple(sorted(self.lut_memory)),
+            one_port_lut_memories=tuple(sorted(self.one_port_lut_memory)),
+            multipliers=self.dsp.multipliers,
+            least_product_bits=self.dsp.least_product_bits,
+            block_shapes=self.bram.part_shapes,
+        )
+
+
+class Transceivers(Table):
+    """A group of equal serial transceivers of a board: bidirectional lanes and their highest line rate."""
+
+    kind: Text
+    lanes: Lanes
+    line_rate_gbps: LineRateGbps
+    connector: Text
+
+
+class UsableFraction(Table):
+    """The share of each resource that a network may use; the rest is infrastructure and headroom."""
+
+    lut: Fraction01
+    ff: Fraction01
+    dsp: Fraction01
+    bram: Fraction01
+    uram: Fraction01
+    reason: Text
+
+
+class Board(Table):
+    """A board with one FPGA. `part` overrides the device's part name where the board carries a variant."""
+
+    name: Text
+    title: Text
+    device: Text
+    part: Text | None = None
+    reference_clocks_mhz: tuple[FrequencyMhz, ...] = Field(min_length=1)
+    source: Text
+    usable_fraction: UsableFraction
+    transceivers: tuple[Transceivers, ...] = ()
+
+    @model_validator(mode="after")
+    def _groups_are_distinct(self) -> "Board":
+        connectors = [group.connector for group in self.transceivers]
+        if len(set(connectors)) != len(connectors):
+            raise ValueError(f"transceivers: connectors must differ, found {', '.join(connectors)}")
+        return self
+
+    @property
+    def lanes(self) -> int:
+        """Bidirectional serial lanes of all groups."""
+        return sum(group.lanes for group in self.transceivers)
+
+    @property
+    def max_line_rate_gbps(self) -> float:
+        """The highest line rate of any lane; 0 for a board without transceivers."""
+        return max((group.line_rate_gbps for group in self.transceivers), default=0.0)
+
+    def lanes_at(self, line_rate_gbps: float) -> int:
+        """How many lanes reach this line rate."""
+        return sum(group.lanes for group in self.transceivers if group.line_rate_gbps >= line_rate_gbps)
+
+    def budget(self, device: Device) -> Resources:
+        """Return what of `device` a network may use on this board; every resource rounded down."""
+        whole_device, share = device.resources, self.usable_fraction
+        return Resources(
+            lut=whole_device.scaled(share.lut).lut,
+            ff=whole_device.scaled(share.ff).ff,
+            dsp=whole_device.scaled(share.dsp).dsp,
+            bram36=whole_device.scaled(share.bram).bram36,
+            uram=whole_device.scaled(share.uram).uram,
+        )
+
+
+def boards_directory() -> Path:
+    """Find the folder with `devices/`, `boards/` and `systems/`: package data, or `boards/` of the checkout.
+
+    Raises ModelError when neither exists.
+    """
+    for directory in (PACKAGED, CHECKOUT):
+        if (directory / "devices").is_dir():
+            return directory
+    raise ModelError(f"hardware descriptions not found: {PACKAGED} and {CHECKOUT} do not exist; install metronn again")
+
+
+def list_devices(roots: tuple[Path, ...] | None = None) -> tuple[str, ...]:
+    """Return the names of the known devices, sorted."""
+    return _names("devices", roots)
+
+
+def list_boards(roots: tuple[Path, ...] | None = None) -> tuple[str, ...]:
+    """Return the names of the known boards, sorted."""
+    return _names("boards", roots)
+
+
+def list_systems(roots: tuple[Path, ...] | None = None) -> tuple[str, ...]:
+    """Return the names of the known systems, sorted."""
+    return _names("systems", roots)
+
+
+def load_device(name: str, roots: tuple[Path, ...] | None = None) -> Device:
+    """Read the device called `name`. Raises ModelError: unknown name, or everything wrong in its file."""
+    return _load(Device, "device", name, roots, lambda device: device.name)
+
+
+def load_board(name: str, roots: tuple[Path, ...] | None = None) -> Board:
+    """Read the board called `name`. Raises ModelError: unknown name, or everything wrong in its file."""
+    return _load(Board, "board", name, roots, lambda board: board.name)
+
+
+def find_file(kind: str, name: str, roots: tuple[Path, ...] | None = None) -> Path:
+    """Find the file of the `kind` ("device", "board", "system") called `name`: the first root that has it wins.
+
+    Raises ModelError with the nearest and all known names.
+    """
+    folder = f"{kind}s"
+    for root in _search(roots):
+        # The names are compared, never joined to a path, so that a name cannot lead out of the folder.
+        for path in (root / folder).glob("*.toml"):
+            if path.stem == name:
+                return path
+    raise ModelError(unknown_name(kind, name, _names(folder, roots)))
+
+
+def _search(roots: tuple[Path, ...] | None) -> tuple[Path, ...]:
+    return (boards_directory(),) if roots is None else roots
+
+
+def _names(folder: str, roots: tuple[Path, ...] | None) -> tuple[str, ...]:
+    return tuple(sorted({path.stem for root in _search(roots) for path in (root / folder).glob("*.toml")}))
+
+
+def _load(
+    model: type[TableType], kind: str, name: str, roots: tuple[Path, ...] | None, name_of: Callable[[TableType], str]
+) -> TableType:
+    path = find_file(kind, name, roots)
+    found = parse(model, read_toml(path), str(path))
+    if name_of(found) != path.stem:
+        raise ModelError(f"{path}: key 'name' must be {path.stem!r} like the file, found {name_of(found)!r}")
+    return found
+
+
+def board_table() -> list[dict[str, str | int | float]]:
+    """Return one row per known board, sorted by name: the device, its resources, and the share a network may use."""
+    return [_row(load_board(name)) for name in list_boards()]
+
+
+def _row(board: Board) -> dict[str, str | int | float]:
+    device = load_device(board.device)
+    budget = board.budget(device)
+    return {
+        "board": board.name,
+        "title": board.title,
+        "device": device.name,
+        "part": board.part or device.part,
+        "vendor": device.vendor,
+        "family": device.family,
+        "lut": device.lut,
+        "ff": device.ff,
+        "dsp": device.dsp.count,
+        "dsp_kind": device.dsp.kind,
+        "bram36": device.resources.bram36,
+        "bram_kbit": device.bram_kbit,
+        "uram": device.uram.count,
+        "slr": device.slr,
+        "lanes": board.lanes,
+        "line_rate_gbps": board.max_line_rate_gbps,
+        "usable_lut": budget.lut,
+        "usable_ff": budget.ff,
+        "usable_dsp": budget.dsp,
+        "usable_bram36": budget.bram36,
+        "usable_uram": budget.uram,
+        "source": " ".join(board.source.split()),
+    }

@@ -1,0 +1,1 @@
+"""Folded matrices: multipliers shared over an event's cycles, one by one, and what they cost."""

@@ -1,0 +1,284 @@
+"""Folded matrix-vector kernels: how multipliers are shared over an event's cycles, how long it takes.
+
+`FoldOutputs` makes `lanes` outputs a cycle from all inputs, held in a register; `FoldInputs` adds every beat of inputs
+into all accumulators. Two narrow products share one multiplier where the ranges and its ports allow it: it takes
+`weight_hi * 2**shift + weight_lo` and one input, and sums of `group` such products are split once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from metronn.ir.arrays import Array
+from metronn.ir.graph import Graph
+from metronn.ir.infer import linear_shifts
+from metronn.ir.ops import Linear
+from metronn.ir.types import width_bits
+from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
+from metronn.plan.kernels.uniform import function_key
+from metronn.plan.layout import Layout
+
+COUNTED_BEATS = 64
+"""A FoldInputs of at most this many beats without gaps counts them itself; others take their beats from a train."""
+
+LOGIC_ROM_BEATS = 64
+"""Weights of more beats than this are read from block RAM."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packing:
+    """How weights and inputs meet in a multiplier.
+
+    `ways`: products per multiplier (1 or 2). `shift`: position of the upper weight (0 when ways = 1). `group`: how
+    many multiplier results are added before the two sums are split. `weight_bits`: signed width of the packed
+    weight; `x_bits`: signed width of an input; `product_bits` and `sum_bits`: signed width of one multiplier result
+    and of a group's sum.
+    """
+
+    ways: int
+    shift: int
+    group: int
+    weight_bits: int
+    x_bits: int
+    product_bits: int
+    sum_bits: int
+
+    @property
+    def front_stages(self) -> int:
+        """Registers before the tree: input and weight, product, and the group sum where groups are larger than 1."""
+        return 2 + (self.group > 1)
+
+    @property
+    def term_bits(self) -> int:
+        """Signed width of one tree term: the wider half of a split sum."""
+        return max(self.shift, self.sum_bits - self.shift)
+
+
+def linear_of(graph: Graph, name: str) -> Linear:
+    """Return the Linear op of a node."""
+    op = graph.by_name[name].op
+    assert isinstance(op, Linear)
+    return op
+
+
+def effective_weight(graph: Graph, name: str) -> Array:
+    """Integer weights [n_in, n_out] that act on the raw input codes: what shifts an input up is in its weights.
+
+    The shifts are those of the first row; a fold that works on several rows needs them to be the same in all.
+    """
+    op = linear_of(graph, name)
+    x = graph.type_of(op.x)
+    shift = linear_shifts(op, x).reshape(-1, op.weight.shape[0])[0]
+    if not shift.any():
+        return op.weight.array
+    return np.asarray([[int(w) << int(s) for w in row] for row, s in zip(op.weight.array, shift, strict=True)])
+
+
+def signed_bits(lo: int, hi: int) -> int:
+    """Bits of a two's complement number that holds [lo, hi] whatever the sign of lo."""
+    return width_bits(min(lo, -1), max(hi, 0))
+
+
+def product_bounds(weight: Array, lo: int, hi: int) -> tuple[int, int]:
+    """Bounds of one product of any weight with any input code in [lo, hi]."""
+    w_lo, w_hi = min(int(weight.min()), 0), max(int(weight.max()), 0)
+    corners = [w * x for w in (w_lo, w_hi) for x in (lo, hi)]
+    return min(corners), max(corners)
+
+
+def packing(graph: Graph, name: str, timing: Timing) -> Packing:
+    """Choose two products per multiplier where the exact ranges allow it and it saves DSP blocks, else one.
+
+    Products that are built from LUTs stand alone. Of groups with the fewest DSP blocks the largest is taken.
+    """
+    weight = effective_weight(graph, name)
+    x = graph.type_of(linear_of(graph, name).x)
+    lo, hi = x.range.lowest, x.range.highest
+    x_bits = signed_bits(lo, hi)
+    low, high = product_bounds(weight, lo, hi)
+    w_lo, w_hi = min(int(weight.min()), 0), max(int(weight.max()), 0)
+    least = timing.fabric.share(signed_bits(w_lo, w_hi), x_bits)
+    found: Packing | None = None
+    multiplied = signed_bits(low, high) >= timing.fabric.least_product_bits and weight.shape[1] > 1
+    group = timing.radix if multiplied else 0
+    while group >= 1:
+        shift = signed_bits(group * low, group * high)
+        packed = signed_bits((w_lo << shift) + w_lo, (w_hi << shift) + w_hi)
+        share = timing.fabric.packed_share(packed, x_bits)
+        if share is not None and share / 2 < least:
+            least = share / 2
+            bottom, top = (low << shift) + low, (high << shift) + high
+            found = Packing(
+                ways=2,
+                shift=shift,
+                group=group,
+                weight_bits=packed,
+                x_bits=x_bits,
+                product_bits=signed_bits(bottom, top),
+                sum_bits=max(shift + 1, signed_bits(group * bottom, group * top)),
+            )
+        group //= 2
+    if found is not None:
+        return found
+    group = timing.radix
+    return Packing(
+        ways=1,
+        shift=0,
+        group=group,
+        weight_bits=signed_bits(w_lo, w_hi),
+        x_bits=x_bits,
+        product_bits=signed_bits(low, high),
+        sum_bits=signed_bits(group * low, group * high),
+    )
+
+
+def sum_stages(terms: int, extra: int, timing: Timing) -> tuple[int, ...]:
+    """Terms left after each register stage that sums `terms` values, the last stage adding `extra` more and leaving 1.
+
+    Every stage sums at most `radix` values into one; the last one sums what is left plus the extra terms.
+    """
+    left: list[int] = []
+    room = max(1, timing.radix - extra)
+    while terms > room:
+        terms = -(-terms // timing.radix)
+        left.append(terms)
+    return (*left, 1)
+
+
+def fold_outputs_spec(graph: Graph, name: str, epilogue: tuple[str, ...], beats: int, timing: Timing) -> FoldOutputs:
+    """Divide a layer's outputs over `beats` cycles so that no multiplier idles."""
+    pack = packing(graph, name, timing)
+    outputs = linear_of(graph, name).weight.shape[1]
+    lanes = pack.ways * (outputs // (pack.ways * beats))
+    return FoldOutputs(linear=name, epilogue=epilogue, lanes=lanes, beats=beats, remainder=outputs - lanes * beats)
+
+
+def slice_inputs(spec: FoldOutputs, graph: Graph) -> int:
+    """Inputs the remainder block takes each cycle."""
+    return -(-linear_of(graph, spec.linear).weight.shape[0] // spec.beats)
+
+
+def outputs_tree(spec: FoldOutputs, graph: Graph, timing: Timing) -> tuple[int, ...]:
+    """Terms after each summing stage of the main lanes; bias (with the borrow count) enters in the last."""
+    pack = packing(graph, spec.linear, timing)
+    return sum_stages(-(-linear_of(graph, spec.linear).weight.shape[0] // pack.group), 1, timing)
+
+
+def remainder_tree(spec: FoldOutputs, graph: Graph, timing: Timing) -> tuple[int, ...]:
+    """Terms after each summing stage of the remainder block; accumulator and borrow count enter in the last."""
+    pack = packing(graph, spec.linear, timing)
+    return sum_stages(-(-slice_inputs(spec, graph) // pack.group), pack.ways, timing)
+
+
+def outputs_depth(spec: FoldOutputs, graph: Graph, timing: Timing) -> int:
+    """Cycles from a phase of the fold to its result on the wires: input, product, group, tree, epilogue registers."""
+    main = len(outputs_tree(spec, graph, timing)) if spec.lanes else 0
+    rest = len(remainder_tree(spec, graph, timing)) if spec.remainder else 0
+    return packing(graph, spec.linear, timing).front_stages + max(main, rest) + bool(spec.epilogue)
+
+
+def outputs_latency(spec: FoldOutputs, graph: Graph, timing: Timing) -> int:
+    """Cycles from start to the first output beat."""
+    return outputs_depth(spec, graph, timing) + (0 if spec.lanes else spec.beats - 1)
+
+
+def outputs_layout(spec: FoldOutputs) -> Layout:
+    """Beat b carries outputs b*lanes .. b*lanes+lanes-1, the last beat the remainder too; one beat if lanes = 0."""
+    count = spec.lanes * spec.beats + spec.remainder
+    if not spec.lanes:
+        return Layout.parallel(count)
+    beats = [tuple(range(b * spec.lanes, (b + 1) * spec.lanes)) for b in range(spec.beats)]
+    beats[-1] += tuple(range(spec.lanes * spec.beats, count))
+    return Layout(tuple(beats))
+
+
+def lane_functions(spec: FoldOutputs, graph: Graph) -> tuple[tuple[tuple[int, ...], ...], ...]:
+    """For every lane, its outputs in groups of one epilogue function each; main lanes first, then the remainder.
+
+    An output of a main lane is made in beat output // lanes. Lanes of one group need no choice by beat.
+    """
+    main = range(spec.lanes * spec.beats)
+    lanes = [list(main[lane :: spec.lanes]) for lane in range(spec.lanes)]
+    lanes += [[main.stop + rest] for rest in range(spec.remainder)]
+    found = []
+    for outputs in lanes:
+        groups: dict[tuple[object, ...], list[int]] = {}
+        for output in outputs:
+            groups.setdefault(function_key(graph, spec.epilogue, output), []).append(output)
+        found.append(tuple(tuple(group) for group in groups.values()))
+    return tuple(found)
+
+
+def outputs_multipliers(spec: FoldOutputs, graph: Graph, timing: Timing) -> int:
+    """Multipliers of the kernel: main lanes times inputs, remainder pairs times the slice."""
+    pack = packing(graph, spec.linear, timing)
+    inputs = linear_of(graph, spec.linear).weight.shape[0]
+    return spec.lanes // pack.ways * inputs + -(-spec.remainder // pack.ways) * slice_inputs(spec, graph)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputSlots:
+    """Which slots of the input beats get multipliers, and which are used once only and get constant multiples."""
+
+    multiplied: tuple[int, ...]
+    constant: tuple[int, ...]
+
+
+@lru_cache(maxsize=256)
+def input_slots(layout: Layout) -> InputSlots:
+    """A slot that carries an element in one beat only has constant weights: shifts and adds are cheaper there."""
+    uses = [sum(1 for beat in layout.beats if slot < len(beat)) for slot in range(layout.slot_count)]
+    return InputSlots(
+        multiplied=tuple(slot for slot, count in enumerate(uses) if count > 1),
+        constant=tuple(slot for slot, count in enumerate(uses) if count == 1),
+    )
+
+
+def inputs_terms(spec: FoldInputs, graph: Graph, timing: Timing) -> tuple[int, int]:
+    """Terms per accumulator and cycle after the group stage: from multipliers, from constant multiples."""
+    pack = packing(graph, spec.linear, timing)
+    slots = input_slots(spec.layout)
+    constant = len(slots.constant) if pack.group == 1 else -(-len(slots.constant) // timing.radix)
+    return -(-len(slots.multiplied) // pack.group), constant
+
+
+def inputs_tree(spec: FoldInputs, graph: Graph, timing: Timing) -> tuple[int, ...]:
+    """Terms after each summing stage; accumulator and borrow count enter in the last."""
+    pack = packing(graph, spec.linear, timing)
+    return sum_stages(sum(inputs_terms(spec, graph, timing)), pack.ways, timing)
+
+
+def counts_beats(spec: FoldInputs) -> bool:
+    """Whether the beats come in few consecutive cycles, so that a counter from start tells them."""
+    return spec.layout.span == spec.layout.beat_count <= COUNTED_BEATS
+
+
+def weights_in_block_ram(spec: FoldInputs) -> bool:
+    """Whether the weights are too many beats for LUTs."""
+    return spec.layout.beat_count > LOGIC_ROM_BEATS
+
+
+def inputs_front(spec: FoldInputs, graph: Graph, timing: Timing) -> int:
+    """Registers before the tree: those of the packing, and the output register of weights in block RAM."""
+    return packing(graph, spec.linear, timing).front_stages + weights_in_block_ram(spec)
+
+
+def inputs_depth(spec: FoldInputs, graph: Graph, timing: Timing) -> int:
+    """Cycles from the last input beat to the result on the wires."""
+    return inputs_front(spec, graph, timing) + len(inputs_tree(spec, graph, timing)) + bool(spec.epilogue)
+
+
+def inputs_latency(spec: FoldInputs, graph: Graph, timing: Timing) -> int:
+    """Cycles from start (the first input beat) to the output."""
+    return spec.layout.span - 1 + inputs_depth(spec, graph, timing)
+
+
+def inputs_multipliers(spec: FoldInputs, graph: Graph, timing: Timing) -> int:
+    """Multipliers of the kernel: multiplied slots times output pairs."""
+    pack = packing(graph, spec.linear, timing)
+    outputs = linear_of(graph, spec.linear).weight.shape[1]
+    return len(input_slots(spec.layout).multiplied) * -(-outputs // pack.ways)
