@@ -38,7 +38,7 @@ import numpy as np
 import buffer_samples
 from metronn.emit.data import data_directory
 from metronn.emit.rtl.fpga import emit_fpga
-from metronn.emit.rtl.kernel import emit_kernel
+from metronn.emit.rtl.kernels.any_kernel import emit_kernel
 from metronn.errors import ModelError
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph, GraphBuilder

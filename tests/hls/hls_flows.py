@@ -7,8 +7,8 @@ from pathlib import Path
 
 from hls_projects import project_of
 
-from metronn.emit.hls import emit_hls
-from metronn.emit.hls_flow import Flow
+from metronn.emit.hls.flow import Flow
+from metronn.emit.hls.project import emit_hls
 from metronn.ir.graph import Graph
 from metronn.plan.candidates.convert import conversion
 from metronn.plan.candidates.steps import Step, steps

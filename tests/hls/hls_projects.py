@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from metronn.emit.hls import HlsDirective, HlsProject, emit_hls
+from metronn.emit.hls.project import HlsDirective, HlsProject, emit_hls
 from metronn.emulate.numpy import emulate
 from metronn.ir.arrays import Array, IntArray
 from metronn.ir.graph import Graph, GraphBuilder

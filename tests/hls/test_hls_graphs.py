@@ -9,7 +9,7 @@ import pytest
 from hls_projects import assert_equal, build_together, project_of, two_layers
 from native_graphs import collected, graphs, random_codes
 
-from metronn.emit.hls import emit_hls
+from metronn.emit.hls.project import emit_hls
 from metronn.errors import ModelError, ToolError
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import GraphBuilder

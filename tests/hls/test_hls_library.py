@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from metronn.emit.hls import template_directory
+from metronn.emit.hls.project import template_directory
 from metronn.ir.infer import overflowed, round_shift
 from metronn.ir.ops import Overflow, Rounding
 from metronn.verify.hls import compile_flags, run_compiler

@@ -7,9 +7,9 @@ from hls_projects import project_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metronn.emit.hls import emit_hls
-from metronn.emit.hls_live import inputs_live, outputs_live
-from metronn.emit.hls_ops import HlsDirective
+from metronn.emit.hls.live import inputs_live, outputs_live
+from metronn.emit.hls.ops import HlsDirective
+from metronn.emit.hls.project import emit_hls
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import GraphBuilder
 from metronn.ir.ops import Input, Linear

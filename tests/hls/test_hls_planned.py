@@ -9,8 +9,8 @@ import pytest
 from hls_projects import assert_equal, project_of
 from native_graphs import random_codes
 
-from metronn.emit.hls import emit_hls
-from metronn.emit.hls_flow import flow_of
+from metronn.emit.hls.flow import flow_of
+from metronn.emit.hls.project import emit_hls
 from metronn.emulate.numpy import emulate
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph, GraphBuilder

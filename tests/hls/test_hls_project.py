@@ -15,7 +15,7 @@ import pytest
 from hls_projects import project_of, two_layers
 from native_graphs import random_codes
 
-from metronn.emit.hls import emit_hls
+from metronn.emit.hls.project import emit_hls
 from metronn.emulate.numpy import emulate
 from metronn.verify.hls import ap_types_directory, write_files
 

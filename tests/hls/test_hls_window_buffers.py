@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from native_graphs import collected, random_codes
 from stream_graphs import random_raster, random_window
 
-from metronn.emit.hls import emit_hls
-from metronn.emit.hls_flow import Flow
-from metronn.emit.hls_window import window_form
+from metronn.emit.hls.flow import Flow
+from metronn.emit.hls.project import emit_hls
+from metronn.emit.hls.window import window_form
 from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Input, Padding, Window
 from metronn.ir.types import Range

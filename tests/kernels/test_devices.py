@@ -11,7 +11,7 @@ import pytest
 from harness import check_cases, check_lint
 from test_fold import dense
 
-from metronn.emit.rtl.kernel import emit_kernel
+from metronn.emit.rtl.kernels.any_kernel import emit_kernel
 from metronn.ir.graph import Graph
 from metronn.ir.types import Range
 from metronn.plan.hardware.boards import load_device

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from strategies import Chain, layouts, linear_graphs, timings
 
-from metronn.emit.rtl.fold_inputs import signed_digits
-from metronn.emit.rtl.kernel import emit_kernel
+from metronn.emit.rtl.kernels.any_kernel import emit_kernel
+from metronn.emit.rtl.kernels.folds.inputs import signed_digits
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Constant, Extremum, Input, Linear, Overflow, Requantize, Rounding

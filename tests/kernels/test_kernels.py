@@ -11,7 +11,7 @@ from harness import check_cases, check_lint
 from hypothesis import HealthCheck, Phase, given, settings
 from strategies import batches
 
-from metronn.emit.rtl.delay import emit_delay
+from metronn.emit.rtl.kernels.waiting.delay import emit_delay
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import GraphBuilder
 from metronn.ir.ops import Input, Lookup

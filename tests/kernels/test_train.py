@@ -11,7 +11,7 @@ from harness import FIRMWARE, need
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from metronn.emit.rtl.train import train_text
+from metronn.emit.rtl.pulse_trains import train_text
 from metronn.plan.hardware.boards import load_device
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.kernels.pulse_trains import Nest, counter_bits, nest_of, train_resources

@@ -10,9 +10,9 @@ import numpy as np
 
 from metronn import __version__
 from metronn.emit.data import data_directory
-from metronn.emit.hls import HlsDirective, HlsProject, emit_hls
-from metronn.emit.hls_files import Port
-from metronn.emit.hls_flow import flow_of
+from metronn.emit.hls.files import Port
+from metronn.emit.hls.flow import flow_of
+from metronn.emit.hls.project import HlsDirective, HlsProject, emit_hls
 from metronn.emit.rtl.fpga import LIBRARY, emit_fpga
 from metronn.emit.rtl.system import emit_system
 from metronn.emit.sim import emit_rtl_vectors, emit_sim

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from metronn.emit.rtl.kernel import emit_kernel
+from metronn.emit.rtl.kernels.any_kernel import emit_kernel
 from metronn.emit.rtl.text import comment
 from metronn.emulate.numpy import emulate
 from metronn.ir.arrays import Array, object_array

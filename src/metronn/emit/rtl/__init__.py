@@ -1,1 +1,4 @@
-"""SystemVerilog: one module per kernel, and the functions and text they are written from."""
+"""SystemVerilog: `fpga` joins kernels, event line and link ends, `system` the FPGAs; modules of kernels in `kernels`.
+
+Imports `plan` and `ir`, nothing of `hls`.
+"""

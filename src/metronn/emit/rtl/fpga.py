@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from metronn.emit.rtl.event_line import EventLine, event_line
 from metronn.emit.rtl.frame import emit_frame_in, emit_frame_out, frame_in_taps, frame_out_taps
-from metronn.emit.rtl.kernel import emit_kernel
+from metronn.emit.rtl.kernels.any_kernel import emit_kernel
 from metronn.emit.rtl.port_names import port_names
 from metronn.emit.rtl.text import comment, identifier
 from metronn.emit.tops import module_name, top_name

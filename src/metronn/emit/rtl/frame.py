@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from metronn.emit.rtl.pulse_trains import train_text
 from metronn.emit.rtl.text import comment
-from metronn.emit.rtl.train import train_text
 from metronn.emit.tops import module_name
 from metronn.plan.design import Design, FpgaDesign, Frame
 from metronn.plan.frames.paths import WORDS, Path, Storage, receiver_paths, ring_block, sender_paths

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metronn.emit.rtl.fold_common import (
+from metronn.emit.rtl.kernels.folds.common import (
     ModuleText,
     Operand,
     described,

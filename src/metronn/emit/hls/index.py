@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from metronn.emit.hls_values import stored_array
+from metronn.emit.hls.values import stored_array
 from metronn.plan.layout import Layout
 
 Matrix = npt.NDArray[np.int64]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from metronn.emit.hls_index import Members
+from metronn.emit.hls.index import Members
 from metronn.ir.arrays import Array
 
 Live = npt.NDArray[np.bool_]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metronn.emit.rtl.lines import PulseNames, cell_name, line_text
+from metronn.emit.rtl.kernels.waiting.lines import PulseNames, cell_name, line_text
 from metronn.emit.rtl.text import module_text
 from metronn.ir.graph import Graph
 from metronn.plan.hardware.timing import Timing

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from metronn.emit.rtl.pulse_trains import train_text
 from metronn.emit.rtl.slots import part, port_vector
 from metronn.emit.rtl.text import module_text
-from metronn.emit.rtl.train import train_text
 from metronn.ir.graph import Graph
 from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.pulse_trains import counter_bits

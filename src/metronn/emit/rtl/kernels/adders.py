@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metronn.emit.rtl.netlist import emit_netlist
+from metronn.emit.rtl.kernels.netlist import emit_netlist
 from metronn.ir.graph import Graph
 from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.adders.matvec import linear_op, matvec_netlist

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metronn.emit.hls_files import Beats, Port
-from metronn.emit.hls_flow import Flow
-from metronn.emit.hls_index import Members
-from metronn.emit.hls_names import Names, identifier
-from metronn.emit.hls_process import Process, Processes
-from metronn.emit.hls_reorder import element_matrix
-from metronn.emit.hls_top import action, call, declaration
-from metronn.emit.hls_values import constants_header, guard, type_line
+from metronn.emit.hls.files import Beats, Port
+from metronn.emit.hls.flow import Flow
+from metronn.emit.hls.index import Members
+from metronn.emit.hls.names import Names, identifier
+from metronn.emit.hls.process import Process, Processes
+from metronn.emit.hls.reorder import element_matrix
+from metronn.emit.hls.top import action, call, declaration
+from metronn.emit.hls.values import constants_header, guard, type_line
 from metronn.ir.ops import Input
 from metronn.ir.types import TensorType
 from metronn.plan.design import KernelInstance

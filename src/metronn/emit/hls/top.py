@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import assert_never
 
-from metronn.emit.hls_layout import Layout, Step
-from metronn.emit.hls_ops import HlsDirective
+from metronn.emit.hls.calls import Layout, Step
+from metronn.emit.hls.ops import HlsDirective
 from metronn.ir.graph import Graph, Node
 from metronn.ir.ops import Add, Constant, Extremum, Input, Linear, Lookup, Multiply, Reduce, Requantize, Rewire, Window
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metronn.emit.rtl.fold_common import (
+from metronn.emit.rtl.kernels.folds.common import (
     ModuleText,
     Operand,
     described,
@@ -20,8 +20,8 @@ from metronn.emit.rtl.fold_common import (
     weight_rom,
     words,
 )
+from metronn.emit.rtl.pulse_trains import train_text
 from metronn.emit.rtl.scalar import ScalarFunction, scalar_function
-from metronn.emit.rtl.train import train_text
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph
 from metronn.plan.hardware.timing import Timing

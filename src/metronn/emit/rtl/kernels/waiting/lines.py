@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from metronn.emit.rtl.pulse_trains import train_text
 from metronn.emit.rtl.text import bits_literal
-from metronn.emit.rtl.train import train_text
 from metronn.plan.kernels.pulse_trains import counter_bits
 from metronn.plan.kernels.waiting.lines import WIRE, Cell, Register, Ring, Shift, Store
 from metronn.plan.kernels.waiting.pulses import Pulse, PulsePlan, Shifted

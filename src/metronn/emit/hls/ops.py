@@ -9,9 +9,9 @@ from typing import assert_never
 
 import numpy as np
 
-from metronn.emit.hls_index import Members
-from metronn.emit.hls_live import add_live, inputs_live, outputs_live
-from metronn.emit.hls_values import integer_type, literal, pattern, stored_array, stored_matrix
+from metronn.emit.hls.index import Members
+from metronn.emit.hls.live import add_live, inputs_live, outputs_live
+from metronn.emit.hls.values import integer_type, literal, pattern, stored_array, stored_matrix
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph, Node
 from metronn.ir.infer import linear_shifts, reduce_shifts, round_shift, shifted_bounds

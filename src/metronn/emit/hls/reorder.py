@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from metronn.emit.hls_index import Members
+from metronn.emit.hls.index import Members
 from metronn.ir.graph import Graph
 from metronn.ir.ops import Padding, Window
 from metronn.plan.kernels.spec import Reorder, WindowBuffer

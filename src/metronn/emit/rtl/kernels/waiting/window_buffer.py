@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from metronn.emit.rtl.lines import PulseNames, cell_name, flag_rom, line_text
+from metronn.emit.rtl.kernels.waiting.lines import PulseNames, cell_name, flag_rom, line_text
 from metronn.emit.rtl.slots import part
 from metronn.emit.rtl.text import bits_literal, module_text
 from metronn.ir.graph import Graph

@@ -12,16 +12,16 @@ from typing import assert_never
 
 import numpy as np
 
-from metronn.emit.hls_flow import Flow
-from metronn.emit.hls_index import Members
-from metronn.emit.hls_layout import Layout as Calls
-from metronn.emit.hls_live import add_live, inputs_live, outputs_live
-from metronn.emit.hls_names import Names
-from metronn.emit.hls_ops import Kernel, kernel_of
-from metronn.emit.hls_reorder import describe_reorder, element_matrix, fill_code
-from metronn.emit.hls_top import kernel_call
-from metronn.emit.hls_values import integer_type, literal, stored_array, stored_matrix, type_line
-from metronn.emit.hls_window import window_form
+from metronn.emit.hls.calls import Layout as Calls
+from metronn.emit.hls.flow import Flow
+from metronn.emit.hls.index import Members
+from metronn.emit.hls.live import add_live, inputs_live, outputs_live
+from metronn.emit.hls.names import Names
+from metronn.emit.hls.ops import Kernel, kernel_of
+from metronn.emit.hls.reorder import describe_reorder, element_matrix, fill_code
+from metronn.emit.hls.top import kernel_call
+from metronn.emit.hls.values import integer_type, literal, stored_array, stored_matrix, type_line
+from metronn.emit.hls.window import window_form
 from metronn.ir.graph import Graph, Node
 from metronn.ir.infer import reduce_shifts, shifted_bounds
 from metronn.ir.ops import Constant, Linear, Reduce, ReduceKind, Window

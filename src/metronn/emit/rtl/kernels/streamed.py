@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from metronn.emit.rtl.pulse_trains import train_text
 from metronn.emit.rtl.slots import part
 from metronn.emit.rtl.text import module_text
-from metronn.emit.rtl.train import train_text
 from metronn.ir.graph import Graph
 from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.contract import input_layouts, latency_cycles, output_layout

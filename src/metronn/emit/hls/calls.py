@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from metronn.emit.hls_files import Port
-from metronn.emit.hls_names import Names, identifier
-from metronn.emit.hls_ops import FOLDED, HlsDirective, Kernel, kernel_of
+from metronn.emit.hls.files import Port
+from metronn.emit.hls.names import Names, identifier
+from metronn.emit.hls.ops import FOLDED, HlsDirective, Kernel, kernel_of
 from metronn.ir.graph import Graph
 from metronn.ir.ops import Input, Linear
 

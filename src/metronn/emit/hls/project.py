@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
-from metronn.emit.hls_files import bridge, build_tcl, interface_json, makefile, testbench
-from metronn.emit.hls_flow import Flow
-from metronn.emit.hls_layout import Layout, lay_out
-from metronn.emit.hls_names import identifier
-from metronn.emit.hls_ops import HlsDirective
-from metronn.emit.hls_stream import StreamDesign
-from metronn.emit.hls_top import signature, top_source
-from metronn.emit.hls_values import constants_header, guard, type_line
+from metronn.emit.hls.calls import Layout, lay_out
+from metronn.emit.hls.files import bridge, build_tcl, interface_json, makefile, testbench
+from metronn.emit.hls.flow import Flow
+from metronn.emit.hls.names import identifier
+from metronn.emit.hls.ops import HlsDirective
+from metronn.emit.hls.stream import StreamDesign
+from metronn.emit.hls.top import signature, top_source
+from metronn.emit.hls.values import constants_header, guard, type_line
 from metronn.errors import ModelError, ToolError
 from metronn.ir.graph import Graph
 
@@ -73,7 +73,7 @@ def template_directory() -> Path:
     packaged = Path(str(resources.files("metronn"))) / "_data" / "hls_templates"
     if packaged.is_dir():
         return packaged
-    checkout = Path(__file__).resolve().parents[3] / "hls_templates"
+    checkout = Path(__file__).resolve().parents[4] / "hls_templates"
     if checkout.is_dir():
         return checkout
     raise ToolError("the HLS library hls_templates is neither in the installed metronn nor in a checkout; reinstall it")

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from metronn.emit.rtl.adders import emit_adders
-from metronn.emit.rtl.delay import emit_delay
-from metronn.emit.rtl.elementwise import emit_elementwise
-from metronn.emit.rtl.fold_inputs import emit_fold_inputs
-from metronn.emit.rtl.fold_outputs import emit_fold_outputs
-from metronn.emit.rtl.gather import emit_gather
-from metronn.emit.rtl.reduce import emit_reduce
-from metronn.emit.rtl.reduce_serial import emit_reduce_serial
-from metronn.emit.rtl.streamed import emit_streamed
-from metronn.emit.rtl.table import emit_table
-from metronn.emit.rtl.window_buffer import emit_window_buffer
-from metronn.emit.rtl.wiring import emit_wiring
+from metronn.emit.rtl.kernels.adders import emit_adders
+from metronn.emit.rtl.kernels.elementwise import emit_elementwise
+from metronn.emit.rtl.kernels.folds.inputs import emit_fold_inputs
+from metronn.emit.rtl.kernels.folds.outputs import emit_fold_outputs
+from metronn.emit.rtl.kernels.reduce import emit_reduce
+from metronn.emit.rtl.kernels.reduce_serial import emit_reduce_serial
+from metronn.emit.rtl.kernels.streamed import emit_streamed
+from metronn.emit.rtl.kernels.table import emit_table
+from metronn.emit.rtl.kernels.waiting.delay import emit_delay
+from metronn.emit.rtl.kernels.waiting.gather import emit_gather
+from metronn.emit.rtl.kernels.waiting.window_buffer import emit_window_buffer
+from metronn.emit.rtl.kernels.wiring import emit_wiring
 from metronn.ir.graph import Graph
 from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.spec import (

@@ -1,0 +1,1 @@
+"""SystemVerilog of elements that wait: delays, gathers, windows and reorderings."""
