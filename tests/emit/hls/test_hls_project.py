@@ -67,7 +67,7 @@ def test_same_bytes_under_another_hash_seed() -> None:
         "print(hashlib.sha256(repr(sorted(t.emitted().items())).encode()).hexdigest())"
     )
     here = str(Path(__file__).parent)
-    paths = os.pathsep.join([here, str(Path(__file__).parents[1] / "emulate"), *sys.path])
+    paths = os.pathsep.join([here, str(Path(__file__).parents[2] / "emulate"), *sys.path])
     digests = set()
     for seed in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": paths}

@@ -40,7 +40,7 @@ from metronn.quantize.exact.values import exact_values
 from metronn.quantize.quantize import Quantized
 from metronn.quantize.records import Exactness
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "frontends"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "frontends" / "keras_files"))
 
 
 def tables_of(quantized: Quantized) -> int:

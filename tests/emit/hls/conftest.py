@@ -11,8 +11,8 @@ import pytest
 from metronn.errors import ToolError
 from metronn.verify.hls import ap_types_directory
 
-TESTS = Path(__file__).resolve().parents[1]
-sys.path += [str(TESTS / "hls"), str(TESTS / "emulate")]
+TESTS = Path(__file__).resolve().parents[2]
+sys.path += [str(TESTS / "emit" / "hls"), str(TESTS / "emulate")]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -10,7 +10,7 @@ import pytest
 from metronn.verify.kernel_bench import TOP, Case, write_bench
 from metronn.verify.simulator import build, lint, missing, run
 
-FIRMWARE = Path(__file__).resolve().parents[2] / "firmware"
+FIRMWARE = Path(__file__).resolve().parents[3] / "firmware"
 
 
 def need(simulator: str) -> None:

@@ -29,7 +29,7 @@ Values = npt.NDArray[np.float64]
 def qkeras_python() -> Path:
     """Return the interpreter that has QKeras: METRONN_QKERAS_PYTHON, or that of `make setup-qkeras`; else skip."""
     given = os.environ.get("METRONN_QKERAS_PYTHON")
-    folder = Path(__file__).parents[2] / ".venv-qkeras"
+    folder = Path(__file__).parents[3] / ".venv-qkeras"
     if given is None and not (folder / ".installed").is_file():
         pytest.skip("no interpreter with QKeras: make setup-qkeras, or METRONN_QKERAS_PYTHON")
     return folder / "bin" / "python" if given is None else Path(given)

@@ -111,7 +111,7 @@ def build_together(graphs: list[Graph], folder: Path, optimize: str = "-O0") -> 
         unit += f'namespace space_{name} {{\n#include "{name}/{name}.cpp"\n#include "{name}/bridge.cpp"\n}}\n'
     write_files({"all.cpp": unit}, folder)
     library = folder / "liball.so"
-    headers = Path(__file__).resolve().parents[2] / "hls_templates"
+    headers = Path(__file__).resolve().parents[3] / "hls_templates"
     run_compiler(
         [
             *compile_flags(folder, headers, strict=True), optimize, "-shared", "-fPIC",

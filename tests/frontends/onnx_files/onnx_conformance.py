@@ -12,7 +12,7 @@ their own, so a rule says what each input is:
 Which cases have no meaning here is decided by `reason_out_of_scope` from the operator and the types of the case alone,
 never by what the frontend refuses. Everything else must pass.
 
-`python tests/frontends/onnx_conformance.py --write` writes the table `docs/onnx.md`.
+`python tests/frontends/onnx_files/onnx_conformance.py --write` writes the table `docs/onnx.md`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from metronn.ir.names import sanitized
 from metronn.model.graph import RealGraph
 from metronn.model.reference import run_reference
 
-TABLE = Path(__file__).resolve().parents[2] / "docs" / "onnx.md"
+TABLE = Path(__file__).resolve().parents[3] / "docs" / "onnx.md"
 FOLDERS = ("simple", "pytorch-operator", "pytorch-converted")
 
 CONSTANT_INPUTS: Mapping[str, tuple[int, ...]] = {
@@ -391,7 +391,7 @@ def table(found: Iterable[Outcome]) -> str:
         "",
         "The test cases of the ONNX standard (node tests and the models shipped with the `onnx` package) through the",
         "frontend and the float64 reference of the network read. Written by",
-        "`python tests/frontends/onnx_conformance.py --write`; a test runs all cases and compares this page.",
+        "`python tests/frontends/onnx_files/onnx_conformance.py --write`; a test runs all and compares this page.",
         "",
         f"onnx {onnx.__version__}: {len(found)} cases, {len(scope)} in scope, {passed} pass, "
         f"{len(scope) - passed} fail, {len(found) - len(scope)} out of scope.",
