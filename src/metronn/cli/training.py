@@ -11,7 +11,7 @@ from metronn.cli.planning import chosen_system
 from metronn.errors import ModelError
 from metronn.plan.options import Fold
 from metronn.train.cost import Target
-from metronn.train.start import Request
+from metronn.train.start import TrainingRequest
 from metronn.train.state import STATE
 from metronn.train.task import Loss
 
@@ -32,11 +32,11 @@ def read_requests(
     ii: int | None,
     clock_mhz: float | None,
     fold: Fold | None,
-) -> tuple[Request, FileRequest, Target | None]:
+) -> tuple[TrainingRequest, FileRequest, Target | None]:
     """Return the request of a training, that of the metronn.toml, and where the network is to run (None: not said)."""
     overrides = Overrides(calibrate=data, label=label, system=system, ii=ii, clock_mhz=clock_mhz, fold=fold)
     file = find_request(target, overrides)
-    request = Request(
+    request = TrainingRequest(
         model=file.model,
         data=data,
         validation=validation,

@@ -10,7 +10,7 @@ import numpy as np
 
 from metronn import __version__
 from metronn.emit.data import data_directory
-from metronn.emit.hls.files import Port
+from metronn.emit.hls.files import TopPort
 from metronn.emit.hls.flow import flow_of
 from metronn.emit.hls.project import HlsDirective, HlsProject, emit_hls
 from metronn.emit.rtl.fpga import LIBRARY, emit_fpga
@@ -159,7 +159,7 @@ def emit_hls_vectors(design: Design, values: Mapping[str, Array]) -> dict[str, s
 def _words(codes: Array, tensor: TensorType) -> Array:
     """Return codes [events, ...] as 64-bit words [events, elements * words], the lowest word of an element first."""
     flat = codes.reshape(len(codes), -1)[:HLS_EVENTS]
-    limbs = Port(name="", key="", type=tensor).limbs
+    limbs = TopPort(name="", key="", type=tensor).limbs
     if limbs == 1:
         return flat
     words = np.empty((*flat.shape, limbs), dtype=object)

@@ -19,7 +19,7 @@ from metronn.ir.types import Range
 from metronn.model.graph import Floats
 from metronn.quantize.calibrated.fixed import covering_frac, exact_grid
 from metronn.train.backend import Backend, KerasObject
-from metronn.train.graph_walk import Call, calls, one, rebuild
+from metronn.train.graph_walk import LayerCall, calls, one, rebuild
 from metronn.train.layers import AT_THE_END, KEPT, LAYER_ACTIVATIONS, MERGES, TABLES, Kind, kind_of, supported
 
 CALIBRATION_EVENTS = 2048
@@ -73,7 +73,7 @@ def _activation(layer: KerasObject) -> str:
     return "linear" if function is None else str(getattr(function, "__name__", type(function).__name__))
 
 
-def _check(model: KerasObject, order: Sequence[Call], where: str) -> None:
+def _check(model: KerasObject, order: Sequence[LayerCall], where: str) -> None:
     """Raise ModelError listing all that is not supported."""
     ends = {id(y) for y in model.outputs}
     problems = []
@@ -107,7 +107,7 @@ def _counted(names: Sequence[str]) -> dict[str, int]:
 class _Converter:
     backend: Backend
     model: KerasObject
-    order: Sequence[Call]
+    order: Sequence[LayerCall]
     inputs: Mapping[str, Floats]
     options: ConvertOptions
     weights: dict[str, list[Floats]] = field(default_factory=dict)
@@ -133,7 +133,7 @@ class _Converter:
     # Batch normalization
 
     def _fold(self) -> None:
-        readers: dict[str, list[Call]] = {}
+        readers: dict[str, list[LayerCall]] = {}
         for call in self.order:
             for name in call.reads:
                 if name is not None:
@@ -247,7 +247,7 @@ class _Converter:
 
     # Layers
 
-    def _run(self, call: Call, args: tuple[KerasObject, ...], kwargs: Mapping[str, KerasObject]) -> KerasObject:
+    def _run(self, call: LayerCall, args: tuple[KerasObject, ...], kwargs: Mapping[str, KerasObject]) -> KerasObject:
         layer, keras, layers = call.layer, self.backend.keras, self.backend.hgq.layers
         name, shape = layer.name, call.node.input_tensors[0].shape
         kind = kind_of(type(layer).__name__)
@@ -300,7 +300,7 @@ class _Converter:
             case _:
                 raise AssertionError(f"{name}: {type(layer).__name__} has no counterpart of {keras.__name__}")
 
-    def _table(self, call: Call, activation: str, x: KerasObject, name: str) -> KerasObject:
+    def _table(self, call: LayerCall, activation: str, x: KerasObject, name: str) -> KerasObject:
         """Make an activation: plain where it is simple or the end of the network, else a table."""
         keras, hgq = self.backend.keras, self.backend.hgq
         ends = any(id(y) == id(z) for y in call.node.outputs for z in self.model.outputs)

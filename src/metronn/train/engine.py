@@ -13,7 +13,7 @@ from metronn.errors import ModelError
 from metronn.ir.arrays import Array
 from metronn.train.backend import Backend, KerasObject
 from metronn.train.graph_walk import one
-from metronn.train.networks import Kernel, kernels
+from metronn.train.networks import WeightMatrix, kernels
 from metronn.train.optimizer import make_optimizer
 from metronn.train.task import Part, Task
 
@@ -58,7 +58,7 @@ class Engine:
         self.model.compile(optimizer=optimizer, loss=self.task.loss)
         optimizer.build(self.model.trainable_variables)
 
-    def hold_zeros(self, held: Sequence[tuple[Kernel, Array]]) -> None:
+    def hold_zeros(self, held: Sequence[tuple[WeightMatrix, Array]]) -> None:
         """Set weights outside the masks (bool, in the shape of the kernel) to zero, and keep them there in training."""
         for kernel, mask in held:
             kernel.variable.assign(kernel.value * mask)
@@ -134,7 +134,7 @@ class Engine:
 
         return run
 
-    def sensitivity(self, kernels: Sequence[Kernel], masks: Sequence[Sequence[Array]]) -> list[list[float]]:
+    def sensitivity(self, kernels: Sequence[WeightMatrix], masks: Sequence[Sequence[Array]]) -> list[list[float]]:
         """Return how much the loss rises when one kernel alone is masked, for every mask of every kernel.
 
         Measured on the first training events; the weights are the same afterwards.

@@ -9,7 +9,7 @@ from metronn.train.backend import Backend, KerasObject
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class LayerCall:
     """One call of a layer: the calls whose results it reads (None for an input of the model), and the Keras node."""
 
     layer: KerasObject
@@ -17,7 +17,7 @@ class Call:
     node: KerasObject
 
 
-def calls(model: KerasObject) -> tuple[Call, ...]:
+def calls(model: KerasObject) -> tuple[LayerCall, ...]:
     """Return the calls of a functional model, inputs left out, each after those it reads."""
     found = []
     for depth in sorted(model._nodes_by_depth, reverse=True):
@@ -29,14 +29,14 @@ def calls(model: KerasObject) -> tuple[Call, ...]:
                 history = x._keras_history
                 made = history.operation._inbound_nodes[history.node_index]
                 reads.append(None if made.is_input else str(history.operation.name))
-            found.append(Call(node.operation, tuple(reads), node))
+            found.append(LayerCall(node.operation, tuple(reads), node))
     return tuple(found)
 
 
 def rebuild(
     backend: Backend,
     model: KerasObject,
-    run: Callable[[Call, tuple[KerasObject, ...], Mapping[str, KerasObject]], KerasObject],
+    run: Callable[[LayerCall, tuple[KerasObject, ...], Mapping[str, KerasObject]], KerasObject],
     enter: Callable[[KerasObject], KerasObject],
 ) -> KerasObject:
     """Return a model of the same inputs, in which `run` answers every call and `enter` follows each input."""

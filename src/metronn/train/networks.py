@@ -150,7 +150,7 @@ def _undated(content: bytes) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Kernel:
+class WeightMatrix:
     """A matrix of weights of a layer: the layer's name, and the Keras variable."""
 
     layer: str
@@ -162,15 +162,15 @@ class Kernel:
         return np.asarray(self.variable)
 
 
-def kernels(model: KerasObject) -> tuple[Kernel, ...]:
+def kernels(model: KerasObject) -> tuple[WeightMatrix, ...]:
     """Return the weight matrices that can be pruned: kernels of dense layers and convolutions, inner ones too."""
-    found: dict[int, Kernel] = {}
+    found: dict[int, WeightMatrix] = {}
     for layer in _layers(model):
         variable = getattr(layer, "_kernel", None)
         variable = getattr(layer, "kernel", None) if variable is None else variable
         if variable is None or not hasattr(variable, "assign") or len(variable.shape) < 2 or not variable.trainable:
             continue
-        found.setdefault(id(variable), Kernel(layer.name, variable))
+        found.setdefault(id(variable), WeightMatrix(layer.name, variable))
     return tuple(found.values())
 
 

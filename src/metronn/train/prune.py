@@ -24,7 +24,7 @@ from metronn.plan.estimate import Estimate
 from metronn.plan.fold_groups import graph_groups
 from metronn.train.cost import Target
 from metronn.train.engine import Engine, learning_rate
-from metronn.train.networks import Kernel, kernels, save_network
+from metronn.train.networks import WeightMatrix, kernels, save_network
 from metronn.train.prune_rules import (
     Mask,
     Units,
@@ -133,7 +133,7 @@ class Pruner:
     events: Events
     about: Mapping[str, Any]
     log: Log
-    chosen: Sequence[Kernel] = ()
+    chosen: Sequence[WeightMatrix] = ()
     units: Sequence[Units] = ()
     groups: Sequence[Units | None] = ()
     records: list[Record] = field(default_factory=list)

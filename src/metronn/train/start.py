@@ -18,7 +18,7 @@ from metronn.train.task import Loss, Task, make_task, split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class TrainingRequest:
     """Files and options that both verbs share.
 
     `data` holds the events; `validation` others to judge with, or None for `validation_share` of the first.
@@ -49,7 +49,7 @@ class Start:
     train: Events
     reference: float
 
-    def engine(self, request: Request) -> Engine:
+    def engine(self, request: TrainingRequest) -> Engine:
         """Return the engine of the network as it is."""
         return Engine(
             backend=self.backend,
@@ -61,7 +61,7 @@ class Start:
         )
 
 
-def begin(request: Request, verb: str, *, quantized: bool) -> Start:
+def begin(request: TrainingRequest, verb: str, *, quantized: bool) -> Start:
     """Read network and data. Raises ModelError, or ToolError where Keras (or HGQ2) is missing."""
     check_file(request.model, verb)
     backend = load_backend(verb, quantized=quantized or needs_hgq(request.model))
@@ -111,7 +111,7 @@ def _config(path: Path) -> bytes:
 
 
 def quantize_network(
-    start: Start, request: Request, options: ConvertOptions, *, keep_zeros: bool, width_rate: float
+    start: Start, request: TrainingRequest, options: ConvertOptions, *, keep_zeros: bool, width_rate: float
 ) -> Engine:
     """Return the compiled engine of the network with quantizers; zero weights stay zero where `keep_zeros`."""
     network, model = start.network, start.network.model

@@ -16,7 +16,7 @@ import pytest
 
 from metronn.errors import ModelError
 from metronn.frontends import load_model
-from metronn.frontends.keras.hgq.quantizers import Fixed, Minifloat, Outside, quantized_weights
+from metronn.frontends.keras.hgq.quantizers import FixedQuantizer, Minifloat, Outside, quantized_weights
 from metronn.ir.ops import Rounding
 from metronn.model.graph import Floats, RealGraph
 from metronn.model.reference import run_reference
@@ -216,7 +216,9 @@ def test_minifloat_weights() -> None:
 def test_weights_that_reflect_come_back_from_their_bounds() -> None:
     """WRAP_SM with k = 1, i = 1, f = 0: codes -2..1, each twice on the way up and down."""
     one = np.ones(8, dtype=np.float32)
-    quantizer = Fixed(k=one, i=one, f=one * 0, rounding=Rounding.RND, overflow="WRAP_SM", free=False, outside=Outside())
+    quantizer = FixedQuantizer(
+        k=one, i=one, f=one * 0, rounding=Rounding.RND, overflow="WRAP_SM", free=False, outside=Outside()
+    )
     values = np.arange(-4, 4, dtype=np.float32)
     np.testing.assert_array_equal(quantized_weights(quantizer, values), [-1.0, -2.0, -2.0, -1.0, 0.0, 1.0, 1.0, 0.0])
 

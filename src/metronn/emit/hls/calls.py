@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from metronn.emit.hls.files import Port
+from metronn.emit.hls.files import TopPort
 from metronn.emit.hls.names import Names, identifier
-from metronn.emit.hls.ops import FOLDED, HlsDirective, Kernel, kernel_of
+from metronn.emit.hls.ops import FOLDED, HlsDirective, LibraryCall, kernel_of
 from metronn.ir.graph import Graph
 from metronn.ir.ops import Input, Linear
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TopCall:
     """What the top calls at once: one kernel, or a chain of small ones in a function of its own.
 
     `values` are made here, the last of them is the result; `sources` come from outside. `function` is empty where the
@@ -26,7 +26,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class TopCalls:
     """The graph as the top sees it.
 
     `direct` maps a value that only an output shows to its port. `dataflow` says that the calls are processes that run
@@ -34,10 +34,10 @@ class Layout:
     """
 
     names: Names
-    kernels: Mapping[str, Kernel]
-    steps: tuple[Step, ...]
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
+    kernels: Mapping[str, LibraryCall]
+    steps: tuple[TopCall, ...]
+    inputs: tuple[TopPort, ...]
+    outputs: tuple[TopPort, ...]
     direct: Mapping[str, str]
     dataflow: bool
 
@@ -46,7 +46,7 @@ class Layout:
         return self.direct.get(value, self.names[value])
 
 
-def lay_out(graph: Graph, reserved: Iterable[str], directives: Mapping[str, HlsDirective]) -> Layout:
+def lay_out(graph: Graph, reserved: Iterable[str], directives: Mapping[str, HlsDirective]) -> TopCalls:
     """Decide which values are made, what they are called, which go straight to a port, and which share a process."""
     names = Names(reserved)
     shown = [output.value for output in graph.outputs]
@@ -60,7 +60,7 @@ def lay_out(graph: Graph, reserved: Iterable[str], directives: Mapping[str, HlsD
                 names.alias(node.name, port)
     for node in graph.nodes:
         names.claim(node.name, node.name)
-    kernels: dict[str, Kernel] = {}
+    kernels: dict[str, LibraryCall] = {}
     needed = set(shown)
     for node in reversed(graph.nodes):
         if node.name in needed:
@@ -70,24 +70,26 @@ def lay_out(graph: Graph, reserved: Iterable[str], directives: Mapping[str, HlsD
                 needed.update(kernel.sources)
     kernels = dict(reversed(kernels.items()))
     dataflow = any(directive.kernel in FOLDED for directive in directives.values())
-    return Layout(
+    return TopCalls(
         names=names,
         kernels=kernels,
         steps=_steps(graph, kernels, names, set(shown), dataflow),
-        inputs=tuple(Port(names[n.name], n.name, n.type) for n in graph.inputs),
-        outputs=tuple(Port(names[f"out:{o.name}"], o.name, graph.type_of(o.value)) for o in graph.outputs),
+        inputs=tuple(TopPort(names[n.name], n.name, n.type) for n in graph.inputs),
+        outputs=tuple(TopPort(names[f"out:{o.name}"], o.name, graph.type_of(o.value)) for o in graph.outputs),
         direct=direct,
         dataflow=dataflow,
     )
 
 
-def _steps(graph: Graph, kernels: dict[str, Kernel], names: Names, shown: set[str], dataflow: bool) -> tuple[Step, ...]:
+def _steps(
+    graph: Graph, kernels: dict[str, LibraryCall], names: Names, shown: set[str], dataflow: bool
+) -> tuple[TopCall, ...]:
     """Without dataflow one step per kernel. With it, a chain of element-by-element kernels is one process.
 
     A value joins the process of its reader when that is its only one; so nothing but a process's result leaves it.
     """
     if not dataflow:
-        return tuple(Step((value,), tuple(dict.fromkeys(kernel.sources))) for value, kernel in kernels.items())
+        return tuple(TopCall((value,), tuple(dict.fromkeys(kernel.sources))) for value, kernel in kernels.items())
     readers: dict[str, list[str]] = {value: [] for value in kernels}
     for value, kernel in kernels.items():
         for source in dict.fromkeys(kernel.sources):
@@ -105,5 +107,5 @@ def _steps(graph: Graph, kernels: dict[str, Kernel], names: Names, shown: set[st
         members = tuple(member for member in kernels if root[member] == value)
         outside = dict.fromkeys(s for member in members for s in kernels[member].sources if s not in members)
         function = names.claim(f"step:{value}", f"{names[value]}_step") if value in small else ""
-        steps.append(Step(members, tuple(outside), function))
+        steps.append(TopCall(members, tuple(outside), function))
     return tuple(steps)

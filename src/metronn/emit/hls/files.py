@@ -20,7 +20,7 @@ class Beats:
 
 
 @dataclass(frozen=True, slots=True)
-class Port:
+class TopPort:
     """A port of the top: its C++ name, the name users see, and its type. `beats` is set where it is a stream."""
 
     name: str
@@ -45,10 +45,10 @@ class Port:
         return self.type.size * self.limbs
 
 
-def interface_json(name: str, header: Sequence[str], inputs: Sequence[Port], outputs: Sequence[Port]) -> str:
+def interface_json(name: str, header: Sequence[str], inputs: Sequence[TopPort], outputs: Sequence[TopPort]) -> str:
     """Return the ports in their order, for programs that call the bridge."""
 
-    def ports(side: Sequence[Port]) -> list[dict[str, object]]:
+    def ports(side: Sequence[TopPort]) -> list[dict[str, object]]:
         return [
             {
                 "name": port.key,
@@ -73,7 +73,7 @@ BRIDGE_COMMENT = """
 """
 
 
-def bridge(name: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> str:
+def bridge(name: str, inputs: Sequence[TopPort], outputs: Sequence[TopPort]) -> str:
     """Return the C entry `<name>_run`."""
     lines = ["#include <cstdint>", "", f'#include "{name}.hpp"', '#include "metronn/bridge.hpp"']
     for port in [*inputs, *outputs]:
@@ -108,15 +108,15 @@ def bridge(name: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> str:
     return "\n".join([*lines, "  }", "}"]) + "\n"
 
 
-def _flat(port: Port) -> str:
+def _flat(port: TopPort) -> str:
     """Name of the array with all elements of a port."""
     return port.name if port.beats is None else f"{port.name}_values"
 
 
-def testbench(name: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> str:
+def testbench(name: str, inputs: Sequence[TopPort], outputs: Sequence[TopPort]) -> str:
     """Return a program that runs text vectors through the top and compares with expected outputs when given."""
 
-    def words(side: Sequence[Port]) -> str:
+    def words(side: Sequence[TopPort]) -> str:
         return ", ".join(str(port.words) for port in side)
 
     return f"""\

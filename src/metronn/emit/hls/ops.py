@@ -54,7 +54,7 @@ FOLDED = frozenset({"matvec_fold_outputs", "matvec_fold_inputs"})
 
 
 @dataclass(slots=True)
-class Kernel:
+class LibraryCall:
     """One call: the library header it needs, its configuration, its constants and its text.
 
     `sources` are values of the graph, `constants` C++ names; they are the call's arguments in this order, and the
@@ -74,20 +74,20 @@ class Kernel:
     result_first: bool = False
 
 
-def kernel_of(graph: Graph, node: Node, name: str, directive: HlsDirective | None) -> Kernel | None:
+def kernel_of(graph: Graph, node: Node, name: str, directive: HlsDirective | None) -> LibraryCall | None:
     """Return the call that makes `node`, whose C++ name is `name`; None for an input."""
     op = node.op
     match op:
         case Input():
             return None
         case Constant():
-            return Kernel(
+            return LibraryCall(
                 "load", "rewire", constants=(f"{name}_values",), template=f"<{node.type.size}>",
                 stored=[stored_array(f"{name}_values", op.values.ints())],
             )  # fmt: skip
         case Rewire():
             sizes = "".join(f", {graph.type_of(x).size}" for x in op.xs)
-            kernel = Kernel(
+            kernel = LibraryCall(
                 "rewire", "rewire", sources=op.xs, result_first=True, members=_count(node),
                 template=f"<{name}_cfg{sizes}>",
             )  # fmt: skip
@@ -99,14 +99,14 @@ def kernel_of(graph: Graph, node: Node, name: str, directive: HlsDirective | Non
             return _linear(graph, op, node, name, directive)
         case Add():
             function = "subtract" if op.subtract else "add"
-            return _two_operands(graph, node, name, Kernel(function, "elementwise", sources=(op.x, op.y)))
+            return _two_operands(graph, node, name, LibraryCall(function, "elementwise", sources=(op.x, op.y)))
         case Multiply():
-            return _two_operands(graph, node, name, Kernel("multiply", "elementwise", sources=(op.x, op.y)))
+            return _two_operands(graph, node, name, LibraryCall("multiply", "elementwise", sources=(op.x, op.y)))
         case Extremum():
             if op.kind is ExtremumKind.MAX and (relu := _relu(graph, op, node, name)) is not None:
                 return relu
             function = "maximum" if op.kind is ExtremumKind.MAX else "minimum"
-            return _two_operands(graph, node, name, Kernel(function, "elementwise", sources=(op.x, op.y)))
+            return _two_operands(graph, node, name, LibraryCall(function, "elementwise", sources=(op.x, op.y)))
         case Reduce():
             return _reduce(graph, op, node, name)
         case Requantize():
@@ -126,7 +126,7 @@ def _type_member(name: str, lo: int, hi: int, node: Node) -> str:
 
 
 def _index_function(
-    kernel: Kernel, name: str, function: str, values: Sequence[int], result: str = "int", variable: str = "k"
+    kernel: LibraryCall, name: str, function: str, values: Sequence[int], result: str = "int", variable: str = "k"
 ) -> None:
     """Add `static <result> function(int k)` to the configuration: an expression where one is known, else a table."""
     known = pattern(values, variable)
@@ -142,14 +142,14 @@ def _index_function(
     kernel.members.append(f"static {result} {function}({parameter}) {{ return {text}; }}")
 
 
-def _window(graph: Graph, op: Window, node: Node) -> Kernel:
+def _window(graph: Graph, op: Window, node: Node) -> LibraryCall:
     """Return the call that copies all windows at once; where an element comes from is computed, not stored."""
     shape = graph.type_of(op.x).shape
     rank, channels = len(op.kernel), shape[-1]
     spatial, out = shape[-rank - 1 : -1], node.type.shape[-rank - 1 : -1]
     positions = math.prod(op.kernel)
     low = graph.type_of(op.x).range.lowest if op.padding is Padding.LOWEST else 0
-    kernel = Kernel("window", "window", sources=(op.x,), members=_count(node))
+    kernel = LibraryCall("window", "window", sources=(op.x,), members=_count(node))
     kernel.members += [
         f"static const int n_in = {graph.type_of(op.x).size};",
         _type_member("fill_t", low, low, node),
@@ -208,7 +208,7 @@ def _live(name: str, op: Linear, rows: int, directive: HlsDirective, beats: int)
     return members
 
 
-def _linear(graph: Graph, op: Linear, node: Node, name: str, directive: HlsDirective | None) -> Kernel:
+def _linear(graph: Graph, op: Linear, node: Node, name: str, directive: HlsDirective | None) -> LibraryCall:
     x = graph.type_of(op.x)
     n_in, n_out = op.weight.shape
     rows = math.prod(x.shape[:-1])
@@ -222,7 +222,7 @@ def _linear(graph: Graph, op: Linear, node: Node, name: str, directive: HlsDirec
     most = np.maximum(hi, 0) @ grow + np.maximum(-lo, 0) @ shrink + np.maximum(bias, 0)
     least = np.minimum(lo, 0) @ grow + np.minimum(-hi, 0) @ shrink + np.minimum(bias, 0)
     constants = (f"{name}_weight", f"{name}_bias")
-    kernel = Kernel(function, "dense", sources=(op.x,), constants=constants, cycles_per_event=beats)
+    kernel = LibraryCall(function, "dense", sources=(op.x,), constants=constants, cycles_per_event=beats)
     kernel.members += [
         f"static const int rows = {rows};",
         f"static const int n_in = {n_in};",
@@ -260,7 +260,7 @@ def _aligned(graph: Graph, source: str, node: Node) -> tuple[list[int], list[int
     )
 
 
-def _two_operands(graph: Graph, node: Node, name: str, kernel: Kernel) -> Kernel:
+def _two_operands(graph: Graph, node: Node, name: str, kernel: LibraryCall) -> LibraryCall:
     kernel.members += _count(node)
     lows, highs = [node.type.range.lowest], [node.type.range.highest]
     for letter, source in zip("xy", kernel.sources, strict=True):
@@ -275,21 +275,21 @@ def _two_operands(graph: Graph, node: Node, name: str, kernel: Kernel) -> Kernel
     return kernel
 
 
-def _relu(graph: Graph, op: Extremum, node: Node, name: str) -> Kernel | None:
+def _relu(graph: Graph, op: Extremum, node: Node, name: str) -> LibraryCall | None:
     """Return the maximum with a constant zero that does not change the shape, or None when the op is none."""
     for x, y in ((op.x, op.y), (op.y, op.x)):
         other = graph.by_name[y].op
         zero = isinstance(other, Constant) and other.values.bounds() == (0, 0)
         if zero and graph.type_of(x).shape == node.type.shape:
             _, shift, lo, hi = _aligned(graph, x, node)
-            kernel = Kernel("relu", "activation", sources=(x,), members=_count(node))
+            kernel = LibraryCall("relu", "activation", sources=(x,), members=_count(node))
             kernel.members.append(_type_member("work_t", lo, hi, node))
             _index_function(kernel, name, "x_shift", shift)
             return kernel
     return None
 
 
-def _reduce(graph: Graph, op: Reduce, node: Node, name: str) -> Kernel:
+def _reduce(graph: Graph, op: Reduce, node: Node, name: str) -> LibraryCall:
     x = graph.type_of(op.x)
     kept = [axis for axis in range(len(x.shape)) if axis not in op.axes]
     place = np.arange(x.size).reshape(x.shape).transpose([*kept, *sorted(op.axes)])
@@ -308,7 +308,7 @@ def _reduce(graph: Graph, op: Reduce, node: Node, name: str) -> Kernel:
             bounds = _hull(lo, hi)
         case _:
             assert_never(op.kind)
-    kernel = Kernel(f"reduce_{op.kind.value}", "reduce", sources=(op.x,))
+    kernel = LibraryCall(f"reduce_{op.kind.value}", "reduce", sources=(op.x,))
     kernel.members += [
         f"static const int n_out = {n_out};",
         f"static const int n_terms = {n_terms};",
@@ -327,7 +327,7 @@ def _reduce(graph: Graph, op: Reduce, node: Node, name: str) -> Kernel:
     return kernel
 
 
-def _requantize(graph: Graph, op: Requantize, node: Node, name: str) -> Kernel:
+def _requantize(graph: Graph, op: Requantize, node: Node, name: str) -> LibraryCall:
     x, count = graph.type_of(op.x), node.type.size
     los, his = op.out.los(count), op.out.his(count)
     shift = [a - b for a, b in zip(x.range.fracs(count), op.out.fracs(count), strict=True)]
@@ -337,7 +337,7 @@ def _requantize(graph: Graph, op: Requantize, node: Node, name: str) -> Kernel:
         reach = max(reach, largest + abs(lo) + abs(hi))
         fits &= lo <= round_shift(x_lo, bits, op.rounding) and round_shift(x_hi, bits, op.rounding) <= hi
     mode = "none" if fits else op.overflow.value.lower()
-    kernel = Kernel("requantize", "requantize", sources=(op.x,), members=_count(node))
+    kernel = LibraryCall("requantize", "requantize", sources=(op.x,), members=_count(node))
     kernel.members += [
         f"static const metronn::rounding rounding_mode = metronn::rounding::{op.rounding.value.lower()};",
         f"static const metronn::overflow overflow_mode = metronn::overflow::{mode};",
@@ -349,9 +349,9 @@ def _requantize(graph: Graph, op: Requantize, node: Node, name: str) -> Kernel:
     return kernel
 
 
-def _lookup(graph: Graph, op: Lookup, node: Node, name: str) -> Kernel:
+def _lookup(graph: Graph, op: Lookup, node: Node, name: str) -> LibraryCall:
     r = graph.type_of(op.x).range
-    kernel = Kernel("lookup", "table", sources=(op.x,), constants=(f"{name}_table",), members=_count(node))
+    kernel = LibraryCall("lookup", "table", sources=(op.x,), constants=(f"{name}_table",), members=_count(node))
     kernel.members += [
         f"static const int n_entries = {op.table.shape[0]};",
         _type_member("work_t", min(r.lowest, 0), max(r.highest, r.highest - r.lowest), node),

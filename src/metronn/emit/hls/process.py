@@ -12,12 +12,12 @@ from typing import assert_never
 
 import numpy as np
 
-from metronn.emit.hls.calls import Layout as Calls
+from metronn.emit.hls.calls import TopCalls as Calls
 from metronn.emit.hls.flow import Flow
 from metronn.emit.hls.index import Members
 from metronn.emit.hls.live import add_live, inputs_live, outputs_live
 from metronn.emit.hls.names import Names
-from metronn.emit.hls.ops import Kernel, kernel_of
+from metronn.emit.hls.ops import LibraryCall, kernel_of
 from metronn.emit.hls.reorder import describe_reorder, element_matrix, fill_code
 from metronn.emit.hls.top import kernel_call
 from metronn.emit.hls.values import integer_type, literal, stored_array, stored_matrix, type_line
@@ -67,7 +67,7 @@ class Process:
     constants: tuple[str, ...] = ()
     result_first: bool = False
     functions: list[str] = field(default_factory=list)
-    inner: dict[str, tuple[Node, Kernel]] = field(default_factory=dict)
+    inner: dict[str, tuple[Node, LibraryCall]] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
 
@@ -157,7 +157,7 @@ class Processes:
         local = Names()
         for value in (*inputs, *nodes):
             local.alias(value, self.names[value])
-        kernels: dict[str, Kernel] = {}
+        kernels: dict[str, LibraryCall] = {}
         lines: list[str] = []
         for node in nodes:
             made = kernel_of(graph, graph.by_name[node], local[node], None)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
-from metronn.emit.hls.calls import Layout, lay_out
+from metronn.emit.hls.calls import TopCalls, lay_out
 from metronn.emit.hls.files import bridge, build_tcl, interface_json, makefile, testbench
 from metronn.emit.hls.flow import Flow
 from metronn.emit.hls.names import identifier
@@ -161,11 +161,11 @@ def _library(used: set[str]) -> dict[str, str | bytes]:
     return files
 
 
-def _top_header(project: HlsProject, layout: Layout) -> str:
+def _top_header(project: HlsProject, layout: TopCalls) -> str:
     return guard(project.name, "top", f'#include "types.hpp"\n\n{signature(project.name, layout)};\n')
 
 
-def _types(graph: Graph, project: HlsProject, layout: Layout) -> str:
+def _types(graph: Graph, project: HlsProject, layout: TopCalls) -> str:
     """One type per value: integers of exactly the bits that the ranges ask for."""
     lines = [type_line(port.name, port.type, port.key) for port in layout.inputs]
     for value, kernel in layout.kernels.items():
@@ -180,7 +180,7 @@ def _types(graph: Graph, project: HlsProject, layout: Layout) -> str:
     return guard(project.name, "types", body + "".join(lines))
 
 
-def _configs(graph: Graph, project: HlsProject, layout: Layout) -> str:
+def _configs(graph: Graph, project: HlsProject, layout: TopCalls) -> str:
     """One configuration struct per call; what the members mean is said in the library's headers."""
     structs, headers = [], {"constant"}
     includes = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metronn.emit.hls.files import Beats, Port
+from metronn.emit.hls.files import Beats, TopPort
 from metronn.emit.hls.flow import Flow
 from metronn.emit.hls.index import Members
 from metronn.emit.hls.names import Names, identifier
@@ -91,7 +91,7 @@ class StreamDesign:
         """Cycles from the first beat to the last one: the plan's, and what each process of a chain may add."""
         return max(promised, self.interval_cycles) + PROCESS_CYCLES * len(self.processes)
 
-    def _port(self, name: str, key: str, kind: TensorType, signal: str) -> Port:
+    def _port(self, name: str, key: str, kind: TensorType, signal: str) -> TopPort:
         layout = self.flow.signals[signal].layout
         order = self.names.claim(f"order:{name}", f"{name}_order")
         members = Members(order)
@@ -99,7 +99,7 @@ class StreamDesign:
         members.layout(layout)
         members.matrix("element", *element_matrix(layout))
         text = "".join(f"{array}\n" for array in members.stored) + _struct(order, members.lines)
-        return Port(name, key, kind, Beats(self._beat_type(signal), layout.beat_count, order, text))
+        return TopPort(name, key, kind, Beats(self._beat_type(signal), layout.beat_count, order, text))
 
     def _beat_type(self, signal: str) -> str:
         return f"{self.names[f'signal:{self.flow.origin(signal)[0]}']}_t"

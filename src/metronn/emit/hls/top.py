@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import assert_never
 
-from metronn.emit.hls.calls import Layout, Step
+from metronn.emit.hls.calls import TopCall, TopCalls
 from metronn.emit.hls.ops import HlsDirective
 from metronn.ir.graph import Graph, Node
 from metronn.ir.ops import Add, Constant, Extremum, Input, Linear, Lookup, Multiply, Reduce, Requantize, Rewire, Window
@@ -13,7 +13,7 @@ from metronn.ir.ops import Add, Constant, Extremum, Input, Linear, Lookup, Multi
 LINE = 108
 
 
-def signature(name: str, layout: Layout) -> str:
+def signature(name: str, layout: TopCalls) -> str:
     """Return the top's signature, one port per line when they do not fit one."""
     parts = [f"const {p.type_name} {p.name}[{p.type.size}]" for p in layout.inputs]
     return declaration(f"void {name}", [*parts, *(f"{p.type_name} {p.name}[{p.type.size}]" for p in layout.outputs)])
@@ -32,7 +32,12 @@ def call(function: str, arguments: Sequence[str]) -> str:
 
 
 def top_source(
-    graph: Graph, name: str, layout: Layout, directives: Mapping[str, HlsDirective], ii_cycles: int, latency_cycles: int
+    graph: Graph,
+    name: str,
+    layout: TopCalls,
+    directives: Mapping[str, HlsDirective],
+    ii_cycles: int,
+    latency_cycles: int,
 ) -> str:
     """Return the source file: the processes' functions, then the top with one call per step."""
     lines = [f'#include "{name}.hpp"', "", '#include "config.hpp"', ""]
@@ -74,7 +79,7 @@ def top_source(
     return "\n".join([*lines, "}"]) + "\n"
 
 
-def _port_pragmas(layout: Layout) -> list[str]:
+def _port_pragmas(layout: TopCalls) -> list[str]:
     lines = []
     for port, mode in [*((p, "ap_none") for p in layout.inputs), *((p, "ap_vld") for p in layout.outputs)]:
         lines.append(f"#pragma HLS ARRAY_RESHAPE variable = {port.name} type = complete")
@@ -86,12 +91,12 @@ def _partitioned(kind: str, name: str, size: int) -> list[str]:
     return [f"  {kind} {name}[{size}];", f"#pragma HLS ARRAY_PARTITION variable = {name} type = complete"]
 
 
-def _array(layout: Layout, graph: Graph, value: str) -> list[str]:
+def _array(layout: TopCalls, graph: Graph, value: str) -> list[str]:
     name = layout.names[value]
     return _partitioned(f"{name}_t", name, graph.type_of(value).size)
 
 
-def _step_function(graph: Graph, layout: Layout, step: Step) -> list[str]:
+def _step_function(graph: Graph, layout: TopCalls, step: TopCall) -> list[str]:
     """Return the function of a chain of small kernels."""
     result = step.values[-1]
     made = [(f"const {layout.names[s]}_t", layout.names[s], graph.type_of(s).size) for s in step.sources]
@@ -106,7 +111,7 @@ def _step_function(graph: Graph, layout: Layout, step: Step) -> list[str]:
     return [*lines, "}"]
 
 
-def kernel_call(graph: Graph, layout: Layout, value: str, arrays: Mapping[str, str]) -> list[str]:
+def kernel_call(graph: Graph, layout: TopCalls, value: str, arrays: Mapping[str, str]) -> list[str]:
     """Return the call of one kernel of the library; `arrays` says where its sources are."""
     kernel, name = layout.kernels[value], layout.names[value]
     lines = []
@@ -127,7 +132,7 @@ def _timing(directive: HlsDirective | None) -> list[str]:
     return [f"  // {directive.kernel}, starts in cycle {directive.start_cycle}, {directive.latency_cycles} cycles"]
 
 
-def _describe(graph: Graph, layout: Layout, node: Node) -> str:
+def _describe(graph: Graph, layout: TopCalls, node: Node) -> str:
     """Say what the call does, for the comment above it."""
     return f"{node.comment}: {action(graph, node, layout.kernels[node.name].function)}"
 
@@ -173,7 +178,7 @@ def action(graph: Graph, node: Node, function: str) -> str:
 class _Readers:
     """Which array each reader of a value reads: in a dataflow region each reader has its own copy."""
 
-    def __init__(self, graph: Graph, layout: Layout) -> None:
+    def __init__(self, graph: Graph, layout: TopCalls) -> None:
         self._graph = graph
         self._layout = layout
         self.counts: dict[str, int] = {}

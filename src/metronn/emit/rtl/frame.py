@@ -19,7 +19,7 @@ from metronn.plan.layout import wire_format
 
 
 @dataclass(frozen=True, slots=True)
-class Port:
+class FramePort:
     """A vector of the module: its name in paths, its name as a port, its bits."""
 
     key: str
@@ -92,7 +92,7 @@ def _alone(paths: Iterable[Path]) -> set[Path]:
 
 def emit_frame_out(design: Design, fpga: FpgaDesign, frame: Frame) -> str:
     """Return the module that makes the words of a frame. Bits of the words that carry nothing are 0."""
-    sources = [Port(f.source, f"s_{f.source}_i", _width(design, f.value, frame)) for f in frame.fields]
+    sources = [FramePort(f.source, f"s_{f.source}_i", _width(design, f.value, frame)) for f in frame.fields]
     contract = [
         f"Words of the frame {fpga.name} sends: {frame.words} words on {frame.lanes} lanes, word 0 in local cycle "
         f"{frame.send_cycle}."
@@ -101,7 +101,7 @@ def emit_frame_out(design: Design, fpga: FpgaDesign, frame: Frame) -> str:
         module_name(fpga.name, "frame_out"),
         contract,
         sources,
-        [Port(WORDS, "word_o", WORD_BITS * frame.lanes)],
+        [FramePort(WORDS, "word_o", WORD_BITS * frame.lanes)],
         sender_paths(frame, fpga.signal),
         gated=True,
     )
@@ -109,12 +109,12 @@ def emit_frame_out(design: Design, fpga: FpgaDesign, frame: Frame) -> str:
 
 def emit_frame_in(design: Design, fpga: FpgaDesign, frame: Frame) -> str:
     """Return the module that makes signals of the words of a frame."""
-    targets = [Port(f.target, f"s_{f.target}_o", _width(design, f.value, frame)) for f in frame.fields]
+    targets = [FramePort(f.target, f"s_{f.target}_o", _width(design, f.value, frame)) for f in frame.fields]
     contract = [f"Signals of the frame {fpga.name} receives: word k is on word_i in local cycle k."]
     return _module(
         module_name(fpga.name, "frame_in"),
         contract,
-        [Port(WORDS, "word_i", WORD_BITS * frame.lanes)],
+        [FramePort(WORDS, "word_i", WORD_BITS * frame.lanes)],
         targets,
         receiver_paths(frame),
         gated=False,
@@ -127,7 +127,13 @@ def _width(design: Design, value: str, frame: Frame) -> int:
 
 
 def _module(
-    name: str, contract: list[str], sources: list[Port], targets: list[Port], paths: Sequence[Path], *, gated: bool
+    name: str,
+    contract: list[str],
+    sources: list[FramePort],
+    targets: list[FramePort],
+    paths: Sequence[Path],
+    *,
+    gated: bool,
 ) -> str:
     """Return a module. `gated`: target bits are 0 in all cycles in which no path leads to them."""
     taps = _taps(paths, gated=gated)
@@ -189,7 +195,7 @@ def _kept(name: str, path: Path, bits: str, pulses: _Pulses) -> tuple[list[str],
             ], name
 
 
-def _target(port: Port, ends: Sequence[tuple[Path, str]], pulses: _Pulses, *, gated: bool) -> list[str]:
+def _target(port: FramePort, ends: Sequence[tuple[Path, str]], pulses: _Pulses, *, gated: bool) -> list[str]:
     """Join the paths that lead to a port."""
     alone = set() if gated else _alone([path for path, _ in ends])
     lines = ["  always_comb begin", f"    {port.name} = {port.width}'d0;"]

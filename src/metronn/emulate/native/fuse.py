@@ -28,7 +28,7 @@ from metronn.ir.ops import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class FusedNodes:
     """Nodes computed together, in order; `window` is the window that the first of them applies to what it reads."""
 
     nodes: tuple[Node, ...]
@@ -53,7 +53,7 @@ class Step:
 class Fusion:
     """The steps in order, and the values that are another value under a new shape, by name."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[FusedNodes, ...]
     aliases: dict[str, str]
 
 
@@ -65,7 +65,7 @@ def fuse(graph: Graph) -> Fusion:
     hidden = {*windows, *(window.name for window in pools.values())}
     hidden |= {name for reduce in pools for name in operands(graph.by_name[reduce].op)}
     taken: set[str] = set()
-    steps: list[Step] = []
+    steps: list[FusedNodes] = []
     for node in graph.nodes:
         if node.name in hidden or node.name in aliases or node.name in taken:
             continue
@@ -74,7 +74,7 @@ def fuse(graph: Graph) -> Fusion:
         window = pools.get(node.name)
         if isinstance(node.op, Linear):
             window = windows.get(node.op.x)
-        steps.append(Step(nodes=chain, window=window))
+        steps.append(FusedNodes(nodes=chain, window=window))
     position = {node.name: index for index, node in enumerate(graph.nodes)}
     steps.sort(key=lambda step: position[step.result.name])
     return Fusion(steps=tuple(steps), aliases={name: x for name, x in aliases.items() if name not in hidden})

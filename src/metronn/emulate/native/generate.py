@@ -12,7 +12,7 @@ from pathlib import Path
 from metronn import __version__
 from metronn.emulate.native.binding import binding_source
 from metronn.emulate.native.emission import Emission, Loop
-from metronn.emulate.native.fuse import Fusion, Step, fuse
+from metronn.emulate.native.fuse import FusedNodes, Fusion, fuse
 from metronn.emulate.native.layout import BLOCK_EVENTS
 from metronn.emulate.native.ops import emit_node, loop_of
 from metronn.emulate.native.ports import Port, input_ports, output_ports, port_of
@@ -105,7 +105,7 @@ def _last_readers(fusion: Fusion) -> dict[int, list[str]]:
     return by_step
 
 
-def _emit_step(emission: Emission, step: Step) -> list[str]:
+def _emit_step(emission: Emission, step: FusedNodes) -> list[str]:
     """Emit the kernels of a step, in a loop over tiles when there are several."""
     emission.loop = loop_of(step)
     lines: list[str] = []

@@ -17,7 +17,7 @@ from metronn.emulate.arithmetic import (
     window_shifts,
 )
 from metronn.emulate.native.emission import SHIFT, Emission, Loop, storage
-from metronn.emulate.native.fuse import Step
+from metronn.emulate.native.fuse import FusedNodes
 from metronn.emulate.native.layout import BLOCK_EVENTS
 from metronn.emulate.native.types import type_for
 from metronn.ir.arrays import Array
@@ -45,7 +45,7 @@ TILE_ELEMENTS = 32
 """Elements of a tile, about: two tiles of a block in 32 bits stay in a first-level cache."""
 
 
-def loop_of(step: Step) -> Loop:
+def loop_of(step: FusedNodes) -> Loop:
     """Return the loop that a step's kernels run in: over tiles when it is a chain."""
     size = step.result.type.size
     inner = size // max(1, step.nodes[0].type.size)

@@ -57,7 +57,7 @@ class Keep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fixed:
+class ConstantCell:
     """A constant."""
 
     value: int
@@ -75,7 +75,7 @@ class Pick:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class EpilogueCell:
     """Elementwise nodes of the netlist's epilogue graph, for element `element` of the last one.
 
     `reads` pairs each value that enters with the cell that holds it.
@@ -86,7 +86,7 @@ class Call:
     reads: tuple[tuple[str, int], ...]
 
 
-CellOp = Source | Sum | Affine | Keep | Fixed | Pick | Call
+CellOp = Source | Sum | Affine | Keep | ConstantCell | Pick | EpilogueCell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,13 +112,13 @@ class Cell:
 def cell_reads(op: CellOp) -> tuple[int, ...]:
     """Return the cells an op reads."""
     match op:
-        case Source() | Fixed():
+        case Source() | ConstantCell():
             return ()
         case Sum() | Pick():
             return (op.left, op.right)
         case Affine() | Keep():
             return (op.cell,)
-        case Call():
+        case EpilogueCell():
             return tuple(cell for _, cell in op.reads)
 
 
@@ -143,7 +143,7 @@ class Netlist:
         stages = self.stage_count
         for result in self.results:
             longest[result] = max(longest[result], stages - self.cells[result].stage)
-        return tuple(0 if isinstance(c.op, Fixed) else n for c, n in zip(self.cells, longest, strict=True))
+        return tuple(0 if isinstance(c.op, ConstantCell) else n for c, n in zip(self.cells, longest, strict=True))
 
     def register_bits(self) -> int:
         """Flip-flops of the netlist."""
@@ -169,7 +169,7 @@ def _cell_luts(cells: Sequence[Cell], cell: Cell) -> int:
             return max(1, cell.width - low) if cell.op.offset or cell.op.negative else 0
         case Pick():
             return 2 * cell.width
-        case Source() | Keep() | Fixed() | Call():
+        case Source() | Keep() | ConstantCell() | EpilogueCell():
             return 0  # a ramp is the reset of the register behind it
 
 

@@ -10,7 +10,18 @@ from metronn.emit.rtl.slots import Vector, port_vector
 from metronn.emit.rtl.text import module_text, range_type, signed_literal, signed_width
 from metronn.ir.graph import Graph
 from metronn.ir.types import TensorType
-from metronn.plan.kernels.netlist import Affine, Call, Cell, Fixed, Keep, Netlist, Pick, Source, Sum, cell_reads
+from metronn.plan.kernels.netlist import (
+    Affine,
+    Cell,
+    ConstantCell,
+    EpilogueCell,
+    Keep,
+    Netlist,
+    Pick,
+    Source,
+    Sum,
+    cell_reads,
+)
 from metronn.plan.kernels.uniform import function_key
 
 
@@ -46,7 +57,7 @@ def emit_netlist(
         idle.insert(0, "clk_i")
     used = {(c.op.port, c.op.element) for c in netlist.cells if isinstance(c.op, Source)}
     for cell in netlist.cells:
-        if isinstance(cell.op, Call) and cell.lo == cell.hi:
+        if isinstance(cell.op, EpilogueCell) and cell.lo == cell.hi:
             idle += [_read(netlist, read, cell.stage) for read in cell_reads(cell.op)]
         if isinstance(cell.op, Keep) and cell.op.shift <= 0:
             width = netlist.cells[cell.op.cell].width
@@ -93,7 +104,7 @@ def _stage(
 def _read(netlist: Netlist, index: int, stage: int) -> str:
     """Name of a cell's value in a stage."""
     cell = netlist.cells[index]
-    if isinstance(cell.op, Fixed) or stage == cell.stage:
+    if isinstance(cell.op, ConstantCell) or stage == cell.stage:
         return cell.name
     return f"{cell.name}_q{stage - cell.stage}"
 
@@ -122,7 +133,7 @@ def _made(
     match op:
         case Source():
             return ports[op.port].read(op.element)
-        case Fixed():
+        case ConstantCell():
             return f"{cell.width}'({signed_literal(op.value, signed_width(op.value, op.value))})"
         case Sum():
             text, width = _sum(netlist, op, cell)
@@ -144,7 +155,7 @@ def _made(
             width = max(left[1], right[1])
             first, second = _sized(left, width), _sized(right, width)
             return _fitted(f"({first} {'>' if op.largest else '<'} {second}) ? {first} : {second}", width, cell)
-        case Call():
+        case EpilogueCell():
             assert epilogue is not None
             function = _function(netlist, op, epilogue, functions)
             values = ", ".join(_read(netlist, read, cell.stage) for read in cell_reads(op))
@@ -201,7 +212,9 @@ def _fitted(text: str, width: int, cell: Cell) -> str:
     return text if width == cell.width else f"{cell.width}'({text})"
 
 
-def _function(netlist: Netlist, op: Call, epilogue: Graph, functions: dict[object, ScalarFunction]) -> ScalarFunction:
+def _function(
+    netlist: Netlist, op: EpilogueCell, epilogue: Graph, functions: dict[object, ScalarFunction]
+) -> ScalarFunction:
     """Return the function of a call; calls with the same arithmetic and argument bounds share one."""
     arguments = {value: (netlist.cells[k].lo, netlist.cells[k].hi) for value, k in op.reads}
     key = (op.nodes, function_key(epilogue, op.nodes, op.element), tuple(arguments.values()))

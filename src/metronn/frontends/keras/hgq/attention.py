@@ -19,7 +19,7 @@ from metronn.frontends.keras.hgq.context import HgqContext
 from metronn.frontends.keras.hgq.operators import quantized_softmax
 from metronn.frontends.keras.hgq.quantizers import Config
 from metronn.frontends.keras.hgq.tables import TABLE_KEYS, table_product
-from metronn.frontends.keras.hgq.weights import COST, Float32, Step, WeightTree, child
+from metronn.frontends.keras.hgq.weights import COST, Float32, InnerLayer, WeightTree, child
 
 ROLES = ("query", "value", "key")
 """Parameters of the call, in order."""
@@ -72,8 +72,8 @@ class _Parts:
     def projection(self, name: str, x: str, *, bias: bool) -> str:
         """Return x projected from its last axis to heads and their features."""
         free = string.ascii_lowercase[: len(self.h.lowering.shape(x)) - 1]
-        inner = self.h.sub(Step(f"{name}_dense", name), self.conf(enable_iq=self._enabled, enable_oq=True))
-        if self._enabled and child(inner.tree, Step("iq", r"(.*_)?iq")) is None:
+        inner = self.h.sub(InnerLayer(f"{name}_dense", name), self.conf(enable_iq=self._enabled, enable_oq=True))
+        if self._enabled and child(inner.tree, InnerLayer("iq", r"(.*_)?iq")) is None:
             inner = self._sharing(inner, name)
         return self.project(inner, x, (free + "X", "XYZ", free + "YZ"), "YZ" if bias else "")
 
@@ -84,8 +84,8 @@ class _Parts:
     def _sharing(self, inner: HgqContext, name: str) -> HgqContext:
         """Give a projection the input quantizer that `fuse` lets it share; the query has its own unless all share."""
         for other in (role for role in ("value", "key", "query") if role != name):
-            tree = child(self.h.tree, Step(f"{other}_dense", other))
-            shared = None if tree is None else child(tree, Step("iq", r"(.*_)?iq"))
+            tree = child(self.h.tree, InnerLayer(f"{other}_dense", other))
+            shared = None if tree is None else child(tree, InnerLayer("iq", r"(.*_)?iq"))
             if shared is not None:
                 return replace(inner, tree=_Sharing(inner.tree, shared))
         return inner
@@ -98,7 +98,7 @@ class _Sharing:
     tree: WeightTree
     shared: WeightTree
 
-    def children(self, step: Step) -> list[WeightTree]:
+    def children(self, step: InnerLayer) -> list[WeightTree]:
         return [self.shared] if step.attribute == "iq" else self.tree.children(step)
 
     def own(self, names: Sequence[str]) -> dict[str, Float32]:
@@ -127,7 +127,7 @@ def _attention(h: HgqContext, project: Project, query: str, value: str, key: str
     names = ("iq", "exp_iq", "exp_oq", "inv_iq", "inv_oq", "oq")
     config = {f"{name}_conf": h.config.get(f"softmax_{name}_conf") for name in names}
     softmax = h.sub(
-        Step("softmax", r"q_softmax(_\d+)?"),
+        InnerLayer("softmax", r"q_softmax(_\d+)?"),
         {
             **config,
             "enable_iq": False,
@@ -141,7 +141,7 @@ def _attention(h: HgqContext, project: Project, query: str, value: str, key: str
     out = string.ascii_uppercase[: len(_sizes(h, query))]
     free = target[:-2]
     inner = h.sub(
-        Step("output_dense", "attention_output"),
+        InnerLayer("output_dense", "attention_output"),
         parts.conf(enable_iq=True, enable_oq=bool(h.config.get("enable_oq", False))),
     )
     y = project(inner, mixed, (target, target[-2:] + out, free + out), out if bias else "")
@@ -165,7 +165,7 @@ def _scores(h: HgqContext, logits: str) -> str:
     conf = _Parts(h, _einsum_dense).conf(enable_iq=True, enable_oq=False)
     size = int(h.config["conv_size"])
     own = {"filters": heads, "kernel_size": [size, size], "padding": "same", "groups": groups, "use_bias": True}
-    inner = h.sub(Step("conv", r"q_conv2d(_\d+)?"), {**conf, **own, "data_format": "channels_first"})
+    inner = h.sub(InnerLayer("conv", r"q_conv2d(_\d+)?"), {**conf, **own, "data_format": "channels_first"})
     arrays = inner.own(["kernel", "bias", COST])
     given = {"kernel": inner.weights("kq", arrays["kernel"]), "bias": inner.weights("bq", arrays["bias"])}
     return inner.keras("Conv2D", [inner.entered(logits)], given)
@@ -204,7 +204,7 @@ def _linformer(project: Project) -> Callable[[HgqContext], str]:
                 "enable_oq": bool(h.config.get("enable_oq", False)) if tables else False,
             }
             name = {"k": "lin_key", "v": "lin_value"}[which] if tables else UNNAMED
-            inner = h.sub(Step(f"lin_{which}_proj", name), parts.conf(**enabled), 0 if tables else number)
+            inner = h.sub(InnerLayer(f"lin_{which}_proj", name), parts.conf(**enabled), 0 if tables else number)
             return (project if tables else _einsum_dense)(inner, x, (ours, theirs, out), "")
 
         return _attention(h, project, query, _shared_or(h, along, value), along(key, "k", 0))
@@ -219,7 +219,7 @@ def _shared_or(h: HgqContext, along: Callable[[str, str, int], str], value: str)
 
 def _second(h: HgqContext) -> int:
     """Return the number of the second unnamed projection: numbered only where names tell them apart."""
-    return 1 if len(h.tree.children(Step("lin_v_proj", UNNAMED))) > 1 else 0
+    return 1 if len(h.tree.children(InnerLayer("lin_v_proj", UNNAMED))) > 1 else 0
 
 
 def _salt(h: HgqContext) -> str:
@@ -231,7 +231,7 @@ def _salt(h: HgqContext) -> str:
 
     def along(x: str, which: str, number: int) -> str:
         clustered = bool(h.config.get(f"cluster_{'k' if which == 'k' else 'v'}_proj", False))
-        inner = h.sub(Step(f"lin_{which}_proj", UNNAMED), parts.conf(enable_iq=True, enable_oq=False), number)
+        inner = h.sub(InnerLayer(f"lin_{which}_proj", UNNAMED), parts.conf(enable_iq=True, enable_oq=False), number)
         if not clustered:
             return _einsum_dense(inner, x, ("ab", "ac", "cb"), "")
         positions, features = h.lowering.shape(x)

@@ -11,7 +11,7 @@ from metronn.frontends.common.builder import LayerProblem, Lowering
 from metronn.frontends.keras.context import LayerContext
 from metronn.frontends.keras.hgq.quantizers import (
     Config,
-    Fixed,
+    FixedQuantizer,
     Minifloat,
     PassThrough,
     Quantizer,
@@ -19,7 +19,7 @@ from metronn.frontends.keras.hgq.quantizers import (
     quantized_weights,
     read_quantizer,
 )
-from metronn.frontends.keras.hgq.weights import Float32, Step, WeightTree, child
+from metronn.frontends.keras.hgq.weights import Float32, InnerLayer, WeightTree, child
 from metronn.frontends.keras.layers import LAYERS
 from metronn.frontends.keras.weights import Array, LayerPlace
 from metronn.model.graph import Floats
@@ -50,14 +50,14 @@ class HgqContext:
         """The network being built."""
         return self.c.lowering
 
-    def inner(self, step: Step, number: int = 0) -> WeightTree:
+    def inner(self, step: InnerLayer, number: int = 0) -> WeightTree:
         """Return the arrays of an inner layer; raises LayerProblem."""
         found = child(self.tree, step, number)
         if found is None:
             raise LayerProblem(f"the weights have nothing of its {self.prefix}{step.attribute}")
         return found
 
-    def sub(self, step: Step, config: Config, number: int = 0) -> HgqContext:
+    def sub(self, step: InnerLayer, config: Config, number: int = 0) -> HgqContext:
         """Return an inner layer; raises LayerProblem."""
         prefix = f"{self.prefix}{step.attribute}_"
         return replace(self, config=config, tree=self.inner(step, number), prefix=prefix)
@@ -65,10 +65,10 @@ class HgqContext:
     def quantizer(self, role: str, forced: Config | None = None) -> Quantizer:
         """Return the quantizer of this role (iq, kq, bq, oq, toq); raises LayerProblem."""
         name = r"\w*quantizer(_\d+)?" if role == "toq" else rf"(.*_)?{role}"
-        tree = child(self.tree, Step(role, name))
+        tree = child(self.tree, InnerLayer(role, name))
         quantizer = read_quantizer(self.config.get(f"{role}_conf"), tree, forced)
         match quantizer:
-            case Fixed():
+            case FixedQuantizer():
                 arrays = {"k": quantizer.k, "i": quantizer.i, "f": quantizer.f}
             case Minifloat():
                 arrays = {"m": quantizer.m, "e": quantizer.e, "e0": quantizer.e0}

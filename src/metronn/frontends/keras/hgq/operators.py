@@ -16,7 +16,7 @@ from metronn.frontends.keras.hgq.quantizers import (
     quantize_values,
     read_quantizer,
 )
-from metronn.frontends.keras.hgq.weights import COST, Step
+from metronn.frontends.keras.hgq.weights import COST, InnerLayer
 from metronn.ir.ops import ReduceKind
 from metronn.model.graph import FunctionKind
 
@@ -28,8 +28,8 @@ DIVISION_EPSILON = float32(1e-7)
 TABLE_OUTPUT: Config = {"overflow_mode": "SAT", "round_mode": "RND_CONV"}
 """The modes that QSoftmax imposes on the results of its tables."""
 
-SEVERAL = Step("iq", r"multiple_quantizers(_\d+)?")
-EACH = Step("quantizer", r"quantizer(_\d+)?", many=True)
+SEVERAL = InnerLayer("iq", r"multiple_quantizers(_\d+)?")
+EACH = InnerLayer("quantizer", r"quantizer(_\d+)?", many=True)
 
 
 def _inputs(h: HgqContext) -> list[str]:
@@ -39,7 +39,7 @@ def _inputs(h: HgqContext) -> list[str]:
     confs = h.config.get("iq_confs")
     several = confs if isinstance(confs, list) else [confs] * len(h.c.xs)
     outer = h.inner(SEVERAL)
-    trees = [tree for inner in outer.children(Step("quantizers", r"(?!)")) for tree in inner.children(EACH)]
+    trees = [tree for inner in outer.children(InnerLayer("quantizers", r"(?!)")) for tree in inner.children(EACH)]
     trees = trees or outer.children(EACH)
     if len(trees) != len(h.c.xs) or len(several) != len(trees):
         raise LayerProblem(f"{len(trees)} quantizers and {len(several)} configurations for {len(h.c.xs)} inputs")
@@ -140,7 +140,7 @@ def quantized_softmax(h: HgqContext, x: str, axes: Sequence[int]) -> str:
     lowering, stable = h.lowering, bool(h.config.get("stable", True))
     sides = {
         name: h.sub(
-            Step(f"{name}_table", rf".*_{name}_table"),
+            InnerLayer(f"{name}_table", rf".*_{name}_table"),
             {"iq_conf": h.config.get(f"{name}_iq_conf"), "oq_conf": h.config.get(f"{name}_oq_conf")},
         )
         for name in ("exp", "inv")

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from metronn.frontends.common.builder import LayerProblem, Lowering
-from metronn.frontends.keras.hgq.weights import Float32, Step, WeightTree, child
+from metronn.frontends.keras.hgq.weights import Float32, InnerLayer, WeightTree, child
 from metronn.ir.ops import Overflow, Rounding
 from metronn.model.graph import Floats
 
 Config = Mapping[str, Any]
 
-INNER = Step("quantizer", r"(fixed|float)_point_quantizer\w*")
+INNER = InnerLayer("quantizer", r"(fixed|float)_point_quantizer\w*")
 """From HGQ2's Quantizer layer to the one that holds the widths."""
 
 SYMMETRIC, SATURATING, WRAPPING, REFLECTING = "SAT_SYM", "SAT", "WRAP", "WRAP_SM"
@@ -57,7 +57,7 @@ class PassThrough:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fixed:
+class FixedQuantizer:
     """A fixed-point quantizer; k, i and f have the shape that the file gives, f + i the bits without sign.
 
     `free`: weights that wrap are rounded only, HGQ2 having seen to it that i is large enough.
@@ -82,7 +82,7 @@ class Minifloat:
     outside: Outside
 
 
-Quantizer = PassThrough | Fixed | Minifloat
+Quantizer = PassThrough | FixedQuantizer | Minifloat
 
 
 def plain(config: Config) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def read_quantizer(conf: object, tree: WeightTree | None, forced: Config | None 
     return _fixed(kind, config, held, outside)
 
 
-def _fixed(kind: str, config: Config, held: WeightTree, outside: Outside) -> Fixed:
+def _fixed(kind: str, config: Config, held: WeightTree, outside: Outside) -> FixedQuantizer:
     mode, overflow = str(config.get("round_mode")).upper().removeprefix("S_"), str(config.get("overflow_mode")).upper()
     if mode not in Rounding.__members__ or overflow not in OVERFLOWS:
         raise LayerProblem(f"a quantizer has round_mode {mode!r} and overflow_mode {overflow!r}, which are not known")
@@ -142,7 +142,7 @@ def _fixed(kind: str, config: Config, held: WeightTree, outside: Outside) -> Fix
         arrays = held.own(["i", "f", "k"] if kind == "kif" else ["b", "i", "k"])
     i, bits = np.rint(arrays["i"]), np.rint(arrays[width])
     traced = overflow == WRAPPING and bool(config.get("trainable", True)) and bool(config.get("is_weight", False))
-    return Fixed(
+    return FixedQuantizer(
         k=arrays["k"],
         i=i,
         f=bits if kind == "kif" else np.asarray(bits - i, dtype=np.float32),
@@ -187,7 +187,7 @@ def quantized_weights(quantizer: Quantizer, values: Float32) -> Floats:
     match quantizer:
         case PassThrough():
             y = x
-        case Fixed():
+        case FixedQuantizer():
             y = _fixed_weights(quantizer, x)
         case Minifloat():
             y = _minifloat(quantizer, x)
@@ -205,7 +205,7 @@ def _spread(arrays: tuple[Float32, ...], shape: tuple[int, ...]) -> list[Float32
         raise LayerProblem(f"widths of shape {arrays[0].shape} for values of shape {shape}") from None
 
 
-def _fixed_weights(quantizer: Fixed, x: Float32) -> Float32:
+def _fixed_weights(quantizer: FixedQuantizer, x: Float32) -> Float32:
     k, i, f = _spread((quantizer.k, quantizer.i, quantizer.f), x.shape)
     grid = _power(f)
     if quantizer.free:
@@ -226,7 +226,7 @@ def _fixed_weights(quantizer: Fixed, x: Float32) -> Float32:
     return np.asarray(np.where(alive, y, 0), dtype=np.float32)
 
 
-def _reflected(x: Float32, k: Float32, quantizer: Fixed, grid: Float32, top_bit: Float32) -> Float32:
+def _reflected(x: Float32, k: Float32, quantizer: FixedQuantizer, grid: Float32, top_bit: Float32) -> Float32:
     """WRAP_SM: what passes a bound comes back from it, as from a mirror."""
     step = 1 / grid
     high = top_bit - step
@@ -260,7 +260,7 @@ def quantize_values(lowering: Lowering, quantizer: Quantizer, x: str, part: str)
                 f"quantizer {part} makes minifloats of activations; only fixed point (kif, kbi) has an exact integer "
                 "form, use q_type kif or kbi for activations (weights may be minifloats)"
             )
-        case Fixed():
+        case FixedQuantizer():
             y = _fixed_values(lowering, quantizer, x, part)
     if outside.affine is None:
         return y
@@ -274,7 +274,7 @@ def _per_event(array: Float32, shape: tuple[int, ...], part: str) -> Float32:
     return np.asarray(array[0], dtype=np.float32)
 
 
-def _fixed_values(lowering: Lowering, quantizer: Fixed, x: str, part: str) -> str:
+def _fixed_values(lowering: Lowering, quantizer: FixedQuantizer, x: str, part: str) -> str:
     if quantizer.free or quantizer.overflow == REFLECTING:
         found = "is one of weights (is_weight) and has no bounds" if quantizer.free else f"has {REFLECTING}"
         raise LayerProblem(f"quantizer {part} of activations {found}; use WRAP, SAT or SAT_SYM with the place datalane")

@@ -18,7 +18,7 @@ from metronn.frontends.common.spatial import same_pads
 from metronn.frontends.keras.activations import ACTIVATIONS, activation_name, apply_activation
 from metronn.frontends.keras.hgq.context import HgqContext
 from metronn.frontends.keras.hgq.quantizers import float32
-from metronn.frontends.keras.hgq.weights import COST, Float32, Step, WeightTree
+from metronn.frontends.keras.hgq.weights import COST, Float32, InnerLayer, WeightTree
 from metronn.ir.ops import ReduceKind
 from metronn.model.graph import RealWindow
 
@@ -39,9 +39,9 @@ def _aligned(values: Float32, weight: str, presum: str, extra: int) -> Float32:
 def _stack(h: HgqContext, x: str, labels: Labels, presum: str, *, bias: bool) -> str:
     """Return the small networks' results for x, which has the axes `presum`."""
     lowering, weight = h.lowering, labels[1]
-    module = h.inner(Step("module", r"sequential(_\d+)?"))
-    inside: list[WeightTree] = module.children(Step("layers", r"(?!)")) or [module]
-    layers = inside[0].children(Step("einsum_dense", r"einsum_dense(_\d+)?", many=True))
+    module = h.inner(InnerLayer("module", r"sequential(_\d+)?"))
+    inside: list[WeightTree] = module.children(InnerLayer("layers", r"(?!)")) or [module]
+    layers = inside[0].children(InnerLayer("einsum_dense", r"einsum_dense(_\d+)?", many=True))
     hidden = int(h.config.get("n_hl", 1))
     if len(layers) != hidden + 1:
         raise LayerProblem(f"the weights hold {len(layers)} layers of its small networks, {hidden + 1} are needed")
@@ -89,9 +89,9 @@ def _summed(h: HgqContext, y: str, presum: str, out: str) -> str:
 
 def _weight_sizes(h: HgqContext, weight: str) -> dict[str, int]:
     """Return the sizes of the axes of the weights, from the first layer of the small networks."""
-    module = h.inner(Step("module", r"sequential(_\d+)?"))
-    inside = module.children(Step("layers", r"(?!)")) or [module]
-    layers = inside[0].children(Step("einsum_dense", r"einsum_dense(_\d+)?", many=True))
+    module = h.inner(InnerLayer("module", r"sequential(_\d+)?"))
+    inside = module.children(InnerLayer("layers", r"(?!)")) or [module]
+    layers = inside[0].children(InnerLayer("einsum_dense", r"einsum_dense(_\d+)?", many=True))
     if not layers:
         raise LayerProblem("the weights hold no small networks")
     return dict(zip(weight, layers[0].shape("kernel"), strict=False))
@@ -152,7 +152,7 @@ def _dense_of(h: HgqContext, x: str) -> str:
     if h.config.get("batch_norm", False):
         scaled, centred = bool(h.config.get("bn_scale", True)), bool(h.config.get("bn_center", True))
         names = [*(["gamma"] if scaled else []), *(["beta"] if centred else [])]
-        inner = h.inner(Step("bn_module", r"batch_normalization(_\d+)?"))
+        inner = h.inner(InnerLayer("bn_module", r"batch_normalization(_\d+)?"))
         own = inner.own([*names, "moving_mean", "moving_variance"])
         y = h.lowering.scaled(y, *_affine(own, "", float(h.config.get("bn_epsilon", 1e-3))))
         y = h.lowering.scaled(y, 1 / float32(math.sqrt(terms)))

@@ -1,7 +1,7 @@
 """The arrays of an HGQ2 layer, which holds further layers (quantizers, tables, projections) that hold arrays.
 
 In the Keras 3 layout such a layer is a group under the name of the attribute that holds it; in `.h5` files it is a
-scope in the names of the arrays, made of the inner layer's own name. A `Step` knows both.
+scope in the names of the arrays, made of the inner layer's own name. A `InnerLayer` knows both.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ COST_ARRAYS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class InnerLayer:
     """The way to an inner layer: the attribute that holds it, and a pattern of its name; `many`: to all of a list."""
 
     attribute: str
@@ -44,7 +44,7 @@ class Step:
 class WeightTree(Protocol):
     """The arrays of a layer, and its inner layers."""
 
-    def children(self, step: Step) -> list[WeightTree]:
+    def children(self, step: InnerLayer) -> list[WeightTree]:
         """Return the inner layers of this step, in the order of their numbers."""
         ...
 
@@ -57,7 +57,7 @@ class WeightTree(Protocol):
         ...
 
 
-def child(tree: WeightTree, step: Step, number: int = 0) -> WeightTree | None:
+def child(tree: WeightTree, step: InnerLayer, number: int = 0) -> WeightTree | None:
     """Return an inner layer, or None."""
     found = tree.children(step)
     return found[number] if number < len(found) else None
@@ -86,7 +86,7 @@ class _Group:
 
     group: h5py.Group
 
-    def children(self, step: Step) -> list[WeightTree]:
+    def children(self, step: InnerLayer) -> list[WeightTree]:
         pattern = rf"{step.attribute}(_\d+)?" if step.many else f"_?{step.attribute}"
         named = [name for name in self.group if re.fullmatch(pattern, name) and len(self.group[name])]
         return [_Group(self.group[name]) for name in sorted(named, key=_number)]
@@ -114,7 +114,7 @@ class _Scope:
 
     arrays: Mapping[tuple[str, ...], h5py.Dataset]
 
-    def children(self, step: Step) -> list[WeightTree]:
+    def children(self, step: InnerLayer) -> list[WeightTree]:
         scopes = {name[0] for name in self.arrays if len(name) > 1 and re.fullmatch(step.scope, name[0])}
         return [
             _Scope({name[1:]: array for name, array in self.arrays.items() if len(name) > 1 and name[0] == scope})

@@ -27,7 +27,7 @@ from metronn.plan.kernels.adders.constants import with_constants
 from metronn.plan.kernels.adders.solver import solve
 from metronn.plan.kernels.adders.tails import Tail, tail_of
 from metronn.plan.kernels.elementwise import Place, expanded, node_dsps, node_luts, place_nodes
-from metronn.plan.kernels.netlist import Affine, Call, Cell, Fixed, Keep, Netlist, NetlistBuilder, Sum
+from metronn.plan.kernels.netlist import Affine, Cell, ConstantCell, EpilogueCell, Keep, Netlist, NetlistBuilder, Sum
 from metronn.plan.kernels.spec import MatvecAdders
 from metronn.plan.kernels.uniform import function_inputs
 from metronn.plan.layout import Layout
@@ -168,7 +168,7 @@ class _Parts:
             element = first + column
             only = self.only_code(element)
             if only is not None:
-                results.append(builder.place(f"y_{element}", Fixed(value=only), (only, only), 0, 0))
+                results.append(builder.place(f"y_{element}", ConstantCell(value=only), (only, only), 0, 0))
                 continue
             output = made.outputs[column]
             cell = _with_bias(builder, output, values, bias if output.value == NOTHING else rest, element)
@@ -225,7 +225,7 @@ def _with_bias(builder: NetlistBuilder, output: AdderOutput, values: Sequence[in
     """Add what is left of the bias, and the sign, to one output and return its cell, in the codes of the Linear."""
     name = f"sum_{element}"
     if output.value == NOTHING:
-        return builder.place(name, Fixed(value=bias), (bias, bias), 0, 0)
+        return builder.place(name, ConstantCell(value=bias), (bias, bias), 0, 0)
     cell = builder.cells[values[output.value]]
     if output.shift == 0 and bias == 0 and not output.negative:
         return values[output.value]
@@ -258,7 +258,7 @@ def _epilogue(
     for name in kept:
         cone = _cone(own, places, name, set(kept) - {name})
         reads = tuple((value, cells[value]) for value in function_inputs(own, cone))
-        call = Call(nodes=cone, element=element, reads=reads)
+        call = EpilogueCell(nodes=cone, element=element, reads=reads)
         place = places[name]
         cells[name] = builder.place(f"{_short(name)}_{element}", call, bounds[name], place.stage, place.level)
     return cells[nodes[-1]]
@@ -311,7 +311,7 @@ def latency_cycles(spec: MatvecAdders, graph: Graph, timing: Timing) -> int:
 def resources(spec: MatvecAdders, graph: Graph, timing: Timing) -> Resources:
     """LUTs of adders and epilogue, flip-flops of every registered bit, DSP blocks of epilogue products."""
     netlist, own = matvec_netlist(spec, graph, timing)
-    calls = Counter(node for cell in netlist.cells if isinstance(cell.op, Call) for node in cell.op.nodes)
+    calls = Counter(node for cell in netlist.cells if isinstance(cell.op, EpilogueCell) for node in cell.op.nodes)
     size = graph.type_of(spec.linear).size
     luts = sum(math.ceil(node_luts(own, node, timing.fabric) * count / size) for node, count in calls.items())
     dsps = sum(math.ceil(node_dsps(own, node, timing.fabric) * count / size) for node, count in calls.items())
