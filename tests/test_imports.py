@@ -80,3 +80,37 @@ def test_no_framework_is_needed_to_import() -> None:
         if at_load and module.split(".")[0] in FRAMEWORKS
     ]
     assert not wrong
+
+
+def rooms_of(folder: Path) -> dict[str, set[str]]:
+    """Return the rooms of a folder, its modules and the folders in it, each with the other rooms it imports."""
+    rooms: dict[str, set[str]] = {}
+    for path in sorted(folder.rglob("*.py")):
+        room = path.relative_to(folder).parts[0].removesuffix(".py")
+        if room == "__init__":
+            continue
+        reached = rooms.setdefault(room, set())
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("metronn."):
+                named = [f"{node.module}.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.Import):
+                named = [alias.name for alias in node.names]
+            else:
+                continue
+            for name in named:
+                place = SOURCE.joinpath(*name.split(".")[1:])
+                if folder in place.parents:
+                    reached.add(place.relative_to(folder).parts[0])
+    return {room: {other for other in reached if other in rooms and other != room} for room, reached in rooms.items()}
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in SOURCE.rglob("*.py")}), ids=lambda path: path.name)
+def test_no_circle_between_rooms(folder: Path) -> None:
+    """The rooms of every folder can be read in an order in which each imports only those before it."""
+    rooms = rooms_of(folder)
+    while free := [room for room, reached in rooms.items() if not reached]:
+        for room in free:
+            del rooms[room]
+        for reached in rooms.values():
+            reached.difference_update(free)
+    assert not rooms

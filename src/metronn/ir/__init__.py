@@ -1,1 +1,4 @@
-"""The exact fixed-point IR: types, ops, graphs, checks, text and JSON forms."""
+"""The exact fixed-point IR: types, ops, graphs, checks, text and JSON forms.
+
+The ground floor: imports no other package.
+"""
