@@ -17,8 +17,8 @@ from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Input
 from metronn.ir.types import Range
 from metronn.plan.design import Design, DesignOutput, FpgaDesign, Frame, FrameField, KernelInstance, Signal
-from metronn.plan.fabric import common
 from metronn.plan.frames.packing import link_latency_cycles, plan_frame
+from metronn.plan.hardware.fabric import common
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.system import load_system
 from metronn.plan.hardware.timing import Timing

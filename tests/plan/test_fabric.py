@@ -14,8 +14,8 @@ from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Input, Linear, Lookup, Multiply
 from metronn.ir.types import Range
-from metronn.plan.fabric import Fabric, Multiplier, common
 from metronn.plan.hardware.boards import boards_directory, list_devices, load_device
+from metronn.plan.hardware.fabric import Fabric, Multiplier, common
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.system import load_system
 from metronn.plan.hardware.timing import Timing

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from metronn.ir.graph import Graph
-from metronn.plan.fabric import Fabric
 from metronn.plan.frames.paths import receiver_resources, sender_resources
 from metronn.plan.frames.signals import Frame, FrameField, Segment, Signal
+from metronn.plan.hardware.fabric import Fabric
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.system import System
 from metronn.plan.hardware.timing import Timing

@@ -17,8 +17,8 @@ from typing import Any
 from metronn.ir.graph import Graph
 from metronn.plan.compact import decode_ints, encode_ints
 from metronn.plan.design import Design
-from metronn.plan.fabric import Fabric, common
 from metronn.plan.frames.signals import Segment
+from metronn.plan.hardware.fabric import Fabric, common
 from metronn.plan.hardware.system import System
 from metronn.plan.kernels.spec import KernelSpec
 from metronn.plan.layout import Layout

@@ -28,8 +28,8 @@ from metronn.ir.ops import (
     Rounding,
 )
 from metronn.ir.types import Ints, Range, TensorType
-from metronn.plan.fabric import common
 from metronn.plan.hardware.boards import list_devices, load_device
+from metronn.plan.hardware.fabric import common
 from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.contract import cycles_per_event
 from metronn.plan.kernels.spec import (

@@ -11,9 +11,9 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from metronn.plan.fabric import Fabric
 from metronn.plan.frames.pieces import TAIL_BITS, WORD_BITS
 from metronn.plan.frames.signals import Frame, Signal
+from metronn.plan.hardware.fabric import Fabric
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.kernels.memories import memory_resources, takes_block
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from metronn.errors import ModelError
-from metronn.plan.fabric import Fabric, Multiplier
+from metronn.plan.hardware.fabric import Fabric, Multiplier
 from metronn.plan.hardware.resources import Resources
 from metronn.toml_tables import (
     Count,

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from metronn.plan.fabric import Fabric, common
 from metronn.plan.hardware.boards import Device
+from metronn.plan.hardware.fabric import Fabric, common
 
 CLOCK_OVERHEAD_PS = 300
 """Clock-to-output, setup and skew: what a clock period has less for logic."""

@@ -28,7 +28,7 @@ from metronn.ir.ops import (
     operands,
 )
 from metronn.ir.types import Range
-from metronn.plan.fabric import Fabric
+from metronn.plan.hardware.fabric import Fabric
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.spec import Elementwise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metronn.plan.fabric import Fabric
+from metronn.plan.hardware.fabric import Fabric
 from metronn.plan.hardware.resources import Resources
 
 BLOCK_FROM_WORDS = 33

@@ -12,7 +12,7 @@ from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph
 from metronn.ir.ops import Add, Multiply
 from metronn.ir.types import Range
-from metronn.plan.fabric import Fabric
+from metronn.plan.hardware.fabric import Fabric
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.elementwise import expanded, node_dsps, node_luts, rounding_luts

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph
-from metronn.plan.fabric import Fabric
+from metronn.plan.hardware.fabric import Fabric
 from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.folds.fold import Packing, effective_weight, input_slots, packing, slice_inputs
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from metronn.plan.fabric import Fabric
+from metronn.plan.hardware.fabric import Fabric
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.kernels.memories import memory_resources
 from metronn.plan.kernels.waiting.pulses import Pulse

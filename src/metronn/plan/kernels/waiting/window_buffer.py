@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metronn.ir.graph import Graph
-from metronn.plan.fabric import Fabric
+from metronn.plan.hardware.fabric import Fabric
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.spec import Reorder, WindowBuffer
