@@ -35,7 +35,15 @@ from metronn.plan.kernels.folds.fold import (
     slice_inputs,
     weights_in_block_ram,
 )
-from metronn.plan.kernels.folds.sites import Kind, Sites, input_sites, main_sites, merged, remainder_sites
+from metronn.plan.kernels.folds.sites import (
+    Kind,
+    Sites,
+    addition_luts,
+    input_sites,
+    main_sites,
+    merged,
+    remainder_sites,
+)
 from metronn.plan.kernels.memories import block_parts
 from metronn.plan.kernels.pulse_trains import train_resources
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
@@ -68,9 +76,8 @@ def outputs_resources(spec: FoldOutputs, graph: Graph, timing: Timing) -> Resour
         taken = timing.fabric.mux_inputs - 1  # a multiplexer in a LUT takes so many off what is left to choose from
         muxes = -(-(spec.beats - 1) // taken)
         slices = count * x_bits
-        total += Resources(lut=slices * muxes + spec.remainder * acc, ff=slices + waits * spec.remainder * acc)
-        if not timing.fabric.adder_takes_logic:
-            total += Resources(lut=spec.remainder * acc)  # an accumulator starts from the bias
+        summed = _accumulator_luts(timing.fabric) * spec.remainder * acc
+        total += Resources(lut=slices * muxes + summed, ff=slices + waits * spec.remainder * acc)
     total += _selected(words, pack.weight_bits, timing.fabric)
     return total + _epilogue(spec.linear, spec.epilogue, lane_functions(spec, graph), graph, timing.fabric)
 
@@ -112,8 +119,7 @@ def inputs_resources(spec: FoldInputs, graph: Graph, timing: Timing) -> Resource
     total += _tree(pack, np.concatenate([live, constant], axis=1), inputs_tree(spec, graph, timing), acc, timing)
     alone = [((output,),) for output in range(outputs)]
     finish = _epilogue(spec.linear, spec.epilogue, alone, graph, timing.fabric)
-    restarts = 1 if timing.fabric.adder_takes_logic else 2  # an accumulator starts from the bias
-    return total + Resources(lut=restarts * outputs * acc) + finish
+    return total + Resources(lut=_accumulator_luts(timing.fabric) * outputs * acc) + finish
 
 
 def _bounds(graph: Graph, name: str) -> tuple[int, int]:
@@ -124,6 +130,14 @@ def _bounds(graph: Graph, name: str) -> tuple[int, int]:
 def _accumulator_bits(graph: Graph, name: str) -> int:
     bounds = graph.type_of(name).range
     return signed_bits(bounds.lowest, bounds.highest)
+
+
+def _accumulator_luts(fabric: Fabric) -> int:
+    """LUTs per bit of one more number in the last sum, an accumulator that starts from the bias.
+
+    Where an adder takes no other logic that is a row of full adders, and a choice.
+    """
+    return 1 if fabric.adder_takes_logic else 3
 
 
 def _selected(words: list[Array], bits: int, fabric: Fabric) -> Resources:
@@ -155,7 +169,8 @@ def _offsets(spec: FoldOutputs, graph: Graph, pack: Packing, acc: int, stages: i
     bias = linear_of(graph, spec.linear).bias.array[: spec.lanes * spec.beats].reshape(spec.beats, spec.lanes)
     selected = _selected([bias], acc, fabric).lut
     added = spec.lanes // 2 * acc if pack.ways == 2 else 0
-    return Resources(lut=spec.lanes * acc + selected + added, ff=(selected + added) if stages > 1 else 0)
+    summed = (1 if fabric.adder_takes_logic else 2) * spec.lanes * acc
+    return Resources(lut=summed + selected + added, ff=(selected + added) if stages > 1 else 0)
 
 
 def _multiples(weight: Array, x: Range) -> Resources:
@@ -190,7 +205,7 @@ def _array(sites: Sites) -> Resources:
     lut = sum(sites.shift_luts(int(pair), int(place)) for pair, place in np.argwhere(sites.kinds == int(Kind.SHIFTS)))
     lut += multipliers * pack.weight_bits * pack.x_bits * in_luts
     return Resources(
-        lut=lut + (count - terms) * pack.sum_bits,
+        lut=lut + addition_luts(sites.live, pack.group, sites.fabric) * pack.sum_bits,
         ff=count * pack.product_bits + grouped,
         dsp=0 if in_luts else sites.fabric.dsp_blocks(multipliers, pack.weight_bits, pack.x_bits),
     )
@@ -208,8 +223,9 @@ def _tree(pack: Packing, live: Live, left: tuple[int, ...], acc: int, timing: Ti
     lanes, terms = live.shape
     for after in left:
         width = min(acc, width + timing.levels_per_stage) if after > 1 or len(left) > 1 else acc
-        summed = merged(live, timing.radix if after > 1 else max(1, live.shape[1]))
-        lut += int(live.sum() - summed.sum()) * width
+        radix = timing.radix if after > 1 else max(1, live.shape[1])
+        summed = merged(live, radix)
+        lut += addition_luts(live, radix, timing.fabric) * width
         ff += int(summed.sum()) * width
         live = summed
     borrows = lanes // 2 * terms if pack.ways == 2 else 0

@@ -167,6 +167,22 @@ def merged(live: npt.NDArray[np.bool_], radix: int) -> npt.NDArray[np.bool_]:
     return np.asarray(padded.reshape(live.shape[0], count, radix).any(axis=2))
 
 
+def addition_luts(live: npt.NDArray[np.bool_], radix: int, fabric: Fabric) -> int:
+    """LUTs per bit of the sums of `radix` neighbours along the last axis: one for each addition.
+
+    Where an adder takes no other logic, two numbers are added by it, and each further one by a row of full adders
+    before it, two LUTs a bit.
+    """
+    summed = merged(live, radix)
+    additions = int(live.sum() - summed.sum())
+    if fabric.adder_takes_logic:
+        return additions
+    count = -(-live.shape[1] // radix)
+    padded = np.zeros((live.shape[0], count * radix), dtype=np.int64)
+    padded[:, : live.shape[1]] = live
+    return 2 * additions - int((padded.reshape(live.shape[0], count, radix).sum(axis=2) > 1).sum())
+
+
 def _paired(rows: Array, pack: Packing) -> Array:
     """Weights [beat, output, input] as [beat, pair, way, input], padded with outputs of zeros."""
     beats, outputs, inputs = rows.shape
