@@ -97,6 +97,8 @@ def builds(folder: Path) -> Iterator[Build]:
                 np.savez(events, **dict(calibration(network, path)))
             except (MissingError, MetronnError) as error:
                 print(f"{network}: {str(error).splitlines()[0]}", file=sys.stderr)
+        if network in TRAINED:
+            continue  # built with the options of its own TOML files, below
         given = ("--calibrate", str(events)) if events.is_file() else ()
         image = any(fnmatch.fnmatchcase(network, pattern) for pattern in IMAGES)
         for variant in ("stream" if image else "one", *MORE.get(network, ())):
