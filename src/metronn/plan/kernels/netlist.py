@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from metronn.ir.types import width_bits
+from metronn.plan.hardware.fabric import Fabric
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.kernels.adder_graph import Adder, adder_luts
 
@@ -153,9 +154,21 @@ class Netlist:
         """LUTs of sums, differences and selections: one per bit in which both operands take part."""
         return sum(_cell_luts(self.cells, cell) for cell in self.cells)
 
-    def resources(self) -> Resources:
-        """Cost without that of calls."""
-        return Resources(lut=self.adder_bits(), ff=self.register_bits())
+    def joined_bits(self) -> int:
+        """LUTs of the sums that nothing reads but another sum of their stage: three numbers or more are added there."""
+        readers: dict[int, list[Cell]] = {}
+        for cell in self.cells:
+            for read in cell_reads(cell.op):
+                readers.setdefault(read, []).append(cell)
+        shown = set(self.results)
+        alone = [k for k, found in readers.items() if len(found) == 1 and k not in shown]
+        inner = [k for k in alone if isinstance(self.cells[k].op, Sum) and isinstance(readers[k][0].op, Sum)]
+        return sum(_cell_luts(self.cells, self.cells[k]) for k in inner if readers[k][0].stage == self.cells[k].stage)
+
+    def resources(self, fabric: Fabric) -> Resources:
+        """Cost without that of calls. Where an adder takes no other logic, full adders before it join more numbers."""
+        lut = self.adder_bits() + (0 if fabric.adder_takes_logic else self.joined_bits())
+        return Resources(lut=lut, ff=self.register_bits())
 
 
 def _cell_luts(cells: Sequence[Cell], cell: Cell) -> int:

@@ -78,7 +78,7 @@ def latency_cycles(spec: ReduceTree, graph: Graph, timing: Timing) -> int:
 
 def resources(spec: ReduceTree, graph: Graph, timing: Timing) -> Resources:
     """LUTs of the adders or comparators, flip-flops of the stages."""
-    return reduce_netlist(spec, graph, timing).resources()
+    return reduce_netlist(spec, graph, timing).resources(timing.fabric)
 
 
 def input_layouts(spec: ReduceTree, graph: Graph) -> tuple[tuple[str, Layout], ...]:

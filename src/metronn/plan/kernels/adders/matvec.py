@@ -315,7 +315,7 @@ def resources(spec: MatvecAdders, graph: Graph, timing: Timing) -> Resources:
     size = graph.type_of(spec.linear).size
     luts = sum(math.ceil(node_luts(own, node, timing.fabric) * count / size) for node, count in calls.items())
     dsps = sum(math.ceil(node_dsps(own, node, timing.fabric) * count / size) for node, count in calls.items())
-    return netlist.resources() + Resources(lut=luts, dsp=dsps)
+    return netlist.resources(timing.fabric) + Resources(lut=luts, dsp=dsps)
 
 
 def input_layouts(spec: MatvecAdders, graph: Graph) -> tuple[tuple[str, Layout], ...]:
