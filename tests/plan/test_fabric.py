@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from metronn.errors import ModelError
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph, GraphBuilder
-from metronn.ir.ops import Input, Linear, Lookup, Multiply
+from metronn.ir.ops import Input, Linear, Lookup, Multiply, Reduce, ReduceKind
 from metronn.ir.types import Range
 from metronn.plan.hardware.boards import boards_directory, list_devices, load_device
 from metronn.plan.hardware.fabric import Fabric, Multiplier, common
@@ -22,7 +22,7 @@ from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.contract import latency_cycles, resources
 from metronn.plan.kernels.folds.fold import fold_outputs_spec, packing
 from metronn.plan.kernels.memories import block_parts, memory_resources
-from metronn.plan.kernels.spec import Elementwise, Table
+from metronn.plan.kernels.spec import Elementwise, ReduceTree, Table
 from metronn.plan.kernels.waiting.lines import shift_resources
 from metronn.plan.options import PlanOptions
 from metronn.plan.placing import timing_of
@@ -181,6 +181,17 @@ def test_a_device_without_memories_of_luts_has_them_in_flip_flops() -> None:
     )
     assert memory_resources(16, 3, fabric, block=False) == Resources(lut=3 * 15 + 16, ff=17 * 3)
     assert memory_resources(16, 3, fabric, block=False, one_address=True) == Resources(lut=3 * 15 + 16, ff=17 * 3)
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_a_sum_of_four_in_one_stage_is_a_row_of_full_adders_and_an_adder_on_an_ecp5(name: str) -> None:
+    builder = GraphBuilder()
+    x = builder.add(Input(shape=(4,), range=Range.fixed(10, 0)), "x")
+    builder.output("y", builder.add(Reduce(x=x, axes=(0,), kind=ReduceKind.SUM), "r"))
+    graph, spec = builder.build(), ReduceTree(reduce="r")
+    # Two sums of 10 bits and their sum; in one stage the two are counted twice.
+    expected = (31, 51) if name == "ecp5-85f" else (31, 31)
+    assert tuple(resources(spec, graph, timing(name, levels)).lut for levels in (1, 2)) == expected
 
 
 # Systems of different devices

@@ -82,8 +82,10 @@ def layer(rng: np.random.Generator, inputs: int, outputs: int, bits: int, *, ram
 
 @pytest.mark.parametrize("ramp", [False, True])
 @pytest.mark.parametrize("levels", [2, 5])
-def test_the_estimate_is_near_the_kernel(levels: int, ramp: bool) -> None:
-    rng, timing = np.random.default_rng(8), Timing(levels_per_stage=levels, fabric=FABRIC)
+@pytest.mark.parametrize("device", ["vu13p", "ecp5-85f"])
+def test_the_estimate_is_near_the_kernel(device: str, levels: int, ramp: bool) -> None:
+    rng = np.random.default_rng(8)
+    timing = Timing(levels_per_stage=levels, fabric=load_device(device).fabric)
     estimated, planned = Resources(), Resources()
     for inputs, outputs, bits in ((16, 12, 4), (24, 8, 3), (12, 16, 5), (20, 5, 6)):
         graph, spec = layer(rng, inputs, outputs, bits, ramp=ramp)

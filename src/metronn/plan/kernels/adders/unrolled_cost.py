@@ -26,6 +26,8 @@ of the inputs, and of the digits of a weight."""
 BIAS = (1.1687, 0.0768, -0.0385, -0.2122)
 """LUTs per bit of an output for its bias: constant, per log2 of the outputs, of their digits, and of the inputs."""
 MOST_BIAS = 0.7
+JOINED = (0.0, 0.29, 0.43, 0.51, 0.61, 0.62)
+"""LUTs more, by the levels of a stage, where an adder takes no other logic: `Netlist.joined_bits` of six layers."""
 DEEP_DIGITS = 700
 """Digits of a matrix above which sharing makes it a level deeper than its deepest output alone."""
 FIRST, SECOND, LATER = 3.0, 0.3, 1.05
@@ -40,6 +42,7 @@ def unrolled_cost(spec: MatvecAdders, graph: Graph, timing: Timing) -> Resources
     reach = list(zip(kind.range.los(kind.size), kind.range.his(kind.size), strict=True))
     result_bits = graph.type_of((spec.linear, *spec.epilogue)[-1]).total_bits
     luts, registers, called = 0.0, float(result_bits), 0
+    joined = 0.0 if timing.fabric.adder_takes_logic else JOINED[min(timing.levels_per_stage, len(JOINED)) - 1]
     for row in range(row_count(spec, graph)):
         weight, bounds, bias = row_matrix(spec, graph, row)
         laid = trees(weight, bounds)
@@ -53,7 +56,7 @@ def unrolled_cost(spec: MatvecAdders, graph: Graph, timing: Timing) -> Resources
             if nodes and tail is None:
                 called += 1
                 levels = sum(node_levels(own, name) for name in nodes)
-        luts += _sums(laid, biased)
+        luts += _sums(laid, biased) * (1.0 + joined)
         registers += _registers(laid, levels, result_bits / row_count(spec, graph), timing)
     part = called / kind.size
     luts += sum(math.ceil(node_luts(own, name, timing.fabric) * part) for name in nodes)
