@@ -198,9 +198,11 @@ def pulse_sets(spec: ReduceSerial, graph: Graph) -> tuple[tuple[int, ...], ...]:
 def resources(spec: ReduceSerial, graph: Graph, timing: Timing) -> Resources:
     """A LUT per bit of each addition, two of each comparison; flip-flops of stages and accumulators; the trains.
 
-    Terms that count in some beats only cost nothing more: the LUTs of the addition have inputs left.
+    Terms that count in some beats only cost nothing more: the LUTs of the addition have inputs left. Where an adder
+    takes no other logic, each number of a sum beyond two is a row of full adders, and the accumulator's start a choice.
     """
     each = 1 if reduce_op(spec, graph).kind is ReduceKind.SUM else 2
+    joins = each == 1 and not timing.fabric.adder_takes_logic
     deepest = depth(spec, graph, timing)
     total = Resources()
     waits: dict[tuple[tuple[int, ...], int], None] = {}
@@ -210,8 +212,11 @@ def resources(spec: ReduceSerial, graph: Graph, timing: Timing) -> Resources:
         before = len(lane.terms)
         for after, grown in zip(stages[:-1], widths[1:], strict=True):
             lut, ff = lut + each * (before - after) * grown, ff + after * grown
+            if joins:
+                pairs = before // timing.radix + (before % timing.radix > 1)
+                lut += (before - after - pairs) * grown
             before = after
-        lut += each * before * lane.width
+        lut += (each + joins) * before * lane.width
         ff += lane.width * (len(lane.results) + deepest - len(stages))
         total += Resources(lut=lut, ff=ff)
         waits[lane.beats, len(stages) - 1] = waits[lane.first_beats, len(stages) - 1] = None
