@@ -143,7 +143,8 @@ def _accumulator_luts(fabric: Fabric) -> int:
 def _selected(words: list[Array], bits: int, fabric: Fabric) -> Resources:
     """Registers loaded by phase, and a ROM before each: bits that agree in all phases are one.
 
-    With `beats` phases there are at most 2**beats different ones; bits that never change cost nothing.
+    With `beats` phases there are at most 2**beats different ones; bits that never change cost nothing. A fold over more
+    than LOGIC_ROM_BEATS cycles is counted as one over so many.
     """
     columns = _columns(np.concatenate([some.reshape(len(some), -1) for some in words], axis=1), bits)
     different = len(np.unique(np.packbits(columns, axis=1), axis=0)) if len(columns) else 0
