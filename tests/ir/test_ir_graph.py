@@ -34,6 +34,8 @@ from metronn.ir.ops import (
     Rewire,
     Rounding,
     Window,
+    is_elementwise,
+    op_name,
 )
 from metronn.ir.text import TextError, from_text, graph_hash, to_text
 from metronn.ir.types import Range, TensorType
@@ -270,3 +272,10 @@ def test_the_framework_s_name_of_an_output_is_kept_in_the_text(source: str) -> N
     graph = builder.build()
     assert from_text(to_text(graph)) == graph
     assert graph.outputs[0].shown == source and sanitized(source) == graph.outputs[0].name
+
+
+def test_which_ops_work_element_by_element() -> None:
+    graph = every_op()
+    kinds = {op_name(node.op) for node in graph.nodes if is_elementwise(node.op)}
+    assert kinds == {"add", "multiply", "extremum", "requantize", "lookup"}
+    assert {op_name(node.op) for node in graph.nodes} - kinds == {"input", "constant", "rewire", "linear", "reduce"}

@@ -219,6 +219,17 @@ def operands(op: Op) -> tuple[str, ...]:
             assert_never(op)
 
 
+def is_elementwise(op: Op) -> bool:
+    """Whether each element of the result is made of the elements at its place alone, once operands are broadcast."""
+    match op:
+        case Add() | Multiply() | Extremum() | Requantize() | Lookup():
+            return True
+        case Input() | Constant() | Rewire() | Window() | Linear() | Reduce():
+            return False
+        case _:
+            assert_never(op)
+
+
 def op_name(op: Op) -> str:
     """Return the lower-case name of the op, as in the text form."""
     return type(op).__name__.lower()

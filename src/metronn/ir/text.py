@@ -11,32 +11,15 @@ import itertools
 import json
 import re
 from dataclasses import MISSING, Field, fields
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from metronn.ir.arrays import IntArray, exact_array, object_array
 from metronn.ir.graph import Graph, GraphBuilder, Node
 from metronn.ir.names import LONGEST_IDENTIFIER
-from metronn.ir.ops import (
-    Add,
-    Constant,
-    Extremum,
-    Input,
-    Linear,
-    Lookup,
-    Multiply,
-    Op,
-    Reduce,
-    Requantize,
-    Rewire,
-    Window,
-    op_name,
-)
+from metronn.ir.ops import Input, Linear, Op, op_name
 from metronn.ir.types import Ints, Range
 
-OPS: dict[str, type[Any]] = {
-    cls.__name__.lower(): cls
-    for cls in (Input, Constant, Rewire, Window, Linear, Add, Multiply, Extremum, Reduce, Requantize, Lookup)
-}
+OPS: dict[str, type[Any]] = {cls.__name__.lower(): cls for cls in get_args(Op)}
 HEADER = "metronn graph 1"
 _HASH = "_text_hash"
 """Where a graph, which never changes, keeps the hash of its text."""

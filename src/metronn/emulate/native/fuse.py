@@ -13,18 +13,7 @@ import numpy as np
 from metronn.emulate.numpy import fused_windows
 from metronn.ir.graph import Graph, Node
 from metronn.ir.infer import reduce_shifts
-from metronn.ir.ops import (
-    Add,
-    Extremum,
-    Linear,
-    Lookup,
-    Multiply,
-    Reduce,
-    Requantize,
-    Rewire,
-    Window,
-    operands,
-)
+from metronn.ir.ops import Linear, Reduce, Rewire, Window, is_elementwise, operands
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,11 +114,7 @@ def _pools(graph: Graph) -> dict[str, Node]:
 
 
 def _starts_chain(node: Node, pools: dict[str, Node]) -> bool:
-    return isinstance(node.op, Linear) or node.name in pools or _elementwise(node)
-
-
-def _elementwise(node: Node) -> bool:
-    return isinstance(node.op, Add | Multiply | Extremum | Requantize | Lookup)
+    return isinstance(node.op, Linear) or node.name in pools or is_elementwise(node.op)
 
 
 def _chain(graph: Graph, node: Node, taken: set[str]) -> tuple[Node, ...]:
@@ -137,7 +122,7 @@ def _chain(graph: Graph, node: Node, taken: set[str]) -> tuple[Node, ...]:
     chain = [node]
     while True:
         reader = _only_reader(graph, chain[-1].name)
-        if reader is None or reader.name in taken or not _elementwise(reader):
+        if reader is None or reader.name in taken or not is_elementwise(reader.op):
             return tuple(chain)
         if reader.type.shape != chain[-1].type.shape:
             return tuple(chain)

@@ -10,6 +10,7 @@ nnet_activation, nnet_pooling and nnet_merge of the Vitis backend.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import assert_never
 
 from metronn.errors import ModelError
 from metronn.frontends.common.builder import LayerProblem, counted, unsupported_error
@@ -97,6 +98,8 @@ def rewrite(rewriter: Rewriter, node: RealNode) -> None:
             rewriter.move(node)
         case RealConstant() | RealQuantize():
             raise AssertionError(f"{node.name}: constants and quantizers are no layers")
+        case _:
+            assert_never(node.op)
 
 
 def check_names(rewriter: Rewriter, config: Hls4mlConfig) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import assert_never
 
 import numpy as np
 
@@ -181,6 +182,8 @@ class Rewriter(Rewriting):
                 exact = inferred = common_type(x.type, y.type)
                 join = self.new.maximum if op.kind is ExtremumKind.MAX else self.new.minimum
                 value = join(x.name, y.name)
+            case _:
+                assert_never(op)
         result_type = self.precision(name, "Merge", "result") or inferred
         self.end(node, name, self.cast(Typed(value, exact), result_type, "result"))
 

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
 import numpy as np
 
@@ -70,6 +70,8 @@ class Fixed:
                 kept = np.where((codes < low) | (codes > high), 0.0, codes)
             case Overflow.SAT_SYM:
                 kept = np.clip(codes, -high if self.signed else 0, high)
+            case _:
+                assert_never(self.overflow)
         return np.asarray(np.ldexp(kept, -self.frac))
 
     def written(self, values: Floats) -> Floats:

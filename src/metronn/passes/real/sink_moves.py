@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,7 @@ from metronn.model.graph import (
     RealReduce,
     RealRewire,
     RealSoftmax,
+    RealWindow,
     real_operands,
 )
 from metronn.passes.real.rewriting import frozen, kept_tensors, with_operands
@@ -147,7 +148,7 @@ class _Sinking:
 
     def _visit(self, node: RealNode) -> str:
         op = with_operands(node.op, self.names)
-        moved: str | None = None
+        moved: str | None
         match op:
             case RealRewire():
                 return self._visit_rewire(op, node)
@@ -158,7 +159,7 @@ class _Sinking:
             case RealReduce() | RealSoftmax():
                 moved = self._along_axes(op, node)
             case RealLinear():
-                movement = self._moving(op.x)
+                moved, movement = None, self._moving(op.x)
                 if (
                     movement is not None
                     and movement.order is not None
@@ -168,8 +169,10 @@ class _Sinking:
                     moved = self._transpose(y, movement.order, node)
             case RealAdd() | RealMultiply() | RealExtremum():
                 moved = self._binary(op, node)
+            case RealInput() | RealConstant() | RealWindow():
+                moved = None
             case _:
-                pass
+                assert_never(op)
         return self._add(op, node) if moved is None else moved
 
     def _visit_rewire(self, op: RealRewire, node: RealNode) -> str:

@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 from metronn.errors import ModelError
 from metronn.ir.graph import Graph, Node
@@ -26,6 +27,7 @@ from metronn.ir.ops import (
     Requantize,
     Rewire,
     Window,
+    is_elementwise,
     operands,
 )
 from metronn.plan.candidates.convert import conversion
@@ -91,7 +93,7 @@ def _windowed(graph: Graph) -> set[str]:
     """Inputs that reach a sliding window element by element."""
     reaching: set[str] = set()
     for node in reversed(graph.nodes):
-        through = isinstance(node.op, Rewire | Add | Multiply | Extremum | Requantize | Lookup)
+        through = isinstance(node.op, Rewire) or is_elementwise(node.op)
         if isinstance(node.op, Window) or (through and node.name in reaching):
             reaching.update(operands(node.op))
     return {node.name for node in graph.inputs if node.name in reaching}
@@ -201,8 +203,10 @@ class _Builder:
                 return self._made(node, Wiring(rewire=node.name), self._moves(node))
             case Window():
                 return self._window(node, node.op)
-            case _:
+            case Input() | Constant():
                 raise AssertionError(f"{node.name}: inputs and constants are no steps")
+            case _:
+                assert_never(node.op)
 
     def _made(self, node: Node, parallel: KernelSpec, streamed: Iterator[KernelSpec]) -> Step:
         """Make a step from the kernel for parallel operands and those for streams."""
