@@ -15,7 +15,7 @@ from metronn.ir.arrays import IntArray, object_array
 from metronn.ir.check import check, problems
 from metronn.ir.graph import Graph, GraphBuilder, Node, Output
 from metronn.ir.infer import TypeRuleError, infer
-from metronn.ir.names import sanitized
+from metronn.ir.names import LONGEST_IDENTIFIER, free_name, sanitized
 from metronn.ir.ops import (
     Add,
     Constant,
@@ -36,6 +36,8 @@ from metronn.ir.ops import (
     Window,
     is_elementwise,
     op_name,
+    operands,
+    with_operands,
 )
 from metronn.ir.text import TextError, from_text, graph_hash, to_text
 from metronn.ir.types import Range, TensorType
@@ -279,3 +281,30 @@ def test_which_ops_work_element_by_element() -> None:
     kinds = {op_name(node.op) for node in graph.nodes if is_elementwise(node.op)}
     assert kinds == {"add", "multiply", "extremum", "requantize", "lookup"}
     assert {op_name(node.op) for node in graph.nodes} - kinds == {"input", "constant", "rewire", "linear", "reduce"}
+
+
+def test_operands_of_every_op_are_renamed_in_place() -> None:
+    graph = every_op()
+    names = {node.name: f"{node.name}_new" for node in graph.nodes if node.name != "c"}
+    for node in graph:
+        renamed = with_operands(node.op, names)
+        assert operands(renamed) == tuple(names.get(x, x) for x in operands(node.op))
+        assert with_operands(renamed, {new: old for old, new in names.items()}) == node.op
+    assert operands(with_operands(graph.by_name["moved"].op, names)) == ("x_new", "c")
+
+
+def test_the_only_reader_of_a_value() -> None:
+    graph = every_op()
+    assert graph.only_reader("t") is graph.by_name["square"]
+    assert graph.only_reader("square") is None  # two read it
+    assert graph.only_reader("x") is None  # an output shows it
+    assert graph.only_reader("difference") is None
+    assert graph.shown_values == {"x", "difference"}
+
+
+def test_a_taken_name_gets_the_first_free_suffix() -> None:
+    assert free_name("a/b", ()) == "a.b"
+    assert free_name("a/b", {"a.b", "a.b_2"}) == "a.b_3"
+    long = free_name("a" * 200, ())
+    other = free_name("a" * 200, {long})
+    assert len(long) == LONGEST_IDENTIFIER and other != long and len(other) == LONGEST_IDENTIFIER

@@ -31,8 +31,8 @@ from metronn.model.graph import (
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import prepare
 from metronn.passes.real.absorb_moves import absorb_into_matrix, fold_window_padding
-from metronn.passes.real.clean import drop_dead_real
 from metronn.passes.real.sink_moves import sink_moves, transposed
+from metronn.passes.rewriting import drop_dead
 
 
 class Net:
@@ -154,7 +154,7 @@ def test_a_matrix_takes_the_order_of_what_it_reads() -> None:
     x, y = net.input(2, 3), net.builder.add(RealInput(shape=(4,)), "z")
     index = np.random.default_rng(3).permutation(10)
     graph = net.build(net.linear(net.rewire(index, x, y), 3))
-    absorbed = drop_dead_real(absorb_into_matrix(graph))
+    absorbed = drop_dead(absorb_into_matrix(graph))
     assert movements(absorbed) == [(10,)][:0]
     same(graph, absorbed)
 

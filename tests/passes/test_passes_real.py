@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from metronn.errors import ModelError
 from metronn.ir.arrays import IntArray
+from metronn.ir.ops import operands
 from metronn.model.graph import (
     FloatArray,
     RealAdd,
@@ -23,7 +24,6 @@ from metronn.model.graph import (
     RealMultiply,
     RealReduce,
     RealRewire,
-    real_operands,
 )
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import REAL_PASSES, prepare
@@ -89,7 +89,7 @@ def same_function(before: RealGraph, after: RealGraph) -> None:
         np.testing.assert_allclose(np.broadcast_to(other[name], values.shape), values, rtol=1e-9, atol=1e-9)
     defined: set[str] = set()
     for node in after.nodes:
-        assert set(real_operands(node.op)) <= defined
+        assert set(operands(node.op)) <= defined
         assert node.name not in defined
         defined.add(node.name)
     assert {value for _, value in after.outputs} <= defined

@@ -11,7 +11,8 @@ from metronn.cli import options
 from metronn.cli.console import Log, handled, say, say_json
 from metronn.cli.folders import check_files, write_file
 from metronn.cli.stages import import_model
-from metronn.model.graph import RealGraph, real_op_arrays, real_operands
+from metronn.ir.ops import operands
+from metronn.model.graph import RealGraph, real_op_arrays
 from metronn.report.tables import table_text
 
 COLUMNS = ("layer", "ops", "shape", "constants", "largest")
@@ -44,7 +45,7 @@ def _layers(graph: RealGraph) -> list[tuple[str, str, str, int, float]]:
         ops = " ".join(
             type(node.op).__name__.removeprefix("Real").lower()
             for node in nodes
-            if real_operands(node.op) or len(nodes) == 1
+            if operands(node.op) or len(nodes) == 1
         )
         largest = max((float(abs(array).max()) for array in arrays if array.size), default=0.0)
         shape = "x".join(str(n) for n in nodes[-1].shape) or "scalar"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from metronn.ir.infer import infer
-from metronn.ir.names import comment_name, encodable, sanitized
-from metronn.ir.ops import Input, Op, operands
+from metronn.ir.names import comment_name, encodable, free_name, sanitized
+from metronn.ir.network import Network
+from metronn.ir.ops import Op, operands
 from metronn.ir.types import TensorType
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*\Z")
@@ -23,6 +23,11 @@ class Node:
     op: Op
     type: TensorType
     source: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the value."""
+        return self.type.shape
 
     @property
     def comment(self) -> str:
@@ -48,43 +53,19 @@ class Output:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Graph:
+class Graph(Network[Node]):
     """An integer network. Nodes are in topological order; names are unique."""
 
-    nodes: tuple[Node, ...]
     outputs: tuple[Output, ...]
 
     @cached_property
-    def by_name(self) -> Mapping[str, Node]:
-        """Nodes by the name of the value they make."""
-        return {node.name: node for node in self.nodes}
-
-    @cached_property
-    def inputs(self) -> tuple[Node, ...]:
-        """The Input nodes, in order."""
-        return tuple(node for node in self.nodes if isinstance(node.op, Input))
-
-    @cached_property
-    def input_names(self) -> Mapping[str, str]:
-        """The framework's names of the inputs, by the names of their nodes."""
-        return {node.name: node.source for node in self.inputs}
-
-    @cached_property
-    def uses(self) -> Mapping[str, tuple[str, ...]]:
-        """For each value, the names of the nodes that read it (in node order, without repeats)."""
-        readers: dict[str, list[str]] = {node.name: [] for node in self.nodes}
-        for node in self.nodes:
-            for name in dict.fromkeys(operands(node.op)):
-                readers[name].append(node.name)
-        return {name: tuple(users) for name, users in readers.items()}
+    def shown_values(self) -> frozenset[str]:
+        """The values that the outputs show."""
+        return frozenset(output.value for output in self.outputs)
 
     def type_of(self, name: str) -> TensorType:
         """Type of a value by name."""
         return self.by_name[name].type
-
-    def __iter__(self) -> Iterator[Node]:
-        """Iterate over the nodes in topological order."""
-        return iter(self.nodes)
 
 
 @dataclass(slots=True)
@@ -97,11 +78,7 @@ class GraphBuilder:
 
     def add(self, op: Op, name: str, source: str = "") -> str:
         """Append a node; a taken name gets the first free suffix `_2`, `_3`, ... Returns the name used."""
-        base = sanitized(name)
-        unique, count = base, 1
-        while unique in self.types:
-            count += 1
-            unique = sanitized(f"{base}_{count}")
+        unique = free_name(name, self.types)
         node_type = infer(op, [self.types[x] for x in operands(op)])
         self.nodes.append(Node(name=unique, op=op, type=node_type, source=encodable(source or name)))
         self.types[unique] = node_type

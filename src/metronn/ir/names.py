@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Container
 
 LONGEST_IDENTIFIER = 120
 """Longer names are cut: with what emitters put around them, they are names of files, of 255 bytes at most."""
@@ -31,6 +32,16 @@ def sanitized(name: str) -> str:
     if _orders(cleaned):
         cleaned = f"v_{cleaned}"
     return cut(cleaned if not cleaned[0].isdigit() else f"v{cleaned}", LONGEST_IDENTIFIER)
+
+
+def free_name(name: str, taken: Container[str]) -> str:
+    """Return the identifier for a name, or with the first suffix `_2`, `_3`, ... that is not taken."""
+    base = sanitized(name)
+    free, count = base, 1
+    while free in taken:
+        count += 1
+        free = sanitized(f"{base}_{count}")
+    return free
 
 
 def _orders(name: str) -> bool:

@@ -7,11 +7,86 @@ Shapes never include the batch axis.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
-from typing import assert_never
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar, assert_never
 
 from metronn.ir.arrays import IntArray
 from metronn.ir.types import Ints, Range, normalised
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """An op that reads nothing. Every op, of integer and of trained networks, is of one of the four kinds that follow.
+
+    They are what `operands` and `with_operands` need to know of an op.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unary:
+    """An op that reads one value."""
+
+    x: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binary:
+    """An op that reads two values."""
+
+    x: str
+    y: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variadic:
+    """An op that reads any number of values."""
+
+    xs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry(Source):
+    """A value that comes from outside, of this shape."""
+
+    shape: tuple[int, ...]
+
+
+AnyOp = Source | Unary | Binary | Variadic
+AnyOpT = TypeVar("AnyOpT", bound=AnyOp)
+
+
+def operands(op: AnyOp) -> tuple[str, ...]:
+    """Return the names of the values the op reads, in order."""
+    match op:
+        case Source():
+            return ()
+        case Unary():
+            return (op.x,)
+        case Binary():
+            return (op.x, op.y)
+        case Variadic():
+            return op.xs
+        case _:
+            assert_never(op)
+
+
+def with_operands(op: AnyOpT, names: Mapping[str, str]) -> AnyOpT:
+    """Return the op with every operand found in `names` renamed."""
+    renamed = tuple(names.get(name, name) for name in operands(op))
+    if renamed == operands(op):
+        return op
+    match op:
+        case Source():
+            return op
+        case Unary():
+            return replace(op, x=renamed[0])
+        case Binary():
+            return replace(op, x=renamed[0], y=renamed[1])
+        case Variadic():
+            return replace(op, xs=renamed)
+        case _:
+            assert_never(op)
 
 
 class Rounding(enum.Enum):
@@ -51,7 +126,7 @@ class ReduceKind(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Input:
+class Input(Entry):
     """y = what the event brings. The range is a promise of the sender; the emulator checks it.
 
     `rounding`, `overflow` and `step` say how real numbers become codes at the border, outside the graph:
@@ -63,7 +138,6 @@ class Input:
     rounded again behind, at edges that are even codes, is then rounded as x itself, ties included. `rounding` is TRN.
     """
 
-    shape: tuple[int, ...]
     range: Range
     rounding: Rounding = Rounding.RND
     overflow: Overflow = Overflow.SAT
@@ -72,7 +146,7 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Constant:
+class Constant(Source):
     """y = values * 2**-frac; bounds are the values themselves, per element."""
 
     values: IntArray
@@ -80,13 +154,12 @@ class Constant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rewire:
+class Rewire(Variadic):
     """y.flat[k] = concatenation of all x.flat [index[k]], or 0 where index[k] = -1.
 
     Any static movement of elements: reshape, transpose, slice, split, concat, pad, crop, upsample.
     """
 
-    xs: tuple[str, ...]
     index: IntArray
     shape: tuple[int, ...]
 
@@ -99,7 +172,7 @@ class Padding(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
+class Window(Unary):
     """Sliding windows over the axes before the last one.
 
     x has shape (*lead, *spatial, C) with as many spatial axes as `kernel` has entries; y has shape
@@ -109,7 +182,6 @@ class Window:
     maximum.
     """
 
-    x: str
     kernel: tuple[int, ...]
     strides: tuple[int, ...]
     dilations: tuple[int, ...]
@@ -119,7 +191,7 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Linear:
+class Linear(Unary):
     """y[..., o] = sum_i x[..., i] * weight[i, o] + bias[o], exact.
 
     weight[i, o] has input_frac[i] + weight_frac[o] fraction bits; both are one integer for all or a tuple of n_in and
@@ -128,7 +200,6 @@ class Linear:
     up for the fracs of the inputs. `ir.infer.linear_shifts` gives these shifts.
     """
 
-    x: str
     weight: IntArray
     bias: IntArray
     weight_frac: Ints = 0
@@ -141,82 +212,57 @@ class Linear:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Add:
+class Add(Binary):
     """y = x + y, or x - y; shapes broadcast as in NumPy; y.frac = the larger frac, element by element."""
 
-    x: str
-    y: str
     subtract: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Multiply:
+class Multiply(Binary):
     """y = x * y; shapes broadcast; fracs add."""
-
-    x: str
-    y: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Extremum:
+class Extremum(Binary):
     """y = max(x, y) or min(x, y) as real numbers; shapes broadcast; y.frac = the larger frac."""
 
-    x: str
-    y: str
     kind: ExtremumKind = ExtremumKind.MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reduce:
+class Reduce(Unary):
     """y = sum, max or min along `axes`, which vanish from the shape; y.frac = the largest of the elements reduced."""
 
-    x: str
     axes: tuple[int, ...]
     kind: ReduceKind = ReduceKind.SUM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Requantize:
+class Requantize(Unary):
     """y = overflow(round(x * 2**(out.frac - x.frac))). Shape unchanged. Modes as in ap_fixed.
 
     WRAP needs `out` to be a full two's complement or unsigned range; SAT takes any bounds.
     """
 
-    x: str
     out: Range
     rounding: Rounding = Rounding.TRN
     overflow: Overflow = Overflow.WRAP
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lookup:
+class Lookup(Unary):
     """y = table[x - lowest code of x], in integer codes, with `frac` fraction bits.
 
     One table serves all elements: it has an entry for every code from the lowest to the highest that any element
     can take, and x needs one frac for all elements.
     """
 
-    x: str
     table: IntArray
     frac: int = 0
 
 
 Op = Input | Constant | Rewire | Window | Linear | Add | Multiply | Extremum | Reduce | Requantize | Lookup
-
-
-def operands(op: Op) -> tuple[str, ...]:
-    """Return the names of the values the op reads, in order."""
-    match op:
-        case Input() | Constant():
-            return ()
-        case Rewire():
-            return op.xs
-        case Window() | Linear() | Reduce() | Requantize() | Lookup():
-            return (op.x,)
-        case Add() | Multiply() | Extremum():
-            return (op.x, op.y)
-        case _:
-            assert_never(op)
 
 
 def is_elementwise(op: Op) -> bool:

@@ -18,8 +18,21 @@ import numpy as np
 import numpy.typing as npt
 
 from metronn.ir.arrays import IntArray
-from metronn.ir.names import encodable, sanitized
-from metronn.ir.ops import ExtremumKind, Overflow, Padding, ReduceKind, Rounding
+from metronn.ir.names import encodable, free_name, sanitized
+from metronn.ir.network import Network
+from metronn.ir.ops import (
+    Binary,
+    Entry,
+    ExtremumKind,
+    Overflow,
+    Padding,
+    ReduceKind,
+    Rounding,
+    Source,
+    Unary,
+    Variadic,
+    operands,
+)
 from metronn.ir.windows import window_shape
 
 Floats = npt.NDArray[np.float64]
@@ -111,34 +124,31 @@ PARAMETERS: Mapping[FunctionKind, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RealInput:
+class RealInput(Entry):
     """What the event brings; with `indices`, whole numbers below it, all of which must be told apart."""
 
-    shape: tuple[int, ...]
     indices: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RealConstant:
+class RealConstant(Source):
     """Constant values."""
 
     values: FloatArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RealRewire:
+class RealRewire(Variadic):
     """Static movement of elements, as `ir.ops.Rewire`; -1 in the index gives 0."""
 
-    xs: tuple[str, ...]
     index: IntArray
     shape: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RealWindow:
+class RealWindow(Unary):
     """Sliding windows, as `ir.ops.Window`; `Padding.LOWEST` stands for minus infinity (a maximum follows)."""
 
-    x: str
     kernel: tuple[int, ...]
     strides: tuple[int, ...]
     dilations: tuple[int, ...]
@@ -148,73 +158,62 @@ class RealWindow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RealLinear:
+class RealLinear(Unary):
     """y[..., o] = sum_i x[..., i] weight[i, o] + bias[o].
 
     `step` [n_out], when the framework quantized the weights on a grid that is no power of two: every weight of column o
     is a whole multiple of step[o] > 0. Without it a quantized network's weights are exact as they stand.
     """
 
-    x: str
     weight: FloatArray
     bias: FloatArray
     step: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RealAdd:
+class RealAdd(Binary):
     """x + y or x - y, broadcast as in NumPy."""
 
-    x: str
-    y: str
     subtract: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RealMultiply:
+class RealMultiply(Binary):
     """x * y, broadcast."""
-
-    x: str
-    y: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RealExtremum:
+class RealExtremum(Binary):
     """max or min of x and y, broadcast."""
 
-    x: str
-    y: str
     kind: ExtremumKind = ExtremumKind.MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RealReduce:
+class RealReduce(Unary):
     """Sum, max or min along `axes`, which vanish."""
 
-    x: str
     axes: tuple[int, ...]
     kind: ReduceKind = ReduceKind.SUM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RealFunction:
+class RealFunction(Unary):
     """A function of one variable, element by element; `parameters` in the order of `PARAMETERS`."""
 
-    x: str
     kind: FunctionKind
     parameters: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RealSoftmax:
+class RealSoftmax(Unary):
     """exp(x - max) / sum exp(x - max) along one axis."""
 
-    x: str
     axis: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RealQuantize:
+class RealQuantize(Unary):
     """A quantizer of the framework: y = scale * overflow(round(x / scale)), the whole numbers kept within [lo, hi].
 
     `scale` (positive), `lo` and `hi` broadcast to the shape of x from the right; lo <= 0 <= hi is usual, not required.
@@ -223,7 +222,6 @@ class RealQuantize:
     Division, rounding and product are those of real numbers, not of float32.
     """
 
-    x: str
     scale: FloatArray
     lo: IntArray
     hi: IntArray
@@ -245,21 +243,6 @@ RealOp = (
     | RealSoftmax
     | RealQuantize
 )
-
-
-def real_operands(op: RealOp) -> tuple[str, ...]:
-    """Return the names of the values the op reads, in order."""
-    match op:
-        case RealInput() | RealConstant():
-            return ()
-        case RealRewire():
-            return op.xs
-        case RealWindow() | RealLinear() | RealReduce() | RealFunction() | RealSoftmax() | RealQuantize():
-            return (op.x,)
-        case RealAdd() | RealMultiply() | RealExtremum():
-            return (op.x, op.y)
-        case _:
-            assert_never(op)
 
 
 def real_shape(op: RealOp, shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
@@ -349,7 +332,7 @@ class RealNode:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RealGraph:
+class RealGraph(Network[RealNode]):
     """A trained network over real numbers; nodes in topological order. `outputs` maps output name to value name.
 
     `tensors` tells which value holds a tensor of the framework, by the framework's own name (Keras: layer, ONNX:
@@ -359,25 +342,14 @@ class RealGraph:
     where these are known; that of an input is its node's source.
     """
 
-    nodes: tuple[RealNode, ...]
     outputs: tuple[tuple[str, str], ...]
     tensors: tuple[tuple[str, str], ...] = ()
     output_sources: tuple[str, ...] = ()
 
     @cached_property
-    def by_name(self) -> Mapping[str, RealNode]:
-        """Nodes by name."""
-        return {node.name: node for node in self.nodes}
-
-    @cached_property
-    def inputs(self) -> tuple[RealNode, ...]:
-        """The input nodes, in order."""
-        return tuple(node for node in self.nodes if isinstance(node.op, RealInput))
-
-    @cached_property
-    def input_names(self) -> Mapping[str, str]:
-        """The framework's names of the inputs, by the names of their nodes."""
-        return {node.name: node.source for node in self.inputs}
+    def shown_values(self) -> frozenset[str]:
+        """The values that the outputs show."""
+        return frozenset(value for _, value in self.outputs)
 
     @cached_property
     def output_names(self) -> Mapping[str, str]:
@@ -393,15 +365,6 @@ class RealGraph:
             for node in self.nodes
         )
 
-    @cached_property
-    def uses(self) -> Mapping[str, tuple[str, ...]]:
-        """For each value, the names of the nodes that read it."""
-        readers: dict[str, list[str]] = {node.name: [] for node in self.nodes}
-        for node in self.nodes:
-            for name in dict.fromkeys(real_operands(node.op)):
-                readers[name].append(node.name)
-        return {name: tuple(users) for name, users in readers.items()}
-
 
 @dataclass(slots=True)
 class RealGraphBuilder:
@@ -413,12 +376,8 @@ class RealGraphBuilder:
 
     def add(self, op: RealOp, name: str, source: str = "") -> str:
         """Append a node; a taken name gets the first free suffix. Raises ValueError when shapes do not fit."""
-        base = sanitized(name)
-        unique, count = base, 1
-        while unique in self.shapes:
-            count += 1
-            unique = sanitized(f"{base}_{count}")
-        shape = real_shape(op, [self.shapes[x] for x in real_operands(op)])
+        unique = free_name(name, self.shapes)
+        shape = real_shape(op, [self.shapes[x] for x in operands(op)])
         self.nodes.append(RealNode(name=unique, op=op, shape=shape, source=encodable(source or name)))
         self.shapes[unique] = shape
         return unique

@@ -18,7 +18,7 @@ from typing import assert_never
 import numpy as np
 import numpy.typing as npt
 
-from metronn.ir.ops import ExtremumKind, Overflow, Padding, ReduceKind, Rounding
+from metronn.ir.ops import ExtremumKind, Overflow, Padding, ReduceKind, Rounding, operands
 from metronn.ir.windows import window_index
 from metronn.model.constants import meant
 from metronn.model.functions import apply_function
@@ -38,7 +38,6 @@ from metronn.model.graph import (
     RealRewire,
     RealSoftmax,
     RealWindow,
-    real_operands,
 )
 
 Numbers = npt.NDArray[np.object_]
@@ -98,7 +97,7 @@ def run_rational(
     """
     values: dict[str, Rational] = {}
     for node in graph.nodes:
-        values[node.name] = _evaluate(node, [values[x] for x in real_operands(node.op)], inputs)
+        values[node.name] = _evaluate(node, [values[x] for x in operands(node.op)], inputs)
         if tap is not None:
             tap(node, values[node.name])
     return {name: values[value] for name, value in graph.outputs}

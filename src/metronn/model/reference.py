@@ -8,7 +8,7 @@ from typing import assert_never
 import numpy as np
 
 from metronn.errors import ModelError
-from metronn.ir.ops import ExtremumKind, Overflow, Padding, ReduceKind, Rounding
+from metronn.ir.ops import ExtremumKind, Overflow, Padding, ReduceKind, Rounding, operands
 from metronn.ir.windows import window_index
 from metronn.model.constants import quotient
 from metronn.model.functions import apply_function
@@ -28,7 +28,6 @@ from metronn.model.graph import (
     RealRewire,
     RealSoftmax,
     RealWindow,
-    real_operands,
 )
 
 
@@ -44,7 +43,7 @@ def run_reference(
     values: dict[str, Floats] = {}
     divided = _divided(graph)
     outputs = {value for _, value in graph.outputs}
-    last = {x: node.name for node in graph.nodes for x in real_operands(node.op)}
+    last = {x: node.name for node in graph.nodes for x in operands(node.op)}
     for node in graph.nodes:
         if isinstance(node.op, RealInput):
             if node.name not in inputs:
@@ -62,7 +61,7 @@ def run_reference(
                 values[node.name] = values[node.name].astype(np.float32).astype(np.float64)
         if tap is not None:
             tap(node, values[node.name])
-        for x in {node.name, *real_operands(node.op)} - outputs:
+        for x in {node.name, *operands(node.op)} - outputs:
             if last.get(x, node.name) == node.name:
                 del values[x]
     return {name: values[value] for name, value in graph.outputs}

@@ -10,30 +10,31 @@ from metronn.events.data import Events
 from metronn.ir.check import check
 from metronn.ir.graph import Graph
 from metronn.model.graph import RealGraph
-from metronn.passes.integer.clean import drop_dead, drop_neutral_ops, merge_requantize, neutral_names
+from metronn.passes.integer.clean import drop_neutral_ops, merge_requantize, neutral_names
 from metronn.passes.integer.fold_linear import drop_idle_weights, fold_into_linear
 from metronn.passes.real.absorb_moves import absorb_into_matrix, fold_window_padding
-from metronn.passes.real.clean import drop_dead_real, drop_neutral, merge_rewires
+from metronn.passes.real.clean import drop_neutral, merge_rewires
 from metronn.passes.real.fold_affine import fold_into_consumers, fold_into_producer
 from metronn.passes.real.fold_constants import fold_constants
 from metronn.passes.real.sink_moves import sink_moves
+from metronn.passes.rewriting import drop_dead
 from metronn.quantize.exact.values import present
 from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.quantize import Quantized, check_constants, quantize
 
 REAL_PASSES: tuple[Callable[[RealGraph], RealGraph], ...] = (
-    drop_dead_real,
+    drop_dead,
     fold_constants,
     drop_neutral,
     sink_moves,
-    drop_dead_real,
+    drop_dead,
     merge_rewires,
     fold_window_padding,
     absorb_into_matrix,
-    drop_dead_real,
+    drop_dead,
     fold_into_producer,
     fold_into_consumers,
-    drop_dead_real,
+    drop_dead,
 )
 """Before quantization; each keeps the network's function over real numbers."""
 

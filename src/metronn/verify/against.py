@@ -19,7 +19,8 @@ from metronn.emulate.numpy import emulate
 from metronn.errors import ModelError, ToolError
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph, Node, Output
-from metronn.model.graph import Floats, RealGraph, RealNode, RealQuantize, real_operands
+from metronn.ir.ops import operands
+from metronn.model.graph import Floats, RealGraph, RealNode, RealQuantize
 from metronn.quantize.exact.values import ExactValue
 from metronn.verify.against_codes import GRID_TOLERANCE, Pair, Part, TensorResult, compare_tensor, count_differences
 from metronn.verify.against_events import EventChunk
@@ -174,7 +175,7 @@ def _leading_to(model: RealGraph, values: set[str]) -> set[str]:
     found = set(values)
     for node in reversed(model.nodes):
         if node.name in found:
-            found.update(real_operands(node.op))
+            found.update(operands(node.op))
     return found
 
 

@@ -15,7 +15,7 @@ from typing import assert_never
 
 import numpy as np
 
-from metronn.ir.ops import ExtremumKind, Overflow, Padding
+from metronn.ir.ops import ExtremumKind, Overflow, Padding, operands
 from metronn.ir.windows import window_index
 from metronn.model.functions import apply_function
 from metronn.model.graph import (
@@ -34,7 +34,6 @@ from metronn.model.graph import (
     RealRewire,
     RealSoftmax,
     RealWindow,
-    real_operands,
 )
 from metronn.model.grid import DEEPEST, grid_exponent
 from metronn.model.reference import evaluate_real, quantize_real
@@ -69,12 +68,12 @@ def envelopes(
     stretch of the network between two known tensors is judged on its own.
     """
     found: dict[str, Envelope] = {}
-    last = {x: node.name for node in model.nodes for x in real_operands(node.op)}
+    last = {x: node.name for node in model.nodes for x in operands(node.op)}
     for node in model.nodes:
         envelope = _envelope(node, found, inputs)
         see(node, envelope)
         found[node.name] = _sure(known[node.name]) if node.name in known else envelope
-        for x in {node.name, *real_operands(node.op)}:
+        for x in {node.name, *operands(node.op)}:
             if last.get(x, node.name) == node.name:
                 del found[x]
 
@@ -100,8 +99,8 @@ def _noise(magnitude: Floats, exponent: int, terms: int = 1) -> Floats:
 
 def _envelope(node: RealNode, found: Mapping[str, Envelope], inputs: Mapping[str, Floats]) -> Envelope:
     op = node.op
-    xs = [found[name] for name in real_operands(op)]
-    values = {name: found[name].value for name in real_operands(op)}
+    xs = [found[name] for name in operands(op)]
+    values = {name: found[name].value for name in operands(op)}
     value = evaluate_real(node, values, inputs)
     match op:
         case RealInput() | RealConstant():
@@ -159,7 +158,7 @@ def _broadcast(node: RealNode, xs: list[Envelope]) -> list[Envelope]:
 
 
 def _moved(node: RealNode, value: Floats, found: Mapping[str, Envelope]) -> Envelope:
-    names = real_operands(node.op)
+    names = operands(node.op)
     low = evaluate_real(node, {name: found[name].low for name in names}, {})
     high = evaluate_real(node, {name: found[name].high for name in names}, {})
     return Envelope(value=value, low=low, high=high, exponent=min(found[name].exponent for name in names))

@@ -23,8 +23,9 @@ from metronn.errors import ModelError
 from metronn.events.codes import decode, encode_inputs
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph
+from metronn.ir.ops import operands
 from metronn.ir.types import TensorType
-from metronn.model.graph import Floats, RealGraph, RealNode, real_operands
+from metronn.model.graph import Floats, RealGraph, RealNode
 from metronn.model.rational import Rational, run_rational
 from metronn.model.reference import run_reference
 from metronn.quantize.calibrated.calibration import chunks
@@ -67,7 +68,7 @@ def outermost(model: RealGraph, frontier: Sequence[ExactValue]) -> frozenset[str
     covered: set[str] = set()
     for node in reversed(model.nodes):
         if node.name in covered or node.name in exact:
-            covered.update(real_operands(node.op))
+            covered.update(operands(node.op))
     return frozenset(exact - covered)
 
 
@@ -191,7 +192,7 @@ def _cut(model: RealGraph, names: Collection[str]) -> RealGraph:
     needed = set(names)
     for node in reversed(model.nodes):
         if node.name in needed:
-            needed.update(real_operands(node.op))
+            needed.update(operands(node.op))
     return RealGraph(nodes=tuple(node for node in model.nodes if node.name in needed), outputs=())
 
 

@@ -25,8 +25,8 @@ from metronn.ir.types import Range
 from metronn.model.graph import FloatArray, RealGraph, RealGraphBuilder, RealInput, RealLinear, RealQuantize
 from metronn.model.rational import run_rational
 from metronn.model.reference import run_reference
-from metronn.passes.integer.clean import rebuilt
 from metronn.passes.pipeline import optimize, prepare, quantize_model
+from metronn.passes.rewriting import rebuilt
 from metronn.plan.hardware.system import load_system
 from metronn.plan.options import PlanOptions
 from metronn.plan.planner import plan
@@ -133,7 +133,7 @@ def test_rung_1_names_the_first_wrong_integer(tmp_path: Path) -> None:
         bias=IntArray.of(node.op.bias.array + np.array([0, 8])),
         weight_frac=node.op.weight_frac,
     )
-    wrong = compare_exactly(tmp_path, rebuilt(quantized.graph, {}, (), {node.name: changed}), codes)
+    wrong = compare_exactly(tmp_path, rebuilt(quantized.graph, {node.name: changed}), codes)
     assert wrong is not None and wrong.mismatches > 0
     assert "layer out" in wrong.first and "element 1 is" in wrong.first and "in the trained network" in wrong.first
     assert compare_exactly(tmp_path / "nowhere", quantized.graph, codes) is None

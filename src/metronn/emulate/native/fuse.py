@@ -83,14 +83,6 @@ def _keeps_places(graph: Graph, op: Rewire) -> bool:
     return len(op.xs) == 1 and np.array_equal(op.index.array.ravel(), np.arange(graph.type_of(op.xs[0]).size))
 
 
-def _only_reader(graph: Graph, name: str) -> Node | None:
-    """Return the node that is all there is to read a value."""
-    users = graph.uses[name]
-    if len(users) != 1 or any(output.value == name for output in graph.outputs):
-        return None
-    return graph.by_name[users[0]]
-
-
 def _pools(graph: Graph) -> dict[str, Node]:
     """Return the reductions over the positions of a window that nothing else reads, with the window."""
     found: dict[str, Node] = {}
@@ -98,10 +90,10 @@ def _pools(graph: Graph) -> dict[str, Node]:
         if not isinstance(window.op, Window):
             continue
         x = graph.type_of(window.op.x)
-        split = _only_reader(graph, window.name)
+        split = graph.only_reader(window.name)
         if split is None or not isinstance(split.op, Rewire) or not _keeps_places(graph, split.op):
             continue
-        reduce = _only_reader(graph, split.name)
+        reduce = graph.only_reader(split.name)
         if reduce is None or not isinstance(reduce.op, Reduce):
             continue
         places = window.type.shape[:-1]
@@ -121,7 +113,7 @@ def _chain(graph: Graph, node: Node, taken: set[str]) -> tuple[Node, ...]:
     """Return the node and the elementwise ops behind it, each the only reader of the one before."""
     chain = [node]
     while True:
-        reader = _only_reader(graph, chain[-1].name)
+        reader = graph.only_reader(chain[-1].name)
         if reader is None or reader.name in taken or not is_elementwise(reader.op):
             return tuple(chain)
         if reader.type.shape != chain[-1].type.shape:

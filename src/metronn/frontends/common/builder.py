@@ -18,7 +18,7 @@ from metronn.errors import ModelError
 from metronn.frontends.common.foreign import NOT_YET
 from metronn.ir.arrays import IntArray
 from metronn.ir.names import encodable, sanitized
-from metronn.ir.ops import ExtremumKind, Overflow, ReduceKind, Rounding
+from metronn.ir.ops import ExtremumKind, Overflow, ReduceKind, Rounding, operands
 from metronn.model.graph import (
     FloatArray,
     Floats,
@@ -38,7 +38,6 @@ from metronn.model.graph import (
     RealReduce,
     RealRewire,
     RealSoftmax,
-    real_operands,
 )
 
 Ints = npt.NDArray[np.int64]
@@ -310,7 +309,7 @@ class Lowering:
         needed = {value for _, value in outputs}
         for node in reversed(self.builder.nodes):
             if node.name in needed:
-                needed.update(real_operands(node.op))
+                needed.update(operands(node.op))
         nodes = [node for node in self.builder.nodes if node.name in needed or isinstance(node.op, RealInput)]
         if not any(_quantizes(node.op) for node in nodes):
             nodes = [self._with_step(node) for node in nodes]
@@ -357,7 +356,7 @@ def _with_indices(nodes: list[RealNode]) -> list[RealNode]:
                 entries = tables.get(node.name)
             case _:
                 entries = None
-        for x in real_operands(node.op):
+        for x in operands(node.op):
             known = tables.get(x, 0)
             tables[x] = None if known is None or entries is None else max(known, entries)
     return [

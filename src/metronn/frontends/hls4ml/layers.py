@@ -19,7 +19,7 @@ from metronn.frontends.hls4ml.types import (
     sum_type,
     times_type,
 )
-from metronn.ir.ops import ExtremumKind, Overflow, ReduceKind, Rounding
+from metronn.ir.ops import ExtremumKind, Overflow, ReduceKind, Rounding, operands
 from metronn.model.graph import (
     Floats,
     FunctionKind,
@@ -34,7 +34,6 @@ from metronn.model.graph import (
     RealRewire,
     RealSoftmax,
     RealWindow,
-    real_operands,
 )
 from metronn.model.grid import grid_exponent
 
@@ -318,7 +317,7 @@ class Rewriter(Rewriting):
         self.new.layer = node.source
         if node.source not in self.sources:
             self.sources.append(node.source)
-        xs = [self.values[name] for name in real_operands(node.op)]
+        xs = [self.values[name] for name in operands(node.op)]
         kind = self.kind_of_move(node)
         held = xs[0].type
         for x in xs[1:]:

@@ -10,7 +10,7 @@ from metronn.ir.arrays import Array, IntArray, object_array
 from metronn.ir.graph import Graph, Node
 from metronn.ir.ops import Add, Constant, Linear, Multiply, Op
 from metronn.ir.types import TensorType, spread
-from metronn.passes.integer.clean import rebuilt
+from metronn.passes.rewriting import rebuilt
 
 
 def fold_into_linear(graph: Graph) -> Graph:
@@ -20,12 +20,11 @@ def fold_into_linear(graph: Graph) -> Graph:
     """
     while (found := _first(graph)) is not None:
         node, linear, op = found
-        graph = rebuilt(graph, {}, {linear.name}, {node.name: op})
+        graph = rebuilt(graph, {node.name: op}, removed={linear.name})
     return graph
 
 
 def _first(graph: Graph) -> tuple[Node, Node, Linear] | None:
-    shown = {output.value for output in graph.outputs}
     for node in graph.nodes:
         if not isinstance(node.op, Add | Multiply):
             continue
@@ -33,7 +32,7 @@ def _first(graph: Graph) -> tuple[Node, Node, Linear] | None:
             linear, constant = graph.by_name[x], graph.by_name[y].op
             if not isinstance(linear.op, Linear) or not isinstance(constant, Constant):
                 continue
-            if graph.uses[x] != (node.name,) or x in shown or linear.type.shape != node.type.shape:
+            if graph.only_reader(x) is not node or linear.type.shape != node.type.shape:
                 continue
             if isinstance(node.op, Multiply):
                 op = _moved(linear.op, constant)
@@ -79,7 +78,7 @@ def drop_idle_weights(graph: Graph) -> Graph:
             kept = weight.copy()
             kept[idle] = 0
             ops[node.name] = replace(node.op, weight=IntArray.of(kept))
-    return rebuilt(graph, {}, (), ops) if ops else graph
+    return rebuilt(graph, ops) if ops else graph
 
 
 def _always_zero(kind: TensorType) -> Array:

@@ -8,9 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from metronn.ir.arrays import Array, IntArray
+from metronn.ir.names import free_name
 from metronn.ir.ops import Padding
 from metronn.model.graph import RealGraph, RealLinear, RealNode, RealRewire, RealWindow
-from metronn.passes.real.rewriting import free_name, frozen, rebuilt, with_new_nodes
+from metronn.passes.real.rewriting import frozen, with_new_nodes
+from metronn.passes.rewriting import rebuilt
 
 
 def absorb_into_matrix(graph: RealGraph) -> RealGraph:
@@ -60,7 +62,7 @@ def fold_window_padding(graph: RealGraph) -> RealGraph:
 
 def _reading(graph: RealGraph, node: RealNode, rewire: RealRewire, op: RealLinear | RealWindow) -> RealGraph:
     """Return the graph in which a node has a new op, which reads a new movement."""
-    name = free_name(graph, f"{node.name}.order")
+    name = free_name(f"{node.name}.order", graph.by_name)
     inserted = RealNode(name=name, op=rewire, shape=rewire.shape, source=node.source)
     return with_new_nodes(rebuilt(graph, {node.name: replace(op, x=name)}), {node.name: (inserted,)})
 

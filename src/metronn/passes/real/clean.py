@@ -1,22 +1,13 @@
-"""Removing what a real network does not need: dead nodes, movements that move nothing, neutral arithmetic."""
+"""Removing what a real network does not need: movements that move nothing, neutral arithmetic."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from metronn.ir.arrays import IntArray
-from metronn.model.graph import RealAdd, RealGraph, RealInput, RealMultiply, RealOp, RealRewire, real_operands
-from metronn.passes.real.rewriting import affine_of, is_output, rebuilt
-
-
-def drop_dead_real(graph: RealGraph) -> RealGraph:
-    """Remove nodes that no output needs; inputs stay, they are the interface."""
-    needed = {value for _, value in graph.outputs}
-    for node in reversed(graph.nodes):
-        if node.name in needed:
-            needed.update(real_operands(node.op))
-    dead = {node.name for node in graph.nodes if node.name not in needed and not isinstance(node.op, RealInput)}
-    return rebuilt(graph, removed=dead) if dead else graph
+from metronn.model.graph import RealAdd, RealGraph, RealMultiply, RealOp, RealRewire
+from metronn.passes.real.rewriting import affine_of
+from metronn.passes.rewriting import moves_nothing, rebuilt
 
 
 def drop_neutral(graph: RealGraph) -> RealGraph:
@@ -24,7 +15,7 @@ def drop_neutral(graph: RealGraph) -> RealGraph:
     names: dict[str, str] = {}
     for node in graph.nodes:
         kept = _neutral(graph, node.op, node.name)
-        if kept is not None and not (is_output(graph, node.name) and is_output(graph, kept)):
+        if kept is not None and not {node.name, kept} <= graph.shown_values:
             names[node.name] = names.get(kept, kept)
     return rebuilt(graph, names=names, removed=set(names)) if names else graph
 
@@ -32,8 +23,7 @@ def drop_neutral(graph: RealGraph) -> RealGraph:
 def _neutral(graph: RealGraph, op: RealOp, name: str) -> str | None:
     node = graph.by_name[name]
     if isinstance(op, RealRewire):
-        same = len(op.xs) == 1 and graph.by_name[op.xs[0]].shape == node.shape
-        return op.xs[0] if same and np.array_equal(op.index.array.ravel(), np.arange(len(op.index.ints()))) else None
+        return op.xs[0] if moves_nothing(graph, op) else None
     if isinstance(op, RealAdd | RealMultiply):
         affine = affine_of(graph, node)
         if affine is not None and (affine[1] == 1).all() and (affine[2] == 0).all():
@@ -55,7 +45,7 @@ def _merge_one(graph: RealGraph) -> RealGraph | None:
             continue
         for position, name in enumerate(op.xs):
             inner = graph.by_name[name].op
-            alone = graph.uses[name] == (node.name,) and op.xs.count(name) == 1 and not is_output(graph, name)
+            alone = graph.uses[name] == (node.name,) and op.xs.count(name) == 1 and name not in graph.shown_values
             if isinstance(inner, RealRewire) and alone:
                 merged = _composed(graph, op, position, inner)
                 return rebuilt(graph, {node.name: merged}, removed={name})

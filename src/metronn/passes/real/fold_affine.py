@@ -11,7 +11,8 @@ import numpy.typing as npt
 from metronn.ir.ops import Padding
 from metronn.ir.windows import window_index
 from metronn.model.graph import Floats, RealGraph, RealLinear, RealNode, RealOp, RealRewire, RealWindow
-from metronn.passes.real.rewriting import affine_of, frozen, is_output, rebuilt
+from metronn.passes.real.rewriting import affine_of, frozen
+from metronn.passes.rewriting import rebuilt
 
 
 def fold_into_producer(graph: RealGraph) -> RealGraph:
@@ -35,7 +36,7 @@ def _producer_fold(graph: RealGraph) -> RealGraph | None:
             continue
         x, scale, offset = affine
         linear = graph.by_name[x].op
-        if not isinstance(linear, RealLinear) or graph.uses[x] != (node.name,) or is_output(graph, x):
+        if not isinstance(linear, RealLinear) or graph.only_reader(x) is not node:
             continue
         columns, shift = _per_channel(scale, node.shape), _per_channel(offset, node.shape)
         if columns is None or shift is None:
@@ -98,7 +99,7 @@ def _consumer_fold(graph: RealGraph) -> RealGraph | None:
 
 def _absorbed(graph: RealGraph, node: RealNode, constants: _Constants) -> dict[str, RealOp] | None:
     """Return the matrices behind the node with the constants folded in; None when one of them cannot take them."""
-    if is_output(graph, node.name) or not graph.uses[node.name]:
+    if node.name in graph.shown_values or not graph.uses[node.name]:
         return None
     ops: dict[str, RealOp] = {}
     for user in graph.uses[node.name]:

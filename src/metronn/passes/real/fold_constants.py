@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from metronn.model.graph import RealAdd, RealConstant, RealGraph, RealInput, RealMultiply, RealNode, real_operands
+from metronn.ir.names import free_name
+from metronn.ir.ops import operands
+from metronn.model.graph import RealAdd, RealConstant, RealGraph, RealInput, RealMultiply, RealNode
 from metronn.model.reference import run_reference
-from metronn.passes.real.rewriting import affine_of, free_name, frozen, is_output, rebuilt, with_new_nodes
+from metronn.passes.real.rewriting import affine_of, frozen, with_new_nodes
+from metronn.passes.rewriting import rebuilt
 
 
 def fold_constants(graph: RealGraph) -> RealGraph:
@@ -23,7 +26,7 @@ def fold_constants(graph: RealGraph) -> RealGraph:
 def _evaluate(graph: RealGraph) -> RealGraph:
     constant: set[str] = set()
     for node in graph.nodes:
-        if not isinstance(node.op, RealInput) and all(x in constant for x in real_operands(node.op)):
+        if not isinstance(node.op, RealInput) and all(x in constant for x in operands(node.op)):
             constant.add(node.name)
     targets = [node for node in graph.nodes if node.name in constant and not isinstance(node.op, RealConstant)]
     if not targets:
@@ -44,7 +47,7 @@ def _merge_one(graph: RealGraph) -> RealGraph | None:
             continue
         inner_node = graph.by_name[outer[0]]
         inner = affine_of(graph, inner_node)
-        if inner is None or graph.uses[inner_node.name] != (node.name,) or is_output(graph, inner_node.name):
+        if inner is None or graph.only_reader(inner_node.name) is not node:
             continue
         both = (inner_node.op, node.op)
         if all(isinstance(op, RealMultiply) for op in both):
@@ -53,7 +56,7 @@ def _merge_one(graph: RealGraph) -> RealGraph | None:
             values, product = inner[2] + outer[2], False
         else:
             continue
-        name = free_name(graph, f"{node.name}.merged")
+        name = free_name(f"{node.name}.merged", graph.by_name)
         constant = RealNode(
             name=name, op=RealConstant(values=frozen(values)), shape=values.shape, source=inner_node.source
         )

@@ -1,7 +1,7 @@
 """Movement sinks: f(transpose(x)) becomes transpose(f(x)), until a transpose meets its inverse or a matrix.
 
 A channels-first network, whose frontend puts every convolution between two transposes, becomes a channels-last one.
-One walk over the nodes in order; a movement that nothing reads any more is left to `drop_dead_real`.
+One walk over the nodes in order; a movement that nothing reads any more is left to `drop_dead`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metronn.ir.arrays import IntArray
+from metronn.ir.ops import operands, with_operands
 from metronn.model.graph import (
     Floats,
     RealAdd,
@@ -34,9 +35,9 @@ from metronn.model.graph import (
     RealRewire,
     RealSoftmax,
     RealWindow,
-    real_operands,
 )
-from metronn.passes.real.rewriting import frozen, kept_tensors, with_operands
+from metronn.passes.real.rewriting import frozen
+from metronn.passes.rewriting import kept_tensors
 
 Ints = npt.NDArray[np.int64]
 
@@ -235,7 +236,7 @@ class _Sinking:
         return self._transpose(y, [kept.index(axis) for axis in order if axis not in gone], node)
 
     def _binary(self, op: RealAdd | RealMultiply | RealExtremum, node: RealNode) -> str | None:
-        names = real_operands(op)
+        names = operands(op)
         for x, other in (names, names[::-1]):
             movement = self._moving(x)
             if movement is None or self._shape(x) != node.shape:

@@ -16,7 +16,7 @@ from metronn.emulate.numpy import evaluate
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph, Node
 from metronn.ir.ops import Rewire, Window, operands
-from metronn.model.graph import Floats, RealGraph, RealNode, RealRewire, RealWindow, real_operands
+from metronn.model.graph import Floats, RealGraph, RealNode, RealRewire, RealWindow
 from metronn.model.reference import evaluate_real
 
 KEPT_ELEMENTS = 1 << 25
@@ -61,7 +61,7 @@ class RealValues(Mapping[str, Floats]):
             values = self.held[name]
             return values if values.shape[0] == 1 else values[events]
         node = self.moved[name]
-        return evaluate_real(node, {x: self.part(x, events) for x in real_operands(node.op)}, {})
+        return evaluate_real(node, {x: self.part(x, events) for x in operands(node.op)}, {})
 
     def __getitem__(self, name: str) -> Floats:
         """Return the values of all events."""

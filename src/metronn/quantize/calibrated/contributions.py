@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from metronn.events.codes import decode
-from metronn.model.graph import Floats, RealLinear, RealNode, RealRewire, RealWindow, real_operands
+from metronn.ir.ops import operands
+from metronn.model.graph import Floats, RealLinear, RealNode, RealRewire, RealWindow
 from metronn.model.reference import evaluate_real
 from metronn.quantize.calibrated.lowering import Lowering
 from metronn.quantize.judge import WORST, Typical, usual_of_all
@@ -99,14 +100,14 @@ class _Error:
 
 def _local_errors(lowering: Lowering, node: RealNode, values: Mapping[str, Floats], events: slice) -> Iterator[_Error]:
     exact = _decoded(lowering, lowering.exact[node.name], events)
-    if not real_operands(node.op):
+    if not operands(node.op):
         yield _Error(Site(node.name, "input"), exact - values[node.name])
         return
-    operands = {
+    held = {
         x: values[x] if x in lowering.constants else _decoded(lowering, lowering.form_read(x, node), events)
-        for x in real_operands(node.op)
+        for x in operands(node.op)
     }
-    exactly = evaluate_real(node, operands, {})
+    exactly = evaluate_real(node, held, {})
     record = lowering.record_of.get(node.name)
     layer = node.source if record is None else record.source
     if isinstance(node.op, RealLinear):
@@ -114,7 +115,7 @@ def _local_errors(lowering: Lowering, node: RealNode, values: Mapping[str, Float
         yield _Error(Site(node.source, "weight"), made - exactly)
         exactly = made
     # What an op with a constant loses before its result is narrowed, it loses by the width of the constant.
-    beside = any(x in lowering.constants for x in real_operands(node.op))
+    beside = any(x in lowering.constants for x in operands(node.op))
     yield _Error(Site(node.source, "weight") if beside else Site(layer, "activation"), exact - exactly)
     forms: dict[str, set[str]] = {}
     for user in lowering.graph.uses[node.name]:
@@ -134,7 +135,7 @@ def _noise(
     if error.readers is None:
         changed |= own
     for other in lowering.graph.nodes:
-        read = real_operands(other.op)
+        read = operands(other.op)
         sees = node.name in read and (error.readers is None or other.name in error.readers)
         if other.name != node.name and (sees or any(x in changed for x in read)):
             seen = changed | own if sees else changed

@@ -29,6 +29,7 @@ from metronn.ir.ops import (
     Rewire,
     Rounding,
     Window,
+    operands,
 )
 from metronn.ir.types import Range, TensorType
 from metronn.model.graph import (
@@ -47,7 +48,6 @@ from metronn.model.graph import (
     RealRewire,
     RealSoftmax,
     RealWindow,
-    real_operands,
 )
 from metronn.quantize.calibrated.calibration import RealValues
 from metronn.quantize.calibrated.emitter import Emitter
@@ -241,7 +241,7 @@ class Lowering:
 
     def _record(self, node: RealNode, kind: str) -> LayerRecord:
         """Return the record of the layer the node finishes: that of the exact value it reads, or a new one."""
-        for name in real_operands(node.op):
+        for name in operands(node.op):
             inherits = name in self.record_of and self.exact.get(name) != self.settled.get(name)
             if inherits and not isinstance(node.op, RealFunction | RealSoftmax | RealLinear):
                 return self.record_of[name]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from metronn.ir.arrays import Array
-from metronn.ir.ops import ExtremumKind, ReduceKind
+from metronn.ir.ops import ExtremumKind, ReduceKind, operands
 from metronn.model.graph import (
     FloatArray,
     Floats,
@@ -32,7 +32,6 @@ from metronn.model.graph import (
     RealRewire,
     RealSoftmax,
     RealWindow,
-    real_operands,
 )
 from metronn.quantize.calibrated.functions.tables import JUMPING
 from metronn.quantize.calibrated.structure import constant_names
@@ -75,7 +74,7 @@ def soften_masks(graph: RealGraph, values: Mapping[str, Floats]) -> RealGraph:
 
 
 def _operand(graph: RealGraph, name: str) -> str:
-    return real_operands(graph.by_name[name].op)[0]
+    return operands(graph.by_name[name].op)[0]
 
 
 def _gain(node: RealNode, values: Mapping[str, Floats]) -> float | None:
@@ -181,7 +180,7 @@ class _Search:
                 case RealSoftmax() | RealFunction():
                     self.stepped[name] = False
                 case _:
-                    self.stepped[name] = all(self._stepped(x) for x in real_operands(op))
+                    self.stepped[name] = all(self._stepped(x) for x in operands(op))
         return self.stepped[name]
 
 
@@ -242,7 +241,7 @@ class _Softening:
             return RealConstant(values=_snapped(self.search.values[node.name][0] * factor, unit))
         match op:
             case RealRewire() | RealWindow() | RealAdd() | RealExtremum():
-                return _with_operands(op, {x: self._scaled(x, factor, unit) for x in real_operands(op)})
+                return _with_operands(op, {x: self._scaled(x, factor, unit) for x in operands(op)})
             case RealMultiply() if op.x in self.search.constant:
                 return replace(op, x=self._scaled(op.x, factor, unit))
             case RealMultiply() if op.y in self.search.constant:
@@ -287,7 +286,7 @@ def _without_dead(graph: RealGraph) -> RealGraph:
     needed = {value for _, value in graph.outputs}
     for node in reversed(graph.nodes):
         if node.name in needed:
-            needed.update(real_operands(node.op))
+            needed.update(operands(node.op))
     nodes = tuple(node for node in graph.nodes if node.name in needed or isinstance(node.op, RealInput))
     kept = {node.name for node in nodes}
     tensors = tuple((tensor, value) for tensor, value in graph.tensors if value in kept)

@@ -15,7 +15,7 @@ import numpy as np
 
 from metronn.ir.ops import ExtremumKind, Overflow
 from metronn.ir.types import Range
-from metronn.model.graph import FloatArray, Floats, RealConstant, RealExtremum, RealGraph, RealLinear, RealNode
+from metronn.model.graph import FloatArray, Floats, RealConstant, RealExtremum, RealGraph, RealLinear
 from metronn.quantize.calibrated.fixed import CLIPPED_BITS, choose_range, covering_frac
 from metronn.quantize.options import Calibration, QuantizeOptions
 
@@ -143,17 +143,11 @@ def _pairs(graph: RealGraph) -> Iterator[_Pair]:
     for node in graph.nodes:
         if not isinstance(node.op, RealLinear):
             continue
-        between, reader = node.name, _only_reader(graph, node.name)
+        between, reader = node.name, graph.only_reader(node.name)
         if reader is not None and isinstance(reader.op, RealExtremum) and _is_relu(graph, reader.op):
-            between, reader = reader.name, _only_reader(graph, reader.name)
+            between, reader = reader.name, graph.only_reader(reader.name)
         if reader is not None and isinstance(reader.op, RealLinear):
             yield _Pair(first=node.name, between=between, second=reader.name)
-
-
-def _only_reader(graph: RealGraph, name: str) -> RealNode | None:
-    if len(graph.uses[name]) != 1 or any(value == name for _, value in graph.outputs):
-        return None
-    return graph.by_name[graph.uses[name][0]]
 
 
 def _is_relu(graph: RealGraph, op: RealExtremum) -> bool:

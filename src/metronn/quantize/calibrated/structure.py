@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from metronn.ir.ops import ReduceKind
+from metronn.ir.ops import ReduceKind, operands
 from metronn.model.graph import (
     Floats,
     FunctionKind,
@@ -22,7 +22,6 @@ from metronn.model.graph import (
     RealRewire,
     RealSoftmax,
     RealWindow,
-    real_operands,
 )
 from metronn.quantize.calibrated.functions.tables import EXP_REACH
 from metronn.quantize.calibrated.functions.wide import is_factor, is_wide
@@ -32,7 +31,7 @@ def constant_names(graph: RealGraph) -> frozenset[str]:
     """Return the values that no input reaches."""
     found: set[str] = set()
     for node in graph.nodes:
-        if not isinstance(node.op, RealInput) and all(x in found for x in real_operands(node.op)):
+        if not isinstance(node.op, RealInput) and all(x in found for x in operands(node.op)):
             found.add(node.name)
     return frozenset(found)
 
@@ -75,9 +74,9 @@ def _upwards(graph: RealGraph, constant: frozenset[str], names: list[str], *, pr
         op = graph.by_name[name].op
         match op:
             case RealRewire() | RealWindow() | RealReduce() | RealAdd() | RealExtremum():
-                queue.extend(real_operands(op))
+                queue.extend(operands(op))
             case RealMultiply() if products or op.x in constant or op.y in constant:
-                queue.extend(real_operands(op))
+                queue.extend(operands(op))
             case RealFunction(kind=FunctionKind.SQRT):
                 queue.append(op.x)
             case _:

@@ -24,6 +24,7 @@ from metronn.ir.ops import (
     Rewire,
     Rounding,
     Window,
+    operands,
 )
 from metronn.ir.types import Range
 from metronn.ir.windows import window_index
@@ -43,7 +44,6 @@ from metronn.model.graph import (
     RealRewire,
     RealSoftmax,
     RealWindow,
-    real_operands,
 )
 from metronn.quantize.calibrated.calibration import RealValues
 from metronn.quantize.calibrated.emitter import Emitter
@@ -150,7 +150,7 @@ class ExactLowering:
                 continue
             form = self.forms[node.name] = self._lower(node)
             region = self.regions.get(node.name)
-            read = real_operands(node.op) if region is None else [source.name for source in region.sources]
+            read = operands(node.op) if region is None else [source.name for source in region.sources]
             self.reports.tell(node, form, self.operands.inherited(read, form))
         for name, value in self.graph.outputs:
             self._output(name, value)

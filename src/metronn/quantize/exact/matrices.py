@@ -16,6 +16,7 @@ from metronn.ir.ops import (
     Linear,
     Overflow,
     Rounding,
+    operands,
 )
 from metronn.ir.types import Range, width_bits
 from metronn.model.graph import (
@@ -27,7 +28,6 @@ from metronn.model.graph import (
     RealQuantize,
     RealRewire,
     RealWindow,
-    real_operands,
 )
 from metronn.quantize.calibrated.calibration import RealValues
 from metronn.quantize.calibrated.emitter import Emitter
@@ -161,7 +161,7 @@ class Matrices:
             return False
         node = self.graph.by_name[name]
         while isinstance(node.op, RealRewire | RealWindow):
-            node = self.graph.by_name[real_operands(node.op)[0]]
+            node = self.graph.by_name[operands(node.op)[0]]
         return not isinstance(node.op, RealInput)
 
     def _operand_range(self, node: RealNode, name: str) -> tuple[Range, str]:

@@ -14,7 +14,7 @@ from typing import assert_never
 import numpy as np
 import numpy.typing as npt
 
-from metronn.ir.ops import Overflow
+from metronn.ir.ops import Overflow, operands
 from metronn.ir.windows import window_index
 from metronn.model.graph import (
     Floats,
@@ -32,7 +32,6 @@ from metronn.model.graph import (
     RealRewire,
     RealSoftmax,
     RealWindow,
-    real_operands,
 )
 from metronn.quantize.exact.weights import SIGNIFICANT_BITS, integer_weights
 
@@ -85,7 +84,7 @@ def inner_names(graph: RealGraph, found: Mapping[str, Region]) -> frozenset[str]
 def _region(graph: RealGraph, constants: Mapping[str, Floats], closing: RealNode) -> Region | None:
     between: set[str] = set()
     ends: set[str] = set()
-    queue = list(real_operands(closing.op))
+    queue = list(operands(closing.op))
     while queue:
         name = queue.pop()
         op = graph.by_name[name].op
@@ -97,7 +96,7 @@ def _region(graph: RealGraph, constants: Mapping[str, Floats], closing: RealNode
             ends.add(name)
         else:
             between.add(name)
-            queue.extend(() if name in constants else real_operands(op))
+            queue.extend(() if name in constants else operands(op))
     nodes = tuple(node for node in graph.nodes if node.name in between)
     if not _beyond_chains(nodes, constants):
         return None
@@ -115,7 +114,7 @@ def _beyond_chains(nodes: tuple[RealNode, ...], constants: Mapping[str, Floats])
         op = node.op
         if node.name in constants:
             continue
-        unfinished = any(x in pending for x in real_operands(op))
+        unfinished = any(x in pending for x in operands(op))
         if isinstance(op, RealLinear) and integer_weights(op) is None:
             return True
         if unfinished and _needs_numbers(op, constants):
@@ -196,7 +195,7 @@ def _depends(
         start += size
     for node in nodes:
         spans[node.name] = _Span.none(node.shape) if node.name in constants else _span(node, spans, constants)
-    result = spans[real_operands(closing.op)[0]]
+    result = spans[operands(closing.op)[0]]
     single = np.where(result.high < 0, -1, result.low)
     several = (result.high >= 0) & (result.low != result.high)
     if several.any():

@@ -20,7 +20,7 @@ from fractions import Fraction
 import numpy as np
 
 from metronn.ir.arrays import IntArray
-from metronn.ir.ops import ExtremumKind, Rounding
+from metronn.ir.ops import ExtremumKind, Rounding, operands
 from metronn.model.constants import meant
 from metronn.model.graph import (
     FloatArray,
@@ -39,7 +39,6 @@ from metronn.model.graph import (
     RealReduce,
     RealRewire,
     RealWindow,
-    real_operands,
 )
 from metronn.model.grid import grid_exponent
 
@@ -230,7 +229,7 @@ class _Reader:
             kept = isinstance(op, RealRewire | RealWindow | RealReduce) or (
                 isinstance(op, RealAdd | RealMultiply | RealExtremum) and self.split(op) is not None
             )
-            if kept and reached.intersection(real_operands(op)):
+            if kept and reached.intersection(operands(op)):
                 reached.add(node.name)
             if isinstance(op, RealLinear) and op.x in reached and on_grid(op):
                 return True
@@ -415,7 +414,7 @@ def _without_dead(graph: RealGraph) -> RealGraph:
     needed = {value for _, value in graph.outputs} | {node.name for node in graph.inputs}
     for node in reversed(graph.nodes):
         if node.name in needed:
-            needed.update(real_operands(node.op))
+            needed.update(operands(node.op))
     nodes = tuple(node for node in graph.nodes if node.name in needed)
     tensors = tuple((tensor, value) for tensor, value in graph.tensors if value in needed)
     return replace(graph, nodes=nodes, tensors=tensors)
