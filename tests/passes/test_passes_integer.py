@@ -40,7 +40,7 @@ def test_every_pass_keeps_every_bit(steps: list[tuple[int, int, bool, Overflow, 
     graph = chain(steps, shown=shown)
     codes = np.stack([np.arange(-100, 91, 5), np.arange(-90, 101, 5)], axis=1)
     expected = emulate(graph, {"x": codes})
-    for run in (*INTEGER_PASSES, optimize):
+    for run in (*(step.run for step in INTEGER_PASSES), optimize):
         after = run(graph)
         assert run(after) == after
         found = emulate(after, {"x": codes})

@@ -28,7 +28,7 @@ from metronn.model.graph import (
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import REAL_PASSES, prepare
 
-PASSES = tuple(dict.fromkeys(REAL_PASSES))
+PASSES = tuple(dict.fromkeys(step.run for step in REAL_PASSES))
 
 
 class Net:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from metronn.events.data import Events
-from metronn.ir.check import check
 from metronn.ir.graph import Graph
 from metronn.model.graph import RealGraph
+from metronn.passes.contract import Pass, applied, check_sound
 from metronn.passes.integer.clean import drop_neutral_ops, merge_requantize, neutral_names
 from metronn.passes.integer.fold_linear import drop_idle_weights, fold_into_linear
 from metronn.passes.real.absorb_moves import absorb_into_matrix, fold_window_padding
@@ -18,52 +17,62 @@ from metronn.passes.real.fold_affine import fold_into_consumers, fold_into_produ
 from metronn.passes.real.fold_constants import fold_constants
 from metronn.passes.real.sink_moves import sink_moves
 from metronn.passes.rewriting import drop_dead
+from metronn.passes.rules import (
+    CONSTANTS_COMPUTED,
+    MOVEMENTS_MERGED,
+    NO_DEAD,
+    NO_DEAD_REAL,
+    NO_NEUTRAL,
+    NO_NEUTRAL_REAL,
+    ROUNDED_ONCE,
+)
 from metronn.quantize.exact.values import present
 from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.quantize import Quantized, check_constants, quantize
 
-REAL_PASSES: tuple[Callable[[RealGraph], RealGraph], ...] = (
-    drop_dead,
-    fold_constants,
-    drop_neutral,
-    sink_moves,
-    drop_dead,
-    merge_rewires,
-    fold_window_padding,
-    absorb_into_matrix,
-    drop_dead,
-    fold_into_producer,
-    fold_into_consumers,
-    drop_dead,
+REAL_PASSES: tuple[Pass[RealGraph], ...] = (
+    Pass(run=drop_dead, ensures=(NO_DEAD_REAL,)),
+    Pass(run=fold_constants, ensures=(CONSTANTS_COMPUTED,)),
+    Pass(run=drop_neutral, requires=(CONSTANTS_COMPUTED,), ensures=(NO_NEUTRAL_REAL,)),
+    Pass(run=sink_moves),
+    Pass(run=drop_dead, ensures=(NO_DEAD_REAL,)),
+    Pass(run=merge_rewires, requires=(NO_DEAD_REAL,), ensures=(NO_DEAD_REAL, MOVEMENTS_MERGED)),
+    Pass(run=fold_window_padding),
+    Pass(run=absorb_into_matrix),
+    Pass(run=drop_dead, ensures=(NO_DEAD_REAL,)),
+    Pass(run=fold_into_producer, requires=(NO_DEAD_REAL,)),
+    Pass(run=fold_into_consumers),
+    Pass(run=drop_dead, ensures=(NO_DEAD_REAL,)),
 )
 """Before quantization; each keeps the network's function over real numbers."""
 
-INTEGER_PASSES: tuple[Callable[[Graph], Graph], ...] = (
-    drop_neutral_ops,
-    merge_requantize,
-    fold_into_linear,
-    drop_idle_weights,
-    drop_dead,
+INTEGER_PASSES: tuple[Pass[Graph], ...] = (
+    Pass(run=drop_neutral_ops, ensures=(NO_NEUTRAL,), renames=neutral_names),
+    Pass(run=merge_requantize, ensures=(ROUNDED_ONCE,)),
+    Pass(run=fold_into_linear),
+    Pass(run=drop_idle_weights),
+    Pass(run=drop_dead, ensures=(NO_DEAD,)),
 )
 """After quantization; each keeps every bit of every output."""
 
 
 def prepare(model: RealGraph) -> RealGraph:
-    """Run the real passes until nothing changes.
+    """Run the real passes until nothing changes; every rule that a pass ensures holds of the result.
 
     Raises ModelError when the model holds NaN or infinite constants.
     """
     check_constants(model)
+    check_sound("the network as read", model)
     while True:
         before = model
-        for run in REAL_PASSES:
-            model = run(model)
+        for step in REAL_PASSES:
+            model = applied(step, model)
         if model == before:
             return model
 
 
 def optimize(graph: Graph) -> Graph:
-    """Run the integer passes until nothing changes; the graph is checked after each."""
+    """Run the integer passes until nothing changes; every rule that a pass ensures holds of the result."""
     return optimized(graph)[0]
 
 
@@ -72,14 +81,14 @@ def optimized(graph: Graph) -> tuple[Graph, dict[str, str]]:
 
     A name that the result still has stands for the same codes as before.
     """
+    check_sound("the graph as quantized", graph)
     names: dict[str, str] = {}
     while True:
         before = graph
-        for run in INTEGER_PASSES:
-            if run is drop_neutral_ops:
-                removed = neutral_names(graph)
-                names = {old: removed.get(new, new) for old, new in names.items()} | removed
-            graph = check(run(graph))
+        for step in INTEGER_PASSES:
+            removed = step.renames(graph) if step.renames is not None else {}
+            names = {old: removed.get(new, new) for old, new in names.items()} | dict(removed)
+            graph = applied(step, graph)
         if graph == before:
             return graph, names
 

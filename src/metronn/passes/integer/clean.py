@@ -35,11 +35,11 @@ def _neutral(graph: Graph, op: Op, name: str) -> str | None:
     if isinstance(op, Rewire):
         return op.xs[0] if moves_nothing(graph, op) else None
     if isinstance(op, Requantize):
-        return op.x if _covers(op, graph.type_of(op.x)) and graph.type_of(op.x) == graph.type_of(name) else None
+        return op.x if covers(op, graph.type_of(op.x)) and graph.type_of(op.x) == graph.type_of(name) else None
     return None
 
 
-def _covers(op: Requantize, source: TensorType) -> bool:
+def covers(op: Requantize, source: TensorType) -> bool:
     """Whether the requantization keeps every value of an operand of the given type."""
     size = source.size
     fields = (source.range.los, source.range.his, source.range.fracs, op.out.los, op.out.his, op.out.fracs)
@@ -57,7 +57,7 @@ def merge_requantize(graph: Graph) -> Graph:
     for node in graph.nodes:
         op = node.op
         if isinstance(op, Requantize):
-            while isinstance(inner := ops[op.x], Requantize) and _covers(inner, builder.types[inner.x]):
+            while isinstance(inner := ops[op.x], Requantize) and covers(inner, builder.types[inner.x]):
                 op = replace(op, x=inner.x)
         ops[node.name] = op
         builder.add(op, node.name, node.source)
