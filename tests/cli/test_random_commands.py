@@ -71,6 +71,6 @@ def test_random_command_lines(drawn: Draw, furnished: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 @given(drawn=draws())
-@settings(SETTINGS, max_examples=ASKED or 150)
+@settings(SETTINGS, max_examples=ASKED or 60)
 def test_more_random_command_lines(drawn: Draw, furnished: Path) -> None:
     holds(drawn, furnished)

@@ -133,14 +133,14 @@ def test_an_input_called_label_and_outputs_called_like_codes(outputs: tuple[str,
 
 @pytest.mark.slow
 @given(names=named(TALL.names))
-@settings(SETTINGS, max_examples=ASKED or 10)
+@settings(SETTINGS, max_examples=ASKED or 4)
 def test_no_name_of_many_becomes_text_that_counts(names: list[str]) -> None:
     check_text(names, TALL)
 
 
 @pytest.mark.slow
 @given(data=st.data())
-@settings(SETTINGS, max_examples=ASKED or 2)
+@settings(SETTINGS, max_examples=ASKED or 1)
 def test_names_up_the_ladder(data: st.DataObject) -> None:
     reason = simulator.missing("verilator")
     if reason:

@@ -60,6 +60,6 @@ def test_random_tables(files: dict[str, str], furnished: Path) -> None:
 
 @pytest.mark.slow
 @given(files=documents())
-@settings(SETTINGS, max_examples=ASKED or 150)
+@settings(SETTINGS, max_examples=ASKED or 80)
 def test_more_random_tables(files: dict[str, str], furnished: Path) -> None:
     holds(files, furnished)

@@ -129,7 +129,7 @@ def test_whatever_is_called_exact_is(model: RealGraph, operand_bits: int | None)
 
 @pytest.mark.slow
 @given(model=shared_networks(), operand_bits=st.sampled_from((None, 12, 24)))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_whatever_is_called_exact_is_in_many_networks(model: RealGraph, operand_bits: int | None) -> None:
     checked(model, operand_bits)
 
