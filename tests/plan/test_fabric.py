@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from metronn.errors import ModelError
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph, GraphBuilder
-from metronn.ir.ops import Input, Linear, Lookup, Multiply, Reduce, ReduceKind
+from metronn.ir.ops import Constant, Input, Linear, Lookup, Multiply, Reduce, ReduceKind
 from metronn.ir.types import Range
 from metronn.plan.hardware.boards import boards_directory, list_devices, load_device
 from metronn.plan.hardware.fabric import Fabric, Multiplier, common
@@ -125,6 +125,18 @@ def test_nine_products_of_20_by_16_bits(name: str) -> None:
     spec, graph = Elementwise(nodes=("p",)), builder.build()
     expected = {"vu13p": 9, "xc7z020": 9, "arria10-gx1150": 9, "ecp5-85f": 18}
     assert resources(spec, graph, timing(name)).dsp == expected[kind_of(name)]
+
+
+@pytest.mark.parametrize("name", list_devices())
+def test_a_product_by_minus_one_takes_no_multiplier(name: str) -> None:
+    """The code of -1 has one bit; where frac takes up the rest, so have those of -2, -4, -1/2."""
+    builder = GraphBuilder()
+    x = builder.add(Input(shape=(9,), range=Range.fixed(20, 0)), "x")
+    minus = builder.add(Constant(values=IntArray.of([-1]), frac=-5), "minus")
+    builder.output("z", builder.add(Multiply(x=x, y=minus), "p"))
+    spec, graph = Elementwise(nodes=("p",)), builder.build()
+    found = resources(spec, graph, timing(name))
+    assert (found.dsp, found.lut) == (0, 9 * 20)
 
 
 @pytest.mark.parametrize("name", DEVICES)

@@ -266,7 +266,12 @@ def _products(graph: Graph, op: Multiply) -> tuple[int, int, int]:
 
 def _product_luts(graph: Graph, op: Multiply, fabric: Fabric) -> int:
     count, x_bits, y_bits = _products(graph, op)
-    return count * x_bits * y_bits if x_bits + y_bits < fabric.least_product_bits else 0
+    return count * x_bits * y_bits if _of_luts(x_bits, y_bits, fabric) else 0
+
+
+def _of_luts(x_bits: int, y_bits: int, fabric: Fabric) -> bool:
+    """Whether a product of signed operands is made of LUTs: a narrow one, or by one bit, which is 0 or -1."""
+    return x_bits + y_bits < fabric.least_product_bits or min(x_bits, y_bits) == 1
 
 
 def node_dsps(graph: Graph, name: str, fabric: Fabric) -> int:
@@ -275,7 +280,7 @@ def node_dsps(graph: Graph, name: str, fabric: Fabric) -> int:
     if not isinstance(op, Multiply) or not is_product(graph, name):
         return 0
     count, x_bits, y_bits = _products(graph, op)
-    return fabric.dsp_blocks(count, x_bits, y_bits) if x_bits + y_bits >= fabric.least_product_bits else 0
+    return 0 if _of_luts(x_bits, y_bits, fabric) else fabric.dsp_blocks(count, x_bits, y_bits)
 
 
 def resources(spec: Elementwise, graph: Graph, timing: Timing) -> Resources:
