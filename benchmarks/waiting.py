@@ -87,9 +87,13 @@ def plan_network(name: str) -> None:
         Window,
     )
     from metronn.ir.types import Range
-    from metronn.plan.hardware.system import load_system
     from metronn.plan.options import PlanOptions
     from metronn.plan.planner import plan
+
+    try:
+        from metronn.plan.hardware.system import load_system
+    except ModuleNotFoundError:  # a checkout from before the folders of plan/
+        from metronn.plan.system import load_system
 
     builder, random = GraphBuilder(), np.random.Generator(np.random.PCG64(1))
 
