@@ -11,6 +11,7 @@ from small_network import Run
 from metronn.cli.config import Overrides, _File, find_request
 from metronn.ir.ops import Overflow, Rounding
 from metronn.ir.text import OPS, from_text, to_text
+from metronn.model.text import real_from_text, real_to_text
 from metronn.quantize.options import LayerOptions, QuantizeOptions
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -61,6 +62,9 @@ def test_graph_in_the_text_parses_back() -> None:
     block = re.search(r"```\n(metronn graph 1\n.*?)```", (DOCS / "ir.md").read_text(), re.DOTALL)
     assert block is not None
     assert to_text(from_text(block[1])) == block[1]
+    real = re.search(r"```\n(metronn real graph 1\n.*?)```", (DOCS / "ir.md").read_text(), re.DOTALL)
+    assert real is not None
+    assert real_to_text(real_from_text(real[1])) == real[1]
 
 
 def test_every_verb_and_option_is_documented(metronn: Run) -> None:
