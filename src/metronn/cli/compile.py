@@ -11,6 +11,7 @@ from metronn.cli import options
 from metronn.cli.builds import REPORT, RUNGS, judge, merged, run_rungs, write_results
 from metronn.cli.config import Overrides, find_request
 from metronn.cli.console import Log, handled, say, say_json
+from metronn.cli.dump import dumped_stages
 from metronn.cli.folders import check_target, replacing, write_files
 from metronn.cli.stages import compile_files, import_model
 from metronn.emit.manifest import with_digest
@@ -55,6 +56,7 @@ def compile_network(
         int | None, typer.Option("--rtl-events", metavar="N", help="Real events at rungs 4 and 5, at most.")
     ] = None,
     picture: options.Pictures = None,
+    dump_ir: options.DumpIr = None,
 ) -> None:
     """Compile a network: import, quantize, plan, emit, verify, report.
 
@@ -95,8 +97,9 @@ def compile_network(
     if not request.model.is_file():
         import_model(request.model, log)  # says what is wrong with it, before anything is said about the folder
     check_target(folder.absolute(), force=force)
+    watch = dumped_stages(dump_ir, folder)
     with replacing(folder, force=force) as partial:
-        compiled = compile_files(request, log)
+        compiled = compile_files(request, log, watch)
         write_files(partial, compiled.files)
         manifest = compiled.manifest
         # Whether the network is still the one that was trained is never left open.

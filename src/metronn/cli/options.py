@@ -53,6 +53,10 @@ Hls4mlConfigFile = Annotated[
         "--hls4ml-config", metavar="FILE", help="Types of all layers: a configuration of hls4ml, YAML or JSON."
     ),
 ]
+DumpIr = Annotated[
+    Path | None,
+    typer.Option("--dump-ir", metavar="DIR", help="Also write every graph up to the plan, as text, into a new folder."),
+]
 Strict = Annotated[
     bool, typer.Option("--strict", help="A rung that was not run, for want of a tool, is a failure: status 1.")
 ]

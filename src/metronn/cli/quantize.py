@@ -11,6 +11,7 @@ import typer
 from metronn.cli import options
 from metronn.cli.config import FILE_NAME, Overrides, Request, find_request
 from metronn.cli.console import Log, handled, plain_json, say, say_json
+from metronn.cli.dump import dumped_stages
 from metronn.cli.folders import check_files, write_file
 from metronn.cli.planning import chosen_system
 from metronn.cli.search import (
@@ -54,6 +55,7 @@ def quantize_network(
     tolerance: options.Tolerance = None,
     label: options.Label = None,
     hls4ml_config: options.Hls4mlConfigFile = None,
+    dump_ir: options.DumpIr = None,
     search: Annotated[
         bool, typer.Option("--search", help="Search the widths of least cost that hold the metric.")
     ] = False,
@@ -101,6 +103,8 @@ def quantize_network(
     log = Log()
     if not search:
         _refuse_search_options(context)
+    elif dump_ir is not None:
+        raise ModelError("--dump-ir and --search: one of both; dump a run with the widths found, --widths FILE")
     check_files(output=output, report=report, write_widths=found_widths, journal=journal)
     request = find_request(
         target,
@@ -123,8 +127,10 @@ def quantize_network(
         ),
     )
     if not search:
+        watch = dumped_stages(dump_ir)
         network = import_network(request.model, log, request.hls4ml_config)
-        quantized = quantized_graph(request, network, calibration_events(request, network.model, log), log)
+        events = calibration_events(request, network.model, log)
+        quantized = quantized_graph(request, network, events, log, watch=watch)
         _write_graph(quantized, output, log)
         if report is not None:
             write_file(report, plain_json(quantized.report.to_json()).encode())

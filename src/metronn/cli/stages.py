@@ -23,7 +23,7 @@ from metronn.frontends.hls4ml.apply import apply_hls4ml
 from metronn.frontends.hls4ml.config import read_hls4ml
 from metronn.ir.arrays import Array
 from metronn.model.graph import RealGraph, real_op_arrays
-from metronn.passes.pipeline import prepare, quantize_model
+from metronn.passes.pipeline import Watch, prepare, quantize_model, watch_nothing
 from metronn.quantize.exact.events import drawn_events
 from metronn.quantize.exact.values import present
 from metronn.quantize.measure import judged
@@ -101,15 +101,22 @@ def _events(path: str, request: Request, model: RealGraph, what: str, log: Log) 
 
 
 def quantized_graph(
-    request: Request, network: Imported, events: Events, log: Log, verification: Events | None = None
+    request: Request,
+    network: Imported,
+    events: Events,
+    log: Log,
+    verification: Events | None = None,
+    watch: Watch = watch_nothing,
 ) -> Quantized:
     """Quantize a network; what is not as it should be is logged.
 
     `verification` (None: the calibration events that did not calibrate) judges the outputs and the metric. Both are
-    those of the network as it was read.
+    those of the network as it was read. `watch` is told every stage, from the network as read on.
     """
+    watch("read", network.original)
+    watch("hls4ml_types", network.model)
     with log.stage("quantizing"):
-        quantized = quantize_model(network.model, events, request.quantize, base=request.base)
+        quantized = quantize_model(network.model, events, request.quantize, base=request.base, watch=watch)
         if verification is not None or network.original is not network.model:
             quantized = replace(quantized, report=_judged_anew(request, network, events, verification, quantized))
     log(quantized.report.summary())
@@ -158,16 +165,17 @@ class Compiled:
     pictures: tuple[Picture, ...]
 
 
-def compile_files(request: Request, log: Log) -> Compiled:
-    """Run every stage up to emission. Nothing is written."""
+def compile_files(request: Request, log: Log, watch: Watch = watch_nothing) -> Compiled:
+    """Run every stage up to emission; `watch` is told every graph. Nothing else is written."""
     pictures = read_pictures(request.pictures)
     system = chosen_system(request)
     network = import_network(request.model, log, request.hls4ml_config)
     calibration = calibration_events(request, network.model, log)
     verification = verification_data(request, network.model, log)
     real = verification or calibration
-    quantized = quantized_graph(request, network, calibration, log, verification)
+    quantized = quantized_graph(request, network, calibration, log, verification, watch)
     design = planned(request, quantized.graph, system, log)
+    watch("planned", design.graph)
     with log.stage("writing firmware"):
         codes = encode_inputs(design.graph, {name: array[: request.events] for name, array in real.inputs.items()})
         files = emit_build(design, codes, events=request.events, rtl_events=request.rtl_events)

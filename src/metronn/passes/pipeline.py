@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,7 +57,15 @@ INTEGER_PASSES: tuple[Pass[Graph], ...] = (
 """After quantization; each keeps every bit of every output."""
 
 
-def prepare(model: RealGraph) -> RealGraph:
+Watch = Callable[[str, RealGraph | Graph], None]
+"""Is told each graph and the stage that made it, also where it is the graph before."""
+
+
+def watch_nothing(stage: str, graph: RealGraph | Graph) -> None:
+    """Watch nothing."""
+
+
+def prepare(model: RealGraph, watch: Watch = watch_nothing) -> RealGraph:
     """Run the real passes until nothing changes; every rule that a pass ensures holds of the result.
 
     Raises ModelError when the model holds NaN or infinite constants.
@@ -67,6 +76,7 @@ def prepare(model: RealGraph) -> RealGraph:
         before = model
         for step in REAL_PASSES:
             model = applied(step, model)
+            watch(step.name, model)
         if model == before:
             return model
 
@@ -76,7 +86,7 @@ def optimize(graph: Graph) -> Graph:
     return optimized(graph)[0]
 
 
-def optimized(graph: Graph) -> tuple[Graph, dict[str, str]]:
+def optimized(graph: Graph, watch: Watch = watch_nothing) -> tuple[Graph, dict[str, str]]:
     """Run the integer passes until nothing changes; also return under which names removed values live on.
 
     A name that the result still has stands for the same codes as before.
@@ -89,18 +99,25 @@ def optimized(graph: Graph) -> tuple[Graph, dict[str, str]]:
             removed = step.renames(graph) if step.renames is not None else {}
             names = {old: removed.get(new, new) for old, new in names.items()} | dict(removed)
             graph = applied(step, graph)
+            watch(step.name, graph)
         if graph == before:
             return graph, names
 
 
 def quantize_model(
-    model: RealGraph, events: Events, options: QuantizeOptions | None = None, *, base: Path = Path()
+    model: RealGraph,
+    events: Events,
+    options: QuantizeOptions | None = None,
+    *,
+    base: Path = Path(),
+    watch: Watch = watch_nothing,
 ) -> Quantized:
     """Prepare, quantize and optimize: from what a frontend returns to the graph that is planned.
 
-    Arguments and errors are those of `quantize`.
+    Arguments and errors are those of `quantize`; `watch` is told every stage.
     """
-    quantized = quantize(prepare(model), events, options, base=base)
-    graph, names = optimized(quantized.graph)
+    quantized = quantize(prepare(model, watch), events, options, base=base)
+    watch("quantized", quantized.graph)
+    graph, names = optimized(quantized.graph, watch)
     followed = [replace(exact, value=names.get(exact.value, exact.value)) for exact in quantized.frontier]
     return replace(quantized, graph=graph, frontier=present(followed, graph))
