@@ -64,8 +64,8 @@ from metronn.plan.hardware.boards import Device, list_devices, load_device
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.system import load_system
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.contract import resources
 from metronn.plan.kernels.folds.fold import fold_outputs_spec, outputs_layout, packing
+from metronn.plan.kernels.planned import planned
 from metronn.plan.kernels.spec import (
     Delay,
     Elementwise,
@@ -164,7 +164,7 @@ def sample(
         name=name,
         top=top,
         text=emit_kernel(spec, top, graph, timing),
-        estimate=resources(spec, graph, timing),
+        estimate=planned(spec, graph, timing).resources,
         ideal_dsps=ideal_dsps,
     )
 

@@ -33,7 +33,6 @@ from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, MatvecAdders, Str
 from metronn.plan.kernels.waiting.window_buffer import line_buffer_bits
 from metronn.plan.options import OutputForm, PlanOptions
 from metronn.plan.planner import plan
-from metronn.plan.schedule import kernel_kind
 
 CASES = ((40, 8, 8, 1600), (20, 8, 16, 1600), (40, 1, 8, 100), (20, 32, 32, 1600))
 """Side of the image, channels in, channels out, II."""
@@ -84,7 +83,7 @@ def measured(side: int, channels: int, filters: int, ii: int) -> dict[str, Any]:
     return {
         "image": f"{side} x {side} x {channels} -> {filters}",
         "ii": ii,
-        "kernel": kernel_kind(fold.spec),
+        "kernel": design.planned(fold).kind_name,
         "pixels_a_beat": pixels_a_beat(design, channels),
         "buffer_bits": sum(line_buffer_bits(spec, graph, design.timing) for spec in buffers),
         "buffer_limit": ((KERNEL - 1) * side + KERNEL + pixels_a_beat(design, channels) - 1) * channels * BITS,

@@ -19,9 +19,9 @@ from metronn.plan.hardware.fabric import Fabric, Multiplier, common
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.system import load_system
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.contract import latency_cycles, resources
 from metronn.plan.kernels.folds.fold import fold_outputs_spec, packing
 from metronn.plan.kernels.memories import block_parts, memory_resources
+from metronn.plan.kernels.planned import planned
 from metronn.plan.kernels.spec import Elementwise, ReduceTree, Table
 from metronn.plan.kernels.waiting.lines import shift_resources
 from metronn.plan.options import PlanOptions
@@ -112,7 +112,7 @@ def test_weights_share_a_multiplier_where_its_ports_allow(
     graph, linear = full(16, 8, weight_bits, x)
     pack = packing(graph, linear, timing(name))
     spec = fold_outputs_spec(graph, linear, (), 4, timing(name))
-    dsp = resources(spec, graph, timing(name)).dsp
+    dsp = planned(spec, graph, timing(name)).resources.dsp
     assert (pack.ways, pack.group, pack.weight_bits, dsp) == expected[kind_of(name)]
 
 
@@ -124,7 +124,7 @@ def test_nine_products_of_20_by_16_bits(name: str) -> None:
     builder.output("z", builder.add(Multiply(x=x, y=y), "p"))
     spec, graph = Elementwise(nodes=("p",)), builder.build()
     expected = {"vu13p": 9, "xc7z020": 9, "arria10-gx1150": 9, "ecp5-85f": 18}
-    assert resources(spec, graph, timing(name)).dsp == expected[kind_of(name)]
+    assert planned(spec, graph, timing(name)).resources.dsp == expected[kind_of(name)]
 
 
 @pytest.mark.parametrize("name", list_devices())
@@ -135,7 +135,7 @@ def test_a_product_by_minus_one_takes_no_multiplier(name: str) -> None:
     minus = builder.add(Constant(values=IntArray.of([-1]), frac=-5), "minus")
     builder.output("z", builder.add(Multiply(x=x, y=minus), "p"))
     spec, graph = Elementwise(nodes=("p",)), builder.build()
-    found = resources(spec, graph, timing(name))
+    found = planned(spec, graph, timing(name)).resources
     assert (found.dsp, found.lut) == (0, 9 * 20)
 
 
@@ -163,8 +163,8 @@ def test_tables(name: str, address: int, levels: int, expected: dict[str, tuple[
     values = IntArray.of([k * 37 % 256 for k in range(1 << address)])
     builder.output("y", builder.add(Lookup(x=x, table=values, frac=0), "t"))
     graph, spec, rules = builder.build(), Table(lookup="t"), timing(name, levels)
-    cost = resources(spec, graph, rules)
-    assert (cost.lut, 2 * cost.bram36, latency_cycles(spec, graph, rules)) == expected[kind_of(name)]
+    cost = planned(spec, graph, rules).resources
+    assert (cost.lut, 2 * cost.bram36, planned(spec, graph, rules).latency_cycles) == expected[kind_of(name)]
 
 
 @pytest.mark.parametrize("name", DEVICES)
@@ -203,7 +203,7 @@ def test_a_sum_of_four_in_one_stage_is_a_row_of_full_adders_and_an_adder_on_an_e
     graph, spec = builder.build(), ReduceTree(reduce="r")
     # Two sums of 10 bits and their sum; in one stage the two are counted twice.
     expected = (31, 51) if name == "ecp5-85f" else (31, 31)
-    assert tuple(resources(spec, graph, timing(name, levels)).lut for levels in (1, 2)) == expected
+    assert tuple(planned(spec, graph, timing(name, levels)).resources.lut for levels in (1, 2)) == expected
 
 
 # Systems of different devices

@@ -16,8 +16,8 @@ from metronn.plan.fold_groups import ALONE, graph_groups, inputs_groups, outputs
 from metronn.plan.hardware.boards import load_device
 from metronn.plan.hardware.system import load_system
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.contract import resources
 from metronn.plan.kernels.folds.fold import fold_outputs_spec, inputs_multipliers, outputs_multipliers, packing
+from metronn.plan.kernels.planned import planned
 from metronn.plan.kernels.spec import FoldInputs
 from metronn.plan.layout import Layout
 from metronn.plan.options import PlanOptions
@@ -84,10 +84,10 @@ def test_a_group_of_zeros_is_a_multiplier_less(beats: int) -> None:
     used = np.unique(groups)
     dropped = used[::3]
     pruned = with_zeros(graph, np.isin(groups, dropped))
-    before, after = resources(spec, graph, TIMING), resources(spec, pruned, TIMING)
+    before, after = planned(spec, graph, TIMING).resources, planned(spec, pruned, TIMING).resources
     assert before.dsp - after.dsp == len(dropped)
     scattered = with_zeros(graph, np.indices(groups.shape).sum(axis=0) % 3 == 0)
-    assert resources(spec, scattered, TIMING).dsp == before.dsp
+    assert planned(spec, scattered, TIMING).resources.dsp == before.dsp
 
 
 def test_groups_of_a_graph_follow_the_ii() -> None:

@@ -26,7 +26,6 @@ from metronn.ir.text import graph_hash, to_text
 from metronn.ir.types import TensorType
 from metronn.plan.design import Design, FpgaDesign
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, Reorder, Streamed, WindowBuffer, covered_nodes
-from metronn.plan.schedule import kernel_kind
 from metronn.plan.serialize import design_to_json
 from metronn.plan.subgraph import subgraph
 
@@ -110,7 +109,7 @@ def hls_project(design: Design, fpga: FpgaDesign) -> HlsProject:
                 case _:
                     parallel = design.graph.type_of(node).size
             directives[node] = HlsDirective(
-                kernel=kernel_kind(kernel.spec),
+                kernel=design.planned(kernel).kind_name,
                 start_cycle=kernel.start_cycle,
                 latency_cycles=kernel.latency_cycles,
                 parallel=parallel,

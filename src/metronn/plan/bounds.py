@@ -48,7 +48,7 @@ def _tables(problem: Problem, log: Progress = silent) -> list[Floats]:
     found = []
     for number, step in enumerate(problem.steps):
         log(f"latency and cost of the kernels of {step.source}: {number} of {len(problem.steps)} steps done")
-        costs = [estimated_figures(spec, problem.graph, problem.timing).cost for spec in step.candidates]
+        costs = [estimated_figures(problem.kernels.of(spec)).cost for spec in step.candidates]
         found.append(np.array([list(cost.as_dict().values()) for cost in costs], dtype=float))
     return found
 

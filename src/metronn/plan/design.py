@@ -18,6 +18,7 @@ from metronn.plan.hardware.fabric import Fabric
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.system import System
 from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.planned import AnyKernel, Kernels, kernels_of
 from metronn.plan.kernels.spec import KernelSpec
 
 __all__ = [
@@ -100,6 +101,15 @@ class Design:
     ii_cycles: int
     fpgas: tuple[FpgaDesign, ...]
     outputs: tuple[DesignOutput, ...]
+
+    @property
+    def kernels(self) -> Kernels:
+        """The planned kernels of the graph, whatever FPGA they are on."""
+        return kernels_of(self.graph, self.timing)
+
+    def planned(self, kernel: KernelInstance) -> AnyKernel:
+        """Return the planned kernel of an instance."""
+        return self.kernels.of(kernel.spec)
 
     @cached_property
     def inputs(self) -> Mapping[str, Signal]:

@@ -2,7 +2,7 @@
 
 Made to be asked hundreds of times, by searches for widths and by pruning. Every step of the planner counts with one of
 the kernels it may choose: the unrolled one where there is one (it has the least latency, which is what the planner goes
-for), else the cheapest. Costs of kernels are those of `plan.kernels.model`; only unrolled matrices are estimated from
+for), else the cheapest. Costs of kernels are those of their plans; only unrolled matrices are estimated from
 their nonzero digits. Delays, changes of layout and links are left out.
 """
 
@@ -17,7 +17,7 @@ from metronn.plan.hardware.resources import Resources, lut_equivalents
 from metronn.plan.hardware.system import System
 from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.adders.unrolled_cost import unrolled_cost
-from metronn.plan.kernels.contract import resources
+from metronn.plan.kernels.planned import planned
 from metronn.plan.kernels.slices import slice_of
 from metronn.plan.kernels.spec import KernelSpec, MatvecAdders, Streamed
 from metronn.plan.kernels.streamed import wrapper_resources
@@ -70,4 +70,4 @@ def _kernel_cost(spec: KernelSpec, graph: Graph, timing: Timing) -> Resources:
             one = unrolled_cost(inner, slice_of(spec, graph).graph, timing)
             return one.scaled(spec.copies) + wrapper_resources(spec, graph, timing)
         case _:
-            return resources(spec, graph, timing)
+            return planned(spec, graph, timing).resources

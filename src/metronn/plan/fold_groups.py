@@ -17,8 +17,8 @@ from metronn.plan.candidates.steps import input_layouts_of, steps
 from metronn.plan.hardware.resources import lut_equivalents
 from metronn.plan.hardware.system import System
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.contract import resources
 from metronn.plan.kernels.folds.fold import input_slots, linear_of, packing, slice_inputs
+from metronn.plan.kernels.planned import planned
 from metronn.plan.kernels.slices import slice_of
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, KernelSpec, MatvecAdders, Streamed
 from metronn.plan.options import PlanOptions
@@ -115,4 +115,4 @@ def _is_unrolled(spec: KernelSpec) -> bool:
 
 
 def _price(spec: KernelSpec, graph: Graph, timing: Timing, unrolled: bool) -> float:
-    return 0.0 if unrolled else lut_equivalents(resources(spec, graph, timing))
+    return 0.0 if unrolled else lut_equivalents(planned(spec, graph, timing).resources)

@@ -17,22 +17,10 @@ from metronn.plan.design import Design, DesignOutput, FpgaDesign, Frame, FrameFi
 from metronn.plan.frames.packing import TAIL_BITS, WORD_BITS, FramePlan, link_latency_cycles, plan_frame
 from metronn.plan.hardware.system import Link, System
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.contract import input_layouts, latency_cycles, output_layout, resources
+from metronn.plan.kernels.planned import AnyKernel, kernels_of
 from metronn.plan.kernels.spec import (
     Delay,
-    Elementwise,
-    FoldInputs,
-    FoldOutputs,
-    Gather,
     KernelSpec,
-    MatvecAdders,
-    ReduceSerial,
-    ReduceTree,
-    Reorder,
-    Streamed,
-    Table,
-    WindowBuffer,
-    Wiring,
 )
 from metronn.plan.layout import Layout
 from metronn.plan.options import OutputForm
@@ -82,27 +70,6 @@ STRONG = frozenset(("always", "eventually", "nexttime", "until", "until_with"))
 """Names that no signal has: it is `s_NAME` in SystemVerilog, and these are words of that language then."""
 
 
-def kernel_kind(spec: KernelSpec) -> str:
-    """Return the name of the kernel's kind, as in reports and module names."""
-    if isinstance(spec, Streamed):
-        return kernel_kind(spec.inner)
-    kinds: dict[type, str] = {
-        MatvecAdders: "matvec_adders",
-        FoldOutputs: "matvec_fold_outputs",
-        FoldInputs: "matvec_fold_inputs",
-        Elementwise: "elementwise",
-        Table: "table",
-        ReduceTree: "reduce",
-        Wiring: "wiring",
-        Gather: "reorder",
-        Delay: "delay",
-        WindowBuffer: "window_buffer",
-        Reorder: "reorder",
-        ReduceSerial: "reduce",
-    }
-    return kinds[type(spec)]
-
-
 class Scheduler:
     """Places the steps of one graph on the FPGAs of one system."""
 
@@ -111,6 +78,7 @@ class Scheduler:
     ) -> None:
         """Keep what every step needs; `inputs`: the layout in which each input arrives."""
         self.graph, self.system, self.timing, self.form, self.inputs = graph, system, timing, outputs, inputs
+        self.kernels = kernels_of(graph, timing)
 
     def run(self, steps: Sequence[Step], choices: Mapping[str, Choice]) -> Design:
         """Return the design. Raises InfeasibleError when the values that cross a link do not fit its frame."""
@@ -158,26 +126,34 @@ class Scheduler:
 
     def _place_step(self, place: _Place, step: Step, spec: KernelSpec) -> None:
         """Add the step's kernel at the earliest cycle at which all its inputs can be there, with what brings them."""
-        sources = [self._in_layout(place, value, layout) for value, layout in input_layouts(spec, self.graph)]
+        kernel = self.kernels.of(spec)
+        sources = [self._in_layout(place, value, layout) for value, layout in kernel.inputs]
         start = max(place.signals[name].first_cycle for name in sources)
         inputs = tuple(self._delayed(place, name, start) for name in sources)
-        latency = latency_cycles(spec, self.graph, self.timing)
-        output = place.add_signal(step.value, output_layout(spec, self.graph), start + latency)
-        base = f"{sanitized(step.source).replace('.', '_').lower()}_{kernel_kind(spec)}"
-        self._add(place, base, spec, inputs, output, start, latency)
+        latency = kernel.latency_cycles
+        output = place.add_signal(step.value, kernel.output, start + latency)
+        base = f"{sanitized(step.source).replace('.', '_').lower()}_{kernel.kind_name}"
+        self._add(place, base, kernel, inputs, output, start, latency)
 
     def _add(
-        self, place: _Place, base: str, spec: KernelSpec, inputs: tuple[str, ...], output: str, start: int, latency: int
+        self,
+        place: _Place,
+        base: str,
+        kernel: AnyKernel,
+        inputs: tuple[str, ...],
+        output: str,
+        start: int,
+        latency: int,
     ) -> None:
         place.kernels.append(
             KernelInstance(
                 name=place.kernel_name(base),
-                spec=spec,
+                spec=kernel.spec,
                 inputs=inputs,
                 output=output,
                 start_cycle=start,
                 latency_cycles=latency,
-                resources=resources(spec, self.graph, self.timing),
+                resources=kernel.resources,
             )
         )
 
@@ -186,21 +162,21 @@ class Scheduler:
         names = [name for name in place.of_value[value] if place.signals[name].layout == layout]
         if names:
             return min(names, key=lambda name: place.signals[name].first_cycle)
-        found: list[tuple[int, str, KernelSpec]] = []
+        found: list[tuple[int, str, AnyKernel]] = []
         for name in place.of_value[value]:
             source = place.signals[name]
             spec = conversion(self.graph, value, source.layout, layout, self.system.ii)
             if spec is not None:
-                there = source.first_cycle + latency_cycles(spec, self.graph, self.timing)
-                found.append((there, name, spec))
+                kernel = self.kernels.of(spec)
+                found.append((source.first_cycle + kernel.latency_cycles, name, kernel))
         if not found:
             carried = ", ".join(place.signals[name].layout.describe() for name in place.of_value[value])
             raise AssertionError(f"{value}: {carried} cannot become {layout.describe()}")
-        first_cycle, name, spec = min(found, key=lambda entry: entry[:2])
+        first_cycle, name, kernel = min(found, key=lambda entry: entry[:2])
         source = place.signals[name]
         output = place.add_signal(value, layout, first_cycle, "_gathered" if layout.is_parallel else "_reordered")
         self._add(
-            place, f"{output}_reorder", spec, (name,), output, source.first_cycle, first_cycle - source.first_cycle
+            place, f"{output}_reorder", kernel, (name,), output, source.first_cycle, first_cycle - source.first_cycle
         )
         return output
 
@@ -215,9 +191,9 @@ class Scheduler:
             if same.layout == signal.layout and same.first_cycle == first_cycle:
                 return other
         period = self.system.ii if signal.layout.beat_count > 1 else 0
-        spec = Delay(value=signal.value, layout=signal.layout, cycles=cycles, period=period)
+        kernel = self.kernels.of(Delay(value=signal.value, layout=signal.layout, cycles=cycles, period=period))
         output = place.add_signal(signal.value, signal.layout, first_cycle, f"_after_{cycles}")
-        self._add(place, f"{output}_delay", spec, (name,), output, signal.first_cycle, cycles)
+        self._add(place, f"{output}_delay", kernel, (name,), output, signal.first_cycle, cycles)
         return output
 
     def _outputs(self, place: _Place, received: Frame | None) -> tuple[DesignOutput, ...]:

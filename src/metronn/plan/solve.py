@@ -21,7 +21,7 @@ from metronn.plan.frames.packing import TAIL_BITS, WORD_BITS, link_latency_cycle
 from metronn.plan.hardware.resources import Resources, lut_equivalents
 from metronn.plan.hardware.system import System
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.contract import input_layouts, latency_cycles, output_layout, resources
+from metronn.plan.kernels.planned import Kernels, kernels_of
 from metronn.plan.kernels.spec import KernelSpec, result_value
 from metronn.plan.layout import Layout
 from metronn.plan.options import Objective, PlanOptions
@@ -56,6 +56,11 @@ class Problem:
     inputs: Mapping[str, Layout]
     reserve: tuple[Resources, ...] = ()
 
+    @property
+    def kernels(self) -> Kernels:
+        """The planned kernels of the graph."""
+        return kernels_of(self.graph, self.timing)
+
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
@@ -89,12 +94,12 @@ def solve(problem: Problem, log: Progress = silent) -> dict[str, Choice] | None:
         if choices is None:
             return None
         chosen = {choice.spec for choice in choices.values()} - known
-        fresh = {spec for spec in chosen if takes_long(spec, problem.graph)}
+        fresh = {spec for spec in chosen if takes_long(problem.kernels.of(spec))}
         if not fresh:
             return choices
         for number, spec in enumerate(sorted(fresh, key=result_value)):
             log(f"adder graph of {result_value(spec)}: {number} of {len(fresh)} done")
-            exact_figures(spec, problem.graph, problem.timing)
+            exact_figures(problem.kernels.of(spec))
         known |= fresh
 
 
@@ -131,11 +136,9 @@ class _Model:
         self._minimise(worst)
 
     def _candidate(self, spec: KernelSpec) -> _Candidate:
-        graph, timing = self.problem.graph, self.problem.timing
-        figures = (exact_figures if spec in self.known else estimated_figures)(spec, graph, timing)
-        return _Candidate(
-            spec, figures.latency, output_layout(spec, graph), dict(input_layouts(spec, graph)), figures.cost
-        )
+        kernel = self.problem.kernels.of(spec)
+        figures = (exact_figures if spec in self.known else estimated_figures)(kernel)
+        return _Candidate(spec, figures.latency, kernel.output, dict(kernel.inputs), figures.cost)
 
     def _place(self) -> None:
         """One kernel and one FPGA for every step."""
@@ -222,14 +225,14 @@ class _Model:
         if wanted == have:
             return 0
         spec = conversion(self.problem.graph, value, have, wanted, self.problem.system.ii)
-        return None if spec is None else latency_cycles(spec, self.problem.graph, self.problem.timing)
+        return None if spec is None else self.problem.kernels.of(spec).latency_cycles
 
     def _convert(self, value: str, have: Layout, reader: str, candidate: int, pair: Linear) -> None:
         """Count the conversion of a value for a candidate of its reader, where the reader is, when both are chosen."""
         graph, wanted = self.problem.graph, self.candidates[reader][candidate].wants[value]
         spec = conversion(graph, value, have, wanted, self.problem.system.ii)
         assert spec is not None
-        cost = resources(spec, graph, self.problem.timing)
+        cost = self.problem.kernels.of(spec).resources
         if cost == Resources():
             return
         if self.fpga_count == 1:

@@ -12,14 +12,12 @@ from metronn.ir.graph import Graph
 from metronn.ir.ops import Constant, Input, Linear, operands
 from metronn.plan.design import Design, FpgaDesign, Frame, FrameField, Segment
 from metronn.plan.hardware.resources import Resources
-from metronn.plan.kernels.contract import cycles_per_event, input_layouts, latency_cycles, output_layout, resources
 from metronn.plan.kernels.spec import (
     FoldInputs,
     FoldOutputs,
     MatvecAdders,
     Streamed,
     covered_nodes,
-    result_value,
 )
 from metronn.plan.layout import wire_format
 
@@ -61,7 +59,7 @@ def _coverage(design: Design) -> Iterator[str]:
                 if outside or any(output.value == hidden for output in graph.outputs):
                     readers = ", ".join(outside) or "an output"
                     yield f"{fpga.name}.{kernel.name}: {hidden} is hidden inside but read by {readers}"
-            reads = {value for value, _ in input_layouts(kernel.spec, graph)}
+            reads = {value for value, _ in design.planned(kernel).inputs}
             for node in nodes:
                 for name in operands(graph.by_name[node].op):
                     if name not in nodes and name not in reads and not isinstance(graph.by_name[name].op, Constant):
@@ -128,9 +126,9 @@ def _drivers(design: Design, fpga: FpgaDesign) -> Iterator[str]:
 
 def _kernels(design: Design, fpga: FpgaDesign) -> Iterator[str]:
     """Every kernel gets its inputs in the layout it wants, in the cycle it starts, and is busy at most one II."""
-    graph = design.graph
     for kernel in fpga.kernels:
-        wanted = input_layouts(kernel.spec, graph)
+        plan = design.planned(kernel)
+        wanted = plan.inputs
         if len(wanted) != len(kernel.inputs):
             yield f"{kernel.name}: {len(kernel.inputs)} inputs, its ops read {len(wanted)}"
             continue
@@ -146,16 +144,16 @@ def _kernels(design: Design, fpga: FpgaDesign) -> Iterator[str]:
                 there = signal.first_cycle
                 yield f"{kernel.name}: starts in cycle {kernel.start_cycle}, {name} is there in cycle {there}"
         out = fpga.signal.get(kernel.output)
-        latency = latency_cycles(kernel.spec, graph, design.timing)
+        latency = plan.latency_cycles
         if kernel.latency_cycles != latency:
             yield f"{kernel.name}: latency is given as {kernel.latency_cycles}, the kernel has {latency}"
         if out is not None:
-            if out.value != result_value(kernel.spec) or out.layout != output_layout(kernel.spec, graph):
-                yield f"{kernel.name}: makes {result_value(kernel.spec)}, signal {out.name} is declared for {out.value}"
+            if out.value != plan.result or out.layout != plan.output:
+                yield f"{kernel.name}: makes {plan.result}, signal {out.name} is declared for {out.value}"
             if out.first_cycle != kernel.start_cycle + latency:
                 made = kernel.start_cycle + latency
                 yield f"{kernel.name}: output in cycle {made}, signal {out.name} says {out.first_cycle}"
-        busy = cycles_per_event(kernel.spec, graph)
+        busy = plan.cycles_per_event
         if busy > design.ii_cycles:
             yield f"{kernel.name}: busy {busy} cycles an event, the II is {design.ii_cycles}"
 
@@ -163,7 +161,7 @@ def _kernels(design: Design, fpga: FpgaDesign) -> Iterator[str]:
 def _budget(design: Design, fpga: FpgaDesign) -> Iterator[str]:
     total = Resources()
     for kernel in fpga.kernels:
-        total += resources(kernel.spec, design.graph, design.timing)
+        total += design.planned(kernel).resources
     budget = design.system.fpgas[fpga.index].budget
     for name in total.exceeds(budget):
         yield f"needs {total.as_dict()[name]} {name}, the budget is {budget.as_dict()[name]}"

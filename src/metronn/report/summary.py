@@ -10,7 +10,6 @@ from metronn.plan.design import Design, FpgaDesign, KernelInstance
 from metronn.plan.hardware.resources import RESOURCE_NAMES
 from metronn.plan.kernels.spec import covered_nodes, result_value
 from metronn.plan.layout import wire_format
-from metronn.plan.schedule import kernel_kind
 from metronn.report.path import Share, critical_path
 
 RESOURCE_TITLES = {"lut": "LUT", "ff": "FF", "dsp": "DSP", "bram36": "BRAM36", "uram": "URAM"}
@@ -144,7 +143,7 @@ def _kernel(design: Design, fpga: FpgaDesign, kernel: KernelInstance) -> KernelR
     return KernelRow(
         name=kernel.name,
         layer=" + ".join(dict.fromkeys(design.graph.by_name[node].source for node in nodes)),
-        kind=kernel_kind(kernel.spec),
+        kind=design.planned(kernel).kind_name,
         fpga=fpga.name,
         start_cycle=fpga.offset_cycles + kernel.start_cycle,
         latency_cycles=kernel.latency_cycles,

@@ -20,8 +20,8 @@ from metronn.ir.arrays import Array, object_array
 from metronn.ir.graph import Graph, Node
 from metronn.ir.types import TensorType
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.contract import cycles_per_event, input_layouts, latency_cycles, output_layout
-from metronn.plan.kernels.spec import KernelSpec, result_value
+from metronn.plan.kernels.planned import AnyKernel, planned
+from metronn.plan.kernels.spec import KernelSpec
 from metronn.plan.layout import Layout, wire_format
 
 RESET_CYCLES = 4
@@ -38,6 +38,11 @@ class Case:
     timing: Timing
     ii_cycles: int
     events: int = 24
+
+    @property
+    def planned(self) -> AnyKernel:
+        """The kernel's plan."""
+        return planned(self.spec, self.graph, self.timing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +118,7 @@ def write_bench(cases: Sequence[Case], directory: Path, *, seed: int = 1, librar
         files[-1].write_text(emit_kernel(case.spec, case.name, case.graph, case.timing))
         slices = _Slices(start=ins, inputs=[], output=outs)
         ins += 1
-        for value, layout in input_layouts(case.spec, case.graph):
+        for value, layout in case.planned.inputs:
             slices.inputs.append((value, layout, ins))
             ins += wire_format(case.graph.type_of(value), layout).width
         outs += _output_width(case)
@@ -124,8 +129,8 @@ def write_bench(cases: Sequence[Case], directory: Path, *, seed: int = 1, librar
 
 
 def _output_width(case: Case) -> int:
-    tensor = case.graph.type_of(result_value(case.spec))
-    return wire_format(tensor, output_layout(case.spec, case.graph)).width
+    tensor = case.graph.type_of(case.planned.result)
+    return wire_format(tensor, case.planned.output).width
 
 
 def _top(cases: Sequence[Case], places: Sequence[_Slices], ins: int, outs: int) -> str:
@@ -155,19 +160,17 @@ def _stimulate(
     owners = []
     bits = 0
     for number, (case, place) in enumerate(zip(cases, places, strict=True)):
-        if case.ii_cycles < cycles_per_event(case.spec, case.graph):
-            raise ValueError(
-                f"{case.name}: II {case.ii_cycles}, at least {cycles_per_event(case.spec, case.graph)} is needed"
-            )
+        if case.ii_cycles < case.planned.cycles_per_event:
+            raise ValueError(f"{case.name}: II {case.ii_cycles}, at least {case.planned.cycles_per_event} is needed")
         starts = event_starts(case.events, case.ii_cycles, seed * 1000 + number)
         codes = _codes(case, events_of(case.graph, case.events, seed * 1000 + number))
         driven.append(_driven(case, place, starts, codes))
-        tensor = case.graph.type_of(result_value(case.spec))
-        layout = output_layout(case.spec, case.graph)
-        latency = latency_cycles(case.spec, case.graph, case.timing)
+        tensor = case.graph.type_of(case.planned.result)
+        layout = case.planned.output
+        latency = case.planned.latency_cycles
         for event, start in enumerate(starts):
             for beat, cycle in enumerate(layout.cycles):
-                value, mask = packed_beat(tensor, layout, beat, codes[result_value(case.spec)][event])
+                value, mask = packed_beat(tensor, layout, beat, codes[case.planned.result][event])
                 have = wanted.get(start + latency + cycle, (0, 0))
                 if have[1] & mask << place.output:
                     raise ValueError(f"{case.name}: event {event} leaves while the one before still does")
@@ -192,7 +195,7 @@ def _stimulate(
 
 def _codes(case: Case, inputs: dict[str, Array]) -> dict[str, list[list[int]]]:
     """Return, for each value the kernel reads or makes, all codes of every event, flat."""
-    names = {name for name, _ in input_layouts(case.spec, case.graph)} | {result_value(case.spec)}
+    names = {name for name, _ in case.planned.inputs} | {case.planned.result}
     kept: dict[str, list[list[int]]] = {}
 
     def tap(node: Node, codes: Array) -> None:

@@ -16,13 +16,13 @@ from metronn.plan.design import KernelInstance, Signal
 from metronn.plan.hardware.boards import load_device
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.contract import input_layouts, output_layout
+from metronn.plan.kernels.planned import planned
 from metronn.plan.kernels.spec import Delay, KernelSpec
 from metronn.plan.layout import Layout
 from metronn.plan.options import Fold, InputForm, PlanOptions
 from metronn.verify.hls import HlsSimulation, compile_flags, run_compiler, write_files
 
-FABRIC = load_device("vu13p").fabric
+TIMING = Timing(fabric=load_device("vu13p").fabric)
 
 STREAM_LIBRARY = (
     "activation", "bridge", "constant", "dense", "dense_stream", "elementwise", "reduce", "reduce_stream", "reorder",
@@ -83,13 +83,13 @@ class FlowMaker:
         order = list(step.candidates)
         self.rng.shuffle(order)
         if self.rng.random() < 0.85:
-            order.sort(key=lambda spec: -output_layout(spec, self.graph).beat_count)
+            order.sort(key=lambda spec: -planned(spec, self.graph, TIMING).output.beat_count)
         for spec in order:
-            wanted = input_layouts(spec, self.graph)
+            wanted = planned(spec, self.graph, TIMING).inputs
             if not all(self._can(value, layout) for value, layout in wanted):
                 continue
             sources = tuple(self.in_layout(value, layout) or "" for value, layout in wanted)
-            self.kernel(spec, sources, step.value, output_layout(spec, self.graph))
+            self.kernel(spec, sources, step.value, planned(spec, self.graph, TIMING).output)
             return True
         return False
 
@@ -108,7 +108,7 @@ def flow_with(graph: Graph, seed: int, ii_cycles: int, inputs: dict[str, Layout]
     for name, layout in inputs.items():
         maker.signal(name, layout)
     options = PlanOptions(fold=rng.choice(list(Fold)), inputs=InputForm.STREAM)
-    for step in steps(graph, ii_cycles, Timing(fabric=FABRIC), options, inputs):
+    for step in steps(graph, ii_cycles, TIMING, options, inputs):
         assert maker.step(step), f"{step.value}: no kernel"
     return Flow(
         graph=graph,

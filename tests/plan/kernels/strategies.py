@@ -31,7 +31,7 @@ from metronn.ir.types import Ints, Range, TensorType
 from metronn.plan.hardware.boards import list_devices, load_device
 from metronn.plan.hardware.fabric import common
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.contract import cycles_per_event
+from metronn.plan.kernels.planned import planned
 from metronn.plan.kernels.spec import (
     Delay,
     Elementwise,
@@ -350,7 +350,7 @@ def kernel_cases(draw: Draw, name: str, kind: str) -> Case:
         spec=spec,
         graph=chain.graph,
         timing=timing,
-        ii_cycles=cycles_per_event(spec, chain.graph) + draw(st.sampled_from([0, 0, 1, 5])),
+        ii_cycles=planned(spec, chain.graph, timing).cycles_per_event + draw(st.sampled_from([0, 0, 1, 5])),
     )
 
 

@@ -29,8 +29,8 @@ from metronn.ir.ops import (
 )
 from metronn.ir.types import Ints, Range
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.contract import cycles_per_event
 from metronn.plan.kernels.folds.fold import fold_outputs_spec
+from metronn.plan.kernels.planned import planned
 from metronn.plan.kernels.slices import NotStreamableError, slice_of
 from metronn.plan.kernels.spec import (
     Elementwise,
@@ -188,7 +188,7 @@ def row_cases(draw: Draw, name: str, kind: str) -> Case:
 def cased(draw: Draw, name: str, spec: KernelSpec, graph: Graph, timing: Timing) -> Case:
     """Give a kernel an II: the least it keeps, or more."""
     try:
-        least = cycles_per_event(spec, graph)
+        least = planned(spec, graph, timing).cycles_per_event
     except NotStreamableError:
         assume(condition=False)
     ii = least + draw(st.sampled_from([0, 0, 1, 5]))

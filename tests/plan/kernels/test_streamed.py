@@ -28,8 +28,8 @@ from metronn.ir.ops import (
 from metronn.ir.types import Range
 from metronn.plan.hardware.boards import load_device
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.contract import cycles_per_event, latency_cycles, output_layout, resources
 from metronn.plan.kernels.folds.fold import fold_outputs_spec, packing
+from metronn.plan.kernels.planned import planned
 from metronn.plan.kernels.reduce_serial import lanes_of
 from metronn.plan.kernels.slices import NotStreamableError, slice_of
 from metronn.plan.kernels.spec import (
@@ -117,13 +117,13 @@ def test_a_convolution_has_few_multipliers() -> None:
     spec = Streamed(
         inner=fold_outputs_spec(graph, "dense", ("relu", "q"), 4, TIMING), layouts=(Layout.rows(400 * 72, 72, 4),)
     )
-    assert cycles_per_event(spec, graph) == 1600
+    assert planned(spec, graph, TIMING).cycles_per_event == 1600
     ideal = math.ceil(400 * 72 * 16 / (1600 * 2))
-    assert resources(spec, graph, TIMING).dsp <= 1.05 * ideal
-    layout = output_layout(spec, graph)
+    assert planned(spec, graph, TIMING).resources.dsp <= 1.05 * ideal
+    layout = planned(spec, graph, TIMING).output
     assert (layout.beat_count, layout.span) == (1600, 1600)
     inner = slice_of(spec, graph).graph
-    assert latency_cycles(spec, graph, TIMING) == latency_cycles(spec.inner, inner, TIMING)
+    assert planned(spec, graph, TIMING).latency_cycles == planned(spec.inner, inner, TIMING).latency_cycles
 
 
 def test_packed_rows_of_many_phases(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -134,7 +134,7 @@ def test_packed_rows_of_many_phases(tmp_path_factory: pytest.TempPathFactory) ->
         for beats in (2, 3, 6):
             inner = fold_outputs_spec(graph, "dense", ("relu", "q"), beats, TIMING)
             spec = Streamed(inner=inner, layouts=(Layout.rows(60, 6 * copies, beats),), copies=copies)
-            ii = cycles_per_event(spec, graph)
+            ii = planned(spec, graph, TIMING).cycles_per_event
             cases.append(
                 Case(name=f"rows_{copies}_{beats}", spec=spec, graph=graph, timing=TIMING, ii_cycles=ii, events=5)
             )
@@ -142,7 +142,7 @@ def test_packed_rows_of_many_phases(tmp_path_factory: pytest.TempPathFactory) ->
     for width, spacing in ((1, 1), (2, 2)):
         fold = FoldInputs(linear="dense", epilogue=("relu", "q"), layout=Layout.rows(290, width, spacing))
         flat = flattened(290, 4)
-        assert resources(fold, flat, TIMING).bram36 > 0
+        assert planned(fold, flat, TIMING).resources.bram36 > 0
         ii = fold.layout.span
         cases.append(Case(name=f"fold_{width}", spec=fold, graph=flat, timing=TIMING, ii_cycles=ii, events=3))
     assert check_cases(cases, "icarus", tmp_path_factory.mktemp("icarus")) > 1000
@@ -175,17 +175,17 @@ def test_parts_of_the_channels_share_their_adders() -> None:
     parts = ReduceSerial(reduce="r", layout=Layout.rows(3200, 8, 1))
     assert len(lanes_of(whole, graph)) == 32
     assert [lane.results for lane in lanes_of(parts, graph)] == [(k, k + 8, k + 16, k + 24) for k in range(8)]
-    assert resources(parts, graph, TIMING).lut < resources(whole, graph, TIMING).lut / 2
+    assert planned(parts, graph, TIMING).resources.lut < planned(whole, graph, TIMING).resources.lut / 2
     assert all(lane.width == 15 for lane in lanes_of(whole, graph))
-    assert latency_cycles(whole, graph, TIMING) == 397
-    assert latency_cycles(parts, graph, TIMING) == 400
+    assert planned(whole, graph, TIMING).latency_cycles == 397
+    assert planned(parts, graph, TIMING).latency_cycles == 400
 
 
 def test_a_gather_with_gaps_waits_for_the_last_beat() -> None:
     builder = GraphBuilder()
     builder.output("y", builder.add(Input(shape=(12,), range=Range(0, 3)), "x"))
     spec = Gather(value="x", layout=Layout.rows(12, 4, 5))
-    assert latency_cycles(spec, builder.build(), TIMING) == 10
+    assert planned(spec, builder.build(), TIMING).latency_cycles == 10
 
 
 def added(constants: list[int]) -> Graph:

@@ -12,7 +12,7 @@ from metronn.ir.ops import Input, Window
 from metronn.ir.types import Range
 from metronn.plan.hardware.boards import load_device
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.contract import resources
+from metronn.plan.kernels.planned import planned
 from metronn.plan.kernels.spec import Delay, Reorder, WindowBuffer
 from metronn.plan.kernels.waiting.delay import line_buffer_bits as delay_bits
 from metronn.plan.kernels.waiting.lines import Ring
@@ -99,7 +99,7 @@ def test_a_long_delay_of_few_beats_keeps_only_what_is_on_its_way() -> None:
     graph, _ = convolution(1, 1)
     sparse = Delay(value="x", layout=Layout.rows(40 * 40 * 8, 8, 10), cycles=500)
     assert delay_bits(sparse, graph, TIMING) <= 52 * 64
-    assert resources(sparse, graph, TIMING).lut < 150
+    assert planned(sparse, graph, TIMING).resources.lut < 150
 
 
 def test_beats_at_another_pace_are_a_queue() -> None:

@@ -13,7 +13,7 @@ from strategies import Draw, ranges, timings
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Input, Padding, Rewire, Window
-from metronn.plan.kernels.contract import cycles_per_event
+from metronn.plan.kernels.planned import planned
 from metronn.plan.kernels.spec import Delay, Reorder, WindowBuffer
 from metronn.plan.kernels.waiting.taps import element_map, input_layouts_of, rewire_output, window_output
 from metronn.plan.layout import Layout
@@ -173,14 +173,16 @@ def buffer_cases(draw: Draw, name: str, kind: str) -> Case:
             )
         case _:
             raise ValueError(f"unknown kind {kind}")
-    apart = cycles_per_event(spec, graph)
+    timing = draw(timings())
+    apart = planned(spec, graph, timing).cycles_per_event
     spec = dataclasses.replace(spec, period=draw(st.sampled_from([0, apart, apart + 1, apart + 9, 3 * apart])))
     return Case(
         name=name,
         spec=spec,
         graph=graph,
-        timing=draw(timings()),
-        ii_cycles=cycles_per_event(spec, graph) + draw(st.sampled_from([0, 0, 1, draw(st.integers(2, 50))])),
+        timing=timing,
+        ii_cycles=planned(spec, graph, timing).cycles_per_event
+        + draw(st.sampled_from([0, 0, 1, draw(st.integers(2, 50))])),
         events=10,
     )
 

@@ -37,8 +37,8 @@ from metronn.plan.hardware.resources import lut_equivalents
 from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.adders import matvec as adders
 from metronn.plan.kernels.adders.unrolled_cost import unrolled_cost
-from metronn.plan.kernels.contract import cycles_per_event, output_layout, resources
 from metronn.plan.kernels.folds.fold import fold_outputs_spec, linear_of
+from metronn.plan.kernels.planned import kernels_of
 from metronn.plan.kernels.slices import NotStreamableError, row_beats, rows_of, slice_of
 from metronn.plan.kernels.spec import (
     Elementwise,
@@ -158,6 +158,7 @@ class _Builder:
     ) -> None:
         """Start from the layouts of the inputs."""
         self.graph, self.ii, self.timing, self.options = graph, ii_cycles, timing, options
+        self.kernels = kernels_of(graph, timing)
         self.shorter = options.fold is Fold.LATENCY or options.objective is Objective.RESOURCES
         self.offers: dict[str, tuple[Layout, ...]] = {name: (layout,) for name, layout in inputs.items()}
         self.problems: list[str] = []
@@ -173,7 +174,7 @@ class _Builder:
             step = self._step(node)
             found.append(step)
             taken.update(covered_nodes(step.candidates[0]))
-            made = dict.fromkeys(output_layout(spec, self.graph) for spec in step.candidates)
+            made = dict.fromkeys(self.kernels.of(spec).output for spec in step.candidates)
             self.offers[step.value] = self._kept(tuple(made))
         if self.problems:
             raise ModelError("\n".join(self.problems))
@@ -221,8 +222,8 @@ class _Builder:
         found = []
         for spec in dict.fromkeys(specs):
             try:
-                output_layout(spec, self.graph)
-                if cycles_per_event(spec, self.graph) <= self.ii:
+                kernel = self.kernels.of(spec)
+                if kernel.cycles_per_event <= self.ii:
                     found.append(spec)
             except NotStreamableError:
                 continue
@@ -369,13 +370,13 @@ class _Builder:
             return False
         if not adders.is_candidate(unrolled, self.graph, adders.LARGEST_CANDIDATE_DIGITS):
             return False
-        least = min(lut_equivalents(resources(spec, self.graph, self.timing)) for spec in others)
+        least = min(lut_equivalents(self.kernels.of(spec).resources) for spec in others)
         return lut_equivalents(unrolled_cost(unrolled, self.graph, self.timing)) < least
 
     def _busiest(self, specs: list[KernelSpec]) -> list[KernelSpec]:
         """Drop folds whose multipliers idle: those that need more of them than another fold, with 5 % to spare."""
         dsps: dict[KernelSpec, int] = {
-            spec: resources(spec, self.graph, self.timing).dsp
+            spec: self.kernels.of(spec).resources.dsp
             for spec in specs
             if isinstance(spec, Streamed) and isinstance(spec.inner, FoldOutputs | FoldInputs)
         }

@@ -36,7 +36,7 @@ def products_of(problem: Problem) -> dict[str, Products]:
     for step in problem.steps:
         nodes = tuple(name for name in covered_nodes(step.candidates[0]) if is_variable_product(problem.graph, name))
         if nodes:
-            costs = [estimated_figures(spec, problem.graph, problem.timing).cost for spec in step.candidates]
+            costs = [estimated_figures(problem.kernels.of(spec)).cost for spec in step.candidates]
             found[step.value] = Products(
                 source=step.source,
                 nodes=nodes,

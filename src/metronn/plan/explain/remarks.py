@@ -12,9 +12,8 @@ from metronn.ir.graph import Graph
 from metronn.plan.design import Design, KernelInstance
 from metronn.plan.figures import unrolled_part
 from metronn.plan.hardware.resources import Resources, lut_equivalents
-from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.contract import latency_cycles, output_layout, resources
 from metronn.plan.kernels.folds.fold import fold_outputs_spec
+from metronn.plan.kernels.planned import AnyKernel, planned
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, KernelSpec, MatvecAdders, Streamed
 from metronn.plan.options import Fold, InputForm, Objective, PlanOptions
 
@@ -32,7 +31,7 @@ def _unrolled(design: Design, options: PlanOptions) -> Iterator[str]:
     kernels = [kernel for kernel in kernels if options.reuse_of(_source(kernel, design.graph)) is None]
     found = []
     for kernel in kernels:
-        folded = _folded(kernel.spec, design)
+        folded = _folded(design.planned(kernel), design.ii_cycles)
         if folded is not None and lut_equivalents(folded[2]) < lut_equivalents(kernel.resources):
             found.append((lut_equivalents(kernel.resources) - lut_equivalents(folded[2]), kernel, folded))
     if not found:
@@ -46,12 +45,11 @@ def _unrolled(design: Design, options: PlanOptions) -> Iterator[str]:
     )
 
 
-def _folded(spec: KernelSpec, design: Design) -> tuple[int, int, Resources] | None:
+def _folded(kernel: AnyKernel, ii_cycles: int) -> tuple[int, int, Resources] | None:
     """Return cycles, latency and cost of the longest fold in the place of an unrolled kernel; None where none fits."""
-    part = unrolled_part(spec, design.graph)
+    part, beats = unrolled_part(kernel), ii_cycles
     assert part is not None
-    inner, own = part
-    beats = design.ii_cycles
+    spec, inner, own = kernel.spec, part.spec, part.graph
     if isinstance(spec, Streamed):
         layout = spec.layouts[0]
         beats = min(layout.spacing or beats, beats - layout.cycles[-1])
@@ -59,14 +57,9 @@ def _folded(spec: KernelSpec, design: Design) -> tuple[int, int, Resources] | No
         return None
     if beats < 2:
         return None
-    fold = fold_outputs_spec(own, inner.linear, inner.epilogue, beats, design.timing)
-    latency, cost = _whole_latency(fold, own, design.timing), resources(fold, own, design.timing)
-    return beats, latency, cost.scaled(spec.copies) if isinstance(spec, Streamed) else cost
-
-
-def _whole_latency(fold: FoldOutputs, graph: Graph, timing: Timing) -> int:
-    """Cycles from the inputs to the last beat of the outputs."""
-    return latency_cycles(fold, graph, timing) + output_layout(fold, graph).span - 1
+    fold = planned(fold_outputs_spec(own, inner.linear, inner.epilogue, beats, kernel.timing), own, kernel.timing)
+    last, cost = fold.latency_cycles + fold.output.span - 1, fold.resources
+    return beats, last, cost.scaled(spec.copies) if isinstance(spec, Streamed) else cost
 
 
 def _folds(design: Design, options: PlanOptions) -> Iterator[str]:

@@ -158,7 +158,7 @@ def _fits(problem: Problem) -> bool:
 
 def _try(problem: Problem) -> Trial:
     """Place the problem, or estimate it where adder graphs would take long."""
-    if any(takes_long(spec, problem.graph) for step in problem.steps for spec in step.candidates):
+    if any(takes_long(problem.kernels.of(spec)) for step in problem.steps for spec in step.candidates):
         return Trial.ESTIMATED if _fits(problem) else Trial.NONE
     design = _design(problem)
     return Trial.NONE if design is None or late(design, problem.options) else Trial.PLANNED

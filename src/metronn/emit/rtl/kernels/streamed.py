@@ -9,7 +9,7 @@ from metronn.emit.rtl.slots import part
 from metronn.emit.rtl.text import module_text
 from metronn.ir.graph import Graph
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.contract import input_layouts, latency_cycles, output_layout
+from metronn.plan.kernels.planned import planned
 from metronn.plan.kernels.slices import slice_of, stream_inputs
 from metronn.plan.kernels.spec import KernelSpec, Streamed, result_value
 from metronn.plan.kernels.streamed import counts_phases, slots_by_beat
@@ -27,14 +27,15 @@ def emit_streamed(spec: Streamed, module_name: str, graph: Graph, timing: Timing
     own, core = slice_of(spec, graph), f"{module_name}_core"
     result = result_value(spec)
     y_wires = wire_format(graph.type_of(result), own.output)
-    inner_layout = output_layout(spec.inner, own.graph)
+    inner_kernel = planned(spec.inner, own.graph, timing)
+    inner_layout = inner_kernel.output
     inner_wires = wire_format(own.graph.type_of(result), inner_layout)
     body: list[str] = []
     if counts_phases(spec):
         body += train_text("go", "start_i", own.starts)
     ports: list[tuple[str, int]] = []
     feeds: list[list[str]] = [[] for _ in range(spec.copies)]
-    inner_inputs = dict(input_layouts(spec.inner, own.graph))
+    inner_inputs = dict(inner_kernel.inputs)
     for number, (name, layout) in enumerate(zip(stream_inputs(spec, graph), spec.layouts, strict=True)):
         outer = wire_format(graph.type_of(name), layout)
         inner = wire_format(own.graph.type_of(name), inner_inputs[name])
@@ -63,13 +64,13 @@ def emit_streamed(spec: Streamed, module_name: str, graph: Graph, timing: Timing
             "",
         ]
         idle.append(f"y_{copy}")
-    body += _output(spec, inner_layout, inner_wires, y_wires, latency_cycles(spec.inner, own.graph, timing))
+    body += _output(spec, inner_layout, inner_wires, y_wires, inner_kernel.latency_cycles)
     wrapper = module_text(
         name=module_name,
         contract=[
             f"{result} ({graph.by_name[result].comment}): {len(own.starts)} groups of beats one after the other, each "
             f"through {spec.copies} equal kernel{'s side by side' if spec.copies > 1 else ''}.",
-            f"Latency {latency_cycles(spec, graph, timing)} cycles; {own.output.describe()}.",
+            f"Latency {planned(spec, graph, timing).latency_cycles} cycles; {own.output.describe()}.",
         ],
         ports=ports,
         output=("y_o", y_wires.width),

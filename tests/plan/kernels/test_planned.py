@@ -1,0 +1,139 @@
+"""Planned kernels: every kind of kernel has one, each is planned once, and they answer what they are asked."""
+
+from __future__ import annotations
+
+import typing
+
+import pytest
+
+from metronn.ir.arrays import IntArray
+from metronn.ir.graph import Graph, GraphBuilder
+from metronn.ir.ops import Input, Linear, Reduce, ReduceKind, Requantize
+from metronn.ir.types import Range
+from metronn.plan.hardware.boards import load_device
+from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels import planned as kernels_module
+from metronn.plan.kernels.planned import AnyKernel, InnerKernel, Kernels, kernels_of, planned
+from metronn.plan.kernels.spec import (
+    Delay,
+    Elementwise,
+    FoldInputs,
+    FoldOutputs,
+    Gather,
+    KernelSpec,
+    MatvecAdders,
+    ReduceSerial,
+    ReduceTree,
+    Reorder,
+    Streamed,
+    Table,
+    WindowBuffer,
+    Wiring,
+)
+from metronn.plan.layout import Layout
+
+TIMING = Timing(levels_per_stage=2, fabric=load_device("vu13p").fabric)
+ROWS, WHOLE = Layout.rows(12, 3), Layout.parallel(12)
+FOLD = FoldOutputs(linear="dense", lanes=2, beats=2, remainder=0)
+SPECS: tuple[KernelSpec, ...] = (
+    MatvecAdders(linear="dense"),
+    FOLD,
+    FoldInputs(linear="dense", layout=Layout.rows(3, 1)),
+    Elementwise(nodes=("q",)),
+    Table(lookup="table"),
+    ReduceTree(reduce="sum"),
+    Wiring(rewire="moved"),
+    Gather(value="x", layout=ROWS),
+    Delay(value="x", layout=ROWS, cycles=3),
+    Streamed(inner=Elementwise(nodes=("q",)), layouts=(ROWS,)),
+    WindowBuffer(node="moved", layouts=(ROWS,), output=WHOLE, offset=4),
+    Reorder(value="x", layout=ROWS, output=Layout.rows(12, 6), offset=3),
+    ReduceSerial(reduce="sum", layout=ROWS),
+)
+
+
+def network() -> Graph:
+    """Four rows of three elements, rounded, through one matrix and, all of them, into one sum."""
+    builder = GraphBuilder()
+    x = builder.add(Input(shape=(4, 3), range=Range.fixed(8, 4)), "x")
+    q = builder.add(Requantize(x=x, out=Range.fixed(6, 4)), "q")
+    weight = IntArray.of([[3, -5, 77, 9], [1, 22, 0, -6], [0, 4, 13, 101]])
+    builder.output("y", builder.add(Linear(x=q, weight=weight, bias=IntArray.of([1, 2, 3, 4]), weight_frac=0), "dense"))
+    builder.output("total", builder.add(Reduce(x=q, axes=(0, 1), kind=ReduceKind.SUM), "sum"))
+    return builder.build()
+
+
+def test_every_specification_is_planned_by_a_class_of_its_own() -> None:
+    kernels = Kernels(network(), TIMING)
+    made = {type(spec): type(kernels.of(spec)) for spec in SPECS}
+    assert set(made) == set(typing.get_args(KernelSpec))
+    assert set(made.values()) == set(typing.get_args(AnyKernel))
+    for spec, kernel in made.items():
+        (base,) = kernel.__orig_bases__
+        assert typing.get_args(base) == (spec,)
+    inner = typing.get_args(typing.get_type_hints(Streamed)["inner"])
+    assert {made[spec] for spec in inner} == set(typing.get_args(InnerKernel))
+
+
+def test_kinds_are_named_as_in_reports() -> None:
+    kernels = Kernels(network(), TIMING)
+    assert [kernels.of(spec).kind_name for spec in SPECS] == [
+        "matvec_adders",
+        "matvec_fold_outputs",
+        "matvec_fold_inputs",
+        "elementwise",
+        "table",
+        "reduce",
+        "wiring",
+        "reorder",
+        "delay",
+        "elementwise",
+        "window_buffer",
+        "reorder",
+        "reduce",
+    ]
+
+
+def test_a_kernel_is_planned_once() -> None:
+    graph, spec = network(), Delay(value="x", layout=ROWS, cycles=3)
+    kernel = planned(spec, graph, TIMING)
+    assert planned(Delay(value="x", layout=ROWS, cycles=3), graph, TIMING) is kernel
+    assert kernels_of(graph, TIMING).of(spec) is kernel
+    assert planned(spec, graph, Timing(levels_per_stage=1, fabric=TIMING.fabric)) is not kernel
+    other = network()
+    assert other == graph
+    assert planned(spec, other, TIMING) is not kernel
+
+
+def test_what_was_not_asked_for_longest_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Kernels, "KEPT", 2)
+    kernels = Kernels(network(), TIMING)
+    delays = [Delay(value="x", layout=ROWS, cycles=k) for k in (1, 2, 3)]
+    first, second = (kernels.of(spec) for spec in delays[:2])
+    assert kernels.of(delays[0]) is first
+    kernels.of(delays[2])
+    assert kernels.of(delays[0]) is first
+    assert kernels.of(delays[1]) is not second
+    monkeypatch.setattr(kernels_module, "RECENT_GRAPHS", 1)
+    graph = network()
+    recent = kernels_of(graph, TIMING)
+    assert kernels_of(graph, TIMING) is recent
+    kernels_of(network(), TIMING)
+    assert kernels_of(graph, TIMING) is not recent
+
+
+def test_a_streamed_kernel_answers_for_all_its_groups() -> None:
+    graph = network()
+    beats = Layout.rows(12, 6, 4)  # two rows a beat, a beat every four cycles
+    kernel = planned(Streamed(inner=FOLD, layouts=(beats,), copies=2), graph, TIMING)
+    assert kernel.nodes == ("dense",)
+    assert kernel.result == "dense"
+    assert kernel.inputs == (("q", beats),)
+    assert kernel.output.cycles == (0, 1, 4, 5)
+    assert kernel.output.beats[0] == (0, 1, 4, 5)
+    assert kernel.cycles_per_event == 4 + 2
+    inner = planned(FOLD, kernel.slice.graph, TIMING) if isinstance(kernel, kernels_module.PlannedStreamed) else None
+    assert inner is not None
+    assert kernel.latency_cycles == inner.latency_cycles
+    assert kernel.multipliers == 2 * inner.multipliers
+    assert kernel.resources.dsp == 2 * inner.resources.dsp > 0
