@@ -65,7 +65,7 @@ from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.system import load_system
 from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.folds.fold import fold_outputs_spec, outputs_layout, packing
-from metronn.plan.kernels.planned import planned
+from metronn.plan.kernels.kernels import planned
 from metronn.plan.kernels.spec import (
     Delay,
     Elementwise,
@@ -158,13 +158,14 @@ def sample(
     timing: Timing, kind: str, name: str, graph: Graph, spec: KernelSpec, ideal_dsps: int | None = None
 ) -> Sample:
     """Emit a kernel and estimate it."""
+    kernel = planned(spec, graph, timing)
     top = "mnn_" + re.sub(r"[^a-z0-9]+", "_", f"{kind} {name}".lower())
     return Sample(
         kind=kind,
         name=name,
         top=top,
-        text=emit_kernel(spec, top, graph, timing),
-        estimate=planned(spec, graph, timing).resources,
+        text=emit_kernel(kernel, top),
+        estimate=kernel.resources,
         ideal_dsps=ideal_dsps,
     )
 

@@ -30,7 +30,6 @@ from metronn.plan.hardware.system import load_system
 from metronn.plan.kernels.folds.fold import packing
 from metronn.plan.kernels.slices import slice_of
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, MatvecAdders, Streamed, WindowBuffer
-from metronn.plan.kernels.waiting.window_buffer import line_buffer_bits
 from metronn.plan.options import OutputForm, PlanOptions
 from metronn.plan.planner import plan
 
@@ -85,7 +84,7 @@ def measured(side: int, channels: int, filters: int, ii: int) -> dict[str, Any]:
         "ii": ii,
         "kernel": design.planned(fold).kind_name,
         "pixels_a_beat": pixels_a_beat(design, channels),
-        "buffer_bits": sum(line_buffer_bits(spec, graph, design.timing) for spec in buffers),
+        "buffer_bits": sum(design.kernels.of(spec).buffer_bits for spec in buffers),
         "buffer_limit": ((KERNEL - 1) * side + KERNEL + pixels_a_beat(design, channels) - 1) * channels * BITS,
         "dsp": fold.resources.dsp,
         "dsp_least": math.ceil(multiplications / (ii * ways)),

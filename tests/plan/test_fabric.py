@@ -20,8 +20,8 @@ from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.system import load_system
 from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.folds.fold import fold_outputs_spec, packing
+from metronn.plan.kernels.kernels import planned
 from metronn.plan.kernels.memories import block_parts, memory_resources
-from metronn.plan.kernels.planned import planned
 from metronn.plan.kernels.spec import Elementwise, ReduceTree, Table
 from metronn.plan.kernels.waiting.lines import shift_resources
 from metronn.plan.options import PlanOptions

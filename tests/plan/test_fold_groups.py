@@ -16,8 +16,8 @@ from metronn.plan.fold_groups import ALONE, graph_groups, inputs_groups, outputs
 from metronn.plan.hardware.boards import load_device
 from metronn.plan.hardware.system import load_system
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.folds.fold import fold_outputs_spec, inputs_multipliers, outputs_multipliers, packing
-from metronn.plan.kernels.planned import planned
+from metronn.plan.kernels.folds.fold import fold_outputs_spec, packing
+from metronn.plan.kernels.kernels import planned
 from metronn.plan.kernels.spec import FoldInputs
 from metronn.plan.layout import Layout
 from metronn.plan.options import PlanOptions
@@ -53,9 +53,9 @@ def test_groups_of_folded_outputs_are_the_multipliers(inputs: int, outputs: int,
     assert groups.shape == (inputs, outputs)
     used, counts = np.unique(groups, return_counts=True)
     assert counts.max() <= ways * beats
-    assert len(used) <= outputs_multipliers(spec, graph, TIMING)
+    assert len(used) <= planned(spec, graph, TIMING).multipliers
     if not spec.remainder:
-        assert len(used) == outputs_multipliers(spec, graph, TIMING)
+        assert len(used) == planned(spec, graph, TIMING).multipliers
         assert set(counts) == {ways * beats}
     if spec.lanes:
         assert groups[0, 0] == groups[0, spec.lanes] != groups[1, 0]
@@ -67,7 +67,7 @@ def test_groups_of_folded_inputs_are_the_multipliers() -> None:
     spec = FoldInputs(linear="dense", layout=layout)
     groups = inputs_groups(spec, graph, TIMING)
     ways = packing(graph, "dense", TIMING).ways
-    assert len(np.unique(groups)) == inputs_multipliers(spec, graph, TIMING) == 3 * -(-10 // ways)
+    assert len(np.unique(groups)) == planned(spec, graph, TIMING).multipliers == 3 * -(-10 // ways)
     for slot in range(3):
         carried = [beat[slot] for beat in layout.beats]
         assert len(np.unique(groups[carried])) == -(-10 // ways)

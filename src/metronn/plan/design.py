@@ -18,7 +18,7 @@ from metronn.plan.hardware.fabric import Fabric
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.system import System
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.planned import AnyKernel, Kernels, kernels_of
+from metronn.plan.kernels.kernels import AnyKernel, Kernels, kernels_of
 from metronn.plan.kernels.spec import KernelSpec
 
 __all__ = [

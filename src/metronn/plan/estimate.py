@@ -13,14 +13,12 @@ from dataclasses import dataclass
 
 from metronn.ir.graph import Graph
 from metronn.plan.candidates.steps import Step, input_layouts_of, steps
+from metronn.plan.figures import unrolled_part
 from metronn.plan.hardware.resources import Resources, lut_equivalents
 from metronn.plan.hardware.system import System
-from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.adders.unrolled_cost import unrolled_cost
-from metronn.plan.kernels.planned import planned
-from metronn.plan.kernels.slices import slice_of
-from metronn.plan.kernels.spec import KernelSpec, MatvecAdders, Streamed
-from metronn.plan.kernels.streamed import wrapper_resources
+from metronn.plan.kernels.kernels import AnyKernel, Kernels, kernels_of
+from metronn.plan.kernels.streamed import PlannedStreamed
 from metronn.plan.options import PlanOptions
 from metronn.plan.placing import timing_of
 
@@ -41,33 +39,27 @@ class Estimate:
 def estimate(graph: Graph, system: System, options: PlanOptions) -> Estimate:
     """Estimate what the graph costs on the system at its II. Deterministic; no solver runs."""
     timing = timing_of(system)
+    kernels = kernels_of(graph, timing)
     found = steps(graph, system.ii, timing, options, input_layouts_of(graph, system.ii, options.inputs))
     total = Resources()
     layers: dict[str, float] = {}
     for step in found:
-        cost = _step_cost(step, graph, timing)
+        cost = _step_cost(step, kernels)
         total += cost
         layers[step.source] = layers.get(step.source, 0.0) + lut_equivalents(cost)
     return Estimate(resources=total, layers=layers)
 
 
-def _step_cost(step: Step, graph: Graph, timing: Timing) -> Resources:
+def _step_cost(step: Step, kernels: Kernels) -> Resources:
     """Cost of the unrolled kernel where there is one, else of the cheapest."""
-    unrolled = [spec for spec in step.candidates if _is_unrolled(spec)]
-    costs = [_kernel_cost(spec, graph, timing) for spec in unrolled or step.candidates]
-    return min(costs, key=lut_equivalents)
+    candidates = [kernels.of(spec) for spec in step.candidates]
+    unrolled = [kernel for kernel in candidates if unrolled_part(kernel) is not None]
+    return min((_kernel_cost(kernel) for kernel in unrolled or candidates), key=lut_equivalents)
 
 
-def _is_unrolled(spec: KernelSpec) -> bool:
-    return isinstance(spec.inner if isinstance(spec, Streamed) else spec, MatvecAdders)
-
-
-def _kernel_cost(spec: KernelSpec, graph: Graph, timing: Timing) -> Resources:
-    match spec:
-        case MatvecAdders():
-            return unrolled_cost(spec, graph, timing)
-        case Streamed(inner=MatvecAdders() as inner):
-            one = unrolled_cost(inner, slice_of(spec, graph).graph, timing)
-            return one.scaled(spec.copies) + wrapper_resources(spec, graph, timing)
-        case _:
-            return planned(spec, graph, timing).resources
+def _kernel_cost(kernel: AnyKernel) -> Resources:
+    part = unrolled_part(kernel)
+    if part is None:
+        return kernel.resources
+    cost = unrolled_cost(part.spec, part.graph, part.timing)
+    return kernel.with_wrapper(cost) if isinstance(kernel, PlannedStreamed) else cost

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from metronn.plan.hardware.resources import Resources
-from metronn.plan.kernels.adders.matvec import row_count, row_matrix
+from metronn.plan.kernels.adders.matvec import PlannedAdders, row_count, row_matrix
 from metronn.plan.kernels.adders.solver import solving_work
 from metronn.plan.kernels.adders.trees import most_digits
 from metronn.plan.kernels.adders.unrolled_cost import unrolled_cost
-from metronn.plan.kernels.planned import AnyKernel, PlannedAdders, PlannedStreamed
+from metronn.plan.kernels.kernels import AnyKernel
+from metronn.plan.kernels.streamed import PlannedStreamed
 
 QUICK_WORK = 3e7
 """`solving_work` of all rows of a kernel up to which its adder graph is solved at once: a second or two."""

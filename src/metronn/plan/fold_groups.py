@@ -18,7 +18,7 @@ from metronn.plan.hardware.resources import lut_equivalents
 from metronn.plan.hardware.system import System
 from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.folds.fold import input_slots, linear_of, packing, slice_inputs
-from metronn.plan.kernels.planned import planned
+from metronn.plan.kernels.kernels import planned
 from metronn.plan.kernels.slices import slice_of
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, KernelSpec, MatvecAdders, Streamed
 from metronn.plan.options import PlanOptions

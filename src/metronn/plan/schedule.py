@@ -17,7 +17,7 @@ from metronn.plan.design import Design, DesignOutput, FpgaDesign, Frame, FrameFi
 from metronn.plan.frames.packing import TAIL_BITS, WORD_BITS, FramePlan, link_latency_cycles, plan_frame
 from metronn.plan.hardware.system import Link, System
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.planned import AnyKernel, kernels_of
+from metronn.plan.kernels.kernels import AnyKernel, kernels_of
 from metronn.plan.kernels.spec import (
     Delay,
     KernelSpec,

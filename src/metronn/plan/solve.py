@@ -21,7 +21,7 @@ from metronn.plan.frames.packing import TAIL_BITS, WORD_BITS, link_latency_cycle
 from metronn.plan.hardware.resources import Resources, lut_equivalents
 from metronn.plan.hardware.system import System
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.planned import Kernels, kernels_of
+from metronn.plan.kernels.kernels import Kernels, kernels_of
 from metronn.plan.kernels.spec import KernelSpec, result_value
 from metronn.plan.layout import Layout
 from metronn.plan.options import Objective, PlanOptions

@@ -20,7 +20,7 @@ from metronn.ir.arrays import Array, object_array
 from metronn.ir.graph import Graph, Node
 from metronn.ir.types import TensorType
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.planned import AnyKernel, planned
+from metronn.plan.kernels.kernels import AnyKernel, planned
 from metronn.plan.kernels.spec import KernelSpec
 from metronn.plan.layout import Layout, wire_format
 
@@ -115,7 +115,7 @@ def write_bench(cases: Sequence[Case], directory: Path, *, seed: int = 1, librar
     ins = outs = 0
     for case in cases:
         files.append(directory / f"{case.name}.sv")
-        files[-1].write_text(emit_kernel(case.spec, case.name, case.graph, case.timing))
+        files[-1].write_text(emit_kernel(case.planned, case.name))
         slices = _Slices(start=ins, inputs=[], output=outs)
         ins += 1
         for value, layout in case.planned.inputs:

@@ -16,7 +16,7 @@ from metronn.plan.design import KernelInstance, Signal
 from metronn.plan.hardware.boards import load_device
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.planned import planned
+from metronn.plan.kernels.kernels import planned
 from metronn.plan.kernels.spec import Delay, KernelSpec
 from metronn.plan.layout import Layout
 from metronn.plan.options import Fold, InputForm, PlanOptions

@@ -31,7 +31,7 @@ from metronn.ir.types import Ints, Range, TensorType
 from metronn.plan.hardware.boards import list_devices, load_device
 from metronn.plan.hardware.fabric import common
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.planned import planned
+from metronn.plan.kernels.kernels import planned
 from metronn.plan.kernels.spec import (
     Delay,
     Elementwise,

@@ -30,7 +30,7 @@ from metronn.ir.ops import (
 from metronn.ir.types import Ints, Range
 from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.folds.fold import fold_outputs_spec
-from metronn.plan.kernels.planned import planned
+from metronn.plan.kernels.kernels import planned
 from metronn.plan.kernels.slices import NotStreamableError, slice_of
 from metronn.plan.kernels.spec import (
     Elementwise,

@@ -19,8 +19,9 @@ from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.adder_graph import NOTHING, Adder, AdderGraph, AdderOutput, adder_graph_matrix, nonzero_digits
 from metronn.plan.kernels.adders import solver as adder_solver
 from metronn.plan.kernels.adders.constants import with_constants
-from metronn.plan.kernels.adders.matvec import is_candidate, latency_cycles, matvec_netlist, resources
+from metronn.plan.kernels.adders.matvec import is_candidate
 from metronn.plan.kernels.adders.solver import solve
+from metronn.plan.kernels.kernels import planned
 from metronn.plan.kernels.netlist import Source, Sum
 from metronn.plan.kernels.spec import MatvecAdders
 
@@ -94,7 +95,7 @@ def scaled(output: AdderOutput, values: list[int]) -> int:
 def test_a_bias_costs_no_level_where_a_carry_takes_it() -> None:
     graph, _ = layer(np.array([[1], [1], [2], [2]]), [3], Range.fixed(6, 0), act=False)
     spec = MatvecAdders(linear="dense")
-    netlist, _ = matvec_netlist(spec, graph, Timing(levels_per_stage=2, fabric=FABRIC))
+    netlist, _ = planned(spec, graph, Timing(levels_per_stage=2, fabric=FABRIC)).structure
     sums = [cell.op for cell in netlist.cells if isinstance(cell.op, Sum)]
     assert len(sums) == len(netlist.cells) - 4 == 3
     assert sorted(op.offset for op in sums)[-1] > 0
@@ -148,23 +149,23 @@ def layer(weight: np.ndarray, bias: list[int], x: Range, *, act: bool = True) ->
 def test_dead_inputs_and_zero_weights_cost_nothing() -> None:
     weight = np.array([[4, 0], [0, 0], [0, -1]])
     graph, spec = layer(weight, [0, 0], Range.fixed(6, 0), act=False)
-    netlist, _ = matvec_netlist(spec, graph, Timing(levels_per_stage=2, fabric=FABRIC))
+    netlist, _ = planned(spec, graph, Timing(levels_per_stage=2, fabric=FABRIC)).structure
     assert [c.op.element for c in netlist.cells if isinstance(c.op, Source)] == [0, 2]
     assert not any(isinstance(c.op, Sum) for c in netlist.cells)
-    assert latency_cycles(spec, graph, Timing(levels_per_stage=2, fabric=FABRIC)) == 1
+    assert planned(spec, graph, Timing(levels_per_stage=2, fabric=FABRIC)).latency_cycles == 1
 
 
 def test_latency_is_the_levels_over_the_levels_per_stage() -> None:
     graph, spec = layer(np.ones((16, 1), dtype=np.int64), [7], Range.fixed(6, 0))
     # four levels of sums, the bias in a carry, ReLU, rounding, saturation: seven levels
-    found = [latency_cycles(spec, graph, Timing(levels_per_stage=n, fabric=FABRIC)) for n in (1, 2, 3, 4, 8)]
+    found = [planned(spec, graph, Timing(levels_per_stage=n, fabric=FABRIC)).latency_cycles for n in (1, 2, 3, 4, 8)]
     assert found == [7, 4, 3, 2, 1]
 
 
 def test_fewer_registers_when_stages_are_deeper() -> None:
     rng = np.random.default_rng(3)
     graph, spec = layer(rng.integers(-31, 32, (12, 8)), [1] * 8, Range.fixed(7, 3, signed=False))
-    shallow, deep = (resources(spec, graph, Timing(levels_per_stage=n, fabric=FABRIC)) for n in (1, 3))
+    shallow, deep = (planned(spec, graph, Timing(levels_per_stage=n, fabric=FABRIC)).resources for n in (1, 3))
     assert shallow.lut == deep.lut
     assert shallow.ff > deep.ff > 0
 

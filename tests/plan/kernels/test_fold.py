@@ -27,15 +27,12 @@ from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.folds.fold import (
     Packing,
     fold_outputs_spec,
-    inputs_multipliers,
     lane_functions,
-    outputs_latency,
     outputs_layout,
-    outputs_multipliers,
     packing,
 )
 from metronn.plan.kernels.folds.sites import Kind, Sites, main_sites
-from metronn.plan.kernels.planned import planned
+from metronn.plan.kernels.kernels import planned
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, KernelSpec, MatvecAdders
 from metronn.plan.layout import Layout
 from metronn.verify.kernel_bench import Case
@@ -152,7 +149,7 @@ def test_scales_by_output_and_by_input_cost_nothing(kind: str) -> None:
             spec = FoldInputs(linear=linear, epilogue=("relu", "q"), layout=Layout.rows(12, 3))
         kernel = planned(spec, scaled, Timing(fabric=FABRIC))
         figures = kernel.resources, kernel.latency_cycles
-        return f"{emit_kernel(spec, 'kernel', scaled, Timing(fabric=FABRIC))}{figures}"
+        return f"{emit_kernel(kernel, 'kernel')}{figures}"
 
     assert built((0, 5, 2) * 4, (3, 9, 1, 4, 7) * 4) == built((4,) * 12, (6,) * 20)
 
@@ -166,7 +163,7 @@ def test_a_lane_whose_outputs_are_treated_differently_chooses_by_the_beat() -> N
     builder.output("y", "q")
     spec = FoldOutputs(linear=linear, epilogue=("relu", "q"), lanes=2, beats=3, remainder=0)
     assert lane_functions(spec, builder.build()) == (((0, 2, 4),), ((1, 3), (5,)))
-    text = emit_kernel(spec, "kernel", builder.build(), Timing(fabric=FABRIC))
+    text = emit_kernel(planned(spec, builder.build(), Timing(fabric=FABRIC)), "kernel")
     assert text.count("function automatic") == 3
     assert text.count("case (phase") == text.count("unique case (phase") + 1
 
@@ -180,11 +177,11 @@ def test_multipliers_do_not_idle(n_in: int, n_out: int, ii: int) -> None:
     assert packing(graph, linear, timing).ways == 2
     ideal = math.ceil(n_in * n_out / (ii * 2))
     spec = fold_outputs_spec(graph, linear, ("relu", "q"), ii, timing)
-    assert outputs_multipliers(spec, graph, timing) <= 1.05 * ideal
+    assert planned(spec, graph, timing).multipliers <= 1.05 * ideal
     layout = outputs_layout(fold_outputs_spec(dense(8, n_in)[0], "dense", (), ii, timing))
     fed = FoldInputs(linear=linear, epilogue=("relu", "q"), layout=layout)
     if layout.beat_count == ii:
-        assert inputs_multipliers(fed, graph, timing) <= 1.05 * ideal
+        assert planned(fed, graph, timing).multipliers <= 1.05 * ideal
 
 
 def test_an_odd_number_of_remaining_outputs_wastes_half_a_column() -> None:
@@ -193,7 +190,7 @@ def test_an_odd_number_of_remaining_outputs_wastes_half_a_column() -> None:
     timing = Timing(levels_per_stage=2, fabric=FABRIC)
     spec = fold_outputs_spec(graph, linear, ("relu", "q"), 9, timing)
     assert math.ceil(128 * 5 / (9 * 2)) == 36
-    assert outputs_multipliers(spec, graph, timing) == 45
+    assert planned(spec, graph, timing).multipliers == 45
 
 
 def test_a_folded_pair_costs_about_one_fold_of_latency() -> None:
@@ -201,7 +198,7 @@ def test_a_folded_pair_costs_about_one_fold_of_latency() -> None:
     graph, linear = dense(128, 128)
     first = fold_outputs_spec(graph, linear, ("relu", "q"), 9, timing)
     second = FoldInputs(linear=linear, epilogue=("relu", "q"), layout=outputs_layout(first))
-    assert outputs_latency(first, graph, timing) == 7
+    assert planned(first, graph, timing).latency_cycles == 7
     assert planned(second, graph, timing).latency_cycles == 14
 
 
@@ -283,7 +280,7 @@ def test_zero_groups_and_powers_of_two_need_no_dsp() -> None:
         sites = main_sites(spec, graph, timing)
         cost = planned(spec, graph, timing).resources
         assert cost.dsp == sites.count(Kind.MULTIPLIER)
-        assert sum(sites.count(kind) for kind in Kind) == outputs_multipliers(spec, graph, timing) == 24 * 4
+        assert sum(sites.count(kind) for kind in Kind) == planned(spec, graph, timing).multipliers == 24 * 4
         kinds[name] = cost
     assert kinds["dense"].dsp == 96
     assert kinds["zeros"].dsp < 60
@@ -307,7 +304,7 @@ def test_synthesis_counts_the_dsps_that_are_planned(zeros: float, powers: float,
     timing = Timing(levels_per_stage=2, fabric=FABRIC)
     graph, linear = sparse(grouped_weights(8, 6, 8, 2, zeros, powers), Range(-64, 63))
     spec = fold_outputs_spec(graph, linear, (), 2, timing)
-    (tmp_path / "fold.sv").write_text(emit_kernel(spec, "fold", graph, timing))
+    (tmp_path / "fold.sv").write_text(emit_kernel(planned(spec, graph, timing), "fold"))
     script = [
         "read_verilog -sv fold.sv",
         "synth_xilinx -top fold -family xcup -flatten -noiopad -noclkbuf -run begin:map_cells",
@@ -321,7 +318,7 @@ def test_synthesis_counts_the_dsps_that_are_planned(zeros: float, powers: float,
     cells = json.loads((tmp_path / "stat.json").read_text())["design"]["num_cells_by_type"]
     promised = planned(spec, graph, timing).resources.dsp
     assert cells.get("DSP48E2", 0) == promised
-    assert 0 < promised < outputs_multipliers(spec, graph, timing)
+    assert 0 < promised < planned(spec, graph, timing).multipliers
 
 
 def test_narrow_products_are_logic() -> None:

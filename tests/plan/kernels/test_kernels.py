@@ -18,7 +18,7 @@ from metronn.ir.ops import Input, Lookup
 from metronn.ir.types import Range
 from metronn.plan.hardware.boards import load_device
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.planned import planned
+from metronn.plan.kernels.kernels import planned
 from metronn.plan.kernels.spec import Delay, Gather, Table
 from metronn.plan.layout import Layout
 from metronn.verify import kernel_bench
@@ -89,7 +89,7 @@ def test_the_bench_sees_a_beat_one_cycle_late(tmp_path: Path, monkeypatch: pytes
     graph.output("y", graph.add(Input(shape=(2,), range=Range.fixed(6, 0)), "x"))
     spec = Delay(value="x", layout=Layout(((0,), (1,))), cycles=2)
     case = Case(name="mnn_late", spec=spec, graph=graph.build(), timing=Timing(fabric=FABRIC), ii_cycles=2)
-    late = emit_delay(replace(spec, cycles=3), "mnn_late", case.graph, case.timing)
+    late = emit_delay(planned(replace(spec, cycles=3), case.graph, case.timing), "mnn_late")
     monkeypatch.setattr(kernel_bench, "emit_kernel", lambda *_: late)
     with pytest.raises(AssertionError, match="mnn_late: event 0, cycle 0: found"):
         check_cases([case], "icarus", tmp_path)

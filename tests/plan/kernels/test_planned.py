@@ -12,8 +12,8 @@ from metronn.ir.ops import Input, Linear, Reduce, ReduceKind, Requantize
 from metronn.ir.types import Range
 from metronn.plan.hardware.boards import load_device
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels import planned as kernels_module
-from metronn.plan.kernels.planned import AnyKernel, InnerKernel, Kernels, kernels_of, planned
+from metronn.plan.kernels import kernels as kernels_module
+from metronn.plan.kernels.kernels import AnyKernel, Kernels, kernels_of, planned
 from metronn.plan.kernels.spec import (
     Delay,
     Elementwise,
@@ -30,6 +30,7 @@ from metronn.plan.kernels.spec import (
     WindowBuffer,
     Wiring,
 )
+from metronn.plan.kernels.streamed import InnerKernel, PlannedStreamed
 from metronn.plan.layout import Layout
 
 TIMING = Timing(levels_per_stage=2, fabric=load_device("vu13p").fabric)
@@ -132,7 +133,7 @@ def test_a_streamed_kernel_answers_for_all_its_groups() -> None:
     assert kernel.output.cycles == (0, 1, 4, 5)
     assert kernel.output.beats[0] == (0, 1, 4, 5)
     assert kernel.cycles_per_event == 4 + 2
-    inner = planned(FOLD, kernel.slice.graph, TIMING) if isinstance(kernel, kernels_module.PlannedStreamed) else None
+    inner = planned(FOLD, kernel.slice.graph, TIMING) if isinstance(kernel, PlannedStreamed) else None
     assert inner is not None
     assert kernel.latency_cycles == inner.latency_cycles
     assert kernel.multipliers == 2 * inner.multipliers

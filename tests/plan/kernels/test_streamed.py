@@ -29,8 +29,7 @@ from metronn.ir.types import Range
 from metronn.plan.hardware.boards import load_device
 from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.folds.fold import fold_outputs_spec, packing
-from metronn.plan.kernels.planned import planned
-from metronn.plan.kernels.reduce_serial import lanes_of
+from metronn.plan.kernels.kernels import planned
 from metronn.plan.kernels.slices import NotStreamableError, slice_of
 from metronn.plan.kernels.spec import (
     Elementwise,
@@ -173,10 +172,12 @@ def test_parts_of_the_channels_share_their_adders() -> None:
     graph = pooled((10, 10, 32), (0, 1))
     whole = ReduceSerial(reduce="r", layout=Layout.rows(3200, 32, 4))
     parts = ReduceSerial(reduce="r", layout=Layout.rows(3200, 8, 1))
-    assert len(lanes_of(whole, graph)) == 32
-    assert [lane.results for lane in lanes_of(parts, graph)] == [(k, k + 8, k + 16, k + 24) for k in range(8)]
+    assert len(planned(whole, graph, TIMING).lanes) == 32
+    assert [lane.results for lane in planned(parts, graph, TIMING).lanes] == [
+        (k, k + 8, k + 16, k + 24) for k in range(8)
+    ]
     assert planned(parts, graph, TIMING).resources.lut < planned(whole, graph, TIMING).resources.lut / 2
-    assert all(lane.width == 15 for lane in lanes_of(whole, graph))
+    assert all(lane.width == 15 for lane in planned(whole, graph, TIMING).lanes)
     assert planned(whole, graph, TIMING).latency_cycles == 397
     assert planned(parts, graph, TIMING).latency_cycles == 400
 

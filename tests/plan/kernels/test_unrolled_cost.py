@@ -15,9 +15,10 @@ from metronn.plan.hardware.boards import load_device
 from metronn.plan.hardware.resources import Resources, lut_equivalents
 from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.adder_graph import nonzero_digits
-from metronn.plan.kernels.adders.matvec import is_candidate, resources
+from metronn.plan.kernels.adders.matvec import is_candidate
 from metronn.plan.kernels.adders.trees import trees
 from metronn.plan.kernels.adders.unrolled_cost import unrolled_cost
+from metronn.plan.kernels.kernels import planned
 from metronn.plan.kernels.spec import MatvecAdders
 
 FABRIC = load_device("vu13p").fabric
@@ -86,13 +87,13 @@ def layer(rng: np.random.Generator, inputs: int, outputs: int, bits: int, *, ram
 def test_the_estimate_is_near_the_kernel(device: str, levels: int, ramp: bool) -> None:
     rng = np.random.default_rng(8)
     timing = Timing(levels_per_stage=levels, fabric=load_device(device).fabric)
-    estimated, planned = Resources(), Resources()
+    estimated, found = Resources(), Resources()
     for inputs, outputs, bits in ((16, 12, 4), (24, 8, 3), (12, 16, 5), (20, 5, 6)):
         graph, spec = layer(rng, inputs, outputs, bits, ramp=ramp)
         estimated += unrolled_cost(spec, graph, timing)
-        planned += resources(spec, graph, timing)
-    assert abs(estimated.lut / planned.lut - 1) < 0.1
-    assert abs(lut_equivalents(estimated) / lut_equivalents(planned) - 1) < 0.15
+        found += planned(spec, graph, timing).resources
+    assert abs(estimated.lut / found.lut - 1) < 0.1
+    assert abs(lut_equivalents(estimated) / lut_equivalents(found) - 1) < 0.15
 
 
 def test_a_ramp_and_wires_cost_no_luts() -> None:

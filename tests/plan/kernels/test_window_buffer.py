@@ -12,13 +12,11 @@ from metronn.ir.ops import Input, Window
 from metronn.ir.types import Range
 from metronn.plan.hardware.boards import load_device
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.planned import planned
+from metronn.plan.kernels.kernels import planned
 from metronn.plan.kernels.spec import Delay, Reorder, WindowBuffer
-from metronn.plan.kernels.waiting.delay import line_buffer_bits as delay_bits
 from metronn.plan.kernels.waiting.lines import Ring
 from metronn.plan.kernels.waiting.pulses import in_flight
 from metronn.plan.kernels.waiting.taps import window_output
-from metronn.plan.kernels.waiting.window_buffer import line_buffer_bits, memory_of
 from metronn.plan.layout import Layout
 from metronn.verify.kernel_bench import Case
 
@@ -75,12 +73,12 @@ def convolution(spacing: int, pixels: int) -> tuple[Graph, WindowBuffer]:
 @pytest.mark.parametrize("pixels", [1, 2, 4])
 def test_a_window_keeps_two_rows_and_what_its_beats_need(pixels: int) -> None:
     graph, spec = convolution(1, pixels)
-    assert line_buffer_bits(spec, graph, TIMING) <= (2 * 40 + 3 + pixels - 1) * 8 * 8
+    assert planned(spec, graph, TIMING).buffer_bits <= (2 * 40 + 3 + pixels - 1) * 8 * 8
 
 
 def test_the_edges_of_an_image_are_two_flags_of_rows_and_two_of_columns() -> None:
     graph, spec = convolution(4, 1)
-    memory = memory_of(spec, graph, TIMING)
+    memory = planned(spec, graph, TIMING).memory
     assert (memory.choices.rows, memory.choices.columns_count) == (40, 40)
     assert len(memory.choices.bits) == 8
     assert len({bit.rows for bit in memory.choices.bits if bit.rows}) == 2
@@ -89,7 +87,7 @@ def test_the_edges_of_an_image_are_two_flags_of_rows_and_two_of_columns() -> Non
 
 def test_slots_that_wait_alike_share_one_memory() -> None:
     graph, spec = convolution(4, 1)
-    (line,) = memory_of(spec, graph, TIMING).lines
+    (line,) = planned(spec, graph, TIMING).memory.lines
     assert line.slots == tuple(range(8))
     assert [type(cell) for cell in line.cells].count(Ring) == 2
     assert [cell.depth for cell in line.cells if isinstance(cell, Ring)] == [39, 39]
@@ -98,7 +96,7 @@ def test_slots_that_wait_alike_share_one_memory() -> None:
 def test_a_long_delay_of_few_beats_keeps_only_what_is_on_its_way() -> None:
     graph, _ = convolution(1, 1)
     sparse = Delay(value="x", layout=Layout.rows(40 * 40 * 8, 8, 10), cycles=500)
-    assert delay_bits(sparse, graph, TIMING) <= 52 * 64
+    assert planned(sparse, graph, TIMING).buffer_bits <= 52 * 64
     assert planned(sparse, graph, TIMING).resources.lut < 150
 
 
@@ -106,7 +104,7 @@ def test_beats_at_another_pace_are_a_queue() -> None:
     graph, _ = convolution(1, 1)
     beats = Layout.rows(40 * 40 * 8, 8)
     slower = Layout(beats.beats, tuple(range(0, 4 * beats.beat_count, 4)))
-    (line,) = memory_of(Reorder(value="x", layout=beats, output=slower, offset=2), graph, TIMING).lines
+    (line,) = planned(Reorder(value="x", layout=beats, output=slower, offset=2), graph, TIMING).memory.lines
     (cell,) = line.cells
     assert isinstance(cell, Ring)
     assert 1150 < cell.depth <= 1202  # three of four wait when the last one comes

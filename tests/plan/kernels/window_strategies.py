@@ -13,7 +13,7 @@ from strategies import Draw, ranges, timings
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Input, Padding, Rewire, Window
-from metronn.plan.kernels.planned import planned
+from metronn.plan.kernels.kernels import planned
 from metronn.plan.kernels.spec import Delay, Reorder, WindowBuffer
 from metronn.plan.kernels.waiting.taps import element_map, input_layouts_of, rewire_output, window_output
 from metronn.plan.layout import Layout

@@ -83,7 +83,7 @@ def emit_fpga(design: Design, fpga: FpgaDesign) -> dict[str, str]:
     files = {}
     for kernel in fpga.kernels:
         name = module_name(fpga.name, identifier(kernel.name))
-        files[f"{name}.sv"] = emit_kernel(kernel.spec, name, design.graph, design.timing)
+        files[f"{name}.sv"] = emit_kernel(design.planned(kernel), name)
     if fpga.receives is not None:
         files[f"{module_name(fpga.name, 'frame_in')}.sv"] = emit_frame_in(design, fpga, fpga.receives)
     if fpga.sends is not None:

@@ -38,7 +38,7 @@ from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.adders import matvec as adders
 from metronn.plan.kernels.adders.unrolled_cost import unrolled_cost
 from metronn.plan.kernels.folds.fold import fold_outputs_spec, linear_of
-from metronn.plan.kernels.planned import kernels_of
+from metronn.plan.kernels.kernels import kernels_of
 from metronn.plan.kernels.slices import NotStreamableError, row_beats, rows_of, slice_of
 from metronn.plan.kernels.spec import (
     Elementwise,

@@ -13,7 +13,7 @@ from metronn.plan.design import Design, KernelInstance
 from metronn.plan.figures import unrolled_part
 from metronn.plan.hardware.resources import Resources, lut_equivalents
 from metronn.plan.kernels.folds.fold import fold_outputs_spec
-from metronn.plan.kernels.planned import AnyKernel, planned
+from metronn.plan.kernels.kernels import AnyKernel, planned
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, KernelSpec, MatvecAdders, Streamed
 from metronn.plan.options import Fold, InputForm, Objective, PlanOptions
 

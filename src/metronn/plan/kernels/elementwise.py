@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -31,6 +32,7 @@ from metronn.ir.types import Range
 from metronn.plan.hardware.fabric import Fabric
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.planned import Inputs, PlannedKernel
 from metronn.plan.kernels.spec import Elementwise
 from metronn.plan.kernels.uniform import function_inputs
 from metronn.plan.layout import Layout
@@ -166,7 +168,7 @@ def place_nodes(graph: Graph, nodes: Sequence[str], timing: Timing, given: Mappi
     return {name: places[name] for name in nodes}
 
 
-def pipeline(spec: Elementwise, graph: Graph, timing: Timing) -> Pipeline:
+def _pipeline(spec: Elementwise, graph: Graph, timing: Timing) -> Pipeline:
     """Return the pipeline of the kernel: at least one stage, a register at the end of each."""
     own, nodes = expanded(graph, spec.nodes)
     nodes = _live(own, nodes)
@@ -211,11 +213,6 @@ def _cone(graph: Graph, name: str, places: Mapping[str, Place], stage: int) -> t
                 wanted.add(operand)
                 queue.append(operand)
     return tuple(node for node in places if node in wanted)
-
-
-def latency_cycles(spec: Elementwise, graph: Graph, timing: Timing) -> int:
-    """Cycles from the inputs on the wires to the result on the wires: the stages of the pipeline, at least 1."""
-    return len(pipeline(spec, graph, timing).stages)
 
 
 def node_luts(graph: Graph, name: str, fabric: Fabric) -> int:
@@ -283,20 +280,37 @@ def node_dsps(graph: Graph, name: str, fabric: Fabric) -> int:
     return 0 if _of_luts(x_bits, y_bits, fabric) else fabric.dsp_blocks(count, x_bits, y_bits)
 
 
-def resources(spec: Elementwise, graph: Graph, timing: Timing) -> Resources:
-    """LUTs of every op, DSP blocks of every product, flip-flops of every registered bit."""
-    plan = pipeline(spec, graph, timing)
-    luts = sum(node_luts(plan.graph, name, timing.fabric) for name in plan.nodes)
-    dsps = sum(node_dsps(plan.graph, name, timing.fabric) for name in plan.nodes)
-    bits = sum(plan.graph.type_of(name).total_bits for stage in plan.stages for name, _, _ in stage.results)
-    return Resources(lut=luts, ff=bits, dsp=dsps)
+class PlannedElementwise(PlannedKernel[Elementwise]):
+    """Ops element by element in one pipeline."""
 
+    kind = "elementwise"
 
-def input_layouts(spec: Elementwise, graph: Graph) -> tuple[tuple[str, Layout], ...]:
-    """Every value from outside, in parallel, in order of first use."""
-    return tuple((x, Layout.parallel(graph.type_of(x).size)) for x in function_inputs(graph, spec.nodes))
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """At least one stage, a register at the end of each."""
+        return _pipeline(self.spec, self.graph, self.timing)
 
+    @property
+    def latency_cycles(self) -> int:
+        """The stages of the pipeline."""
+        return len(self.pipeline.stages)
 
-def output_layout(spec: Elementwise, graph: Graph) -> Layout:
-    """All elements in one beat."""
-    return Layout.parallel(graph.type_of(spec.nodes[-1]).size)
+    @cached_property
+    def resources(self) -> Resources:
+        """LUTs of every op, DSP blocks of every product, flip-flops of every registered bit."""
+        plan, fabric = self.pipeline, self.timing.fabric
+        luts = sum(node_luts(plan.graph, name, fabric) for name in plan.nodes)
+        dsps = sum(node_dsps(plan.graph, name, fabric) for name in plan.nodes)
+        bits = sum(plan.graph.type_of(name).total_bits for stage in plan.stages for name, _, _ in stage.results)
+        return Resources(lut=luts, ff=bits, dsp=dsps)
+
+    @property
+    def inputs(self) -> Inputs:
+        """Every value from outside, in parallel, in order of first use."""
+        names = function_inputs(self.graph, self.spec.nodes)
+        return tuple((x, Layout.parallel(self.graph.type_of(x).size)) for x in names)
+
+    @property
+    def output(self) -> Layout:
+        """All elements in one beat."""
+        return Layout.parallel(self.graph.type_of(self.spec.nodes[-1]).size)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
 from metronn.ir.graph import Graph
@@ -10,6 +12,7 @@ from metronn.ir.ops import Reduce, ReduceKind
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.timing import Timing, tree_stages
 from metronn.plan.kernels.netlist import Affine, Netlist, NetlistBuilder, Pick, Sum
+from metronn.plan.kernels.planned import Inputs, PlannedKernel
 from metronn.plan.kernels.spec import ReduceTree
 from metronn.plan.layout import Layout
 
@@ -31,7 +34,7 @@ def terms(spec: ReduceTree, graph: Graph) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(int(k) for k in row) for row in rows)
 
 
-def reduce_netlist(spec: ReduceTree, graph: Graph, timing: Timing) -> Netlist:
+def _trees(spec: ReduceTree, graph: Graph, timing: Timing) -> Netlist:
     """Return the trees: neighbours meet level by level, an odd one waits."""
     op = reduce_op(spec, graph)
     x = graph.type_of(op.x)
@@ -69,24 +72,35 @@ def _join(builder: NetlistBuilder, kind: ReduceKind, name: str, left: tuple[int,
     return builder.add(name, pick, (choose(a_lo, b_lo), choose(a_hi, b_hi)), 1)
 
 
-def latency_cycles(spec: ReduceTree, graph: Graph, timing: Timing) -> int:
-    """Register stages of the tree, at least 1."""
-    op = reduce_op(spec, graph)
-    count = graph.type_of(op.x).size // graph.type_of(spec.reduce).size
-    return max(1, tree_stages(count, timing))
+class PlannedReduceTree(PlannedKernel[ReduceTree]):
+    """A pipelined tree for each result."""
 
+    kind = "reduce"
 
-def resources(spec: ReduceTree, graph: Graph, timing: Timing) -> Resources:
-    """LUTs of the adders or comparators, flip-flops of the stages."""
-    return reduce_netlist(spec, graph, timing).resources(timing.fabric)
+    @cached_property
+    def netlist(self) -> Netlist:
+        """All trees."""
+        return _trees(self.spec, self.graph, self.timing)
 
+    @property
+    def latency_cycles(self) -> int:
+        """Register stages of the tree, at least 1."""
+        x = reduce_op(self.spec, self.graph).x
+        count = self.graph.type_of(x).size // self.graph.type_of(self.spec.reduce).size
+        return max(1, tree_stages(count, self.timing))
 
-def input_layouts(spec: ReduceTree, graph: Graph) -> tuple[tuple[str, Layout], ...]:
-    """The operand, in parallel."""
-    op = reduce_op(spec, graph)
-    return ((op.x, Layout.parallel(graph.type_of(op.x).size)),)
+    @cached_property
+    def resources(self) -> Resources:
+        """LUTs of the adders or comparators, flip-flops of the stages."""
+        return self.netlist.resources(self.timing.fabric)
 
+    @property
+    def inputs(self) -> Inputs:
+        """The operand, in parallel."""
+        x = reduce_op(self.spec, self.graph).x
+        return ((x, Layout.parallel(self.graph.type_of(x).size)),)
 
-def output_layout(spec: ReduceTree, graph: Graph) -> Layout:
-    """All elements in one beat."""
-    return Layout.parallel(graph.type_of(spec.reduce).size)
+    @property
+    def output(self) -> Layout:
+        """All elements in one beat."""
+        return Layout.parallel(self.graph.type_of(self.spec.reduce).size)

@@ -8,8 +8,8 @@ results; sums wrap in between, which the last addition undoes.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cached_property
 
 from metronn.ir.graph import Graph
 from metronn.ir.infer import reduce_shifts
@@ -18,6 +18,7 @@ from metronn.ir.types import width_bits
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.folds.fold import sum_stages
+from metronn.plan.kernels.planned import Inputs, PlannedKernel
 from metronn.plan.kernels.pulse_trains import train_resources
 from metronn.plan.kernels.reduce import terms
 from metronn.plan.kernels.spec import ReduceSerial, ReduceTree
@@ -62,25 +63,6 @@ def reduce_op(spec: ReduceSerial, graph: Graph) -> Reduce:
     op = graph.by_name[spec.reduce].op
     assert isinstance(op, Reduce)
     return op
-
-
-_CACHE: OrderedDict[tuple[int, ReduceSerial], tuple[Graph, tuple[Lane, ...]]] = OrderedDict()
-CACHE_ENTRIES = 1024
-
-
-def lanes_of(spec: ReduceSerial, graph: Graph) -> tuple[Lane, ...]:
-    """Return the lanes: shared ones where the results take turns regularly, else one for each result."""
-    key = (id(graph), spec)
-    entry = _CACHE.get(key)
-    if entry is not None and entry[0] is graph:
-        _CACHE.move_to_end(key)
-        return entry[1]
-    brought = _brought(spec, graph)
-    made = _shared(spec, graph, brought) or tuple(_single(spec, graph, r, own) for r, own in enumerate(brought))
-    _CACHE[key] = (graph, made)
-    if len(_CACHE) > CACHE_ENTRIES:
-        _CACHE.popitem(last=False)
-    return made
 
 
 Brought = list[dict[int, list[tuple[int, int]]]]
@@ -156,16 +138,6 @@ def lane_stages(lane: Lane, timing: Timing) -> tuple[int, ...]:
     return sum_stages(len(lane.terms), 1, timing)
 
 
-def depth(spec: ReduceSerial, graph: Graph, timing: Timing) -> int:
-    """Cycles from a beat to its effect on the results."""
-    return max(len(lane_stages(lane, timing)) for lane in lanes_of(spec, graph))
-
-
-def latency_cycles(spec: ReduceSerial, graph: Graph, timing: Timing) -> int:
-    """Cycles from the first beat to the results, which come after the last."""
-    return spec.layout.span - 1 + depth(spec, graph, timing)
-
-
 def term_width(spec: ReduceSerial, graph: Graph, lane: Lane, term: Term) -> int:
     """Bits of a term in the tree: signed, its zeros below included; a sum needs no more than the result."""
     op = reduce_op(spec, graph)
@@ -185,51 +157,80 @@ def stage_widths(spec: ReduceSerial, graph: Graph, lane: Lane, timing: Timing) -
     return tuple(found)
 
 
-def pulse_sets(spec: ReduceSerial, graph: Graph) -> tuple[tuple[int, ...], ...]:
-    """Different sets of beats that the kernel tells apart, one pulse train each."""
-    sets: dict[tuple[int, ...], None] = {}
-    for lane in lanes_of(spec, graph):
-        sets[lane.beats] = None
-        sets[lane.first_beats] = None
-        sets.update({term.beats: None for term in lane.terms if term.beats is not None})
-    return tuple(sets)
+class PlannedReduceSerial(PlannedKernel[ReduceSerial]):
+    """Accumulators over beats."""
 
+    kind = "reduce"
 
-def resources(spec: ReduceSerial, graph: Graph, timing: Timing) -> Resources:
-    """A LUT per bit of each addition, two of each comparison; flip-flops of stages and accumulators; the trains.
+    @cached_property
+    def lanes(self) -> tuple[Lane, ...]:
+        """Shared lanes where the results take turns regularly, else one for each result."""
+        spec, graph = self.spec, self.graph
+        brought = _brought(spec, graph)
+        return _shared(spec, graph, brought) or tuple(_single(spec, graph, r, own) for r, own in enumerate(brought))
 
-    Terms that count in some beats only cost nothing more: the LUTs of the addition have inputs left. Where an adder
-    takes no other logic, each number of a sum beyond two is a row of full adders, and the accumulator's start a choice.
-    """
-    each = 1 if reduce_op(spec, graph).kind is ReduceKind.SUM else 2
-    joins = each == 1 and not timing.fabric.adder_takes_logic
-    deepest = depth(spec, graph, timing)
-    total = Resources()
-    waits: dict[tuple[tuple[int, ...], int], None] = {}
-    for lane in lanes_of(spec, graph):
-        stages, widths = lane_stages(lane, timing), stage_widths(spec, graph, lane, timing)
-        lut = ff = 0
-        before = len(lane.terms)
-        for after, grown in zip(stages[:-1], widths[1:], strict=True):
-            lut, ff = lut + each * (before - after) * grown, ff + after * grown
-            if joins:
-                pairs = before // timing.radix + (before % timing.radix > 1)
-                lut += (before - after - pairs) * grown
-            before = after
-        lut += (each + joins) * before * lane.width
-        ff += lane.width * (len(lane.results) + deepest - len(stages))
-        total += Resources(lut=lut, ff=ff)
-        waits[lane.beats, len(stages) - 1] = waits[lane.first_beats, len(stages) - 1] = None
-    for beats in pulse_sets(spec, graph):
-        total += train_resources([spec.layout.cycles[beat] for beat in beats], timing.fabric)
-    return total + Resources(ff=sum(cycles for _, cycles in waits))
+    @cached_property
+    def depth(self) -> int:
+        """Cycles from a beat to its effect on the results."""
+        return max(len(lane_stages(lane, self.timing)) for lane in self.lanes)
 
+    @property
+    def latency_cycles(self) -> int:
+        """Cycles from the first beat to the results, which come after the last."""
+        return self.spec.layout.span - 1 + self.depth
 
-def input_layouts(spec: ReduceSerial, graph: Graph) -> tuple[tuple[str, Layout], ...]:
-    """The operand, in beats."""
-    return ((reduce_op(spec, graph).x, spec.layout),)
+    @cached_property
+    def pulse_sets(self) -> tuple[tuple[int, ...], ...]:
+        """Different sets of beats that the kernel tells apart, one pulse train each."""
+        sets: dict[tuple[int, ...], None] = {}
+        for lane in self.lanes:
+            sets[lane.beats] = None
+            sets[lane.first_beats] = None
+            sets.update({term.beats: None for term in lane.terms if term.beats is not None})
+        return tuple(sets)
 
+    @cached_property
+    def resources(self) -> Resources:
+        """A LUT per bit of each addition, two of each comparison; flip-flops of stages and accumulators; the trains.
 
-def output_layout(spec: ReduceSerial, graph: Graph) -> Layout:
-    """All results in one beat."""
-    return Layout.parallel(graph.type_of(spec.reduce).size)
+        Terms that count in some beats only cost nothing more: the LUTs of the addition have inputs left. Where an adder
+        takes no other logic, each number of a sum beyond two is a row of full adders, and the accumulator's start a
+        choice.
+        """
+        spec, graph, timing = self.spec, self.graph, self.timing
+        each = 1 if reduce_op(spec, graph).kind is ReduceKind.SUM else 2
+        joins = each == 1 and not timing.fabric.adder_takes_logic
+        total = Resources()
+        waits: dict[tuple[tuple[int, ...], int], None] = {}
+        for lane in self.lanes:
+            stages, widths = lane_stages(lane, timing), stage_widths(spec, graph, lane, timing)
+            lut = ff = 0
+            before = len(lane.terms)
+            for after, grown in zip(stages[:-1], widths[1:], strict=True):
+                lut, ff = lut + each * (before - after) * grown, ff + after * grown
+                if joins:
+                    pairs = before // timing.radix + (before % timing.radix > 1)
+                    lut += (before - after - pairs) * grown
+                before = after
+            lut += (each + joins) * before * lane.width
+            ff += lane.width * (len(lane.results) + self.depth - len(stages))
+            total += Resources(lut=lut, ff=ff)
+            waits[lane.beats, len(stages) - 1] = waits[lane.first_beats, len(stages) - 1] = None
+        for beats in self.pulse_sets:
+            total += train_resources([spec.layout.cycles[beat] for beat in beats], timing.fabric)
+        return total + Resources(ff=sum(cycles for _, cycles in waits))
+
+    @property
+    def inputs(self) -> Inputs:
+        """The operand, in beats."""
+        return ((reduce_op(self.spec, self.graph).x, self.spec.layout),)
+
+    @property
+    def output(self) -> Layout:
+        """All results in one beat."""
+        return Layout.parallel(self.graph.type_of(self.spec.reduce).size)
+
+    @property
+    def cycles_per_event(self) -> int:
+        """The span of the beats."""
+        return self.spec.layout.span

@@ -18,7 +18,6 @@ from metronn.ir.graph import Graph, GraphBuilder, Node
 from metronn.ir.infer import linear_shifts, reduce_shifts
 from metronn.ir.ops import Add, Constant, Extremum, Input, Linear, Multiply, Reduce, Requantize, operands
 from metronn.ir.types import Ints, Range, TensorType
-from metronn.plan.kernels.adders.matvec import output_layout as adders_layout
 from metronn.plan.kernels.folds import fold
 from metronn.plan.kernels.spec import (
     Elementwise,
@@ -160,7 +159,7 @@ def _row_slice(spec: Streamed, graph: Graph) -> Slice:
     own = builder.build()
     match inner:
         case MatvecAdders():
-            inside = adders_layout(inner, own)
+            inside = Layout.parallel(n_out)
         case FoldOutputs():
             inside = fold.outputs_layout(inner)
         case FoldInputs():
@@ -373,16 +372,3 @@ def _sliced_node(
     used = builder.add(op, name, node.source)
     if used != name:
         raise AssertionError(f"{name} became {used} in its slice")
-
-
-def busy_cycles(spec: Streamed, graph: Graph) -> int:
-    """Cycles from the first group's start to the end of the last group's work: the smallest II the kernel keeps."""
-    inner = spec.inner
-    match inner:
-        case FoldOutputs():
-            own = inner.beats
-        case FoldInputs():
-            own = inner.layout.span
-        case _:
-            own = 1
-    return slice_of(spec, graph).starts[-1] + own

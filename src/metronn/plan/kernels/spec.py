@@ -93,6 +93,10 @@ class Delay:
     period: int = 0
 
 
+InnerSpec = MatvecAdders | FoldOutputs | FoldInputs | Elementwise | Table | ReduceTree
+"""Kernels that may be run for every group of beats."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Streamed:
     """Another kernel, run once for every group of beats: `layouts` in, one for each port, what it makes out.
@@ -102,7 +106,7 @@ class Streamed:
     given to one of `copies` equal instances, in order.
     """
 
-    inner: MatvecAdders | FoldOutputs | FoldInputs | Elementwise | Table | ReduceTree
+    inner: InnerSpec
     layouts: tuple[Layout, ...]
     copies: int = 1
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from metronn.ir.graph import Graph
 from metronn.ir.ops import Lookup
 from metronn.ir.types import width_bits
 from metronn.plan.hardware.resources import Resources
-from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.memories import block_parts
+from metronn.plan.kernels.planned import Inputs, PlannedKernel
 from metronn.plan.kernels.spec import Table
 from metronn.plan.layout import Layout
 
@@ -28,37 +30,44 @@ def code_bounds(spec: Table, graph: Graph) -> tuple[int, int]:
     return x.range.lowest, x.range.highest
 
 
-def in_block_ram(spec: Table, graph: Graph, timing: Timing) -> bool:
-    """Whether the table is too large for LUTs at this many levels per stage.
+class PlannedTable(PlannedKernel[Table]):
+    """One ROM and its registers for each element."""
 
-    The first level resolves what joined LUTs take, each later one what a multiplexer in a LUT chooses by.
-    """
-    fabric = timing.fabric
-    reach = fabric.joined_lut_inputs + (timing.levels_per_stage - 1) * fabric.select_bits
-    return width_bits(*code_bounds(spec, graph)) > min(LOGIC_ADDRESS_BITS, reach)
+    kind = "table"
 
+    @cached_property
+    def in_block_ram(self) -> bool:
+        """Whether the table is too large for LUTs at this many levels per stage.
 
-def latency_cycles(spec: Table, graph: Graph, timing: Timing) -> int:
-    """One cycle from LUTs, two from block RAM (its output register)."""
-    return 2 if in_block_ram(spec, graph, timing) else 1
+        The first level resolves what joined LUTs take, each later one what a multiplexer in a LUT chooses by.
+        """
+        fabric = self.timing.fabric
+        reach = fabric.joined_lut_inputs + (self.timing.levels_per_stage - 1) * fabric.select_bits
+        return width_bits(*code_bounds(self.spec, self.graph)) > min(LOGIC_ADDRESS_BITS, reach)
 
+    @property
+    def latency_cycles(self) -> int:
+        """One cycle from LUTs, two from block RAM (its output register)."""
+        return 2 if self.in_block_ram else 1
 
-def resources(spec: Table, graph: Graph, timing: Timing) -> Resources:
-    """Cost of one ROM and its registers, times the elements. Regular tables come out smaller, multiplexers add some."""
-    op = lookup_op(spec, graph)
-    size, width = graph.type_of(spec.lookup).size, width_bits(*op.table.bounds())
-    entries = 1 << width_bits(*code_bounds(spec, graph))
-    if not in_block_ram(spec, graph, timing):
-        return Resources(lut=size * width * timing.fabric.rom_luts(entries), ff=size * width)
-    return Resources(bram36=size * block_parts(entries, width, timing.fabric) / 2, ff=size * width)
+    @cached_property
+    def resources(self) -> Resources:
+        """Cost of one ROM and its registers, times the elements. Regular ones come out smaller, multiplexers add."""
+        spec, graph, fabric = self.spec, self.graph, self.timing.fabric
+        op = lookup_op(spec, graph)
+        size, width = graph.type_of(spec.lookup).size, width_bits(*op.table.bounds())
+        entries = 1 << width_bits(*code_bounds(spec, graph))
+        if not self.in_block_ram:
+            return Resources(lut=size * width * fabric.rom_luts(entries), ff=size * width)
+        return Resources(bram36=size * block_parts(entries, width, fabric) / 2, ff=size * width)
 
+    @property
+    def inputs(self) -> Inputs:
+        """The operand, in parallel."""
+        x = lookup_op(self.spec, self.graph).x
+        return ((x, Layout.parallel(self.graph.type_of(x).size)),)
 
-def input_layouts(spec: Table, graph: Graph) -> tuple[tuple[str, Layout], ...]:
-    """The operand, in parallel."""
-    x = lookup_op(spec, graph).x
-    return ((x, Layout.parallel(graph.type_of(x).size)),)
-
-
-def output_layout(spec: Table, graph: Graph) -> Layout:
-    """All elements in one beat."""
-    return Layout.parallel(graph.type_of(spec.lookup).size)
+    @property
+    def output(self) -> Layout:
+        """All elements in one beat."""
+        return Layout.parallel(self.graph.type_of(self.spec.lookup).size)

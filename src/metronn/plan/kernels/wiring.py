@@ -5,7 +5,7 @@ from __future__ import annotations
 from metronn.ir.graph import Graph
 from metronn.ir.ops import Constant, Rewire
 from metronn.plan.hardware.resources import Resources
-from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.planned import Inputs, PlannedKernel
 from metronn.plan.kernels.spec import Wiring
 from metronn.plan.layout import Layout
 
@@ -17,22 +17,22 @@ def rewire_op(spec: Wiring, graph: Graph) -> Rewire:
     return op
 
 
-def latency_cycles(spec: Wiring, graph: Graph, timing: Timing) -> int:
-    """Wires take no cycle."""
-    return 0
+class PlannedWiring(PlannedKernel[Wiring]):
+    """Wires: no cycle, nothing that is counted."""
 
+    kind = "wiring"
+    latency_cycles = 0
+    resources = Resources()
 
-def resources(spec: Wiring, graph: Graph, timing: Timing) -> Resources:
-    """Wires cost nothing that is counted."""
-    return Resources()
+    @property
+    def inputs(self) -> Inputs:
+        """The operands but constants, in parallel; one that appears twice has one port."""
+        graph = self.graph
+        names = dict.fromkeys(rewire_op(self.spec, graph).xs)
+        moved = [x for x in names if not isinstance(graph.by_name[x].op, Constant)]
+        return tuple((x, Layout.parallel(graph.type_of(x).size)) for x in moved)
 
-
-def input_layouts(spec: Wiring, graph: Graph) -> tuple[tuple[str, Layout], ...]:
-    """The operands but constants, in parallel; one that appears twice has one port."""
-    names = [x for x in dict.fromkeys(rewire_op(spec, graph).xs) if not isinstance(graph.by_name[x].op, Constant)]
-    return tuple((x, Layout.parallel(graph.type_of(x).size)) for x in names)
-
-
-def output_layout(spec: Wiring, graph: Graph) -> Layout:
-    """All elements in one beat."""
-    return Layout.parallel(graph.type_of(spec.rewire).size)
+    @property
+    def output(self) -> Layout:
+        """All elements in one beat."""
+        return Layout.parallel(self.graph.type_of(self.spec.rewire).size)

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from metronn.emit.rtl.kernels.netlist import emit_netlist
-from metronn.ir.graph import Graph
-from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.adders.matvec import linear_op, matvec_netlist
+from metronn.plan.kernels.adders.matvec import PlannedAdders, linear_op
 from metronn.plan.kernels.netlist import Sum
-from metronn.plan.kernels.spec import MatvecAdders
 
 
-def emit_adders(spec: MatvecAdders, module_name: str, graph: Graph, timing: Timing) -> str:
+def emit_adders(kernel: PlannedAdders, module_name: str) -> str:
     """Return the module of the kernel: ports clk_i, rst_i, start_i, x0_i, y_o; a new event every cycle if need be."""
-    netlist, own = matvec_netlist(spec, graph, timing)
+    spec, graph, (netlist, own) = kernel.spec, kernel.graph, kernel.structure
     op = linear_op(spec, graph)
     sums = sum(isinstance(cell.op, Sum) for cell in netlist.cells)
-    last = (spec.linear, *spec.epilogue)[-1]
     return emit_netlist(
         netlist,
         module_name=module_name,
@@ -26,6 +22,6 @@ def emit_adders(spec: MatvecAdders, module_name: str, graph: Graph, timing: Timi
             f"Latency {netlist.stage_count} cycles, II 1.",
         ],
         inputs=[graph.type_of(op.x)],
-        output=graph.type_of(last),
+        output=graph.type_of(kernel.result),
         epilogue=own,
     )

@@ -1,4 +1,4 @@
-"""SystemVerilog of any kernel: the one place where emission takes the union of specifications apart."""
+"""SystemVerilog of any kernel: the one place where emission tells the kinds of planned kernels apart."""
 
 from __future__ import annotations
 
@@ -16,52 +16,46 @@ from metronn.emit.rtl.kernels.waiting.delay import emit_delay
 from metronn.emit.rtl.kernels.waiting.gather import emit_gather
 from metronn.emit.rtl.kernels.waiting.window_buffer import emit_window_buffer
 from metronn.emit.rtl.kernels.wiring import emit_wiring
-from metronn.ir.graph import Graph
-from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.spec import (
-    Delay,
-    Elementwise,
-    FoldInputs,
-    FoldOutputs,
-    Gather,
-    KernelSpec,
-    MatvecAdders,
-    ReduceSerial,
-    ReduceTree,
-    Reorder,
-    Streamed,
-    Table,
-    WindowBuffer,
-    Wiring,
-)
+from metronn.plan.kernels.adders.matvec import PlannedAdders
+from metronn.plan.kernels.elementwise import PlannedElementwise
+from metronn.plan.kernels.folds.planned import PlannedFoldInputs, PlannedFoldOutputs
+from metronn.plan.kernels.kernels import AnyKernel
+from metronn.plan.kernels.reduce import PlannedReduceTree
+from metronn.plan.kernels.reduce_serial import PlannedReduceSerial
+from metronn.plan.kernels.streamed import PlannedStreamed
+from metronn.plan.kernels.table import PlannedTable
+from metronn.plan.kernels.waiting.delay import PlannedDelay
+from metronn.plan.kernels.waiting.gather import PlannedGather
+from metronn.plan.kernels.waiting.window_buffer import PlannedReorder, PlannedWindowBuffer
+from metronn.plan.kernels.wiring import PlannedWiring
 
 
-def emit_kernel(spec: KernelSpec, name: str, graph: Graph, timing: Timing) -> str:
-    """Return the module of a kernel."""
-    match spec:
-        case MatvecAdders():
-            return emit_adders(spec, name, graph, timing)
-        case FoldOutputs():
-            return emit_fold_outputs(spec, name, graph, timing)
-        case FoldInputs():
-            return emit_fold_inputs(spec, name, graph, timing)
-        case Elementwise():
-            return emit_elementwise(spec, name, graph, timing)
-        case Table():
-            return emit_table(spec, name, graph, timing)
-        case ReduceTree():
-            return emit_reduce(spec, name, graph, timing)
-        case Wiring():
-            return emit_wiring(spec, name, graph, timing)
-        case Gather():
-            return emit_gather(spec, name, graph, timing)
-        case Delay():
-            return emit_delay(spec, name, graph, timing)
-        case Streamed():
-            return emit_streamed(spec, name, graph, timing, emit_kernel)
-        case ReduceSerial():
-            return emit_reduce_serial(spec, name, graph, timing)
-        case WindowBuffer() | Reorder():
-            return emit_window_buffer(spec, name, graph, timing)
+def emit_kernel(kernel: AnyKernel, name: str) -> str:
+    """Return the module of a planned kernel."""
+    match kernel:
+        case PlannedAdders():
+            return emit_adders(kernel, name)
+        case PlannedFoldOutputs():
+            return emit_fold_outputs(kernel, name)
+        case PlannedFoldInputs():
+            return emit_fold_inputs(kernel, name)
+        case PlannedElementwise():
+            return emit_elementwise(kernel, name)
+        case PlannedTable():
+            return emit_table(kernel, name)
+        case PlannedReduceTree():
+            return emit_reduce(kernel, name)
+        case PlannedWiring():
+            return emit_wiring(kernel, name)
+        case PlannedGather():
+            return emit_gather(kernel, name)
+        case PlannedDelay():
+            return emit_delay(kernel, name)
+        case PlannedStreamed():
+            return emit_streamed(kernel, name, emit_kernel)
+        case PlannedReduceSerial():
+            return emit_reduce_serial(kernel, name)
+        case PlannedWindowBuffer() | PlannedReorder():
+            return emit_window_buffer(kernel, name)
         case _:
-            assert_never(spec)
+            assert_never(kernel)

@@ -8,9 +8,7 @@ from metronn.emit.rtl.scalar import ScalarFunction, scalar_function
 from metronn.emit.rtl.slots import Vector, packed, part, port_vector
 from metronn.emit.rtl.text import identifier, module_text
 from metronn.ir.graph import Graph
-from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.elementwise import Pipeline, pipeline
-from metronn.plan.kernels.spec import Elementwise
+from metronn.plan.kernels.elementwise import Pipeline, PlannedElementwise
 from metronn.plan.kernels.uniform import function_key, is_uniform, node_element
 
 
@@ -28,9 +26,9 @@ class _Writer:
     idle: list[str] = field(default_factory=list)
 
 
-def emit_elementwise(spec: Elementwise, module_name: str, graph: Graph, timing: Timing) -> str:
+def emit_elementwise(kernel: PlannedElementwise, module_name: str) -> str:
     """Return the module of the kernel: ports clk_i, rst_i, start_i, x0_i, ..., y_o; an event every cycle if need be."""
-    plan = pipeline(spec, graph, timing)
+    spec, graph, plan = kernel.spec, kernel.graph, kernel.pipeline
     out = port_vector("y_o", graph.type_of(spec.nodes[-1]))
     ports = [port_vector(f"x{k}_i", graph.type_of(name)) for k, name in enumerate(plan.inputs)]
     writer = _Writer(plan)
@@ -52,18 +50,13 @@ def emit_elementwise(spec: Elementwise, module_name: str, graph: Graph, timing: 
         name=module_name,
         contract=[
             f"{spec.nodes[-1]}: {', '.join(_described(graph, name) for name in spec.nodes)}.",
-            f"{out_size(graph, spec)} elements, latency {cycles} cycle{'s' if cycles > 1 else ''}, II 1.",
+            f"{len(out.elements)} elements, latency {cycles} cycle{'s' if cycles > 1 else ''}, II 1.",
         ],
         ports=[(port.name, port.width) for port in ports],
         output=("y_o", out.width),
         body=body,
         unused=["rst_i", "start_i", *writer.idle, *idle],
     )
-
-
-def out_size(graph: Graph, spec: Elementwise) -> int:
-    """Elements of the kernel's result."""
-    return graph.type_of(spec.nodes[-1]).size
 
 
 def _described(graph: Graph, name: str) -> str:

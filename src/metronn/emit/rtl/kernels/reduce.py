@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from metronn.emit.rtl.kernels.netlist import emit_netlist
-from metronn.ir.graph import Graph
-from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.reduce import reduce_netlist, reduce_op
-from metronn.plan.kernels.spec import ReduceTree
+from metronn.plan.kernels.reduce import PlannedReduceTree, reduce_op
 
 
-def emit_reduce(spec: ReduceTree, module_name: str, graph: Graph, timing: Timing) -> str:
+def emit_reduce(kernel: PlannedReduceTree, module_name: str) -> str:
     """Return the module of the kernel: ports clk_i, rst_i, start_i, x0_i, y_o; a new event every cycle if need be."""
-    netlist = reduce_netlist(spec, graph, timing)
+    spec, graph, netlist = kernel.spec, kernel.graph, kernel.netlist
     op = reduce_op(spec, graph)
     x = graph.type_of(op.x)
     return emit_netlist(

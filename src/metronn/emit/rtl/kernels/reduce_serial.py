@@ -5,39 +5,33 @@ from __future__ import annotations
 from metronn.emit.rtl.pulse_trains import train_text
 from metronn.emit.rtl.slots import Vector, part, port_vector
 from metronn.emit.rtl.text import module_text, signed_literal, signed_width
-from metronn.ir.graph import Graph
 from metronn.ir.ops import ReduceKind
-from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.reduce_serial import (
     Lane,
+    PlannedReduceSerial,
     Term,
-    depth,
     lane_stages,
-    lanes_of,
-    latency_cycles,
-    pulse_sets,
     reduce_op,
     stage_widths,
 )
-from metronn.plan.kernels.spec import ReduceSerial
 from metronn.plan.layout import WireFormat, wire_format
 
 
-def emit_reduce_serial(spec: ReduceSerial, module_name: str, graph: Graph, timing: Timing) -> str:
+def emit_reduce_serial(kernel: PlannedReduceSerial, module_name: str) -> str:
     """Return the module of the kernel: ports clk_i, rst_i, start_i, x0_i, y_o; one event per `span` cycles."""
-    return _Writer(spec, graph, timing).module(module_name)
+    return _Writer(kernel).module(module_name)
 
 
 class _Writer:
     """Writes one kernel, lane by lane."""
 
-    def __init__(self, spec: ReduceSerial, graph: Graph, timing: Timing) -> None:
+    def __init__(self, kernel: PlannedReduceSerial) -> None:
         """Collect what the parts share."""
-        self.spec, self.graph, self.timing = spec, graph, timing
+        spec, graph = kernel.spec, kernel.graph
+        self.kernel, self.spec, self.graph, self.timing = kernel, spec, graph, kernel.timing
         self.kind = reduce_op(spec, graph).kind
         self.wires: WireFormat = wire_format(graph.type_of(reduce_op(spec, graph).x), spec.layout)
         self.out: Vector = port_vector("y_o", graph.type_of(spec.reduce))
-        self.deepest = depth(spec, graph, timing)
         self.body: list[str] = []
         self.idle = ["clk_i", "rst_i", "start_i", "x0_i"]
         self.pulses: dict[tuple[int, ...], str] = {}
@@ -45,18 +39,18 @@ class _Writer:
 
     def module(self, name: str) -> str:
         """Return the module's text."""
-        spec, lanes = self.spec, lanes_of(self.spec, self.graph)
-        for number, beats in enumerate(pulse_sets(spec, self.graph)):
+        spec = self.spec
+        for number, beats in enumerate(self.kernel.pulse_sets):
             self.pulses[beats] = f"beats_{number}"
             self.body += train_text(f"beats_{number}", "start_i", [spec.layout.cycles[beat] for beat in beats])
-        for number, lane in enumerate(lanes):
+        for number, lane in enumerate(self.kernel.lanes):
             self._lane(number, lane)
         return module_text(
             name=name,
             contract=[
                 f"{spec.reduce} ({self.graph.by_name[spec.reduce].comment}): {self.kind.value} of {spec.layout.size} "
                 f"elements that arrive in {spec.layout.describe()}, into {self.graph.type_of(spec.reduce).size}.",
-                f"Latency {latency_cycles(spec, self.graph, self.timing)} cycles; y_o holds the results for one cycle.",
+                f"Latency {self.kernel.latency_cycles} cycles; y_o holds the results for one cycle.",
             ],
             ports=[("x0_i", self.wires.width)],
             output=("y_o", self.out.width),
@@ -146,7 +140,7 @@ class _Writer:
         self.body.append(f"  always_ff @(posedge clk_i) if ({enable}) acc_{number}_q <= {moved};")
         self.idle.append(value)
         source = f"acc_{number}_q"
-        for k in range(self.deepest - len(lane_stages(lane, self.timing))):
+        for k in range(self.kernel.depth - len(lane_stages(lane, self.timing))):
             late = f"late_{number}_{k}_q"
             self.body += [
                 f"  logic [{bits * count - 1}:0] {late};",

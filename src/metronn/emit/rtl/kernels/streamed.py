@@ -7,36 +7,31 @@ from collections.abc import Callable
 from metronn.emit.rtl.pulse_trains import train_text
 from metronn.emit.rtl.slots import part
 from metronn.emit.rtl.text import module_text
-from metronn.ir.graph import Graph
-from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.planned import planned
-from metronn.plan.kernels.slices import slice_of, stream_inputs
-from metronn.plan.kernels.spec import KernelSpec, Streamed, result_value
-from metronn.plan.kernels.streamed import counts_phases, slots_by_beat
+from metronn.plan.kernels.spec import Streamed
+from metronn.plan.kernels.streamed import InnerKernel, PlannedStreamed, counts_phases, slots_by_beat
 from metronn.plan.layout import Layout, Slot, WireFormat, wire_format
 
-EmitKernel = Callable[[KernelSpec, str, Graph, Timing], str]
+EmitKernel = Callable[[InnerKernel, str], str]
 
 
-def emit_streamed(spec: Streamed, module_name: str, graph: Graph, timing: Timing, emit_inner: EmitKernel) -> str:
+def emit_streamed(kernel: PlannedStreamed, module_name: str, emit_inner: EmitKernel) -> str:
     """Return the wrapper, module `module_name`, and behind it the inner kernel's module `<module_name>_core`.
 
     The wrapper's ports are clk_i, rst_i, start_i, x0_i, ..., y_o as those of every kernel. `emit_inner` writes the
     module of the inner kernel.
     """
-    own, core = slice_of(spec, graph), f"{module_name}_core"
-    result = result_value(spec)
+    spec, graph, own, core = kernel.spec, kernel.graph, kernel.slice, f"{module_name}_core"
+    result = kernel.result
     y_wires = wire_format(graph.type_of(result), own.output)
-    inner_kernel = planned(spec.inner, own.graph, timing)
-    inner_layout = inner_kernel.output
+    inner_layout = kernel.inner.output
     inner_wires = wire_format(own.graph.type_of(result), inner_layout)
     body: list[str] = []
     if counts_phases(spec):
         body += train_text("go", "start_i", own.starts)
     ports: list[tuple[str, int]] = []
     feeds: list[list[str]] = [[] for _ in range(spec.copies)]
-    inner_inputs = dict(inner_kernel.inputs)
-    for number, (name, layout) in enumerate(zip(stream_inputs(spec, graph), spec.layouts, strict=True)):
+    inner_inputs = dict(kernel.inner.inputs)
+    for number, (name, layout) in enumerate(kernel.inputs):
         outer = wire_format(graph.type_of(name), layout)
         inner = wire_format(own.graph.type_of(name), inner_inputs[name])
         ports.append((f"x{number}_i", outer.width))
@@ -64,20 +59,20 @@ def emit_streamed(spec: Streamed, module_name: str, graph: Graph, timing: Timing
             "",
         ]
         idle.append(f"y_{copy}")
-    body += _output(spec, inner_layout, inner_wires, y_wires, inner_kernel.latency_cycles)
+    body += _output(spec, inner_layout, inner_wires, y_wires, kernel.inner.latency_cycles)
     wrapper = module_text(
         name=module_name,
         contract=[
             f"{result} ({graph.by_name[result].comment}): {len(own.starts)} groups of beats one after the other, each "
             f"through {spec.copies} equal kernel{'s side by side' if spec.copies > 1 else ''}.",
-            f"Latency {planned(spec, graph, timing).latency_cycles} cycles; {own.output.describe()}.",
+            f"Latency {kernel.latency_cycles} cycles; {own.output.describe()}.",
         ],
         ports=ports,
         output=("y_o", y_wires.width),
         body=body,
         unused=idle,
     )
-    return wrapper + "\n" + emit_inner(spec.inner, core, own.graph, timing)
+    return wrapper + "\n" + emit_inner(kernel.inner, core)
 
 
 def _adapted(port: str, outer: WireFormat, mine: tuple[Slot, ...], inner: WireFormat) -> str:

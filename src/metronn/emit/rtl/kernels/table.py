@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from metronn.emit.rtl.slots import port_vector
 from metronn.emit.rtl.text import bits_literal, logic_type, module_text
-from metronn.ir.graph import Graph
 from metronn.ir.types import width_bits
-from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.spec import Table
-from metronn.plan.kernels.table import code_bounds, in_block_ram, latency_cycles, lookup_op
+from metronn.plan.kernels.table import PlannedTable, code_bounds, lookup_op
 
 
-def emit_table(spec: Table, module_name: str, graph: Graph, timing: Timing) -> str:
+def emit_table(kernel: PlannedTable, module_name: str) -> str:
     """Return the module of the kernel: ports clk_i, rst_i, start_i, x0_i, y_o; a new event every cycle if need be."""
+    spec, graph = kernel.spec, kernel.graph
     op = lookup_op(spec, graph)
     x = port_vector("x0_i", graph.type_of(op.x))
     out = port_vector("y_o", graph.type_of(spec.lookup))
     low, high = code_bounds(spec, graph)
-    block, size = in_block_ram(spec, graph, timing), len(out.elements)
+    block, size = kernel.in_block_ram, len(out.elements)
     width, address = out.elements[0].width, width_bits(low, high)
     entries = _memory(op.table.ints(), low, address, width) if block else _logic(op.table.ints(), low, address, width)
     body = [entries]
@@ -46,7 +44,7 @@ def emit_table(spec: Table, module_name: str, graph: Graph, timing: Timing) -> s
         name=module_name,
         contract=[
             f"{spec.lookup} ({graph.by_name[spec.lookup].comment}): a table of {high - low + 1} entries, {size} times.",
-            f"Latency {latency_cycles(spec, graph, timing)} cycles, II 1.",
+            f"Latency {kernel.latency_cycles} cycles, II 1.",
         ],
         ports=[("x0_i", x.width)],
         output=("y_o", out.width),

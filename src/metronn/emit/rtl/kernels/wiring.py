@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from metronn.emit.rtl.slots import Element, Vector, part, port_vector
 from metronn.emit.rtl.text import bits_literal, module_text
-from metronn.ir.graph import Graph
 from metronn.ir.ops import Constant
-from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.spec import Wiring
-from metronn.plan.kernels.wiring import input_layouts, rewire_op
+from metronn.plan.kernels.wiring import PlannedWiring, rewire_op
 
 
-def emit_wiring(spec: Wiring, module_name: str, graph: Graph, timing: Timing) -> str:
+def emit_wiring(kernel: PlannedWiring, module_name: str) -> str:
     """Return the module of the kernel: ports clk_i, rst_i, start_i (not used), x0_i, ..., y_o."""
+    spec, graph = kernel.spec, kernel.graph
     op = rewire_op(spec, graph)
-    names = [name for name, _ in input_layouts(spec, graph)]
+    names = [name for name, _ in kernel.inputs]
     ports = {name: port_vector(f"x{k}_i", graph.type_of(name)) for k, name in enumerate(names)}
     out = port_vector("y_o", graph.type_of(spec.rewire))
     origin = [(name, k) for name in op.xs for k in range(graph.type_of(name).size)]

@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from metronn.plan.kernels.adders.solver import solve
 from metronn.plan.kernels.adders.tails import Tail, tail_of
 from metronn.plan.kernels.elementwise import Place, expanded, node_dsps, node_luts, place_nodes
 from metronn.plan.kernels.netlist import Affine, Cell, ConstantCell, EpilogueCell, Keep, Netlist, NetlistBuilder, Sum
+from metronn.plan.kernels.planned import Inputs, PlannedKernel
 from metronn.plan.kernels.spec import MatvecAdders
 from metronn.plan.kernels.uniform import function_inputs
 from metronn.plan.layout import Layout
@@ -94,29 +95,6 @@ def row_count(spec: MatvecAdders, graph: Graph) -> int:
     """Return how many times the matrix is applied: once for each vector along the last axis."""
     op = linear_op(spec, graph)
     return graph.type_of(op.x).size // op.weight.shape[0]
-
-
-@lru_cache(maxsize=512)
-def _planned(spec: MatvecAdders, graph: _ById, timing: Timing) -> tuple[Netlist, Graph]:
-    return _plan(spec, graph.graph, timing)
-
-
-class _ById:
-    """A graph as a cache key: itself, not its content."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-
-    def __hash__(self) -> int:
-        return id(self.graph)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ById) and other.graph is self.graph
-
-
-def matvec_netlist(spec: MatvecAdders, graph: Graph, timing: Timing) -> tuple[Netlist, Graph]:
-    """Return the pipelined netlist and the graph its calls name (the epilogue, rounding and saturation apart)."""
-    return _planned(spec, _ById(graph), timing)
 
 
 def _plan(spec: MatvecAdders, graph: Graph, timing: Timing) -> tuple[Netlist, Graph]:
@@ -303,27 +281,38 @@ def _element_bounds(
     return {name: (t.range.lowest, t.range.highest) for name, t in types.items()}
 
 
-def latency_cycles(spec: MatvecAdders, graph: Graph, timing: Timing) -> int:
-    """Cycles from the inputs on the wires to the outputs on the wires: the stages of the netlist, at least 1."""
-    return matvec_netlist(spec, graph, timing)[0].stage_count
+class PlannedAdders(PlannedKernel[MatvecAdders]):
+    """A constant matrix as pipelined adder graphs."""
 
+    kind = "matvec_adders"
 
-def resources(spec: MatvecAdders, graph: Graph, timing: Timing) -> Resources:
-    """LUTs of adders and epilogue, flip-flops of every registered bit, DSP blocks of epilogue products."""
-    netlist, own = matvec_netlist(spec, graph, timing)
-    calls = Counter(node for cell in netlist.cells if isinstance(cell.op, EpilogueCell) for node in cell.op.nodes)
-    size = graph.type_of(spec.linear).size
-    luts = sum(math.ceil(node_luts(own, node, timing.fabric) * count / size) for node, count in calls.items())
-    dsps = sum(math.ceil(node_dsps(own, node, timing.fabric) * count / size) for node, count in calls.items())
-    return netlist.resources(timing.fabric) + Resources(lut=luts, dsp=dsps)
+    @cached_property
+    def structure(self) -> tuple[Netlist, Graph]:
+        """The pipelined netlist and the graph its calls name (the epilogue, rounding and saturation apart)."""
+        return _plan(self.spec, self.graph, self.timing)
 
+    @property
+    def latency_cycles(self) -> int:
+        """Cycles from the inputs to the outputs, each on the wires: the stages of the netlist, at least 1."""
+        return self.structure[0].stage_count
 
-def input_layouts(spec: MatvecAdders, graph: Graph) -> tuple[tuple[str, Layout], ...]:
-    """The vector, in parallel."""
-    x = linear_op(spec, graph).x
-    return ((x, Layout.parallel(graph.type_of(x).size)),)
+    @cached_property
+    def resources(self) -> Resources:
+        """LUTs of adders and epilogue, flip-flops of every registered bit, DSP blocks of epilogue products."""
+        (netlist, own), fabric = self.structure, self.timing.fabric
+        calls = Counter(node for cell in netlist.cells if isinstance(cell.op, EpilogueCell) for node in cell.op.nodes)
+        size = self.graph.type_of(self.spec.linear).size
+        luts = sum(math.ceil(node_luts(own, node, fabric) * count / size) for node, count in calls.items())
+        dsps = sum(math.ceil(node_dsps(own, node, fabric) * count / size) for node, count in calls.items())
+        return netlist.resources(fabric) + Resources(lut=luts, dsp=dsps)
 
+    @property
+    def inputs(self) -> Inputs:
+        """The vector, in parallel."""
+        x = linear_op(self.spec, self.graph).x
+        return ((x, Layout.parallel(self.graph.type_of(x).size)),)
 
-def output_layout(spec: MatvecAdders, graph: Graph) -> Layout:
-    """All outputs in one beat."""
-    return Layout.parallel(graph.type_of((spec.linear, *spec.epilogue)[-1]).size)
+    @property
+    def output(self) -> Layout:
+        """All outputs in one beat."""
+        return Layout.parallel(self.graph.type_of(self.result).size)

@@ -35,15 +35,7 @@ from metronn.plan.kernels.folds.fold import (
     slice_inputs,
     weights_in_block_ram,
 )
-from metronn.plan.kernels.folds.sites import (
-    Kind,
-    Sites,
-    addition_luts,
-    input_sites,
-    main_sites,
-    merged,
-    remainder_sites,
-)
+from metronn.plan.kernels.folds.sites import Kind, Sites, addition_luts, merged
 from metronn.plan.kernels.memories import block_parts
 from metronn.plan.kernels.pulse_trains import train_resources
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
@@ -51,7 +43,9 @@ from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
 Live = npt.NDArray[np.bool_]
 
 
-def outputs_resources(spec: FoldOutputs, graph: Graph, timing: Timing) -> Resources:
+def outputs_resources(
+    spec: FoldOutputs, graph: Graph, timing: Timing, main: Sites | None, rest: Sites | None
+) -> Resources:
     """Estimate from the structure that is emitted, as synthesis counts it: see `_array`, `_selected` and `_tree`."""
     pack = packing(graph, spec.linear, timing)
     weight = effective_weight(graph, spec.linear)
@@ -60,18 +54,16 @@ def outputs_resources(spec: FoldOutputs, graph: Graph, timing: Timing) -> Resour
     x_bits = pack.x_bits - (graph.type_of(linear_of(graph, spec.linear).x).range.lowest >= 0)
     total = Resources(ff=inputs * x_bits)
     words: list[Array] = []
-    if spec.lanes:
-        sites = main_sites(spec, graph, timing)
-        words.append(sites.codes)
+    if main is not None:
+        words.append(main.codes)
         tree = outputs_tree(spec, graph, timing)
-        total += _array(sites) + _tree(pack, _lanes(sites.group_live(), pack), tree, acc, timing)
+        total += _array(main) + _tree(pack, _lanes(main.group_live(), pack), tree, acc, timing)
         total += _offsets(spec, graph, pack, acc, len(tree), timing.fabric)
-    if spec.remainder:
+    if rest is not None:
         count = slice_inputs(spec, graph)
-        sites = remainder_sites(spec, graph, timing)
-        words.append(sites.codes)
+        words.append(rest.codes)
         tree = remainder_tree(spec, graph, timing)
-        total += _array(sites) + _tree(pack, _lanes(sites.group_live(), pack), tree, acc, timing)
+        total += _array(rest) + _tree(pack, _lanes(rest.group_live(), pack), tree, acc, timing)
         waits = max(0, len(outputs_tree(spec, graph, timing)) - len(tree)) if spec.lanes else 0
         taken = timing.fabric.mux_inputs - 1  # a multiplexer in a LUT takes so many off what is left to choose from
         muxes = -(-(spec.beats - 1) // taken)
@@ -82,7 +74,7 @@ def outputs_resources(spec: FoldOutputs, graph: Graph, timing: Timing) -> Resour
     return total + _epilogue(spec.linear, spec.epilogue, lane_functions(spec, graph), graph, timing.fabric)
 
 
-def inputs_resources(spec: FoldInputs, graph: Graph, timing: Timing) -> Resources:
+def inputs_resources(spec: FoldInputs, graph: Graph, timing: Timing, sites: Sites) -> Resources:
     """Estimate from the structure that is emitted, as synthesis counts it: see `_array`, `_selected` and `_tree`."""
     pack = packing(graph, spec.linear, timing)
     weight = effective_weight(graph, spec.linear)
@@ -99,7 +91,6 @@ def inputs_resources(spec: FoldInputs, graph: Graph, timing: Timing) -> Resource
         total += train_resources(spec.layout.cycles, timing.fabric, index=True) + Resources(lut=borrows, ff=2 * stages)
     live = np.zeros((lanes, 0), dtype=bool)
     if slots.multiplied:
-        sites = input_sites(spec, graph, timing)
         total += _array(sites)
         words = sites.codes.reshape(len(sites.codes), -1)
         if weights_in_block_ram(spec):

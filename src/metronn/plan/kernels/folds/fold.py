@@ -174,18 +174,6 @@ def remainder_tree(spec: FoldOutputs, graph: Graph, timing: Timing) -> tuple[int
     return sum_stages(-(-slice_inputs(spec, graph) // pack.group), pack.ways, timing)
 
 
-def outputs_depth(spec: FoldOutputs, graph: Graph, timing: Timing) -> int:
-    """Cycles from a phase of the fold to its result on the wires: input, product, group, tree, epilogue registers."""
-    main = len(outputs_tree(spec, graph, timing)) if spec.lanes else 0
-    rest = len(remainder_tree(spec, graph, timing)) if spec.remainder else 0
-    return packing(graph, spec.linear, timing).front_stages + max(main, rest) + bool(spec.epilogue)
-
-
-def outputs_latency(spec: FoldOutputs, graph: Graph, timing: Timing) -> int:
-    """Cycles from start to the first output beat."""
-    return outputs_depth(spec, graph, timing) + (0 if spec.lanes else spec.beats - 1)
-
-
 def outputs_layout(spec: FoldOutputs) -> Layout:
     """Beat b carries outputs b*lanes .. b*lanes+lanes-1, the last beat the remainder too; one beat if lanes = 0."""
     count = spec.lanes * spec.beats + spec.remainder
@@ -211,13 +199,6 @@ def lane_functions(spec: FoldOutputs, graph: Graph) -> tuple[tuple[tuple[int, ..
             groups.setdefault(function_key(graph, spec.epilogue, output), []).append(output)
         found.append(tuple(tuple(group) for group in groups.values()))
     return tuple(found)
-
-
-def outputs_multipliers(spec: FoldOutputs, graph: Graph, timing: Timing) -> int:
-    """Multipliers of the kernel: main lanes times inputs, remainder pairs times the slice."""
-    pack = packing(graph, spec.linear, timing)
-    inputs = linear_of(graph, spec.linear).weight.shape[0]
-    return spec.lanes // pack.ways * inputs + -(-spec.remainder // pack.ways) * slice_inputs(spec, graph)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,20 +246,3 @@ def weights_in_block_ram(spec: FoldInputs) -> bool:
 def inputs_front(spec: FoldInputs, graph: Graph, timing: Timing) -> int:
     """Registers before the tree: those of the packing, and the output register of weights in block RAM."""
     return packing(graph, spec.linear, timing).front_stages + weights_in_block_ram(spec)
-
-
-def inputs_depth(spec: FoldInputs, graph: Graph, timing: Timing) -> int:
-    """Cycles from the last input beat to the result on the wires."""
-    return inputs_front(spec, graph, timing) + len(inputs_tree(spec, graph, timing)) + bool(spec.epilogue)
-
-
-def inputs_latency(spec: FoldInputs, graph: Graph, timing: Timing) -> int:
-    """Cycles from start (the first input beat) to the output."""
-    return spec.layout.span - 1 + inputs_depth(spec, graph, timing)
-
-
-def inputs_multipliers(spec: FoldInputs, graph: Graph, timing: Timing) -> int:
-    """Multipliers of the kernel: multiplied slots times output pairs."""
-    pack = packing(graph, spec.linear, timing)
-    outputs = linear_of(graph, spec.linear).weight.shape[1]
-    return len(input_slots(spec.layout).multiplied) * -(-outputs // pack.ways)

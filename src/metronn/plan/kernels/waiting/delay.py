@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
-from metronn.ir.graph import Graph
 from metronn.plan.hardware.resources import Resources
-from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.planned import Inputs, PlannedKernel
 from metronn.plan.kernels.spec import Delay
 from metronn.plan.kernels.waiting.cheapest_lines import Arrivals, Reads, build
 from metronn.plan.kernels.waiting.lines import Cell, cell_pulses, kept_bits, line_resources
@@ -14,44 +15,58 @@ from metronn.plan.kernels.waiting.pulses import PulsePlan, plan_pulses, pulses_r
 from metronn.plan.layout import Layout, wire_format
 
 
-def latency_cycles(spec: Delay, graph: Graph, timing: Timing) -> int:
-    """The cycles asked for; 0 is wires."""
-    return spec.cycles
+class PlannedDelay(PlannedKernel[Delay]):
+    """The same beats, later."""
 
+    kind = "delay"
 
-def line_of(spec: Delay, width: int, timing: Timing) -> tuple[tuple[Cell, ...], PulsePlan]:
-    """Return the cells of the line, the last one the output, and their pulses; nothing for a delay of 0.
+    @property
+    def latency_cycles(self) -> int:
+        """The cycles asked for; 0 is wires."""
+        return self.spec.cycles
 
-    Events come as soon as they may: a period, or the layout's span, apart.
-    """
-    at = np.asarray(spec.layout.cycles)
-    period = max(spec.period, spec.layout.span)
-    arrivals = Arrivals(cycles=spec.layout.cycles, period=period, width=width, fabric=timing.fabric)
-    cells: tuple[Cell, ...] = ()
-    if spec.cycles:
-        cells = build(arrivals, [Reads(np.arange(len(at)), at + spec.cycles)], chooses=False).cells
-    pulses, counted = cell_pulses(cells)
-    return cells, plan_pulses(pulses, counted, arrivals.period)
+    @cached_property
+    def width(self) -> int:
+        """Bits of a beat."""
+        return wire_format(self.graph.type_of(self.spec.value), self.spec.layout).width
 
+    @cached_property
+    def line(self) -> tuple[tuple[Cell, ...], PulsePlan]:
+        """Cells of the line, the last one the output, and their pulses; nothing for a delay of 0.
 
-def resources(spec: Delay, graph: Graph, timing: Timing) -> Resources:
-    """Cells and pulses of the line."""
-    width = wire_format(graph.type_of(spec.value), spec.layout).width
-    cells, pulses = line_of(spec, width, timing)
-    return line_resources(cells, width, timing.fabric) + pulses_resources(pulses, timing.fabric)
+        Events come as soon as they may: a period, or the layout's span, apart.
+        """
+        layout, period = self.spec.layout, self.cycles_per_event
+        at = np.asarray(layout.cycles)
+        arrivals = Arrivals(cycles=layout.cycles, period=period, width=self.width, fabric=self.timing.fabric)
+        cells: tuple[Cell, ...] = ()
+        if self.spec.cycles:
+            cells = build(arrivals, [Reads(np.arange(len(at)), at + self.spec.cycles)], chooses=False).cells
+        pulses, counted = cell_pulses(cells)
+        return cells, plan_pulses(pulses, counted, period)
 
+    @cached_property
+    def resources(self) -> Resources:
+        """Cells and pulses of the line."""
+        (cells, pulses), fabric = self.line, self.timing.fabric
+        return line_resources(cells, self.width, fabric) + pulses_resources(pulses, fabric)
 
-def line_buffer_bits(spec: Delay, graph: Graph, timing: Timing) -> int:
-    """Bits kept by the line."""
-    width = wire_format(graph.type_of(spec.value), spec.layout).width
-    return kept_bits(line_of(spec, width, timing)[0], width)
+    @property
+    def buffer_bits(self) -> int:
+        """Bits kept by the line."""
+        return kept_bits(self.line[0], self.width)
 
+    @property
+    def inputs(self) -> Inputs:
+        """The value, in the layout that is delayed."""
+        return ((self.spec.value, self.spec.layout),)
 
-def input_layouts(spec: Delay, graph: Graph) -> tuple[tuple[str, Layout], ...]:
-    """The value, in the layout that is delayed."""
-    return ((spec.value, spec.layout),)
+    @property
+    def output(self) -> Layout:
+        """The layout of the input."""
+        return self.spec.layout
 
-
-def output_layout(spec: Delay, graph: Graph) -> Layout:
-    """The layout of the input."""
-    return spec.layout
+    @property
+    def cycles_per_event(self) -> int:
+        """The period, or the span of the beats."""
+        return max(self.spec.period, self.spec.layout.span)

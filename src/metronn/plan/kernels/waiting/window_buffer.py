@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from metronn.ir.graph import Graph
 from metronn.plan.hardware.fabric import Fabric
 from metronn.plan.hardware.resources import Resources
-from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.planned import Inputs, PlannedKernel
 from metronn.plan.kernels.spec import Reorder, WindowBuffer
 from metronn.plan.kernels.waiting.cheapest_lines import Arrivals, Reads, build
 from metronn.plan.kernels.waiting.choices import Choices, choices_of, choices_resources
@@ -29,6 +30,7 @@ from metronn.plan.layout import Layout, wire_format
 
 Index = npt.NDArray[np.int64]
 Spec = WindowBuffer | Reorder
+S = TypeVar("S", bound=Spec, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,31 +72,13 @@ class Memory:
     chooses: bool
 
 
-_CACHE: OrderedDict[tuple[int, Spec, Fabric], tuple[Graph, Memory]] = OrderedDict()
-CACHE_ENTRIES = 2048
-
-
-def memory_of(spec: Spec, graph: Graph, timing: Timing) -> Memory:
-    """Return what the kernel is built of. Raises NotStreamableError when an element would leave before it came."""
-    key = (id(graph), spec, timing.fabric)
-    entry = _CACHE.get(key)
-    if entry is not None and entry[0] is graph:
-        _CACHE.move_to_end(key)
-        return entry[1]
-    made = _memory(spec, graph, timing.fabric)
-    _CACHE[key] = (graph, made)
-    if len(_CACHE) > CACHE_ENTRIES:
-        _CACHE.popitem(last=False)
-    return made
-
-
 def period_of(spec: Spec) -> int:
     """Cycles from the start of one event to the earliest start of the next."""
     return max(spec.period, *(layout.span for layout in (*input_layouts_of(spec), spec.output)))
 
 
-def _memory(spec: Spec, graph: Graph, fabric: Fabric) -> Memory:
-    taps, period = taps_of(spec, graph), period_of(spec)
+def _memory(spec: Spec, graph: Graph, taps: Taps, fabric: Fabric) -> Memory:
+    period = period_of(spec)
     lines, sources, select = _lines(spec, graph, taps, period, fabric)
     choices = choices_of(sources, select, fabric)
     ahead = spec.offset > 0
@@ -196,35 +180,71 @@ def lane_widths(spec: Spec, graph: Graph, taps: Taps) -> dict[tuple[int, int], i
     return needed
 
 
-def line_buffer_bits(spec: Spec, graph: Graph, timing: Timing) -> int:
-    """Bits kept by all delay lines; the register behind the choice is not one of them."""
-    return sum(kept_bits(line.cells, line.width) for line in memory_of(spec, graph, timing).lines)
+class PlannedWaiting(PlannedKernel[S]):
+    """Delay lines, and a choice of what they hold. Raises NotStreamableError when an element would leave too early."""
+
+    @cached_property
+    def taps(self) -> Taps:
+        """Which slot of which input, how many cycles ago, makes each slot of an output beat."""
+        return taps_of(self.spec, self.graph)
+
+    @cached_property
+    def memory(self) -> Memory:
+        """What the kernel is built of."""
+        return _memory(self.spec, self.graph, self.taps, self.timing.fabric)
+
+    @cached_property
+    def lane_widths(self) -> dict[tuple[int, int], int]:
+        """Bits that are kept of each slot (input, slot)."""
+        return lane_widths(self.spec, self.graph, self.taps)
+
+    @property
+    def buffer_bits(self) -> int:
+        """Bits kept by all delay lines; the register behind the choice is not one of them."""
+        return sum(kept_bits(line.cells, line.width) for line in self.memory.lines)
+
+    @property
+    def latency_cycles(self) -> int:
+        """The offset; one more where something is chosen."""
+        return self.spec.offset + int(self.taps.chooses)
+
+    @cached_property
+    def resources(self) -> Resources:
+        """Lines, pulses, and the choice with its register; slots that hold the same in every beat share theirs."""
+        memory, fabric = self.memory, self.timing.fabric
+        total = pulses_resources(memory.pulses, fabric) + choices_resources(memory.choices, fabric, ahead=memory.ahead)
+        for line in memory.lines:
+            total += line_resources(line.cells, line.width, fabric)
+        if memory.chooses:
+            slots = wire_format(self.graph.type_of(self.result), self.spec.output).slots
+            widths = [slot.width for slot in slots]
+            for _, column, width in set(zip(memory.sources, memory.choices.columns, widths, strict=True)):
+                total += Resources(ff=width, lut=column.luts(fabric) * width)
+        return total
+
+    @property
+    def inputs(self) -> Inputs:
+        """The operands, each in the layout it comes in."""
+        return tuple(zip(input_names(self.spec, self.graph), input_layouts_of(self.spec), strict=True))
+
+    @property
+    def output(self) -> Layout:
+        """The layout asked for."""
+        return self.spec.output
+
+    @property
+    def cycles_per_event(self) -> int:
+        """Cycles from the start of one event to the earliest start of the next."""
+        return period_of(self.spec)
 
 
-def latency_cycles(spec: Spec, graph: Graph, timing: Timing) -> int:
-    """The offset; one more where something is chosen."""
-    return spec.offset + int(taps_of(spec, graph).chooses)
+class PlannedWindowBuffer(PlannedWaiting[WindowBuffer]):
+    """A Window or Rewire in time."""
+
+    kind = "window_buffer"
 
 
-def resources(spec: Spec, graph: Graph, timing: Timing) -> Resources:
-    """Lines, their pulses, and the choice with its register; slots that hold the same in every beat share theirs."""
-    memory, fabric = memory_of(spec, graph, timing), timing.fabric
-    total = pulses_resources(memory.pulses, fabric) + choices_resources(memory.choices, fabric, ahead=memory.ahead)
-    for line in memory.lines:
-        total += line_resources(line.cells, line.width, fabric)
-    if memory.chooses:
-        slots = wire_format(graph.type_of(graph_value(spec)), spec.output).slots
-        widths = [slot.width for slot in slots]
-        for _, column, width in set(zip(memory.sources, memory.choices.columns, widths, strict=True)):
-            total += Resources(ff=width, lut=column.luts(fabric) * width)
-    return total
+class PlannedReorder(PlannedWaiting[Reorder]):
+    """The same value in another layout."""
 
-
-def input_layouts(spec: Spec, graph: Graph) -> tuple[tuple[str, Layout], ...]:
-    """The operands, each in the layout it comes in."""
-    return tuple(zip(input_names(spec, graph), input_layouts_of(spec), strict=True))
-
-
-def output_layout(spec: Spec, graph: Graph) -> Layout:
-    """The layout asked for."""
-    return spec.output
+    kind = "reorder"

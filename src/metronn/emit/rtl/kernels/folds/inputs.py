@@ -23,32 +23,24 @@ from metronn.emit.rtl.kernels.folds.common import (
 from metronn.emit.rtl.pulse_trains import train_text
 from metronn.emit.rtl.scalar import ScalarFunction, scalar_function
 from metronn.ir.arrays import Array
-from metronn.ir.graph import Graph
-from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.folds.fold import (
     Packing,
     counts_beats,
     effective_weight,
     input_slots,
-    inputs_front,
-    inputs_latency,
-    inputs_terms,
-    inputs_tree,
     linear_of,
-    packing,
     product_bounds,
     signed_bits,
     weights_in_block_ram,
 )
-from metronn.plan.kernels.folds.sites import input_sites
-from metronn.plan.kernels.spec import FoldInputs, result_value
+from metronn.plan.kernels.folds.planned import PlannedFoldInputs
 from metronn.plan.kernels.uniform import function_key
 from metronn.plan.layout import Layout, wire_format
 
 
-def emit_fold_inputs(spec: FoldInputs, module_name: str, graph: Graph, timing: Timing) -> str:
+def emit_fold_inputs(kernel: PlannedFoldInputs, module_name: str) -> str:
     """Return the module of the kernel."""
-    return _Writer(spec, module_name, graph, timing).module()
+    return _Writer(kernel, module_name).module()
 
 
 def signed_digits(value: int) -> list[tuple[int, int]]:
@@ -67,11 +59,12 @@ def signed_digits(value: int) -> list[tuple[int, int]]:
 class _Writer:
     """Writes one kernel, part by part."""
 
-    def __init__(self, spec: FoldInputs, name: str, graph: Graph, timing: Timing) -> None:
+    def __init__(self, kernel: PlannedFoldInputs, name: str) -> None:
         """Collect what the parts share."""
-        self.spec, self.graph, self.timing = spec, graph, timing
+        spec, graph = kernel.spec, kernel.graph
+        self.kernel, self.spec, self.graph, self.timing = kernel, spec, graph, kernel.timing
         self.op = linear_of(graph, spec.linear)
-        self.pack: Packing = packing(graph, spec.linear, timing)
+        self.pack: Packing = kernel.packing
         self.weight: Array = effective_weight(graph, spec.linear)
         self.outputs = self.weight.shape[1]
         self.pairs = -(-self.outputs // self.pack.ways)
@@ -79,13 +72,13 @@ class _Writer:
         self.slots = input_slots(spec.layout)
         self.x_type = graph.type_of(self.op.x)
         self.x_wires = wire_format(self.x_type, spec.layout)
-        out_type = graph.type_of(result_value(spec))
+        out_type = graph.type_of(kernel.result)
         self.y_wires = wire_format(out_type, Layout.parallel(out_type.size))
         bounds = graph.type_of(spec.linear).range
         self.acc_bits = signed_bits(bounds.lowest, bounds.highest)
-        self.tree, self.front = inputs_tree(spec, graph, timing), inputs_front(spec, graph, timing)
+        self.tree, self.front = kernel.tree, kernel.front
         self.beats = spec.layout.beat_count
-        latency = inputs_latency(spec, graph, timing)
+        latency = kernel.latency_cycles
         self.text = ModuleText(
             name,
             (
@@ -113,7 +106,7 @@ class _Writer:
         else:
             text.add(f"logic [{bits - 1}:0] x_q;")
             text.clocked("x_q <= x_in;")
-        multiplied, constant = inputs_terms(self.spec, self.graph, self.timing)
+        multiplied, constant = self.kernel.terms
         parts: list[tuple[str, int, int]] = []
         if multiplied:
             parts.append(("multiplied_term", multiplied, self._multiplied(x)))
@@ -146,7 +139,7 @@ class _Writer:
     def _multiplied(self, x: Operand) -> int:
         """Slots used in several beats: multipliers with weights selected by phase. Returns the width of a term."""
         text, pack, slots = self.text, self.pack, self.slots.multiplied
-        sites = input_sites(self.spec, self.graph, self.timing)
+        sites = self.kernel.sites
         text.add(f"// {len(slots)} slots: {described(sites)}, {pack.ways} outputs each.")
         weight_rom(text, "weight", words(sites), pack.weight_bits, block=weights_in_block_ram(self.spec))
         products(text, "product", sites, x, "x_q", "weight")
@@ -225,7 +218,7 @@ class _Writer:
                 text.add(f"    {target} = {signed_part(vector, f'l*{count}+{k}', bits, width)};")
             offset += count
         text.add("  end", "")
-        borrows = inputs_terms(self.spec, self.graph, self.timing)[0] if pack.ways == 2 else 0
+        borrows = self.kernel.terms[0] if pack.ways == 2 else 0
         counted = ""
         if borrows:
             text.unused.append("multiplied_borrow")

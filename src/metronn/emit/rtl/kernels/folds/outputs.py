@@ -22,57 +22,51 @@ from metronn.emit.rtl.kernels.folds.common import (
 )
 from metronn.emit.rtl.scalar import ScalarFunction, scalar_function
 from metronn.ir.arrays import Array
-from metronn.ir.graph import Graph
-from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.folds.fold import (
     Packing,
     effective_weight,
     lane_functions,
     linear_of,
-    outputs_depth,
-    outputs_latency,
     outputs_layout,
-    outputs_tree,
-    packing,
-    remainder_tree,
     signed_bits,
     slice_inputs,
 )
-from metronn.plan.kernels.folds.sites import main_sites, remainder_sites
-from metronn.plan.kernels.spec import FoldOutputs, result_value
+from metronn.plan.kernels.folds.planned import PlannedFoldOutputs
+from metronn.plan.kernels.folds.sites import Sites
 from metronn.plan.kernels.uniform import function_key
 from metronn.plan.layout import Layout, WireFormat, wire_format
 
 
-def emit_fold_outputs(spec: FoldOutputs, module_name: str, graph: Graph, timing: Timing) -> str:
+def emit_fold_outputs(kernel: PlannedFoldOutputs, module_name: str) -> str:
     """Return the module of the kernel."""
-    return _Writer(spec, module_name, graph, timing).module()
+    return _Writer(kernel, module_name).module()
 
 
 class _Writer:
     """Writes one kernel, part by part."""
 
-    def __init__(self, spec: FoldOutputs, name: str, graph: Graph, timing: Timing) -> None:
+    def __init__(self, kernel: PlannedFoldOutputs, name: str) -> None:
         """Collect what the parts share."""
-        self.spec, self.graph, self.timing = spec, graph, timing
+        spec, graph = kernel.spec, kernel.graph
+        self.kernel, self.spec, self.graph, self.timing = kernel, spec, graph, kernel.timing
         self.op = linear_of(graph, spec.linear)
-        self.pack: Packing = packing(graph, spec.linear, timing)
+        self.pack: Packing = kernel.packing
         self.weight: Array = effective_weight(graph, spec.linear)
         self.bias = self.op.bias.ints()
         self.inputs, self.outputs = self.weight.shape
         self.x_type = graph.type_of(self.op.x)
         self.x_wires = wire_format(self.x_type, Layout.parallel(self.x_type.size))
-        out_type = graph.type_of(result_value(spec))
+        out_type = graph.type_of(kernel.result)
         self.y_wires: WireFormat = wire_format(out_type, outputs_layout(spec))
         linear_range = graph.type_of(spec.linear).range
         self.acc_lo, self.acc_hi = linear_range.lowest, linear_range.highest
         self.acc_bits = signed_bits(self.acc_lo, self.acc_hi)
         self.lanes = lane_functions(spec, graph)
         self.chooses = any(len(groups) > 1 for groups in self.lanes)
-        self.depth = outputs_depth(spec, graph, timing)
-        latency = outputs_latency(spec, graph, timing)
-        self.main_tree = outputs_tree(spec, graph, timing) if spec.lanes else ()
-        self.rest_tree = remainder_tree(spec, graph, timing) if spec.remainder else ()
+        self.depth = kernel.depth
+        latency = kernel.latency_cycles
+        self.main_tree = kernel.main_tree
+        self.rest_tree = kernel.remainder_tree
         self.text = ModuleText(
             name,
             (
@@ -96,11 +90,11 @@ class _Writer:
         text.clocked("if (start_i) x_q <= x_in;")
         functions = self._functions()
         sources: list[str] = []
-        if spec.lanes:
-            self._main(x)
+        if self.kernel.main_sites is not None:
+            self._main(x, self.kernel.main_sites)
             sources += self._finish("main", functions, range(spec.lanes))
-        if spec.remainder:
-            self._rest(x)
+        if self.kernel.remainder_sites is not None:
+            self._rest(x, self.kernel.remainder_sites)
             sources += self._finish("rest", functions, range(spec.lanes, spec.lanes + spec.remainder))
         text.add(*join_slots(self.y_wires, sources))
         return text.text()
@@ -121,11 +115,10 @@ class _Writer:
                 self.text.add(*(line[2:] if line.startswith("  ") else line for line in lines), "")
         return [made[key] for key in keys]
 
-    def _main(self, x: Operand) -> None:
+    def _main(self, x: Operand, sites: Sites) -> None:
         """All inputs into `lanes` outputs a cycle."""
         spec, text, pack = self.spec, self.text, self.pack
         pairs = spec.lanes // pack.ways
-        sites = main_sites(spec, self.graph, self.timing)
         text.add(f"// Main lanes: {described(sites)}, {pack.ways} outputs each.")
         weight_rom(text, "main_weight", words(sites), pack.weight_bits)
         products(text, "main_product", sites, x, "x_q", "main_weight")
@@ -203,12 +196,11 @@ class _Writer:
         else:
             text.add("always_comb", f"  {loop}", f"    {part('main_offset', 'l', acc)} = {value};", "")
 
-    def _rest(self, x: Operand) -> None:
+    def _rest(self, x: Operand, sites: Sites) -> None:
         """A slice of the inputs each cycle into the outputs beyond lanes * beats."""
         spec, text, pack, acc = self.spec, self.text, self.pack, self.acc_bits
         count, pairs = slice_inputs(spec, self.graph), -(-spec.remainder // pack.ways)
         lanes = pairs * pack.ways
-        sites = remainder_sites(spec, self.graph, self.timing)
         text.add(f"// Remaining outputs: {count} inputs a cycle, summed over the fold; {described(sites)}.")
         weight_rom(text, "rest_weight", words(sites), pack.weight_bits)
         selector, bits = phase_bits(spec.beats), count * x.bits

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from metronn.emit.rtl.kernels.waiting.lines import PulseNames, cell_name, line_text
 from metronn.emit.rtl.text import module_text
-from metronn.ir.graph import Graph
-from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.spec import Delay
-from metronn.plan.kernels.waiting.delay import line_of
+from metronn.plan.kernels.waiting.delay import PlannedDelay
 from metronn.plan.kernels.waiting.lines import WIRE
-from metronn.plan.layout import wire_format
 
 
-def emit_delay(spec: Delay, module_name: str, graph: Graph, timing: Timing) -> str:
+def emit_delay(kernel: PlannedDelay, module_name: str) -> str:
     """Return the module of the kernel: ports clk_i, rst_i, start_i, x0_i, y_o. No reset of data, so it maps to SRLs."""
-    width = wire_format(graph.type_of(spec.value), spec.layout).width
-    cells, plan = line_of(spec, width, timing)
+    spec, width, (cells, plan) = kernel.spec, kernel.width, kernel.line
     pulses = PulseNames(plan)
     body = pulses.text()
     if cells:

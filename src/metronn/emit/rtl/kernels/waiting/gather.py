@@ -5,20 +5,17 @@ from __future__ import annotations
 from metronn.emit.rtl.pulse_trains import train_text
 from metronn.emit.rtl.slots import part, port_vector
 from metronn.emit.rtl.text import module_text
-from metronn.ir.graph import Graph
-from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.pulse_trains import counter_bits
 from metronn.plan.kernels.spec import Gather
-from metronn.plan.kernels.waiting.gather import kept_bits, latency_cycles, phase_bits
+from metronn.plan.kernels.waiting.gather import PlannedGather
 from metronn.plan.layout import wire_format
 
 
-def emit_gather(spec: Gather, module_name: str, graph: Graph, timing: Timing) -> str:
+def emit_gather(kernel: PlannedGather, module_name: str) -> str:
     """Return the module of the kernel: ports clk_i, rst_i, start_i, x0_i, y_o; one event per `span` cycles."""
-    tensor, beats = graph.type_of(spec.value), spec.layout.beats
+    spec, kept, bits = kernel.spec, kernel.kept_bits, kernel.phase_bits
+    tensor, beats = kernel.graph.type_of(spec.value), spec.layout.beats
     wires, out = wire_format(tensor, spec.layout), port_vector("y_o", tensor)
-    kept = kept_bits(spec, graph)
-    bits = phase_bits(spec)
     body = train_text("beat", "start_i", spec.layout.cycles[:-1], index="number") if bits is None else _phase(bits)
     held: dict[int, str] = {}
     needed = [0] * len(wires.slots)
@@ -49,7 +46,7 @@ def emit_gather(spec: Gather, module_name: str, graph: Graph, timing: Timing) ->
         name=module_name,
         contract=[
             f"{spec.value}: {spec.layout.describe()} into one.",
-            f"Latency {latency_cycles(spec, graph, timing)} cycles; y_o holds the event with its last beat only.",
+            f"Latency {kernel.latency_cycles} cycles; y_o holds the event with its last beat only.",
         ],
         ports=[("x0_i", wires.width)],
         output=("y_o", out.width),

@@ -8,21 +8,11 @@ from metronn.emit.rtl.kernels.waiting.lines import PulseNames, cell_name, flag_r
 from metronn.emit.rtl.slots import part
 from metronn.emit.rtl.text import bits_literal, module_text
 from metronn.ir.graph import Graph
-from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.pulse_trains import counter_bits
 from metronn.plan.kernels.spec import Reorder, WindowBuffer
 from metronn.plan.kernels.waiting.choices import Bit, Column
 from metronn.plan.kernels.waiting.lines import WIRE
-from metronn.plan.kernels.waiting.taps import graph_value, taps_of
-from metronn.plan.kernels.waiting.window_buffer import (
-    Held,
-    Memory,
-    input_layouts,
-    lane_widths,
-    latency_cycles,
-    line_buffer_bits,
-    memory_of,
-)
+from metronn.plan.kernels.waiting.window_buffer import Held, Memory, PlannedReorder, PlannedWindowBuffer
 from metronn.plan.layout import Slot, WireFormat, wire_format
 
 
@@ -92,13 +82,13 @@ class _Reader:
         return found
 
 
-def emit_window_buffer(spec: WindowBuffer | Reorder, module_name: str, graph: Graph, timing: Timing) -> str:
+def emit_window_buffer(kernel: PlannedWindowBuffer | PlannedReorder, module_name: str) -> str:
     """Return the module of the kernel: ports clk_i, rst_i, start_i, x0_i, ..., y_o."""
-    memory, value = memory_of(spec, graph, timing), graph_value(spec)
-    inputs = input_layouts(spec, graph)
+    spec, graph, memory, inputs = kernel.spec, kernel.graph, kernel.memory, kernel.inputs
+    value = kernel.result
     ports = [wire_format(graph.type_of(name), layout) for name, layout in inputs]
     out = wire_format(graph.type_of(value), spec.output)
-    reader = _Reader(memory, ports, lane_widths(spec, graph, taps_of(spec, graph)))
+    reader = _Reader(memory, ports, kernel.lane_widths)
     pulses = PulseNames(memory.pulses)
     body = pulses.text()
     for number, line in enumerate(memory.lines):
@@ -123,8 +113,8 @@ def emit_window_buffer(spec: WindowBuffer | Reorder, module_name: str, graph: Gr
         name=module_name,
         contract=[
             f"{value}{_source(spec, graph)}: {spec.output.describe()}, from {carried}.",
-            f"Latency {latency_cycles(spec, graph, timing)} cycles; events {memory.period} cycles apart or more.",
-            f"{line_buffer_bits(spec, graph, timing)} bits wait in {len(memory.lines)} delay lines.",
+            f"Latency {kernel.latency_cycles} cycles; events {memory.period} cycles apart or more.",
+            f"{kernel.buffer_bits} bits wait in {len(memory.lines)} delay lines.",
         ],
         ports=[(f"x{k}_i", port.width) for k, port in enumerate(ports)],
         output=("y_o", out.width),
