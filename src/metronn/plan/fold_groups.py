@@ -14,13 +14,16 @@ import numpy.typing as npt
 
 from metronn.ir.graph import Graph
 from metronn.plan.candidates.steps import input_layouts_of, steps
+from metronn.plan.figures import unrolled_part
 from metronn.plan.hardware.resources import lut_equivalents
 from metronn.plan.hardware.system import System
 from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.adders.matvec import PlannedAdders
 from metronn.plan.kernels.folds.fold import input_slots, linear_of, packing, slice_inputs
-from metronn.plan.kernels.kernels import planned
-from metronn.plan.kernels.slices import slice_of
+from metronn.plan.kernels.folds.planned import PlannedFoldInputs, PlannedFoldOutputs
+from metronn.plan.kernels.kernels import AnyKernel, kernels_of
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, KernelSpec, MatvecAdders, Streamed
+from metronn.plan.kernels.streamed import PlannedStreamed
 from metronn.plan.options import PlanOptions
 from metronn.plan.placing import timing_of
 
@@ -68,19 +71,19 @@ def inputs_groups(spec: FoldInputs, graph: Graph, timing: Timing) -> Groups:
     return groups
 
 
-def kernel_groups(spec: KernelSpec, graph: Graph, timing: Timing) -> Groups:
+def kernel_groups(kernel: AnyKernel) -> Groups:
     """Return the multiplier of each weight of the Linear a kernel makes."""
-    match spec:
-        case FoldOutputs():
-            return outputs_groups(spec, graph, timing)
-        case FoldInputs():
-            return inputs_groups(spec, graph, timing)
-        case MatvecAdders():
-            return np.full(linear_of(graph, spec.linear).weight.shape, ALONE, dtype=np.int64)
-        case Streamed(inner=FoldOutputs() | FoldInputs() | MatvecAdders()):
-            return kernel_groups(spec.inner, slice_of(spec, graph).graph, timing)
+    match kernel:
+        case PlannedFoldOutputs():
+            return outputs_groups(kernel.spec, kernel.graph, kernel.timing)
+        case PlannedFoldInputs():
+            return inputs_groups(kernel.spec, kernel.graph, kernel.timing)
+        case PlannedAdders():
+            return np.full(linear_of(kernel.graph, kernel.spec.linear).weight.shape, ALONE, dtype=np.int64)
+        case PlannedStreamed():
+            return kernel_groups(kernel.inner)
         case _:
-            raise AssertionError(f"{spec}: makes no Linear")
+            raise AssertionError(f"{kernel.spec}: makes no Linear")
 
 
 def graph_groups(graph: Graph, system: System, options: PlanOptions) -> tuple[FoldGroups, ...]:
@@ -90,15 +93,17 @@ def graph_groups(graph: Graph, system: System, options: PlanOptions) -> tuple[Fo
     Whether the system holds the network plays no part.
     """
     timing = timing_of(system)
+    kernels = kernels_of(graph, timing)
     found = []
     for step in steps(graph, system.ii, timing, options, input_layouts_of(graph, system.ii, options.inputs)):
-        named = [(spec, name) for spec in step.candidates if (name := linear_of_kernel(spec)) is not None]
-        if not named:
+        made = [kernels.of(spec) for spec in step.candidates if linear_of_kernel(spec) is not None]
+        if not made:
             continue
-        unrolled = [pair for pair in named if _is_unrolled(pair[0])]
-        spec, name = min(unrolled or named, key=lambda pair: _price(pair[0], graph, timing, bool(unrolled)))
-        groups = kernel_groups(spec, graph, timing)
+        unrolled = [kernel for kernel in made if unrolled_part(kernel) is not None]
+        kernel = unrolled[0] if unrolled else min(made, key=lambda kernel: lut_equivalents(kernel.resources))
+        groups = kernel_groups(kernel)
         used = np.unique(groups[groups != ALONE])
+        name = kernel.nodes[0]
         source = graph.by_name[name].source
         found.append(FoldGroups(linear=name, source=source, groups=groups, multipliers=len(used)))
     return tuple(found)
@@ -108,11 +113,3 @@ def linear_of_kernel(spec: KernelSpec) -> str | None:
     """Return the node of the Linear that a kernel makes, None for other kernels."""
     inner = spec.inner if isinstance(spec, Streamed) else spec
     return inner.linear if isinstance(inner, MatvecAdders | FoldOutputs | FoldInputs) else None
-
-
-def _is_unrolled(spec: KernelSpec) -> bool:
-    return isinstance(spec.inner if isinstance(spec, Streamed) else spec, MatvecAdders)
-
-
-def _price(spec: KernelSpec, graph: Graph, timing: Timing, unrolled: bool) -> float:
-    return 0.0 if unrolled else lut_equivalents(planned(spec, graph, timing).resources)

@@ -165,10 +165,9 @@ class Scheduler:
         found: list[tuple[int, str, AnyKernel]] = []
         for name in place.of_value[value]:
             source = place.signals[name]
-            spec = conversion(self.graph, value, source.layout, layout, self.system.ii)
-            if spec is not None:
-                kernel = self.kernels.of(spec)
-                found.append((source.first_cycle + kernel.latency_cycles, name, kernel))
+            way = conversion(self.kernels, value, source.layout, layout, self.system.ii)
+            if way is not None:
+                found.append((source.first_cycle + way.latency_cycles, name, way))
         if not found:
             carried = ", ".join(place.signals[name].layout.describe() for name in place.of_value[value])
             raise AssertionError(f"{value}: {carried} cannot become {layout.describe()}")

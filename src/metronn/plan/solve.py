@@ -224,15 +224,15 @@ class _Model:
         """Cycles from one layout of a value to another, or None when there is no way."""
         if wanted == have:
             return 0
-        spec = conversion(self.problem.graph, value, have, wanted, self.problem.system.ii)
-        return None if spec is None else self.problem.kernels.of(spec).latency_cycles
+        kernel = conversion(self.problem.kernels, value, have, wanted, self.problem.system.ii)
+        return None if kernel is None else kernel.latency_cycles
 
     def _convert(self, value: str, have: Layout, reader: str, candidate: int, pair: Linear) -> None:
         """Count the conversion of a value for a candidate of its reader, where the reader is, when both are chosen."""
-        graph, wanted = self.problem.graph, self.candidates[reader][candidate].wants[value]
-        spec = conversion(graph, value, have, wanted, self.problem.system.ii)
-        assert spec is not None
-        cost = self.problem.kernels.of(spec).resources
+        wanted = self.candidates[reader][candidate].wants[value]
+        kernel = conversion(self.problem.kernels, value, have, wanted, self.problem.system.ii)
+        assert kernel is not None
+        cost = kernel.resources
         if cost == Resources():
             return
         if self.fpga_count == 1:

@@ -16,7 +16,7 @@ from metronn.plan.design import KernelInstance, Signal
 from metronn.plan.hardware.boards import load_device
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.kernels import planned
+from metronn.plan.kernels.kernels import kernels_of
 from metronn.plan.kernels.spec import Delay, KernelSpec
 from metronn.plan.layout import Layout
 from metronn.plan.options import Fold, InputForm, PlanOptions
@@ -37,6 +37,7 @@ class FlowMaker:
         """Begin with nothing."""
         self.graph, self.rng, self.ii = graph, rng, ii_cycles
         self.kernels: list[KernelInstance] = []
+        self.plans = kernels_of(graph, TIMING)
         self.signals: dict[str, Signal] = {}
         self.of_value: dict[str, list[str]] = {}
 
@@ -65,14 +66,14 @@ class FlowMaker:
             name = self.rng.choice(names)
         else:
             made = [
-                (source, spec)
+                (source, kernel)
                 for source in self.of_value[value]
-                if (spec := conversion(self.graph, value, self.signals[source].layout, layout)) is not None
+                if (kernel := conversion(self.plans, value, self.signals[source].layout, layout)) is not None
             ]
             if not made:
                 return None
-            source, spec = self.rng.choice(made)
-            name = self.kernel(spec, (source,), value, layout)
+            source, kernel = self.rng.choice(made)
+            name = self.kernel(kernel.spec, (source,), value, layout)
         if self.rng.random() < 0.2:
             cycles = self.rng.randint(1, 30)
             name = self.kernel(Delay(value=value, layout=layout, cycles=cycles), (name,), value, layout)
@@ -83,20 +84,20 @@ class FlowMaker:
         order = list(step.candidates)
         self.rng.shuffle(order)
         if self.rng.random() < 0.85:
-            order.sort(key=lambda spec: -planned(spec, self.graph, TIMING).output.beat_count)
+            order.sort(key=lambda spec: -self.plans.of(spec).output.beat_count)
         for spec in order:
-            wanted = planned(spec, self.graph, TIMING).inputs
+            wanted = self.plans.of(spec).inputs
             if not all(self._can(value, layout) for value, layout in wanted):
                 continue
             sources = tuple(self.in_layout(value, layout) or "" for value, layout in wanted)
-            self.kernel(spec, sources, step.value, planned(spec, self.graph, TIMING).output)
+            self.kernel(spec, sources, step.value, self.plans.of(spec).output)
             return True
         return False
 
     def _can(self, value: str, layout: Layout) -> bool:
         return any(
             self.signals[name].layout == layout
-            or conversion(self.graph, value, self.signals[name].layout, layout) is not None
+            or conversion(self.plans, value, self.signals[name].layout, layout) is not None
             for name in self.of_value[value]
         )
 
@@ -111,7 +112,7 @@ def flow_with(graph: Graph, seed: int, ii_cycles: int, inputs: dict[str, Layout]
     for step in steps(graph, ii_cycles, TIMING, options, inputs):
         assert maker.step(step), f"{step.value}: no kernel"
     return Flow(
-        graph=graph,
+        plans=maker.plans,
         kernels=tuple(maker.kernels),
         signals=maker.signals,
         inputs=tuple((name, maker.of_value[name][0]) for name in inputs),

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hls_flows import build_flows
+from hls_flows import TIMING, build_flows
 from hls_projects import assert_equal, project_of
 from hypothesis import strategies as st
 from native_graphs import collected, random_codes
@@ -22,6 +22,7 @@ from metronn.ir.types import Range
 from metronn.plan.candidates.layouts_in_time import raster_layout
 from metronn.plan.design import KernelInstance, Signal
 from metronn.plan.hardware.resources import Resources
+from metronn.plan.kernels.kernels import kernels_of
 from metronn.plan.kernels.spec import WindowBuffer
 from metronn.plan.kernels.waiting.taps import window_output
 from metronn.plan.layout import Layout
@@ -54,7 +55,7 @@ def one_kernel(graph: Graph, layout: Layout) -> Flow | None:
         resources=Resources(),
     )  # fmt: skip
     return Flow(
-        graph=graph,
+        plans=kernels_of(graph, TIMING),
         kernels=(kernel,),
         signals={
             "pixels": Signal(name="pixels", value="x", layout=layout, first_cycle=0),

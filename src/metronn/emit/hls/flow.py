@@ -9,6 +9,7 @@ import numpy as np
 
 from metronn.ir.graph import Graph
 from metronn.plan.design import Design, FpgaDesign, KernelInstance, Signal
+from metronn.plan.kernels.kernels import Kernels
 from metronn.plan.kernels.spec import Delay, ReduceSerial, Reorder, Streamed, WindowBuffer
 from metronn.plan.kernels.waiting.taps import element_map
 from metronn.plan.layout import Layout
@@ -21,15 +22,21 @@ SLACK_CYCLES = 64
 class Flow:
     """Kernels of one FPGA, and the signals they read and make.
 
-    `inputs`: (value, signal) of what enters. `outputs`: (name, signal) of what leaves.
+    `plans`: what is planned of the kernels. `inputs`: (value, signal) of what enters. `outputs`: (name, signal) of what
+    leaves.
     """
 
-    graph: Graph
+    plans: Kernels
     kernels: tuple[KernelInstance, ...]
     signals: Mapping[str, Signal]
     inputs: tuple[tuple[str, str], ...]
     outputs: tuple[tuple[str, str], ...]
     ii_cycles: int
+
+    @property
+    def graph(self) -> Graph:
+        """The graph of the whole design."""
+        return self.plans.graph
 
     @property
     def streams(self) -> bool:
@@ -113,7 +120,7 @@ def flow_of(design: Design, fpga: FpgaDesign) -> Flow:
     else:
         outputs = tuple((field.value, field.source) for field in fpga.sends.fields)
     return Flow(
-        graph=design.graph,
+        plans=design.kernels,
         kernels=fpga.kernels,
         signals=fpga.signal,
         inputs=inputs,

@@ -113,7 +113,7 @@ class Processes:
     # Kernels on groups of beats
 
     def _streamed(self, kernel: KernelInstance, spec: Streamed) -> Process:
-        own = slice_of(spec, self.graph)
+        own = self.flow.plans.of(spec).slice
         inner = spec.inner
         match inner:
             case FoldOutputs():

@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from metronn.errors import ModelError
 from metronn.ir.graph import Graph
 from metronn.ir.ops import Linear
+from metronn.plan.kernels.adders.matvec import PlannedAdders
 from metronn.plan.kernels.folds.fold import input_slots, linear_of
-from metronn.plan.kernels.slices import slice_of
-from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, KernelSpec, MatvecAdders, Streamed
+from metronn.plan.kernels.folds.planned import PlannedFoldInputs, PlannedFoldOutputs
+from metronn.plan.kernels.kernels import AnyKernel
+from metronn.plan.kernels.streamed import PlannedStreamed
 from metronn.plan.options import PlanOptions
 
 
@@ -28,21 +30,21 @@ def divisors(number: int) -> list[int]:
     return [k for k in range(1, number + 1) if number % k == 0]
 
 
-def keeps_reuse(spec: KernelSpec, graph: Graph, reuse: int) -> bool:
+def keeps_reuse(kernel: AnyKernel, reuse: int) -> bool:
     """Whether the kernel of a Linear uses its multipliers (or, unrolled, its adders) so many times an event."""
-    if isinstance(spec, Streamed):
-        own, rows = slice_of(spec, graph), len(slice_of(spec, graph).starts)
-        return reuse % rows == 0 and keeps_reuse(spec.inner, own.graph, reuse // rows)
-    match spec:
-        case MatvecAdders():
+    match kernel:
+        case PlannedStreamed():
+            rows = len(kernel.slice.starts)
+            return reuse % rows == 0 and keeps_reuse(kernel.inner, reuse // rows)
+        case PlannedAdders():
             return reuse == 1
-        case FoldOutputs():
-            return spec.beats == reuse
-        case FoldInputs():
-            inputs = linear_of(graph, spec.linear).weight.shape[0]
-            return len(input_slots(spec.layout).multiplied) <= -(-inputs // reuse)
+        case PlannedFoldOutputs():
+            return kernel.spec.beats == reuse
+        case PlannedFoldInputs():
+            inputs = linear_of(kernel.graph, kernel.spec.linear).weight.shape[0]
+            return len(input_slots(kernel.spec.layout).multiplied) <= -(-inputs // reuse)
         case _:
-            raise AssertionError(f"{spec}: makes no Linear")
+            raise AssertionError(f"{kernel.spec}: makes no Linear")
 
 
 def check_reuse(graph: Graph, options: PlanOptions) -> None:

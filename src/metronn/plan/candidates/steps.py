@@ -39,7 +39,7 @@ from metronn.plan.kernels.adders import matvec as adders
 from metronn.plan.kernels.adders.unrolled_cost import unrolled_cost
 from metronn.plan.kernels.folds.fold import fold_outputs_spec, linear_of
 from metronn.plan.kernels.kernels import kernels_of
-from metronn.plan.kernels.slices import NotStreamableError, row_beats, rows_of, slice_of
+from metronn.plan.kernels.slices import NotStreamableError, row_beats, rows_of
 from metronn.plan.kernels.spec import (
     Elementwise,
     FoldInputs,
@@ -262,7 +262,7 @@ class _Builder:
 
     def _reachable(self, value: str, layout: Layout) -> bool:
         return any(
-            offer == layout or conversion(self.graph, value, offer, layout, self.ii) is not None
+            offer == layout or conversion(self.kernels, value, offer, layout, self.ii) is not None
             for offer in self.offers[value]
         )
 
@@ -283,7 +283,7 @@ class _Builder:
         """Accumulators, for streams whose beats do not hold all that is reduced."""
         for layout in self._variants(op.x):
             try:
-                slice_of(Streamed(inner=ReduceTree(reduce=node.name), layouts=(layout,)), self.graph)
+                _ = self.kernels.of(Streamed(inner=ReduceTree(reduce=node.name), layouts=(layout,))).slice
             except NotStreamableError:
                 yield ReduceSerial(reduce=node.name, layout=layout)
 
@@ -361,8 +361,8 @@ class _Builder:
             if not large and self._cheaper_unrolled(unrolled, kept):
                 kept.insert(0, unrolled)
             return kept
-        asked = [spec for spec in kept if keeps_reuse(spec, graph, reuse)]
-        return asked or ([unrolled] if not large and keeps_reuse(unrolled, graph, reuse) else [])
+        asked = [spec for spec in kept if keeps_reuse(self.kernels.of(spec), reuse)]
+        return asked or ([unrolled] if not large and keeps_reuse(self.kernels.of(unrolled), reuse) else [])
 
     def _cheaper_unrolled(self, unrolled: MatvecAdders, others: list[KernelSpec]) -> bool:
         """Whether a matrix of many digits (sparse, or narrow) would cost less unrolled than in any other way."""
@@ -430,7 +430,7 @@ class _Builder:
         unrolled = MatvecAdders(linear=node.name, epilogue=epilogue)
         probe = Streamed(inner=unrolled, layouts=(layout,), copies=copies)
         try:
-            own = slice_of(probe, self.graph).graph
+            own = self.kernels.of(probe).slice.graph
         except NotStreamableError:
             return
         wanted = alone or reuse == layout.beat_count

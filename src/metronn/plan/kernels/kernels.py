@@ -7,7 +7,7 @@ kernel that is forgotten is named by mypy.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import assert_never
+from typing import assert_never, overload
 
 from metronn.ir.graph import Graph
 from metronn.plan.hardware.timing import Timing
@@ -79,6 +79,17 @@ class Kernels:
         """Start without kernels."""
         self.graph, self.timing = graph, timing
         self._known: OrderedDict[KernelSpec, AnyKernel] = OrderedDict()
+
+    @overload
+    def of(self, spec: Streamed) -> PlannedStreamed: ...
+    @overload
+    def of(self, spec: Gather) -> PlannedGather: ...
+    @overload
+    def of(self, spec: WindowBuffer) -> PlannedWindowBuffer: ...
+    @overload
+    def of(self, spec: Reorder) -> PlannedReorder: ...
+    @overload
+    def of(self, spec: KernelSpec) -> AnyKernel: ...
 
     def of(self, spec: KernelSpec) -> AnyKernel:
         """Return the kernel of a specification."""

@@ -7,7 +7,6 @@ the hull of the ranges that the elements take over the groups, so every kernel o
 from __future__ import annotations
 
 import dataclasses
-from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
@@ -52,35 +51,18 @@ class Slice:
     output: Layout
 
 
-_CACHE: OrderedDict[tuple[int, Streamed], tuple[Graph, Slice]] = OrderedDict()
-CACHE_ENTRIES = 4096
-
-
 def slice_of(spec: Streamed, graph: Graph) -> Slice:
     """Return the slice. Raises NotStreamableError when the groups do not all compute the same function."""
-    key = (id(graph), spec)
-    entry = _CACHE.get(key)
-    if entry is not None and entry[0] is graph:
-        _CACHE.move_to_end(key)
-        return entry[1]
-    made = _sliced(spec, graph)
-    _CACHE[key] = (graph, made)
-    if len(_CACHE) > CACHE_ENTRIES:
-        _CACHE.popitem(last=False)
-    return made
-
-
-def stream_inputs(spec: Streamed, graph: Graph) -> tuple[str, ...]:
-    """Values the kernel reads, in port order."""
-    return function_inputs(graph, covered_nodes(spec))
-
-
-def _sliced(spec: Streamed, graph: Graph) -> Slice:
     match spec.inner:
         case MatvecAdders() | FoldOutputs() | FoldInputs():
             return _row_slice(spec, graph)
         case Elementwise() | Table() | ReduceTree():
             return _box_slice(spec, graph)
+
+
+def stream_inputs(spec: Streamed, graph: Graph) -> tuple[str, ...]:
+    """Values the kernel reads, in port order."""
+    return function_inputs(graph, covered_nodes(spec))
 
 
 # Slices of one row: matrix-vector products on the last axis

@@ -7,7 +7,6 @@ the same in all beats the slot is a tap of a delay line; where it is not, the be
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -80,25 +79,8 @@ def input_layouts_of(spec: WindowBuffer | Reorder) -> tuple[Layout, ...]:
     return (spec.layout,) if isinstance(spec, Reorder) else spec.layouts
 
 
-_CACHE: OrderedDict[tuple[int, WindowBuffer | Reorder], tuple[Graph, Taps]] = OrderedDict()
-CACHE_ENTRIES = 2048
-
-
 def taps_of(spec: WindowBuffer | Reorder, graph: Graph) -> Taps:
     """Return the taps. Raises NotStreamableError when an element would leave before it came."""
-    key = (id(graph), spec)
-    entry = _CACHE.get(key)
-    if entry is not None and entry[0] is graph:
-        _CACHE.move_to_end(key)
-        return entry[1]
-    made = _taps(spec, graph)
-    _CACHE[key] = (graph, made)
-    if len(_CACHE) > CACHE_ENTRIES:
-        _CACHE.popitem(last=False)
-    return made
-
-
-def _taps(spec: WindowBuffer | Reorder, graph: Graph) -> Taps:
     names, index = element_map(spec, graph)
     sizes = [graph.type_of(x).size for x in names]
     arrival, slot, operand = (np.full(sum(sizes), -1, dtype=np.int64) for _ in range(3))
