@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Mapping
+from typing import assert_never
 
 import numpy as np
 
@@ -25,7 +26,22 @@ from metronn.ir.graph import Graph, Node
 from metronn.ir.text import graph_hash, to_text
 from metronn.ir.types import TensorType
 from metronn.plan.design import Design, FpgaDesign
-from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, Reorder, Streamed, WindowBuffer, covered_nodes
+from metronn.plan.kernels.spec import (
+    Delay,
+    Elementwise,
+    FoldInputs,
+    FoldOutputs,
+    Gather,
+    KernelSpec,
+    MatvecAdders,
+    ReduceSerial,
+    ReduceTree,
+    Reorder,
+    Streamed,
+    Table,
+    WindowBuffer,
+    Wiring,
+)
 from metronn.plan.serialize import design_to_json
 from metronn.plan.subgraph import subgraph
 
@@ -93,23 +109,11 @@ def hls_project(design: Design, fpga: FpgaDesign) -> HlsProject:
     """Return what the HLS project of one FPGA says besides its graph: promises, and the plan of every op."""
     directives = {}
     for kernel in fpga.kernels:
-        for node in covered_nodes(kernel.spec):
-            remainder = 0
-            match kernel.spec:
-                case FoldOutputs():
-                    parallel, remainder = max(1, kernel.spec.lanes), kernel.spec.remainder
-                case FoldInputs():
-                    parallel = kernel.spec.layout.slot_count
-                case Streamed(inner=FoldOutputs() as inner):
-                    parallel, remainder = max(1, inner.lanes * kernel.spec.copies), inner.remainder
-                case Streamed():
-                    parallel = max(layout.slot_count for layout in kernel.spec.layouts)
-                case WindowBuffer() | Reorder():
-                    parallel = kernel.spec.output.slot_count
-                case _:
-                    parallel = design.graph.type_of(node).size
+        plan = design.planned(kernel)
+        for node in plan.nodes:
+            parallel, remainder = _per_cycle(kernel.spec, design.graph, node)
             directives[node] = HlsDirective(
-                kernel=design.planned(kernel).kind_name,
+                kernel=plan.kind_name,
                 start_cycle=kernel.start_cycle,
                 latency_cycles=kernel.latency_cycles,
                 parallel=parallel,
@@ -128,6 +132,36 @@ def hls_project(design: Design, fpga: FpgaDesign) -> HlsProject:
         tool_version=__version__,
         directives=directives,
     )
+
+
+def _per_cycle(spec: KernelSpec, graph: Graph, node: str) -> tuple[int, int]:
+    """Elements of a node that a kernel works on in a cycle, and the outputs that a fold over them has left."""
+    match spec:
+        case FoldOutputs():
+            return max(1, spec.lanes), spec.remainder
+        case FoldInputs():
+            return spec.layout.slot_count, 0
+        case Streamed():
+            return _streamed_per_cycle(spec)
+        case WindowBuffer():
+            return spec.output.slot_count, 0
+        case MatvecAdders() | Elementwise() | Table() | ReduceTree() | ReduceSerial() | Wiring():
+            return graph.type_of(node).size, 0
+        case Gather() | Delay() | Reorder():
+            raise AssertionError(f"{spec}: makes no node")
+        case _:
+            assert_never(spec)
+
+
+def _streamed_per_cycle(spec: Streamed) -> tuple[int, int]:
+    inner = spec.inner
+    match inner:
+        case FoldOutputs():
+            return max(1, inner.lanes * spec.copies), inner.remainder
+        case MatvecAdders() | FoldInputs() | Elementwise() | Table() | ReduceTree():
+            return max(layout.slot_count for layout in spec.layouts), 0
+        case _:
+            assert_never(inner)
 
 
 def emit_events(design: Design, real: Mapping[str, Array], events: int, rtl: EventCounts) -> dict[str, str | bytes]:

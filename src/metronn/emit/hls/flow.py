@@ -4,14 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
 
 from metronn.ir.graph import Graph
 from metronn.plan.design import Design, FpgaDesign, KernelInstance, Signal
 from metronn.plan.kernels.kernels import Kernels
-from metronn.plan.kernels.spec import Delay, ReduceSerial, Reorder, Streamed, WindowBuffer
-from metronn.plan.kernels.waiting.taps import element_map
+from metronn.plan.kernels.spec import (
+    Delay,
+    Elementwise,
+    FoldInputs,
+    FoldOutputs,
+    Gather,
+    MatvecAdders,
+    ReduceSerial,
+    ReduceTree,
+    Reorder,
+    Streamed,
+    Table,
+    WindowBuffer,
+    Wiring,
+)
+from metronn.plan.kernels.waiting.taps import element_map, input_layouts_of
 from metronn.plan.layout import Layout
 
 SLACK_CYCLES = 64
@@ -67,22 +82,22 @@ class Flow:
                 return layout.beats == output.beats
             case WindowBuffer() as spec:
                 return _same_beats(spec, self.graph)
-            case _:
+            case MatvecAdders() | FoldOutputs() | FoldInputs() | Elementwise() | Table() | ReduceTree():
                 return False
+            case Wiring() | Gather() | Streamed() | ReduceSerial():
+                return False
+            case _:
+                assert_never(kernel.spec)
 
     def _waiting(self, kernel: KernelInstance) -> int:
-        match kernel.spec:
-            case Delay(layout=layout, cycles=cycles):
-                return self.depth(layout, cycles)
-            case (
-                Reorder(layout=layout, output=output, offset=offset)
-                | WindowBuffer(layouts=(layout, *_), output=output, offset=offset)
-            ):
-                leave = np.asarray(output.cycles) + offset
-                come = np.searchsorted(np.asarray(layout.cycles), leave, side="right")
-                return int((come - np.arange(len(leave))).max()) + 1
-            case _:
-                return 0
+        """Beats that wait at most in a kernel that only waits."""
+        spec = kernel.spec
+        assert isinstance(spec, Delay | Reorder | WindowBuffer), f"{kernel.name}: does more than wait"
+        if isinstance(spec, Delay):
+            return self.depth(spec.layout, spec.cycles)
+        leave = np.asarray(spec.output.cycles) + spec.offset
+        come = np.searchsorted(np.asarray(input_layouts_of(spec)[0].cycles), leave, side="right")
+        return int((come - np.arange(len(leave))).max()) + 1
 
     def depth(self, layout: Layout, cycles: int) -> int:
         """Beats in flight when each waits for `cycles` cycles and the other path may be slower by the slack."""

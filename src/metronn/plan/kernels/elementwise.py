@@ -284,6 +284,8 @@ class PlannedElementwise(PlannedKernel[Elementwise]):
     """Ops element by element in one pipeline."""
 
     kind = "elementwise"
+    cycles_per_event = 1
+    multipliers = 0
 
     @cached_property
     def pipeline(self) -> Pipeline:

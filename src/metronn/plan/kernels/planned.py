@@ -69,11 +69,11 @@ class PlannedKernel(ABC, Generic[S]):
         """Layout of the value the kernel makes."""
 
     @property
+    @abstractmethod
     def cycles_per_event(self) -> int:
         """Cycles the kernel is busy with one event: the smallest II it can keep."""
-        return 1
 
     @property
+    @abstractmethod
     def multipliers(self) -> int:
         """Multipliers that are shared over the cycles of an event, those included that would only see zeros."""
-        return 0

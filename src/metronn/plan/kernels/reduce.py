@@ -76,6 +76,8 @@ class PlannedReduceTree(PlannedKernel[ReduceTree]):
     """A pipelined tree for each result."""
 
     kind = "reduce"
+    cycles_per_event = 1
+    multipliers = 0
 
     @cached_property
     def netlist(self) -> Netlist:

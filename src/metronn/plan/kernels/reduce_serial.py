@@ -161,6 +161,7 @@ class PlannedReduceSerial(PlannedKernel[ReduceSerial]):
     """Accumulators over beats."""
 
     kind = "reduce"
+    multipliers = 0
 
     @cached_property
     def lanes(self) -> tuple[Lane, ...]:

@@ -8,6 +8,7 @@ wires; every beat is on the wires for exactly one cycle.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import assert_never
 
 from metronn.plan.layout import Layout
 
@@ -184,6 +185,8 @@ def covered_nodes(spec: KernelSpec) -> tuple[str, ...]:
             return covered_nodes(spec.inner)
         case Gather() | Delay() | Reorder():
             return ()
+        case _:
+            assert_never(spec)
 
 
 def result_value(spec: KernelSpec) -> str:
@@ -191,5 +194,9 @@ def result_value(spec: KernelSpec) -> str:
     match spec:
         case Gather() | Delay() | Reorder():
             return spec.value
-        case _:
+        case MatvecAdders() | FoldOutputs() | FoldInputs() | Streamed():
             return covered_nodes(spec)[-1]
+        case Elementwise() | Table() | ReduceTree() | ReduceSerial() | Wiring() | WindowBuffer():
+            return covered_nodes(spec)[-1]
+        case _:
+            assert_never(spec)

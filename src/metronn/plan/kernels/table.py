@@ -34,6 +34,8 @@ class PlannedTable(PlannedKernel[Table]):
     """One ROM and its registers for each element."""
 
     kind = "table"
+    cycles_per_event = 1
+    multipliers = 0
 
     @cached_property
     def in_block_ram(self) -> bool:

@@ -21,6 +21,8 @@ class PlannedWiring(PlannedKernel[Wiring]):
     """Wires: no cycle, nothing that is counted."""
 
     kind = "wiring"
+    cycles_per_event = 1
+    multipliers = 0
     latency_cycles = 0
     resources = Resources()
 

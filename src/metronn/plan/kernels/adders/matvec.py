@@ -285,6 +285,8 @@ class PlannedAdders(PlannedKernel[MatvecAdders]):
     """A constant matrix as pipelined adder graphs."""
 
     kind = "matvec_adders"
+    cycles_per_event = 1
+    multipliers = 0
 
     @cached_property
     def structure(self) -> tuple[Netlist, Graph]:

@@ -19,6 +19,7 @@ class PlannedDelay(PlannedKernel[Delay]):
     """The same beats, later."""
 
     kind = "delay"
+    multipliers = 0
 
     @property
     def latency_cycles(self) -> int:

@@ -18,6 +18,7 @@ class PlannedGather(PlannedKernel[Gather]):
     """Registers for all beats but the last."""
 
     kind = "reorder"
+    multipliers = 0
 
     @property
     def latency_cycles(self) -> int:

@@ -183,6 +183,8 @@ def lane_widths(spec: Spec, graph: Graph, taps: Taps) -> dict[tuple[int, int], i
 class PlannedWaiting(PlannedKernel[S]):
     """Delay lines, and a choice of what they hold. Raises NotStreamableError when an element would leave too early."""
 
+    multipliers = 0
+
     @cached_property
     def taps(self) -> Taps:
         """Which slot of which input, how many cycles ago, makes each slot of an output beat."""
