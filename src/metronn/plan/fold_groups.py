@@ -17,9 +17,9 @@ from metronn.plan.candidates.steps import input_layouts_of, steps
 from metronn.plan.figures import unrolled_part
 from metronn.plan.hardware.resources import lut_equivalents
 from metronn.plan.hardware.system import System
-from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.adders.matvec import PlannedAdders
-from metronn.plan.kernels.folds.fold import input_slots, linear_of, packing, slice_inputs
+from metronn.plan.kernels.folds.fold import linear_of
+from metronn.plan.kernels.folds.lanes import NONE
 from metronn.plan.kernels.folds.planned import PlannedFoldInputs, PlannedFoldOutputs
 from metronn.plan.kernels.kernels import AnyKernel, kernels_of
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, KernelSpec, MatvecAdders, Streamed
@@ -29,7 +29,7 @@ from metronn.plan.placing import timing_of
 
 Groups = npt.NDArray[np.int64]
 
-ALONE = -1
+ALONE = NONE
 """The group of a weight that shares its hardware with no other: constant multiples and adder graphs."""
 
 
@@ -47,37 +47,11 @@ class FoldGroups:
     multipliers: int
 
 
-def outputs_groups(spec: FoldOutputs, graph: Graph, timing: Timing) -> Groups:
-    """Multiplier of each weight [n_in, n_out] of a FoldOutputs: input and pair of lanes, over all its cycles."""
-    n_in, n_out = linear_of(graph, spec.linear).weight.shape
-    ways = packing(graph, spec.linear, timing).ways
-    count = slice_inputs(spec, graph)
-    i, o = np.meshgrid(np.arange(n_in), np.arange(n_out), indexing="ij")
-    main = spec.lanes * spec.beats
-    pairs = spec.lanes // ways
-    shared = i * max(pairs, 1) + (o % max(spec.lanes, 1)) // ways
-    rest = n_in * pairs + (o - main) // ways * count + i % count
-    return np.where(o < main, shared, rest).astype(np.int64)
-
-
-def inputs_groups(spec: FoldInputs, graph: Graph, timing: Timing) -> Groups:
-    """Multiplier of each weight [n_in, n_out] of a FoldInputs: slot of the beats and pair of outputs."""
-    n_in, n_out = linear_of(graph, spec.linear).weight.shape
-    pairs = -(-n_out // (ways := packing(graph, spec.linear, timing).ways))
-    groups = np.full((n_in, n_out), ALONE, dtype=np.int64)
-    for position, slot in enumerate(input_slots(spec.layout).multiplied):
-        carried = [beat[slot] for beat in spec.layout.beats if slot < len(beat)]
-        groups[carried] = position * pairs + np.arange(n_out) // ways  # every element of the slot: the same row
-    return groups
-
-
 def kernel_groups(kernel: AnyKernel) -> Groups:
     """Return the multiplier of each weight of the Linear a kernel makes."""
     match kernel:
-        case PlannedFoldOutputs():
-            return outputs_groups(kernel.spec, kernel.graph, kernel.timing)
-        case PlannedFoldInputs():
-            return inputs_groups(kernel.spec, kernel.graph, kernel.timing)
+        case PlannedFoldOutputs() | PlannedFoldInputs():
+            return kernel.groups
         case PlannedAdders():
             return np.full(linear_of(kernel.graph, kernel.spec.linear).weight.shape, ALONE, dtype=np.int64)
         case PlannedStreamed():

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from metronn.emit.hls.index import Members
 from metronn.ir.arrays import Array
+from metronn.plan.kernels.folds.lanes import NONE, inputs_of_slice, outputs_of_lanes, taken
 
 Live = npt.NDArray[np.bool_]
 
@@ -18,18 +19,15 @@ Live = npt.NDArray[np.bool_]
 def outputs_live(weight: Array, parallel: int, beats: int, remainder: int) -> tuple[Live, Live]:
     """Return which multipliers of a fold over outputs are needed: [lane, input], and [output, lane] of the remainder.
 
-    `weight` [output, input]. In beat b lane k makes output b * parallel + k; the last `remainder` outputs take inputs
-    b * slice + k, with slices as long as the beats allow.
+    `weight` [output, input]; the last `remainder` outputs are summed in slices of the inputs. An output that the last
+    beat lacks is one of zeros.
     """
     live = weight != 0
     whole, inputs = len(live) - remainder, live.shape[1]
-    main = np.zeros((beats * parallel, inputs), dtype=bool)
-    main[:whole] = live[:whole]
-    length = -(-inputs // beats)
-    rest = np.zeros((remainder, beats * length), dtype=bool)
-    rest[:, :inputs] = live[whole:]
-    shown, left = main.reshape(beats, parallel, inputs), rest.reshape(remainder, beats, length)
-    return np.asarray(shown.any(axis=0)), np.asarray(left.any(axis=1))
+    outputs = outputs_of_lanes(parallel, beats)
+    main = taken(live[:whole], np.where(outputs < whole, outputs, NONE))
+    rest = taken(live[whole:].T, inputs_of_slice(inputs, beats))
+    return np.asarray(main.any(axis=0)), np.asarray(rest.any(axis=0).T)
 
 
 def inputs_live(weight: Array, lanes: int, beats: int) -> Live:
@@ -37,9 +35,9 @@ def inputs_live(weight: Array, lanes: int, beats: int) -> Live:
 
     `weight` [output, input]. In beat b lane k takes input b * lanes + k.
     """
-    live = np.zeros((len(weight), beats * lanes), dtype=bool)
-    live[:, : weight.shape[1]] = weight != 0
-    return np.asarray(live.reshape(len(weight), beats, lanes).any(axis=1))
+    inputs = np.arange(beats * lanes, dtype=np.int64).reshape(beats, lanes)
+    live = taken(weight.T != 0, np.where(inputs < weight.shape[1], inputs, NONE))
+    return np.asarray(live.any(axis=0).T)
 
 
 def add_live(members: Members, copies: int, main: Live, rest: Live | None = None) -> None:

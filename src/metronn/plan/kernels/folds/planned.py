@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from functools import cached_property
 
+import numpy as np
+
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.kernels.folds import fold
 from metronn.plan.kernels.folds.cost import inputs_resources, outputs_resources
+from metronn.plan.kernels.folds.lanes import (
+    NONE,
+    Index,
+    inputs_of_slice,
+    inputs_of_slots,
+    lane_of,
+    outputs_of_lanes,
+)
 from metronn.plan.kernels.folds.sites import Sites, input_sites, main_sites, remainder_sites
 from metronn.plan.kernels.planned import Inputs, PlannedKernel
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
@@ -83,6 +93,18 @@ class PlannedFoldOutputs(PlannedKernel[FoldOutputs]):
         rest = -(-spec.remainder // pack.ways) * fold.slice_inputs(spec, self.graph)
         return spec.lanes // pack.ways * inputs + rest
 
+    @cached_property
+    def groups(self) -> Index:
+        """Number of the multiplier that each weight [n_in, n_out] goes through: main lanes first, input by input."""
+        spec, ways = self.spec, self.packing.ways
+        n_in, n_out = fold.linear_of(self.graph, spec.linear).weight.shape
+        pairs, main = spec.lanes // ways, spec.lanes * spec.beats
+        lanes = lane_of(outputs_of_lanes(spec.lanes, spec.beats), main)
+        shared = np.arange(n_in)[:, None] * pairs + lanes // ways
+        index = inputs_of_slice(n_in, spec.beats)
+        rest = n_in * pairs + np.arange(n_out - main) // ways * index.shape[1] + lane_of(index, n_in)[:, None]
+        return np.concatenate([shared, rest], axis=1)
+
 
 class PlannedFoldInputs(PlannedKernel[FoldInputs]):
     """A matrix folded over its inputs."""
@@ -144,3 +166,11 @@ class PlannedFoldInputs(PlannedKernel[FoldInputs]):
         """Multiplied slots times output pairs."""
         outputs = fold.linear_of(self.graph, self.spec.linear).weight.shape[1]
         return len(fold.input_slots(self.spec.layout).multiplied) * -(-outputs // self.packing.ways)
+
+    @cached_property
+    def groups(self) -> Index:
+        """Number of the multiplier that each weight [n_in, n_out] goes through, NONE for constant multiples."""
+        n_in, n_out = fold.linear_of(self.graph, self.spec.linear).weight.shape
+        slots = inputs_of_slots(self.spec.layout)[:, list(fold.input_slots(self.spec.layout).multiplied)]
+        positions, ways = lane_of(slots, n_in)[:, None], self.packing.ways
+        return np.where(positions >= 0, positions * -(-n_out // ways) + np.arange(n_out) // ways, NONE)

@@ -1,11 +1,7 @@
 """The multipliers of a fold, one by one: which weights each sees over an event, and what it is made of.
 
 A site is one input slot and one pair of lanes (one lane where products are not packed): over the beats of an event it
-multiplies one input by one weight, or by two packed ones, after the other. Which weights share a site:
-
-- `FoldOutputs`, main lanes: input i and the outputs b * lanes + l, for every beat b, with l // ways the same;
-- `FoldOutputs`, remainder: inputs b * slice + i, for every beat b; outputs with (o - lanes * beats) // ways the same;
-- `FoldInputs`: the elements that the slot carries over the beats, and outputs with o // ways the same.
+multiplies one input by one weight, or by two packed ones, after the other; `folds.lanes` says by which.
 
 A site whose weights are all 0 is nothing: no multiplier, no term in the sums. A site whose weights are all 0 or plus or
 minus a power of two is made of LUTs, which choose among the input's shifts by the beat, where they are fewer than the
@@ -25,7 +21,8 @@ from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph
 from metronn.plan.hardware.fabric import Fabric
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.folds.fold import Packing, effective_weight, input_slots, packing, slice_inputs
+from metronn.plan.kernels.folds.fold import Packing, effective_weight, input_slots, packing
+from metronn.plan.kernels.folds.lanes import inputs_of_slice, inputs_of_slots, outputs_of_lanes, taken
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
 
 DSP_LUTS = 100
@@ -107,9 +104,8 @@ class Sites:
     @cached_property
     def kinds(self) -> npt.NDArray[np.int64]:
         """Kind of every site, [pair, input]."""
-        flat = self.words.reshape(-1, *self.words.shape[1:])
-        live = (flat != 0).any(axis=(0, 2))
-        size = np.abs(flat)
+        live = (self.words != 0).any(axis=(0, 2))
+        size = np.abs(self.words)
         plain = ((size & (size - 1)) == 0).all(axis=(0, 2))
         kinds = np.where(live, int(Kind.MULTIPLIER), int(Kind.NOTHING))
         for pair, place in np.argwhere(live & plain):
@@ -195,27 +191,18 @@ def _paired(rows: Array, pack: Packing) -> Array:
 def main_sites(spec: FoldOutputs, graph: Graph, timing: Timing) -> Sites:
     """Return the multipliers of the main lanes of a FoldOutputs."""
     pack, weight = packing(graph, spec.linear, timing), effective_weight(graph, spec.linear)
-    rows = weight.T[: spec.lanes * spec.beats].reshape(spec.beats, spec.lanes, weight.shape[0])
-    return Sites(_paired(rows, pack), pack, timing.fabric)
+    return Sites(_paired(taken(weight.T, outputs_of_lanes(spec.lanes, spec.beats)), pack), pack, timing.fabric)
 
 
 def remainder_sites(spec: FoldOutputs, graph: Graph, timing: Timing) -> Sites:
     """Return the multipliers of the outputs beyond the lanes of a FoldOutputs."""
     pack, weight = packing(graph, spec.linear, timing), effective_weight(graph, spec.linear)
-    count = slice_inputs(spec, graph)
-    rest = np.zeros((spec.remainder, count * spec.beats), dtype=weight.dtype)
-    rest[:, : weight.shape[0]] = weight.T[spec.lanes * spec.beats :]
-    words = rest.reshape(spec.remainder, spec.beats, count).swapaxes(0, 1)
-    return Sites(_paired(words, pack), pack, timing.fabric)
+    rows = taken(weight[:, spec.lanes * spec.beats :], inputs_of_slice(weight.shape[0], spec.beats))
+    return Sites(_paired(rows.swapaxes(1, 2), pack), pack, timing.fabric)
 
 
 def input_sites(spec: FoldInputs, graph: Graph, timing: Timing) -> Sites:
     """Return the multipliers of a FoldInputs: those of the slots that carry elements in several beats."""
     pack, weight = packing(graph, spec.linear, timing), effective_weight(graph, spec.linear)
-    slots = input_slots(spec.layout).multiplied
-    rows = np.zeros((spec.layout.beat_count, weight.shape[1], len(slots)), dtype=weight.dtype)
-    for beat, elements in enumerate(spec.layout.beats):
-        for position, slot in enumerate(slots):
-            if slot < len(elements):
-                rows[beat, :, position] = weight[elements[slot]]
-    return Sites(_paired(rows, pack), pack, timing.fabric)
+    rows = taken(weight, inputs_of_slots(spec.layout)[:, list(input_slots(spec.layout).multiplied)])
+    return Sites(_paired(rows.swapaxes(1, 2), pack), pack, timing.fabric)
