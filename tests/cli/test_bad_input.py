@@ -38,6 +38,17 @@ def test_missing_model(metronn: Run, events: Path, folder: Path, tmp_path: Path)
     refused(ran, folder, "nothing.onnx: no such file")
 
 
+def test_missing_files_of_a_toml_file(metronn: Run, network: Path, folder: Path) -> None:
+    """The key is named, or the option and the key that give the data."""
+    options = network.parent / "metronn.toml"
+    options.write_text('model.file = "none.onnx"\ndata.calibrate = "x"\nplan.system = "one-vcu118"\n')
+    ran = metronn("compile", options, "-o", folder)
+    refused(ran, folder, "metronn.toml: model.file: ", "none.onnx: no such file")
+    options.write_text(f'model.file = "{network.name}"\ndata.calibrate = "x"\nplan.system = "one-vcu118"\n')
+    ran = metronn("compile", options, "-o", folder)
+    refused(ran, folder, "x: unknown kind of event file", "x: the calibration data, --calibrate or data.calibrate")
+
+
 def test_corrupt_model(metronn: Run, network: Path, events: Path, folder: Path) -> None:
     network.write_bytes(network.read_bytes()[:90])
     refused(metronn(*compile_arguments(network, events, folder)), folder, "small.onnx: ")

@@ -45,6 +45,7 @@ def test_example_configuration_is_read(tmp_path: Path) -> None:
     block = re.search(r"```toml\n(.*?)```", (DOCS / "configuration.md").read_text(), re.DOTALL)
     assert block is not None
     (tmp_path / "metronn.toml").write_text(block[1])
+    (tmp_path / "jets.onnx").touch()
     request = find_request(tmp_path, Overrides())
     assert request.model == tmp_path / "jets.onnx"
     assert request.system == "two-serenity"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -176,7 +177,10 @@ def find_request(target: Path | None, overrides: Overrides) -> Request:
         else:
             what = f"{path}: no such file"
         raise ModelError(f"{what}.\n  Name a network (metronn compile MODEL --calibrate FILE --system NAME -o DIR).")
-    return read_request(path, overrides)
+    request = read_request(path, overrides)
+    if not os.path.exists(request.model):
+        raise ModelError(f"{path}: model.file: {request.model}: no such file")
+    return request
 
 
 def _is_about(path: Path, model: Path) -> bool:

@@ -15,6 +15,7 @@ from metronn.cli.console import Log
 from metronn.cli.planning import chosen_system, planned
 from metronn.emit.build import emit_build
 from metronn.emit.manifest import build_manifest
+from metronn.errors import ModelError
 from metronn.events.codes import encode_inputs
 from metronn.events.data import Events, load_events
 from metronn.events.split import split_events
@@ -34,6 +35,11 @@ from metronn.report.picture import Picture, read_pictures
 from metronn.verify.against_build import exact_files, model_record
 from metronn.verify.reference import reference_files
 
+GIVEN_BY = {
+    "calibration data": "--calibrate or data.calibrate",
+    "verification data": "--verify-data or verify.data",
+}
+"""What names the events of each purpose."""
 DRAWN_EVENTS = 1024
 """Events drawn for a network that comes with its formats."""
 
@@ -94,7 +100,12 @@ def verification_data(request: Request, model: RealGraph, log: Log) -> Events | 
 def _events(path: str, request: Request, model: RealGraph, what: str, log: Log) -> Events:
     shapes = {node.name: node.shape for node in model.inputs}
     with log.stage(f"reading the {what}"):
-        events = load_events(path, shapes, label=request.label, columns=request.columns, model_names=model.input_names)
+        try:
+            events = load_events(
+                path, shapes, label=request.label, columns=request.columns, model_names=model.input_names
+            )
+        except ModelError as error:
+            raise ModelError(f"{error.message}\n  {path}: the {what}, {GIVEN_BY[what]}") from None
     labels = "" if events.labels is None else ", with labels"
     log(f"{what}: {Path(path).name}: {events.count:,} events{labels}")
     return events

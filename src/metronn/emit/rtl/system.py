@@ -13,6 +13,10 @@ def latency_bits(design: Design, link: int) -> int:
     return design.system.links[link].latency_max_cycles.bit_length()
 
 
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def emit_system(design: Design) -> str:
     """Return `system.sv`: every lane passes a link model whose raw latency, errors and silence are inputs."""
     found: list[tuple[str, str, int]] = [("input", "bc0_i", 1), ("input", "clear_i", 1)]
@@ -51,7 +55,7 @@ def emit_system(design: Design) -> str:
         body += ["  logic unused_inputs;", "  assign unused_inputs = bc0_i;", ""]
     parameter = f" #(\n  parameter int OrbitCycles = {orbit_cycles(design.system.clock_mhz)}\n)" if links else ""
     contract = [
-        f"The whole system: {len(design.fpgas)} FPGAs, {len(links)} links. Simulation only.",
+        f"The whole system: {_counted(len(design.fpgas), 'FPGA')}, {_counted(len(links), 'link')}. Simulation only.",
         f"Results {design.latency_cycles} cycles after the input, II {design.ii_cycles}.",
     ]
     text = [f"module system{parameter} (", *port_lines(found), ");", "", *body, "endmodule"]
