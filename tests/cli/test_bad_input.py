@@ -129,6 +129,27 @@ def test_no_calibration_given(metronn: Run, network: Path, folder: Path) -> None
     refused(ran, folder, "no calibration data: quantization needs events.", "Give --calibrate FILE")
 
 
+def test_no_calibration_given_for_an_input_without_a_quantizer(metronn: Run, folder: Path, tmp_path: Path) -> None:
+    """Of two inputs of a quantized network one goes to its sum as it is: that one is named."""
+    node, value = helper.make_node, helper.make_tensor_value_info
+    nodes = [
+        node("QuantizeLinear", ["a", "step", "zero"], ["q"]),
+        node("DequantizeLinear", ["q", "step", "zero"], ["d"]),
+        node("Add", ["d", "b:0"], ["s"]),
+        node("QuantizeLinear", ["s", "step", "zero"], ["t"]),
+        node("DequantizeLinear", ["t", "step", "zero"], ["y"]),
+        node("Exp", ["b:0"], ["z"]),
+    ]
+    step, zero = np.array(0.25, dtype=np.float32), np.array(0, dtype=np.int8)
+    constants = [numpy_helper.from_array(step, "step"), numpy_helper.from_array(zero, "zero")]
+    inputs = [value(name, TensorProto.FLOAT, ["N", 4]) for name in ("a", "b:0")]
+    outputs = [value(name, TensorProto.FLOAT, ["N", 4]) for name in ("y", "z")]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "two.onnx")
+    ran = metronn("compile", tmp_path / "two.onnx", "--system", "one-serenity", "-o", folder, "--no-verify")
+    refused(ran, folder, "no calibration data: nothing tells the range of input b:0: ", "Give --calibrate FILE")
+
+
 def test_no_system_given(metronn: Run, network: Path, events: Path, folder: Path) -> None:
     ran = metronn("compile", network, "--calibrate", events, "-o", folder, "--no-verify")
     refused(ran, folder, "no system: ", "Give --system NAME", "two-serenity")

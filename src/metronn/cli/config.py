@@ -139,11 +139,11 @@ class Request:
     pictures: tuple[Path, ...] = ()
     source: Path | None = None
 
-    def needed_calibration(self) -> str:
-        """Return the calibration data. Raises ModelError when there are none."""
+    def needed_calibration(self, why: str) -> str:
+        """Return the calibration data. Raises ModelError, which says why they are needed, when there are none."""
         if self.calibrate is None:
             raise ModelError(
-                "no calibration data: quantization needs events.\n"
+                f"no calibration data: {why}.\n"
                 f"  Give --calibrate FILE ({', '.join(DATA_SUFFIXES)}) or data.calibrate in {FILE_NAME}."
             )
         return self.calibrate

@@ -25,7 +25,7 @@ from metronn.frontends.hls4ml.config import read_hls4ml
 from metronn.ir.arrays import Array
 from metronn.model.graph import RealGraph, real_op_arrays
 from metronn.passes.pipeline import Watch, prepare, quantize_model, watch_nothing
-from metronn.quantize.exact.events import drawn_events
+from metronn.quantize.exact.events import drawn_events, inputs_without_grid
 from metronn.quantize.exact.values import present
 from metronn.quantize.measure import judged
 from metronn.quantize.outliers import find_outliers, outlier_sentences, outlying
@@ -82,12 +82,16 @@ def calibration_events(request: Request, model: RealGraph, log: Log) -> Events:
     A network that its framework quantized, inputs included, needs none: without any, events are drawn over what its
     inputs can tell apart.
     """
+    why = "quantization needs events"
     if request.calibrate is None and model.quantized:
-        drawn = drawn_events(prepare(model), DRAWN_EVENTS)
+        ready = prepare(model)
+        drawn = drawn_events(ready, DRAWN_EVENTS)
         if drawn is not None:
             log(f"calibration data: none given; {drawn.count:,} events drawn uniformly over the grid of the inputs")
             return drawn
-    return _events(request.needed_calibration(), request, model, "calibration data", log)
+        floats = ", ".join(model.input_names[name] for name in inputs_without_grid(ready))
+        why = f"nothing tells the range of input {floats}: no quantizer is the first to read it"
+    return _events(request.needed_calibration(why), request, model, "calibration data", log)
 
 
 def verification_data(request: Request, model: RealGraph, log: Log) -> Events | None:
@@ -145,7 +149,7 @@ def _judged_anew(
         excluded = np.flatnonzero(outlying(outliers, verification.count))
         told = [f"verification data: {line}" for line in outlier_sentences(outliers)]
         report = replace(report, excluded=tuple(excluded.tolist()), warnings=(*report.warnings, *told))
-    report = replace(report, typed=network.original is not network.model)
+    report = replace(report, hls4ml_types=network.original is not network.model)
     judging, unseen = judging_events(report, events, verification)
     return judged(
         report,

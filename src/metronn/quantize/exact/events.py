@@ -12,10 +12,15 @@ BEYOND = 0.05
 """Part of the span by which events go beyond both ends, so that overflow is met too."""
 
 
+def inputs_without_grid(model: RealGraph) -> tuple[str, ...]:
+    """Return the inputs of a prepared network whose grid is not known: not every reader applies one quantizer first."""
+    return tuple(node.name for node in model.inputs if absorbed(model, node) is None)
+
+
 def drawn_events(model: RealGraph, count: int, seed: int = 0) -> Events | None:
     """Return `count` seeded random events for a prepared network, or None when the grid of an input is not known.
 
-    The grid is known when every reader of the input applies the same quantizer first.
+    Which those are, `inputs_without_grid` tells.
     """
     rng = np.random.default_rng(seed)
     inputs = {}
