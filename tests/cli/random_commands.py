@@ -339,8 +339,7 @@ def check(arguments: tuple[str, ...], folder: Path, names: Collection[str] = ())
     """Run a command line in a folder; return its status and what it wrote on stderr.
 
     No traceback, status 0, 1 or 2 (3 where the message is about a tool), an error that names its place (an option,
-    a key, a
-    file of the folder or one of `names`), one JSON document with --json.
+    a key, a file of the folder or one of `names`), one JSON document with --json.
     """
     before = Path.cwd()
     os.chdir(folder)

@@ -287,6 +287,6 @@ def test_the_summary_does_not_praise() -> None:
 
 def test_types_of_an_hls4ml_configuration_are_blamed_and_no_layer() -> None:
     """Layers that hold their types exactly have no SQNR, so an input at 120 dB would be blamed for a poor output."""
-    found = replace(report(layer("x", 120.0, "input")), typed=True)
+    found = replace(report(layer("x", 120.0, "input")), hls4ml_types=True)
     assert where_lost(found) is None
     assert remedy(found, found.outputs[0]).startswith("The types of the hls4ml configuration lose it")

@@ -130,8 +130,8 @@ class QuantizationReport:
     `calibration_limit` allowed at most so many, of which those without outliers calibrated. `events` were given,
     `judging_events` of them judged the outputs, `unseen`: none of these calibrated. `excluded` are the positions of
     the events that judge nothing, outliers that saturate by decision. `advice` is a remedy for a lost signal, the
-    estimate of `remedy` where it is empty; `warnings` are lines about what is not as it should be. `typed` says that
-    an hls4ml configuration gave the layers types which the network that judges does not have.
+    estimate of `remedy` where it is empty; `warnings` are lines about what is not as it should be. `hls4ml_types`
+    says that an hls4ml configuration gave the layers types which the network that judges does not have.
     """
 
     calibration_events: int
@@ -145,7 +145,7 @@ class QuantizationReport:
     unseen: bool = False
     min_sqnr_db: float = 20.0
     excluded: tuple[int, ...] = ()
-    typed: bool = False
+    hls4ml_types: bool = False
     advice: str = ""
     warnings: tuple[str, ...] = field(default=())
 
@@ -258,7 +258,7 @@ def where_lost(report: QuantizationReport, output: str | None = None) -> LayerRe
         if layer.sqnr_db < report.min_sqnr_db:
             return layer
         noise = 10 ** (-layer.sqnr_db / 10)
-        if noise - before > most and not report.typed:
+        if noise - before > most and not report.hls4ml_types:
             found, most = layer, noise - before
         before = max(before, noise)
     return found
@@ -278,7 +278,7 @@ def remedy(report: QuantizationReport, output: OutputReport) -> str:
     bits = min(16, max(1, math.ceil(missing / 6)))
     more = f"{bits} bit{'s' if bits > 1 else ''} more, for example"
     layer = where_lost(report, output.name)
-    if layer is None and report.typed:
+    if layer is None and report.hls4ml_types:
         return "The types of the hls4ml configuration lose it, not metronn: give wider ones there, of the tables too."
     if layer is None:
         return 'Raise quantize.weight_bits and quantize.activation_bits, or let bits = "auto" choose.'

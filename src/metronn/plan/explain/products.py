@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.infer import TypeRuleError
+from metronn.ir.names import free_name
 from metronn.ir.ops import Constant, Multiply, Overflow, Requantize, Rounding, operands
 from metronn.ir.types import Range
 from metronn.plan.figures import estimated_figures
@@ -67,7 +68,8 @@ def narrowed(graph: Graph, nodes: Sequence[str], bits: int) -> Graph | None:
                     out = _narrow(builder.types[operand].range, bits)
                     if operand not in narrow and out is not None:
                         rounded = Requantize(x=operand, out=out, rounding=Rounding.RND, overflow=Overflow.SAT)
-                        narrow[operand] = builder.add(rounded, _free(graph, f"{operand}.narrow"), node.source)
+                        name = free_name(f"{operand}.narrow", graph.by_name)
+                        narrow[operand] = builder.add(rounded, name, node.source)
                 op = dataclasses.replace(op, x=narrow.get(op.x, op.x), y=narrow.get(op.y, op.y))
             builder.add(op, node.name, node.source)
     except TypeRuleError:
@@ -75,12 +77,6 @@ def narrowed(graph: Graph, nodes: Sequence[str], bits: int) -> Graph | None:
     for output in graph.outputs:
         builder.output(output.name, output.value, output.source)
     return builder.build() if narrow else None
-
-
-def _free(graph: Graph, name: str) -> str:
-    while name in graph.by_name:
-        name += "_"
-    return name
 
 
 def _narrow(kind: Range, bits: int) -> Range | None:
