@@ -10,7 +10,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test check bench zoo clean setup setup-tests setup-qkeras
+.PHONY: demo test check bench zoo reference clean setup setup-tests setup-qkeras
 
 PYTHON ?= python3
 VENV := .venv
@@ -76,6 +76,10 @@ bench: setup-tests setup-qkeras
 
 zoo: setup-tests
 	$(BIN)/python examples/zoo.py $(NETWORKS)
+
+# The tables of docs/configuration.md, from the options.
+reference: setup
+	$(BIN)/python -m metronn.flow.reference docs/configuration.md
 
 clean:
 	rm -rf $(VENV) $(VENV)-qkeras build dist $(DEMO)/build $(DATA) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -19,11 +19,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from metronn.cli.config import Overrides, find_request
 from metronn.cli.console import Log
-from metronn.cli.planning import read_graph
-from metronn.cli.stages import calibration_events, import_model, quantized_graph
 from metronn.errors import MetronnError
+from metronn.flow.options import Given
+from metronn.flow.planning import read_graph
+from metronn.flow.request import find_request
+from metronn.flow.stages import calibration_events, import_model, quantized_graph
 from metronn.ir.graph import Graph
 from metronn.plan.design import Design
 from metronn.plan.hardware.system import load_system
@@ -42,7 +43,7 @@ LIMITS = {"one-large-virtual": 165}
 def demo_graph() -> Graph:
     """Import and quantize the demo network as `metronn compile` does."""
     log = Log()
-    request = find_request(DEMO, Overrides())
+    request = find_request(DEMO, Given())
     model = import_model(request.model, log)
     return quantized_graph(request, model, calibration_events(request, model, log), log).graph
 

@@ -36,9 +36,9 @@ from typing import Any
 
 import numpy as np
 
-from metronn.cli.stages import judging_events
 from metronn.errors import MetronnError
 from metronn.events.data import Events
+from metronn.flow.stages import judging_events
 from metronn.frontends import load_model
 from metronn.model.graph import RealGraph
 from metronn.passes.pipeline import prepare, quantize_model

@@ -122,11 +122,12 @@ def compiled(folder: Path) -> dict[str, Any]:
     """Compile the metronn.toml of the folder in this process as `metronn compile --no-verify` does; returns figures."""
     import resource
 
-    from metronn.cli.builds import write_results
-    from metronn.cli.config import Overrides, find_request
     from metronn.cli.console import Log
-    from metronn.cli.folders import write_files
-    from metronn.cli.stages import compile_files
+    from metronn.flow.builds import write_results
+    from metronn.flow.folders import write_files
+    from metronn.flow.options import Given
+    from metronn.flow.request import find_request
+    from metronn.flow.stages import compile_files
 
     spent: dict[str, float] = {}
     peak: dict[str, float] = {}
@@ -141,7 +142,7 @@ def compiled(folder: Path) -> dict[str, Any]:
 
     begin = time.perf_counter()
     log = Measured()
-    done = compile_files(find_request(folder, Overrides()), log)
+    done = compile_files(find_request(folder, Given()), log)
     with log.stage(STAGES[-1]):
         target = folder / "build"
         write_files(target, done.files)

@@ -1,21 +1,63 @@
-"""Hardware descriptions as TOML tables: base model, value ranges, and errors that name file, key and range."""
+"""Options and hardware as TOML tables: base model, keys and their meaning, value ranges, errors that name all three."""
 
 import difflib
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Tag, ValidationError
+from pydantic.fields import FieldInfo
 
 from metronn.errors import ModelError
+
+ABOUT = "about"
 
 
 class Table(BaseModel):
     """A TOML table with a fixed set of keys; a value, never changed after reading."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flag:
+    """How the command line gives a key.
+
+    `name`: the flag, by default `--` and the key; `metavar`: what stands for the value; `help`: shorter words than the
+    key's meaning.
+    """
+
+    name: str = ""
+    metavar: str = ""
+    help: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What the documentation says of a key: its meaning, what is shown as its default, and its flag if it has one."""
+
+    meaning: str
+    default: str = ""
+    flag: Flag | None = None
+
+
+def key(default: object, meaning: str, *, shown: str = "", flag: Flag | None = None) -> Any:  # noqa: ANN401 - as Field
+    """Return a field of a table with all that documentation and command line say of it.
+
+    `shown` replaces the default where that is words: "the system's".
+    """
+    about = cast("Any", {ABOUT: About(meaning=meaning, default=shown, flag=flag)})
+    return Field(default=default, json_schema_extra=about)
+
+
+def about(field: FieldInfo) -> About:
+    """Return what `key` says of a field."""
+    found = cast("Mapping[str, Any]", field.json_schema_extra or {}).get(ABOUT)
+    assert isinstance(found, About), "a field of an options table is made with key()"
+    return found
 
 
 def whole(low: int, high: int) -> BeforeValidator:
@@ -79,13 +121,18 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path}: not valid TOML: nested too deeply") from None
 
 
-def parse(model: type[TableType], data: Mapping[str, Any], where: str) -> TableType:
-    """Make a `model` of a TOML table. Raises ModelError that lists every wrong, missing and unknown key."""
+def parse(
+    model: type[TableType], data: Mapping[str, Any], where: str, flags: Mapping[str, str] | None = None
+) -> TableType:
+    """Make a `model` of a TOML table. Raises ModelError that lists every wrong, missing and unknown key.
+
+    `flags` names, by key (`plan.ii`), what was given elsewhere than in `where`, as on the command line.
+    """
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        problems = [f"{where}: {_describe(model, item)}" for item in error.errors(include_url=False)]
-        raise ModelError("\n".join(problems)) from error
+        problems = [_problem(model, item, where, flags or {}) for item in error.errors(include_url=False)]
+        raise ModelError("\n".join(dict.fromkeys(problems))) from error
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
@@ -105,47 +152,72 @@ def collect(problems: list[str], action: Callable[[], TableType], prefix: str = 
         return None
 
 
-def _describe(model: type[BaseModel], item: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDetails)
-    location: tuple[int | str, ...] = item["loc"]
-    key = ".".join(str(part) for part in location)
+def _problem(
+    model: type[BaseModel],
+    item: Any,  # noqa: ANN401 (pydantic's ErrorDetails)
+    where: str,
+    flags: Mapping[str, str],
+) -> str:
+    location, table = _walk(model, item["loc"])
+    name = ".".join(map(str, location))
+    given = next((flag for key, flag in flags.items() if f"{name}.".startswith(f"{key}.")), None)
     match item["type"]:
         case "missing":
-            return f"missing key {key!r}"
+            return f"{where}: missing key {name!r}"
         case "extra_forbidden":
-            known = _keys_at(model, location[:-1])
+            known = [field.alias or own for own, field in table.model_fields.items()]
             near = difflib.get_close_matches(str(location[-1]), known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ";"
-            return f"unknown key {key!r}{hint} allowed here: {', '.join(known)}"
+            return f"{given or where}: unknown key {name!r}{hint} allowed here: {', '.join(known)}"
         case "value_error":
             text = str(item["ctx"]["error"])
-            return f"key {key!r} {text}" if key else text
-        case "model_type" | "model_attributes_type":
-            return f"key {key!r} must be a table, found {item['input']!r}"
+        case "model_type" | "model_attributes_type" | "dict_type" | "mapping_type":
+            text = f"must be a table, found {item['input']!r}"
         case "tuple_type":
-            return f"key {key!r} must be a list, found {item['input']!r}"
+            text = f"must be a list, found {item['input']!r}"
         case _:
-            text = item["msg"].removeprefix("Input ")
-            return f"key {key!r} {text}, found {item['input']!r}"
+            text = f"{item['msg'].removeprefix('Input ')}, found {item['input']!r}"
+    if given is not None:
+        return f"{given}: {text}"
+    return f"{where}: key {name!r} {text}" if name else f"{where}: {text}"
 
 
-def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """List the keys that the table at `location` inside a `model` may have."""
-    names_an_entry = False
+def _walk(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[list[int | str], type[BaseModel]]:
+    """Return the keys and places of a location, without the parts that only say which kind of a union it is about.
+
+    Also returns the table that holds, or would hold, the last key.
+    """
+    found: list[int | str] = []
+    kind: Any = model
+    table = model
     for part in location:
-        if names_an_entry:  # of a table whose keys are names, as plan.layers
-            names_an_entry = False
-        elif isinstance(part, str):
-            by_key = {field.alias or name: field for name, field in model.model_fields.items()}
-            nested = _nested_model(by_key[part].annotation)
-            assert nested is not None, "pydantic reported an unknown key inside a value that is not a table"
-            names_an_entry = get_origin(by_key[part].annotation) is dict
-            model = nested
-    return [field.alias or name for name, field in model.model_fields.items()]
+        kind, tagged = _plain(kind)
+        if tagged and part in tagged:
+            kind = tagged[part]
+            continue
+        found.append(part)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            table = kind
+            by_key = {field.alias or name: field for name, field in kind.model_fields.items()}
+            kind = by_key[part].annotation if part in by_key else None
+        else:  # an entry of a list, or of a table whose keys are names
+            kind = get_args(kind)[0 if isinstance(part, int) else -1] if get_args(kind) else None
+    return found, table
 
 
-def _nested_model(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 (any type expression)
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    if get_origin(annotation) in (tuple, dict, Union, UnionType):
-        return next((found for found in map(_nested_model, get_args(annotation)) if found), None)
-    return None
+def _plain(kind: Any) -> tuple[Any, dict[Any, Any]]:  # noqa: ANN401 (any type expression)
+    """Return a type without what is annotated and without None; and the kinds of a union by their tags."""
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if get_origin(kind) not in (Union, UnionType):
+        return kind, {}
+    kinds = [one for one in get_args(kind) if one is not type(None)]
+    if len(kinds) == 1:
+        return _plain(kinds[0])
+    return kind, {
+        extra.tag: get_args(one)[0]
+        for one in kinds
+        if get_origin(one) is Annotated
+        for extra in get_args(one)[1:]
+        if isinstance(extra, Tag)
+    }

@@ -158,12 +158,12 @@ def test_no_system_given(metronn: Run, network: Path, events: Path, folder: Path
 @pytest.mark.parametrize("ii", [0, -3])
 def test_ii_below_one(metronn: Run, network: Path, events: Path, folder: Path, ii: int) -> None:
     ran = metronn(*compile_arguments(network, events, folder), "--ii", ii)
-    refused(ran, folder, f"'ii' must be a whole number from 1 to 65536, found {ii}")
+    refused(ran, folder, f"error: --ii: must be a whole number from 1 to 65536, found {ii}")
 
 
 def test_clock_that_is_no_clock(metronn: Run, network: Path, events: Path, folder: Path) -> None:
     ran = metronn(*compile_arguments(network, events, folder), "--clock-mhz", -1)
-    refused(ran, folder, "'clock_mhz' must be a number from 0.001")
+    refused(ran, folder, "error: --clock-mhz: must be a number from 0.001")
 
 
 def test_ii_that_is_no_number(metronn: Run, network: Path, events: Path, folder: Path) -> None:
@@ -241,7 +241,7 @@ def test_folder_with_other_things(metronn: Run, network: Path, events: Path, fol
 
 def test_wrong_widths(metronn: Run, network: Path, events: Path, folder: Path) -> None:
     ran = metronn(*compile_arguments(network, events, folder), "--weight-bits", 1)
-    refused(ran, folder, "weight_bits: found 1; input should be greater than or equal to 2")
+    refused(ran, folder, "error: --weight-bits: must be a whole number from 2 to 32, found 1")
 
 
 def test_nothing_to_compile(metronn: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,13 +299,14 @@ def test_every_problem_of_the_file_is_listed(metronn: Run, tmp_path: Path) -> No
     assert (ran.status, ran.out) == (2, "")
     for text in (
         "unknown key 'model.fiel'; did you mean 'file'? allowed here: file, name",
-        "[quantize] weight_bits: found 1;",
+        "key 'quantize.weight_bits' must be a whole number from 2 to 32, found 1",
+        "key 'quantize.metric' must be one of auto, none, accuracy, auc, or file.py:function, found 'beauty'",
         "key 'plan.ii' must be a whole number from 1 to 65536, found 'nine'",
         "key 'plan.fold' should be 'full' or 'latency', found 'sometimes'",
         "unknown key 'plan.layers.hidden.resue'; did you mean 'reuse'? allowed here: reuse",
         "key 'plan.layers.file.reuse' must be a whole number from 1 to 65536, found 0",
         "key 'verify.events' must be a whole number from 1 to ",
-        "unknown key 'extra'; allowed here: model, data, quantize, plan, verify, build, report",
+        "unknown key 'extra'; allowed here: model, data, quantize, search, plan, verify",
     ):
         assert text in ran.err
     assert all(line.startswith("error: ") for line in ran.err.splitlines())

@@ -5,40 +5,23 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
 from small_network import Run
 
-from metronn.cli.config import Overrides, _File, find_request
+from metronn.flow.options import TABLES, Given
+from metronn.flow.reference import MARKED, NESTED, written
+from metronn.flow.request import find_request
 from metronn.ir.ops import Overflow, Rounding
 from metronn.ir.text import OPS, from_text, to_text
 from metronn.model.text import real_from_text, real_to_text
-from metronn.quantize.options import LayerOptions, QuantizeOptions
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-def section(text: str, title: str) -> str:
-    """Return the part of a page below a heading."""
-    return re.split(r"^## ", text.split(f"## `[{title}]`\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
-
-
-@pytest.mark.parametrize("name", _File.model_fields)
-def test_every_key_is_documented(name: str) -> None:
-    keys = set(re.findall(r"^\| `(\w+)` \|", section((DOCS / "configuration.md").read_text(), name), re.MULTILINE))
-    model = QuantizeOptions if name == "quantize" else _File.model_fields[name].annotation
-    assert model is not None
-    assert keys == set(model.model_fields)
-
-
-def test_defaults_are_documented() -> None:
-    text = (DOCS / "configuration.md").read_text()
-    for model, name in [(QuantizeOptions, "quantize"), *((f.annotation, n) for n, f in _File.model_fields.items())]:
-        for key, field in getattr(model, "model_fields", {}).items():
-            default = field.default
-            if isinstance(default, int | float) and not isinstance(default, bool):
-                assert f"| `{key}` | {default} |" in section(text, name)
-    for key in LayerOptions.model_fields:
-        assert f"`{key}`" in section(text, "quantize")
+def test_tables_of_keys_are_those_of_the_options() -> None:
+    """`make reference` writes them; every table of metronn.toml is in the page."""
+    page = (DOCS / "configuration.md").read_text()
+    assert page == written(page)
+    assert {found["name"] for found in MARKED.finditer(page)} == {*TABLES, *NESTED}
 
 
 def test_example_configuration_is_read(tmp_path: Path) -> None:
@@ -46,7 +29,7 @@ def test_example_configuration_is_read(tmp_path: Path) -> None:
     assert block is not None
     (tmp_path / "metronn.toml").write_text(block[1])
     (tmp_path / "jets.onnx").touch()
-    request = find_request(tmp_path, Overrides())
+    request = find_request(tmp_path, Given())
     assert request.model == tmp_path / "jets.onnx"
     assert request.system == "two-serenity"
 

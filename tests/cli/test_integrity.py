@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from small_network import Run
 
-from metronn.cli.integrity import Changes, changes
 from metronn.emit.manifest import manifest_text
+from metronn.flow.integrity import Changes, changes
 
 PICTURE = b"\x89PNG\r\n\x1a\n"
 

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_network import Run, write_events, write_network
 
-from metronn.cli.search import updated_configuration
 from metronn.errors import ModelError, ToolError
+from metronn.flow.update import updated_configuration
 from metronn.ir.text import from_text
 from metronn.plan.estimate import estimate
 from metronn.plan.hardware.resources import LUT_EQUIVALENTS, Resources, lut_equivalents
@@ -23,7 +23,8 @@ from metronn.plan.hardware.system import load_system
 from metronn.plan.options import PlanOptions
 from metronn.plan.planner import plan
 from metronn.report import pareto_plot
-from metronn.report.pareto import ParetoPoint, beats, csv_text, rows, with_front
+from metronn.report.pareto import csv_text, rows
+from metronn.search.pareto import ParetoPoint, beats, with_front
 
 
 def point(metric: float, luts: float | None, latency: float | None, ii: int = 1, network: str = "a") -> ParetoPoint:
@@ -153,14 +154,15 @@ def test_wrong_sweeps(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--search", "--narrowest", "1"), "--narrowest 1, --widest 12: allowed are 2 to 32, the narrowest first"),
-        (("--search", "--max-evaluations", "3"), "--max-evaluations: found 3, a search needs 50 at least"),
-        (("--search", "--held-out-events", "0"), "--held-out-events: found 0, at least 1 is needed"),
+        (("--search", "--narrowest", "1"), "--narrowest: must be a whole number from 2 to 32, found 1"),
+        (("--search", "--narrowest", "9", "--widest", "8"), "--narrowest 9, --widest 8: the narrowest comes first"),
+        (("--search", "--max-evaluations", "3"), "--max-evaluations: must be a whole number from 50 to"),
+        (("--search", "--held-out-events", "0"), "--held-out-events: must be a whole number from 1 to"),
         (("--search", "--keep", "nothing"), "--keep nothing: no layer has such a name; there are hidden, last"),
         (("--search", "--keep", "*"), "search: every layer is kept as it is"),
         (("--search", "--update"), "--update: there is no metronn.toml of this network to update"),
         (("--search", "--metric", "none"), "search: there is no metric to hold"),
-        (("--search", "--tolerance", "-1"), "--tolerance: tolerance: found -1.0"),
+        (("--search", "--tolerance", "-1"), "--tolerance: must be a number from 0 to 1000000, found -1.0"),
         (("--dask", "tcp://a:1", "--per-channel"), "error: --per-channel, --dask are for searches: add --search"),
         (("--jobs", "2"), "error: --jobs is for searches: add --search"),
     ],
@@ -184,7 +186,7 @@ def test_a_search_needs_a_system(metronn: Run, network: Path, events: Path, tmp_
 def test_a_file_that_holds_no_widths_is_refused(metronn: Run, network: Path, events: Path, tmp_path: Path) -> None:
     for content, message in (
         ("[plan]\nii = 3\n", "is no file of widths"),
-        ('[quantize.layers."last"]\nbits = 3\n', "layers.last.bits: unknown key"),
+        ('[quantize.layers."last"]\nbits = 3\n', "unknown key 'layers.last.bits'"),
         ('[quantize.layers."other"]\nweight_bits = 3\n', "layers.other: no layer has such a name"),
     ):
         (tmp_path / "w.toml").write_text(content)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from metronn.cli.stages import judging_events
 from metronn.emulate.numpy import emulate
 from metronn.errors import ModelError
 from metronn.events.codes import decode_outputs, encode_inputs
 from metronn.events.data import Events
+from metronn.flow.stages import judging_events
 from metronn.ir.arrays import IntArray
 from metronn.ir.ops import ReduceKind
 from metronn.model.graph import (

@@ -53,29 +53,30 @@ def test_later_patterns_win_and_any_name_of_a_layer_counts() -> None:
 def test_unknown_keys_are_all_named_with_what_is_allowed() -> None:
     found = lines({"weight_bit": 8, "layers": {"a": {"bits": 3}}, "inputs": {"x": {"width": 3}}})
     assert len(found) == 3
-    start = "[quantize] weight_bit: unknown key (did you mean weight_bits?); allowed are bits, weight_bits, activation_"
+    start = "[quantize]: unknown key 'weight_bit'; did you mean 'weight_bits'? allowed here: bits, weight_bits, act"
     assert any(line.startswith(start) for line in found)
-    assert "[quantize] inputs.x.width: unknown key; allowed are bits, frac" in found
-    assert any(line.startswith("[quantize] layers.a.bits: unknown key") and "table_max_error" in line for line in found)
+    assert "[quantize]: unknown key 'inputs.x.width'; allowed here: bits, frac" in found
+    unknown = "[quantize]: unknown key 'layers.a.bits'"
+    assert any(line.startswith(unknown) and "table_max_error" in line for line in found)
 
 
 @pytest.mark.parametrize(
     ("table", "expected"),
     [
-        ({"weight_bits": 0}, "[quantize] weight_bits: found 0; input should be greater than or equal to 2"),
-        ({"weight_bits": "8"}, "[quantize] weight_bits: found '8'; input should be a valid integer"),
-        ({"activation_bits": 64}, "[quantize] activation_bits: found 64; input should be less than or equal to 32"),
-        ({"overflow": "SATURATE"}, "[quantize] overflow: found 'SATURATE'; input should be 'WRAP', 'SAT', 'SAT_ZERO'"),
-        ({"overflow": "SAT_SYM"}, "[quantize] overflow: SAT_SYM is not possible here, allowed are SAT and WRAP"),
+        ({"weight_bits": 0}, "[quantize]: key 'weight_bits' must be a whole number from 2 to 32, found 0"),
+        ({"weight_bits": "8"}, "[quantize]: key 'weight_bits' must be a whole number from 2 to 32, found '8'"),
+        ({"activation_bits": 64}, "[quantize]: key 'activation_bits' must be a whole number from 2 to 32, found 64"),
+        ({"overflow": "SATURATE"}, "[quantize]: key 'overflow' should be 'WRAP', 'SAT', 'SAT_ZERO'"),
+        ({"overflow": "SAT_SYM"}, "[quantize]: key 'overflow' must be SAT or WRAP, found SAT_SYM"),
         (
             {"layers": {"a": {"overflow": "SAT_ZERO"}}},
-            "[quantize] layers.a overflow: SAT_ZERO is not possible here, allowed are SAT and WRAP",
+            "[quantize]: key 'layers.a.overflow' must be SAT or WRAP, found SAT_ZERO",
         ),
-        ({"calibration": "best"}, "[quantize] calibration: found 'best'; input should be 'max', 'percentile' or 'mse'"),
-        ({"metric": "f1"}, "[quantize] metric: found 'f1', allowed are auto, none, accuracy, auc and file.py:function"),
-        ({"percentile": 20}, "[quantize] percentile: found 20; input should be greater than 50"),
-        ({"layers": {"a": {"weight_bits": 1}}}, "[quantize] layers.a.weight_bits: found 1; input should be"),
-        ({"tolerance": -1}, "[quantize] tolerance: found -1; input should be greater than or equal to 0"),
+        ({"calibration": "best"}, "[quantize]: key 'calibration' should be 'max', 'percentile' or 'mse', found 'best'"),
+        ({"metric": "f1"}, "[quantize]: key 'metric' must be one of auto, none, accuracy, auc"),
+        ({"percentile": 20}, "[quantize]: key 'percentile' must be a number from 50 to 100, found 20"),
+        ({"layers": {"a": {"weight_bits": 1}}}, "[quantize]: key 'layers.a.weight_bits' must be a whole number from 2"),
+        ({"tolerance": -1}, "[quantize]: key 'tolerance' must be a number from 0 to 1000000, found -1"),
     ],
 )
 def test_bad_values(table: dict[str, Any], expected: str) -> None:
@@ -85,4 +86,4 @@ def test_bad_values(table: dict[str, Any], expected: str) -> None:
 
 def test_a_bad_input_names_what_is_possible() -> None:
     found = lines({"input": "exact"})
-    assert any(line.startswith("[quantize] input: found 'exact'; input should be 'auto'") for line in found)
+    assert any(line.startswith("[quantize]: key 'input' should be 'auto'") for line in found)

@@ -32,7 +32,8 @@ from metronn.search.evaluate import (
     network_digest,
 )
 from metronn.search.journal import Journal
-from metronn.search.run import Limits, Recorder, SearchResult, run_search
+from metronn.search.options import SearchOptions
+from metronn.search.run import Recorder, SearchResult, run_search
 from metronn.search.space import Knob, KnobKind, Space, applied, channel_space, key_of, layer_space
 from metronn.search.widths import Search
 from metronn.search.workers import Inline, Processes, workers
@@ -89,7 +90,7 @@ def searched(
             tolerance=judge.options.tolerance,
             show=lambda progress: None,
         )
-        return run_search(space, recorder, Limits(widest=7, **limits), lambda text: None)
+        return run_search(space, recorder, SearchOptions(widest=7, **limits), lambda text: None)
 
 
 # Widths by channel
@@ -299,7 +300,7 @@ def test_the_order_of_results_changes_nothing(judge: Evaluator, tmp_path: Path) 
                 tolerance=0.03,
                 show=lambda p: None,
             )
-            found.append(run_search(space, recorder, Limits(widest=7), lambda text: None).found)
+            found.append(run_search(space, recorder, SearchOptions(widest=7), lambda text: None).found)
     assert found[0] == found[1]
 
 

@@ -154,8 +154,9 @@ def test_without_training_the_tolerance_decides(command: Command, network: Path,
 def test_a_convolution_starts_where_the_float_network_ended(tmp_path: Path) -> None:
     from conftest import write_data
     from metronn.train.backend import load_backend, seed_everything
-    from metronn.train.convert import ConvertOptions, Widths, to_quantized
+    from metronn.train.convert import to_quantized
     from metronn.train.networks import read_network
+    from metronn.train.options import FinetuneOptions, Widths
 
     backend = load_backend("test")
     seed_everything(backend, 5)
@@ -180,7 +181,7 @@ def test_a_convolution_starts_where_the_float_network_ended(tmp_path: Path) -> N
     data = write_data(tmp_path / "images.npz", (6, 6, 2), 300)
     network = read_network(backend, tmp_path / "conv.keras", "test")
     images = np.load(data)["x"]
-    options = ConvertOptions(weight_bits=14, activation_bits=16, widths=Widths.CHANNEL)
+    options = FinetuneOptions(weight_bits=14, activation_bits=16, widths=Widths.CHANNEL)
     quantized = to_quantized(backend, network.model, {"image": images.astype(np.float64)}, options, "conv.keras")
     import hgq.utils
 

@@ -16,12 +16,11 @@ import typer
 from rich.console import Console
 
 from metronn.errors import MetronnError, ModelError
+from metronn.log import now_and_then, troubles
 
 INTERRUPTED = 130
 _documents: ContextVar[list[object]] = ContextVar("documents")
 """What the running verb printed as JSON: an error adds a document only where there is none."""
-PROGRESS_S = 2.0
-"""Seconds after which a step says how far it is, and between its lines."""
 P = ParamSpec("P")
 
 
@@ -123,23 +122,16 @@ class Log:
 
     def warn(self, message: str) -> None:
         """Write what is not as it should be, with `warning: ` before every line that starts a trouble of its own."""
-        for line in message.splitlines():
-            self(line if line.startswith((" ", "\t")) else f"warning: {line}")
+        for trouble in troubles(message):
+            for k, line in enumerate(trouble.splitlines()):
+                self(line if k else f"warning: {line}")
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._start
 
     def progress(self, what: str) -> Callable[[str], None]:
         """Return what takes a line on how far a step is; lines are shown once it takes long, every few seconds."""
-        shown = time.monotonic()
-
-        def show(line: str) -> None:
-            nonlocal shown
-            if time.monotonic() - shown >= PROGRESS_S:
-                shown = time.monotonic()
-                self(f"{what}: {line}")
-
-        return show
+        return now_and_then(lambda line: self(f"{what}: {line}"))
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -149,6 +141,24 @@ class Log:
                 yield
         else:
             yield
+
+    @contextmanager
+    def counter(self, every: int) -> Iterator[Callable[[int, str], None]]:
+        """Give what takes a count and a line: a moving line on terminals, else a line of the log `every` so many."""
+        if not self._console.is_terminal:
+            yield lambda count, line: self(line) if count % every == 0 else None
+            return
+        from rich.progress import (  # noqa: PLC0415 - it takes a part of the start of every verb
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+        )
+
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+        with Progress(*columns, console=self._console, transient=True) as bar:
+            task = bar.add_task("", total=None)
+            yield lambda _count, line: bar.update(task, description=line)
 
 
 def plain_json(data: Mapping[str, object]) -> str:

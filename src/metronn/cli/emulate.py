@@ -10,17 +10,17 @@ import numpy as np
 import typer
 
 from metronn.cli import options
-from metronn.cli.builds import read_manifest
 from metronn.cli.console import Log, handled, say, say_json
-from metronn.cli.folders import check_files, check_output, write_file
-from metronn.cli.integrity import check_file
-from metronn.cli.planning import read_graph
 from metronn.emit.build import npz
 from metronn.emulate.native import NativeEmulator
 from metronn.emulate.numpy import emulate
 from metronn.errors import ModelError
 from metronn.events.codes import decode_outputs, encode_inputs, input_steps
 from metronn.events.data import load_events
+from metronn.flow.builds import read_manifest
+from metronn.flow.folders import check_files, check_output, write_file
+from metronn.flow.integrity import check_file
+from metronn.flow.planning import read_graph
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph
 from metronn.ir.ops import Input, Op, Overflow

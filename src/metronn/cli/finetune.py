@@ -8,16 +8,17 @@ from typing import Annotated
 
 import typer
 
-from metronn.cli import options, train_options
+from metronn.cli import options
 from metronn.cli.console import Log, handled, say, say_json
-from metronn.cli.training import check_output, checkpoint_folder, copy_network, read_requests
+from metronn.cli.taking import taking
+from metronn.cli.training import SHARED, check_output, checkpoint_folder, copy_network, read_requests
 from metronn.errors import ToolError
+from metronn.flow.options import Given
 from metronn.report.tables import table_text
-from metronn.train.convert import ConvertOptions, Widths
-from metronn.train.finetune import Finetuned, FinetuneOptions, Finetuner
+from metronn.train.finetune import Finetuned, Finetuner
+from metronn.train.options import Widths
 from metronn.train.records import Record
 from metronn.train.start import begin, quantize_network
-from metronn.train.task import Loss
 
 
 class QuantizerLibrary(enum.Enum):
@@ -31,70 +32,18 @@ COLUMNS = ("epoch", "metric", "loss of metric", "zeros", "EBOPs", "LUT-equivalen
 
 
 @handled
+@taking("finetune.*", *SHARED)
 def finetune_network(
-    data: train_options.Data,
-    target: train_options.Model = None,
+    given: Given,
+    target: options.TrainedTarget = None,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Network to write.")] = Path(
         "finetuned.keras"
     ),
-    validation: train_options.ValidationData = None,
-    validation_share: train_options.ValidationShare = 0.2,
-    label: options.Label = None,
-    reference: train_options.Reference = None,
-    loss: train_options.LossName = Loss.AUTO,
-    metric: train_options.Metric = None,
-    tolerance: train_options.Tolerance = None,
-    target_cost: Annotated[
-        float | None,
-        typer.Option(
-            "--target-cost", metavar="F", min=0.0, help="LUT-equivalents to come below, instead of tolerance."
-        ),
-    ] = None,
-    price: Annotated[
-        float | None, typer.Option("--price", metavar="F", min=0.0, help="First price of a LUT-equivalent in the loss.")
-    ] = None,
-    epochs: Annotated[
-        int, typer.Option("--epochs", metavar="N", min=1, max=100_000, help="Passes over the data.")
-    ] = 30,
-    batch: train_options.Batch = 1024,
-    rate: train_options.Rate = 1e-3,
-    width_rate: Annotated[
-        float,
-        typer.Option(
-            "--width-rate", metavar="F", min=0.0, max=1e4, help="Learning rate of widths, in units of --rate."
-        ),
-    ] = 20.0,
-    seed: train_options.Seed = 1,
-    patience: Annotated[
-        int, typer.Option("--patience", metavar="N", min=0, help="End after so many epochs without a better network.")
-    ] = 0,
-    weight_bits: Annotated[
-        int, typer.Option("--weight-bits", metavar="N", min=2, max=16, help="Bits of weights at the start.")
-    ] = 8,
-    activation_bits: Annotated[
-        int, typer.Option("--activation-bits", metavar="N", min=2, max=20, help="Bits of activations at the start.")
-    ] = 10,
-    input_bits: Annotated[
-        int | None,
-        typer.Option("--input-bits", metavar="N", min=2, max=24, help="Bits of inputs; else the data's grid."),
-    ] = None,
-    widths: Annotated[
-        Widths | None, typer.Option("--widths", help="What has a width of its own; else weight at II 1, layer above.")
-    ] = None,
-    saturate: Annotated[bool, typer.Option("--saturate", help="Activations saturate; else they wrap.")] = False,
-    keep_zeros: Annotated[
-        bool, typer.Option("--keep-zeros/--free-zeros", help="Weights that are zero stay zero.")
-    ] = True,
     quantizer: Annotated[
         QuantizerLibrary, typer.Option("--quantizer", help="Whose quantizers are trained.")
     ] = QuantizerLibrary.HGQ,
-    system: options.SystemName = None,
-    ii: options.Ii = None,
-    clock_mhz: options.ClockMhz = None,
-    fold: options.FoldOption = None,
-    checkpoints: train_options.Checkpoints = None,
-    checkpoint_every: train_options.CheckpointEvery = 5,
-    resume: train_options.Resume = False,
+    checkpoints: options.Checkpoints = None,
+    resume: options.Resume = False,
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:
@@ -105,22 +54,7 @@ def finetune_network(
             "finetune: training with quantizers of QKeras is not available: QKeras and HGQ2 cannot be installed "
             "together.\n  Use --quantizer hgq. Networks that QKeras trained are read by metronn compile as they are."
         )
-    request, file, place = read_requests(
-        target,
-        data=data,
-        validation=validation,
-        validation_share=validation_share,
-        label=label,
-        reference=reference,
-        loss=loss,
-        metric=metric,
-        seed=seed,
-        batch=batch,
-        system=system,
-        ii=ii,
-        clock_mhz=clock_mhz,
-        fold=fold,
-    )
+    request, file, place = read_requests(target, given, "finetune")
     check_output(output, request.model)
     folder = checkpoint_folder(checkpoints, output, resume=resume, force=force)
     start = begin(request, "finetune", quantized=True)
@@ -129,29 +63,17 @@ def finetune_network(
         f"{start.task.held_out.count:,} to judge with; {start.task.loss_name}; "
         f"{start.task.metric_name} {start.reference:.4f} to hold"
     )
-    if widths is None:
-        widths = Widths.LAYER if place is not None and place.system.ii > 1 else Widths.WEIGHT
-    convert = ConvertOptions(
-        weight_bits=weight_bits,
-        activation_bits=activation_bits,
-        input_bits=input_bits,
-        widths=widths,
-        saturate=saturate,
+    own = file.options.finetune
+    default = Widths.LAYER if place is not None and place.system.ii > 1 else Widths.WEIGHT
+    resolved = own.model_copy(
+        update={
+            "widths": own.widths or default,
+            "tolerance": file.quantize.tolerance if own.tolerance is None else own.tolerance,
+        }
     )
-    engine = quantize_network(start, request, convert, keep_zeros=keep_zeros, width_rate=width_rate)
     finetuner = Finetuner(
-        engine=engine,
-        options=FinetuneOptions(
-            epochs=epochs,
-            batch=batch,
-            rate=rate,
-            seed=seed,
-            tolerance=file.quantize.tolerance if tolerance is None else tolerance,
-            target_cost=target_cost,
-            price=price,
-            patience=patience,
-            checkpoint_every=checkpoint_every,
-        ),
+        engine=quantize_network(start, request, resolved),
+        options=resolved,
         folder=folder,
         reference=start.reference,
         target=place,
@@ -159,13 +81,6 @@ def finetune_network(
         about={
             "verb": "finetune",
             "model": request.model.name,
-            "widths": widths.value,
-            "weight_bits": weight_bits,
-            "activation_bits": activation_bits,
-            "input_bits": input_bits,
-            "saturate": saturate,
-            "keep_zeros": keep_zeros,
-            "width_rate": width_rate,
             "loss": start.task.loss_name,
             "metric": start.task.metric_name,
             "events": start.task.train.count,

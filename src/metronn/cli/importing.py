@@ -9,8 +9,8 @@ import typer
 
 from metronn.cli import options
 from metronn.cli.console import Log, handled, say, say_json
-from metronn.cli.folders import check_files, write_file
-from metronn.cli.stages import import_model
+from metronn.flow.folders import check_files, write_file
+from metronn.flow.stages import import_model
 from metronn.ir.ops import operands
 from metronn.model.graph import RealGraph, real_op_arrays
 from metronn.report.tables import table_text

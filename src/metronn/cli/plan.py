@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from metronn.cli import options
-from metronn.cli.config import FILE_NAME, Overrides, read_request
 from metronn.cli.console import Log, handled, say, say_json
-from metronn.cli.folders import check_files, write_file
-from metronn.cli.planning import chosen_system, planned, read_graph
+from metronn.cli.taking import taking
 from metronn.emit.manifest import promises
 from metronn.errors import InfeasibleError, ModelError
+from metronn.flow.folders import check_files, write_file
+from metronn.flow.options import Given
+from metronn.flow.planning import chosen_system, planned, read_graph
+from metronn.flow.request import FILE_NAME, read_request
 from metronn.plan.design import Design
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.options import Objective, PlanOptions
@@ -25,39 +27,18 @@ from metronn.report.text import plan_text
 
 
 @handled
+@taking("plan.*")
 def plan_graph(
+    given: Given,
     graph: Annotated[Path, typer.Argument(metavar="GRAPH", help="A graph.txt of `metronn quantize`.")],
-    system: options.SystemName = None,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Plan to write.")] = Path("plan.json"),
-    ii: options.Ii = None,
-    clock_mhz: options.ClockMhz = None,
-    objective: options.ObjectiveOption = None,
-    fold: options.FoldOption = None,
-    fpgas: options.Fpgas = None,
-    inputs: options.Inputs = None,
-    outputs: options.Outputs = None,
-    max_latency_ns: options.MaxLatency = None,
     json: options.Json = False,
 ) -> None:
     """Plan a graph on a system. Options that are not given are those of the metronn.toml beside the graph, if any."""
     log = Log()
     check_files(output=output)
     beside = graph.parent / FILE_NAME
-    request = read_request(
-        beside if beside.is_file() else None,
-        Overrides(
-            model=graph,
-            system=system,
-            ii=ii,
-            clock_mhz=clock_mhz,
-            objective=objective,
-            fold=fold,
-            fpgas=fpgas,
-            inputs=inputs,
-            outputs=outputs,
-            max_latency_ns=max_latency_ns,
-        ),
-    )
+    request = read_request(beside if beside.is_file() else None, given, model=graph)
     design = planned(request, read_graph(graph), chosen_system(request), log)
     write_file(output, design_to_json(design).encode())
     log(f"written: {output}")

@@ -8,78 +8,38 @@ from typing import Annotated
 
 import typer
 
-from metronn.cli import options, train_options
+from metronn.cli import options
 from metronn.cli.console import Log, handled, say, say_json
-from metronn.cli.training import check_output, checkpoint_folder, copy_network, read_requests
+from metronn.cli.taking import taking
+from metronn.cli.training import SHARED, check_output, checkpoint_folder, copy_network, read_requests
 from metronn.errors import ModelError
+from metronn.flow.options import Given
 from metronn.report.tables import table_text
-from metronn.train.prune import LayerResult, Method, Pruned, PruneOptions, Pruner, Structure
+from metronn.train.options import Structure
+from metronn.train.prune import LayerResult, Pruned, Pruner
 from metronn.train.start import begin
-from metronn.train.task import Loss
 
 
 @handled
+@taking("prune.*", *SHARED)
 def prune_network(
-    data: train_options.Data,
-    target: train_options.Model = None,
+    given: Given,
+    target: options.TrainedTarget = None,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Network to write.")] = Path(
         "pruned.keras"
     ),
-    sparsity: Annotated[
-        float | None,
-        typer.Option("--sparsity", metavar="F", min=0.0, max=0.999, help="Share of the weights that become zero."),
-    ] = None,
-    tolerance: train_options.Tolerance = None,
-    method: Annotated[Method, typer.Option("--method", help="What tells the weights that go.")] = Method.SENSITIVITY,
-    structure: Annotated[
-        Structure, typer.Option("--structure", help="fold: weights that share a multiplier at the II go together.")
-    ] = Structure.NONE,
-    keep: Annotated[
-        list[str] | None, typer.Option("--keep", metavar="LAYER", help="Layer to leave alone; * matches; repeatable.")
-    ] = None,
-    epochs: Annotated[
-        int, typer.Option("--epochs", metavar="N", min=0, max=100_000, help="Passes over the data; 0: no training.")
-    ] = 10,
-    validation: train_options.ValidationData = None,
-    validation_share: train_options.ValidationShare = 0.2,
-    label: options.Label = None,
-    reference: train_options.Reference = None,
-    loss: train_options.LossName = Loss.AUTO,
-    metric: train_options.Metric = None,
-    batch: train_options.Batch = 1024,
-    rate: train_options.Rate = 5e-4,
-    seed: train_options.Seed = 1,
-    system: options.SystemName = None,
-    ii: options.Ii = None,
-    clock_mhz: options.ClockMhz = None,
-    fold: options.FoldOption = None,
-    checkpoints: train_options.Checkpoints = None,
-    checkpoint_every: train_options.CheckpointEvery = 5,
-    resume: train_options.Resume = False,
+    checkpoints: options.Checkpoints = None,
+    resume: options.Resume = False,
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:
     """Set weights of a network of Keras, float or of HGQ2, to zero, with training in between."""
     log = Log()
-    request, file, place = read_requests(
-        target,
-        data=data,
-        validation=validation,
-        validation_share=validation_share,
-        label=label,
-        reference=reference,
-        loss=loss,
-        metric=metric,
-        seed=seed,
-        batch=batch,
-        system=system,
-        ii=ii,
-        clock_mhz=clock_mhz,
-        fold=fold,
-    )
-    if structure is Structure.FOLD and place is None:
+    request, file, place = read_requests(target, given, "prune")
+    own = file.options.prune
+    if own.structure is Structure.FOLD and place is None:
         raise ModelError("--structure fold: which weights share a multiplier follows from a system: give --system NAME")
-    if resume and epochs == 0:
+    if resume and own.epochs == 0:
         raise ModelError("--resume: without training (--epochs 0) there is nothing to go on with")
     check_output(output, request.model)
     folder = checkpoint_folder(checkpoints, output, resume=resume, force=force)
@@ -91,21 +51,10 @@ def prune_network(
     )
     engine = start.engine(request)
     engine.compile()
-    accepted = file.quantize.tolerance if tolerance is None and sparsity is None else tolerance
+    accepted = file.quantize.tolerance if own.tolerance is None and own.sparsity is None else own.tolerance
     result = Pruner(
         engine=engine,
-        options=PruneOptions(
-            sparsity=sparsity,
-            tolerance=accepted,
-            method=method,
-            structure=structure,
-            keep=tuple(keep or ()),
-            epochs=epochs,
-            batch=batch,
-            rate=rate,
-            seed=seed,
-            checkpoint_every=checkpoint_every,
-        ),
+        options=own.model_copy(update={"tolerance": accepted}),
         folder=folder,
         reference=start.reference,
         target=place,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 
 from metronn.cli import options
-from metronn.cli.builds import REPORT, read_manifest, write_results
 from metronn.cli.console import Log, handled, say, say_json
-from metronn.cli.folders import write_file
-from metronn.cli.integrity import changes, check_file
 from metronn.emit.manifest import with_digest
+from metronn.flow.builds import REPORT, read_manifest, write_results
+from metronn.flow.folders import write_file
+from metronn.flow.integrity import changes, check_file
 from metronn.report.picture import read_build_pictures, read_pictures
 from metronn.report.text import changed_words, summary_text
 

@@ -5,57 +5,52 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from metronn.cli.config import Overrides, find_request
-from metronn.cli.config import Request as FileRequest
-from metronn.cli.planning import chosen_system
 from metronn.errors import ModelError
-from metronn.plan.options import Fold
+from metronn.flow.options import Given
+from metronn.flow.planning import chosen_system
+from metronn.flow.request import FILE_NAME, Request, find_request
 from metronn.train.cost import Target
+from metronn.train.options import TrainingOptions
 from metronn.train.start import TrainingRequest
 from metronn.train.state import STATE
-from metronn.train.task import Loss
+
+SHARED = ("data.label", "plan.system", "plan.ii", "plan.clock_mhz", "plan.fold")
+"""Keys that both verbs take besides their own table."""
 
 
-def read_requests(
-    target: Path | None,
-    *,
-    data: str,
-    validation: str | None,
-    validation_share: float,
-    label: str | None,
-    reference: Path | None,
-    loss: Loss,
-    metric: str | None,
-    seed: int,
-    batch: int,
-    system: str | None,
-    ii: int | None,
-    clock_mhz: float | None,
-    fold: Fold | None,
-) -> tuple[TrainingRequest, FileRequest, Target | None]:
-    """Return the request of a training, that of the metronn.toml, and where the network is to run (None: not said)."""
-    overrides = Overrides(calibrate=data, label=label, system=system, ii=ii, clock_mhz=clock_mhz, fold=fold)
-    file = find_request(target, overrides)
+def read_requests(target: Path | None, given: Given, table: str) -> tuple[TrainingRequest, Request, Target | None]:
+    """Return the request of a training, that of the metronn.toml, and where the network is to run (None: not said).
+
+    `table` is that of the verb, `finetune` or `prune`.
+    """
+    file = find_request(target, given)
+    options: TrainingOptions = getattr(file.options, table)
+
+    def place(key: str, value: str) -> str:
+        return value if f"{table}.{key}" in given.values else str(file.base / value)
+
+    data = None if options.data is None else place("data", options.data)
+    if data is None and isinstance(file.calibrate, str):
+        data = file.calibrate
+    if data is None:
+        raise ModelError(f"no events to train with.\n  Give --data FILE, or {table}.data in {FILE_NAME}.")
     request = TrainingRequest(
         model=file.model,
         data=data,
-        validation=validation,
-        validation_share=validation_share,
+        validation=None if options.validation is None else place("validation", options.validation),
         label=file.label,
         columns=file.columns,
-        reference=reference,
-        loss=loss,
-        metric=file.quantize.metric if metric is None else metric,
-        base=file.base if metric is None else Path(),
-        seed=seed,
-        batch=batch,
+        reference=None if options.reference is None else Path(place("reference", options.reference)),
+        metric=options.metric or file.quantize.metric,
+        base=Path() if f"{table}.metric" in given.values else file.base,
+        options=options,
     )
     if file.system is None:
-        if ii is not None or clock_mhz is not None or fold is not None:
-            raise ModelError("--ii, --clock-mhz and --fold are about a system: give --system NAME too")
+        if about := [name for key, name in given.names.items() if key.startswith("plan.")]:
+            verb = "is" if len(about) == 1 else "are"
+            raise ModelError(f"{', '.join(about)} {verb} about a system: give --system NAME too")
         return request, file, None
-    place = Target(system=chosen_system(file), plan=file.plan, quantize=file.quantize, base=file.base)
-    return request, file, place
+    return request, file, Target(system=chosen_system(file), plan=file.plan, quantize=file.quantize, base=file.base)
 
 
 def check_output(output: Path, model: Path) -> None:

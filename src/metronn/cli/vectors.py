@@ -8,16 +8,16 @@ from typing import Annotated
 import typer
 
 from metronn.cli import options
-from metronn.cli.builds import read_manifest
 from metronn.cli.console import Log, handled, say, say_json
 from metronn.cli.emulate import EventsFile, NumpyOption, input_codes
-from metronn.cli.folders import check_files, check_output, write_file
-from metronn.cli.integrity import check_file
-from metronn.cli.planning import read_graph
 from metronn.emit.build import npz
 from metronn.emulate.native import NativeEmulator
 from metronn.emulate.numpy import emulate
 from metronn.errors import ModelError
+from metronn.flow.builds import read_manifest
+from metronn.flow.folders import check_files, check_output, write_file
+from metronn.flow.integrity import check_file
+from metronn.flow.planning import read_graph
 
 
 @handled

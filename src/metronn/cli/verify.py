@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from metronn.cli import options
-from metronn.cli.builds import REPORT, RUNGS, judge, merged, read_manifest, run_rungs, write_results
 from metronn.cli.console import Log, handled, say, say_json
-from metronn.cli.integrity import check_build
 from metronn.errors import MismatchError, ModelError, ToolError
+from metronn.flow.builds import REPORT, RUNGS, judge, merged, read_manifest, run_rungs, write_results
+from metronn.flow.integrity import check_build
 from metronn.report.picture import read_build_pictures
 from metronn.report.tables import table_text
 from metronn.report.text import verdicts_text

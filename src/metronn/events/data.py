@@ -14,6 +14,8 @@ from metronn.events.sources import read_arrays
 from metronn.ir.arrays import Array
 from metronn.model.graph import Floats
 
+EventSource = str | Mapping[str, Array] | Array
+"""Events where they are: a file, arrays by name, or the array of a network's one input."""
 UNNAMED = "x"
 """The array that counts as the input of a model with one input when several fit and none has the input's name."""
 
@@ -36,15 +38,27 @@ class Events:
         return dict(self.extra) | ({} if self.labels is None else {"label": self.labels})
 
 
+def source_name(source: EventSource | Path) -> str:
+    """Return what messages call events: their file, or that they are arrays."""
+    return Path(source).name if isinstance(source, str | Path) else "arrays"
+
+
+def _arrays(source: EventSource | Path) -> dict[str, Array]:
+    if isinstance(source, str | Path):
+        return read_arrays(source)
+    named = source if isinstance(source, Mapping) else {UNNAMED: source}
+    return {str(name): np.asarray(array) for name, array in named.items()}
+
+
 def load_events(
-    path: str | Path,
+    source: EventSource | Path,
     inputs: Mapping[str, tuple[int, ...]],
     *,
     label: str = "label",
     columns: Mapping[str, Sequence[str]] | None = None,
     model_names: Mapping[str, str] | None = None,
 ) -> Events:
-    """Read events from .npz, .npy, .h5, .hdf5 or .root (`file.root:tree` where a file has several trees).
+    """Read events from .npz, .npy, .h5, .hdf5 or .root (`file.root:tree` where a file has several trees), or arrays.
 
     `inputs` gives the shape per event of each input; an array with as many elements per event in another shape is
     reshaped. `model_names` says what the framework calls inputs that it calls otherwise: arrays and `columns` go by
@@ -55,7 +69,7 @@ def load_events(
     Raises ModelError listing every problem of the file's contents: missing arrays, wrong shapes or kinds, no events,
     different numbers of events, NaN or infinite values.
     """
-    arrays = read_arrays(path)
+    arrays = _arrays(source)
     shown = {name: (model_names or {}).get(name, name) for name in inputs}
     own = _own_names(shown, arrays)
     identifiers = {source: name for name, source in shown.items()}
@@ -88,7 +102,8 @@ def load_events(
     labels, wrong = _labels(None if label in used else arrays.get(label), label, set(counts.values()))
     problems.extend(wrong)
     if problems:
-        raise ModelError("\n".join(f"{path}: {problem}" for problem in problems))
+        where = source if isinstance(source, str | Path) else source_name(source)
+        raise ModelError("\n".join(f"{where}: {problem}" for problem in problems))
     count = next(iter(counts.values()))
     extra = {
         name: array

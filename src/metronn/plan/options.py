@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from metronn.plan.hardware.system import MAX_FPGAS, MAX_II
+from metronn.toml_tables import Flag, Table, Text, key, number, whole
 
 
 class Fold(enum.Enum):
@@ -37,40 +40,56 @@ class Objective(enum.Enum):
     RESOURCES = "resources"
 
 
-class LayerOptions(BaseModel):
-    """What is asked of the layers of one name pattern.
+class LayerOptions(Table):
+    """What is asked of the layers of one name pattern."""
 
-    `reuse`: every multiplier is used so many times an event, as hls4ml's ReuseFactor; 1 unrolls the layer.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    reuse: int = Field(ge=1)
+    reuse: Annotated[int, whole(1, MAX_II)] = key(
+        ..., "every multiplier is used so many times an event, as hls4ml's ReuseFactor; 1 unrolls the layer"
+    )
 
 
-class PlanOptions(BaseModel):
-    """What the planner may choose.
+class PlanOptions(Table):
+    """What the planner may choose. `fpgas` None lets it take as few as give the least latency."""
 
-    `objective`: least latency, then fewest FPGAs; or `resources`: fewest LUT-equivalents (`plan.resources`) among the
-    plans within `max_latency_ns`, then least latency.
-    `fold`: `full` uses every multiplier in each of the II cycles; `latency` may spend multipliers on shorter folds.
-    `fpgas`: number of FPGAs to use, in chain order; none lets the planner take as few as give the least latency.
-    `inputs`: `stream` takes every input of two axes or more pixel by pixel over the II, `parallel` all elements in one
-    cycle, `auto` streams the inputs that sliding windows read when the II is 2 or more.
-    `outputs`: `parallel` gathers all elements of a result into one cycle, `stream` keeps the beats.
-    `max_latency_ns`: the promise must not exceed this.
-    `layers`: by pattern of the layer's name; the last pattern that matches counts.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    objective: Objective = Objective.LATENCY
-    fold: Fold = Fold.FULL
-    fpgas: int | None = Field(default=None, ge=1, le=16)
-    inputs: InputForm = InputForm.AUTO
-    outputs: OutputForm = OutputForm.PARALLEL
-    max_latency_ns: float | None = Field(default=None, gt=0)
-    layers: dict[str, LayerOptions] = Field(default_factory=dict)
+    objective: Objective = key(
+        Objective.LATENCY,
+        "`latency`: least latency, then fewest FPGAs; `resources`: fewest LUT-equivalents (LUT + FF / 2 + 100 DSP + "
+        "300 BRAM36 + 1300 URAM) within `max_latency_ns`, then least latency",
+        flag=Flag(help="Least latency, or fewest resources within the latency limit."),
+    )
+    fold: Fold = key(
+        Fold.FULL,
+        "`full`: every multiplier works in every cycle of the II; `latency`: shorter folds with more multipliers are "
+        "allowed",
+        flag=Flag(help="How products are folded over the cycles of an event."),
+    )
+    fpgas: Annotated[int, whole(1, MAX_FPGAS)] | None = key(
+        None,
+        "exactly so many FPGAs, in chain order",
+        shown="least latency, then fewest",
+        flag=Flag(metavar="N", help="FPGAs to use, in chain order."),
+    )
+    inputs: InputForm = key(
+        InputForm.AUTO,
+        "`stream`: inputs of two axes or more come pixel by pixel in raster order, evenly over the II, as many pixels "
+        "of one row a beat as that needs, and in one beat where the image has more rows than the II has cycles; "
+        "`parallel`: all elements in one cycle; `auto`: streams the inputs that sliding windows read, where the II is "
+        "2 or more",
+        flag=Flag(help="Images pixel by pixel, everything in one cycle, or as suits each."),
+    )
+    outputs: OutputForm = key(
+        OutputForm.PARALLEL,
+        "`parallel`: all elements of a result in one cycle; `stream`: in the beats in which they are made",
+        flag=Flag(help="Results in one cycle, or in beats."),
+    )
+    max_latency_ns: Annotated[float, number(0.001, 1e12)] | None = key(
+        None,
+        "the promised latency must not exceed this",
+        flag=Flag(metavar="F", help="The promised latency must not exceed this."),
+    )
+    layers: Mapping[Text, LayerOptions] = key(
+        {}, 'by pattern of the layer\'s name: `layers."fc*" = {reuse = 4}`; the last pattern that matches counts'
+    )
 
     def reuse_of(self, layer: str) -> int | None:
         """Return how often a layer's multipliers are to be used an event, None where nothing is asked."""

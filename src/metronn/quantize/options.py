@@ -2,20 +2,47 @@
 
 from __future__ import annotations
 
-import difflib
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Strict, Tag
 
-from metronn.errors import ModelError
 from metronn.ir.ops import Overflow, Rounding
+from metronn.toml_tables import Flag, Table, Text, key, number, parse, whole
 
-Bits = Annotated[int, Field(strict=True, ge=2, le=32)]
-Frac = Annotated[int, Field(strict=True, ge=-64, le=64)]
+WIDEST = 32
+"""Bits of weights, results and inputs at most."""
+METRICS = ("auto", "none", "accuracy", "auc")
+"""Metrics that are known by name."""
+Bits = Annotated[int, whole(2, WIDEST)]
+Frac = Annotated[int, whole(-64, 64)]
+Truth = Annotated[bool, Strict()]
+
+
+def _bits_or_auto(value: object) -> object:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 2 <= value <= WIDEST):
+        return value
+    raise ValueError(f"must be 'auto' or a whole number from 2 to {WIDEST}, found {value!r}")
+
+
+def _possible(value: Overflow) -> Overflow:
+    if value not in (Overflow.SAT, Overflow.WRAP):
+        raise ValueError(f"must be SAT or WRAP, found {value.value}")
+    return value
+
+
+def _known_metric(value: str) -> str:
+    path, _, name = value.rpartition(":")
+    if value not in METRICS and not (path.endswith(".py") and name.isidentifier()):
+        raise ValueError(f"must be one of {', '.join(METRICS)}, or file.py:function, found {value!r}")
+    return value
+
+
+def _auto(value: object) -> str:
+    return "auto" if isinstance(value, str) else "table"
 
 
 class Calibration(enum.Enum):
@@ -29,77 +56,132 @@ class Calibration(enum.Enum):
     """The exponent of least mean squared error, clipping included."""
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+ResultOverflow = Annotated[Overflow, AfterValidator(_possible)]
+LargestError = Annotated[float, number(1e-12, 1)]
 
 
-class InputOptions(_Table):
-    """Width and exponent of a model input; without `frac` it follows from the calibration events."""
+class InputOptions(Table):
+    """Width and exponent of a model input."""
 
-    bits: Bits = 16
-    frac: Frac | None = None
+    bits: Bits = key(16, "width of the input, 2 to 32")
+    frac: Frac | None = key(None, "fraction bits", shown="from the calibration events")
 
 
-class LayerOptions(_Table):
-    """What may differ from layer to layer; None keeps the general value.
+class LayerOptions(Table):
+    """What may differ from layer to layer; None keeps the general value."""
 
-    `channel_bits` gives each output channel of a matrix its own width of weights, instead of `weight_bits`.
+    weight_bits: Bits | None = key(None, "width of weights")
+    channel_bits: Annotated[tuple[Bits, ...], Field(min_length=1)] | None = key(
+        None, "a width of weights for each output channel of a matrix, instead of `weight_bits`"
+    )
+    activation_bits: Bits | None = key(None, "width of results")
+    weight_frac: Frac | None = key(None, "fraction bits of weights", shown="from the weights")
+    activation_frac: Frac | None = key(None, "fraction bits of results", shown="from the calibration events")
+    rounding: Rounding | None = key(None, "rounding of results")
+    overflow: ResultOverflow | None = key(None, "what results do beyond their range")
+    calibration: Calibration | None = key(None, "how a range follows from the calibration events")
+    bias_correction: Truth | None = key(None, "whether biases make up for the mean error of rounded weights")
+    table_max_error: LargestError | None = key(None, "largest error of an activation table")
+
+
+Input = Annotated[
+    Annotated[Literal["auto"], Tag("auto")] | Annotated[InputOptions, Tag("table")], Discriminator(_auto)
+]
+
+
+class QuantizeOptions(Table):
+    """Everything that steers quantization after training; `layers` maps patterns, as in file names, to differences.
+
+    Widths that are given, as fields that are set, are kept; others may be widened where `bits` is "auto".
     """
 
-    weight_bits: Bits | None = None
-    channel_bits: Annotated[tuple[Bits, ...], Field(min_length=1)] | None = None
-    activation_bits: Bits | None = None
-    weight_frac: Frac | None = None
-    activation_frac: Frac | None = None
-    rounding: Rounding | None = None
-    overflow: Overflow | None = None
-    calibration: Calibration | None = None
-    bias_correction: bool | None = None
-    table_max_error: Annotated[float, Field(gt=0, lt=1)] | None = None
-
-
-class QuantizeOptions(_Table):
-    """Everything that steers quantization after training.
-
-    `bits` is "auto" (weights and activations begin at their widths, and layers that the signal needs wider are widened,
-    but for widths that are given), or one width for all that is not given otherwise.
-    `input` is "auto" (the exact grid of the calibration events where 16 bits hold it, else 16 bits that cover them)
-    or one width for all inputs; `inputs` names single inputs. `layers` maps patterns (as in file names) to what is
-    different in the layers whose name matches; later patterns win. `widths` names the file of a search whose layers
-    were put behind those of the table. `table_max_error` bounds the error of an activation
-    table relative to its largest value; None means half a step of the result, but not less than 1/1024. `metric` is
-    "auto" (accuracy where the events have whole-number labels), "accuracy", "auc", "none" or "file.py:function";
-    `tolerance` is the loss of metric that is accepted, relative to the float network. `min_sqnr_db` is the signal that
-    each output must keep (`metronn.quantize.judge`); with a metric, less is a warning only.
-
-    `operand_bits` is for networks that their framework quantized: how wide operands of matrices that no quantizer made
-    may be before they are rounded. None keeps them exact, as do all widths that hold them.
-
-    `bias_correction` refits biases and weights to what rounding in the layers before did on the calibration events;
-    `rescale` scales the channels between matrices so that they fill their integers.
-    """
-
-    bits: Literal["auto"] | Bits = "auto"
-    weight_bits: Bits = 8
-    activation_bits: Bits = 8
-    input: Literal["auto"] | InputOptions = "auto"
-    inputs: Mapping[str, InputOptions] = {}
-    output_bits: Bits = 16
-    operand_bits: Annotated[int, Field(strict=True, ge=2, le=56)] | None = None
-    rounding: Rounding = Rounding.RND
-    overflow: Overflow = Overflow.SAT
-    calibration: Calibration = Calibration.MSE
-    percentile: Annotated[float, Field(gt=50, le=100)] = 99.9
-    calibration_events: Annotated[int, Field(strict=True, ge=1)] = 4096
-    bias_correction: bool = True
-    rescale: bool = True
-    table_max_error: Annotated[float, Field(gt=0, lt=1)] | None = None
-    table_bits: Annotated[int, Field(strict=True, ge=2, le=14)] = 12
-    layers: Mapping[str, LayerOptions] = {}
-    widths: str | None = None
-    metric: str = "auto"
-    tolerance: Annotated[float, Field(ge=0)] = 0.005
-    min_sqnr_db: Annotated[float, Field(ge=-1000, le=1000)] = 20.0
+    bits: Annotated[Literal["auto"] | int, BeforeValidator(_bits_or_auto)] = key(
+        "auto",
+        '`"auto"`: widths begin at those below, and layers are [widened](#widths-by-measured-error) where the signal '
+        "needs it; or one width, 2 to 32, for weights and activations, as it is",
+        flag=Flag(metavar="N", help="Bits of weights and activations alike, kept as they are."),
+    )
+    weight_bits: Bits = key(
+        8, "width of weights, 2 to 32; when given, it is kept", flag=Flag(metavar="N", help="Bits of weights.")
+    )
+    activation_bits: Bits = key(
+        8,
+        "width of results inside the network; when given, it is kept",
+        flag=Flag(metavar="N", help="Bits of activations."),
+    )
+    output_bits: Bits = key(
+        16, "width of the network's outputs, each element at a step of its own where they reach differently far"
+    )
+    operand_bits: Annotated[int, whole(2, 56)] | None = key(
+        None,
+        "for networks quantized by their framework: operands of matrices behind float constants, which no quantizer "
+        "made, are rounded to this width; none keeps them exact up to 56 bits",
+    )
+    input: Input = key(
+        "auto",
+        '`"auto"`: the exact grid of the calibration events where 16 bits hold it, else 16 bits that cover twice what '
+        "they reach to, for [each feature](#formats-where-scales-differ) where scales differ; or "
+        "`{bits = 12, frac = 8}` for all inputs (without `frac` it follows from the events)",
+    )
+    inputs: Mapping[str, InputOptions] = key({}, "single inputs by name: `inputs.x = {bits = 12, frac = 8}`")
+    rounding: Rounding = key(
+        Rounding.RND, f"of results: {', '.join(f'`{one.value}`' for one in Rounding)}"
+    )
+    overflow: ResultOverflow = key(Overflow.SAT, "of results: `SAT` or `WRAP`")
+    calibration: Calibration = key(
+        Calibration.MSE,
+        "how a range follows from the calibration events: `mse` (least squared error, clipping included), "
+        "`percentile`, `max`",
+    )
+    percentile: Annotated[float, number(50, 100)] = key(
+        99.9, "for `percentile`: this share of the values does not saturate"
+    )
+    calibration_events: Annotated[int, whole(1, 1_000_000_000)] = key(
+        4096,
+        "at most so many events are used for ranges, evenly spaced; of 50 events or more every fifth is never used, "
+        "and judges",
+    )
+    bias_correction: Truth = key(
+        True, "biases and weights are refitted to what rounding in the layers before did on the calibration events"
+    )
+    rescale: Truth = key(True, "channels are scaled between layers so that they fill their integers")
+    table_max_error: LargestError | None = key(
+        None,
+        "largest error of an activation table, relative to its largest value; of 1/x, 1/√x, √x and powers over a wide "
+        "range, relative to each value",
+        shown="half a step of the result, 1/1024 at least",
+    )
+    table_bits: Annotated[int, whole(2, 14)] = key(
+        12,
+        "a table has at most 2^table_bits entries, the tables of a function over a wide range together four times as "
+        "many",
+    )
+    layers: Mapping[str, LayerOptions] = key(
+        {},
+        'by pattern of the layer\'s name, what differs there: `layers."dense*" = {weight_bits = 6}`; later patterns '
+        "win",
+    )
+    widths: Text | None = key(
+        None,
+        "a file of widths found by [`metronn quantize --search`](compression.md#searching-widths): its "
+        "`[quantize.layers]` come behind those here, and win",
+        flag=Flag(metavar="FILE", help="Widths of layers, as `metronn quantize --search` writes them."),
+    )
+    metric: Annotated[str, AfterValidator(_known_metric)] = key(
+        "auto",
+        "`auto` (accuracy where there are whole-number labels), `accuracy`, `auc`, `none`, or `file.py:function`",
+        flag=Flag(metavar="NAME", help="accuracy, auc, none or file.py:function."),
+    )
+    tolerance: Annotated[float, number(0, 1e6)] = key(
+        0.005,
+        "accepted loss of the metric, relative to the trained network; a larger one fails rung 1",
+        flag=Flag(metavar="F", help="Accepted loss of the metric, relative."),
+    )
+    min_sqnr_db: Annotated[float, number(-1000, 1000)] = key(
+        20.0,
+        "what must be left of each output's [signal](cli.md#the-signal), in dB, -1000 to 1000; less fails rung 1, or "
+        "is a warning where there is a metric",
+    )
 
     def layer(self, *sources: str) -> Settings:
         """Return the settings of a layer known by these names: the general ones, then the patterns that match."""
@@ -146,46 +228,4 @@ class Settings:
 
 def parse_options(table: Mapping[str, Any], where: str = "[quantize]") -> QuantizeOptions:
     """Read the table; raises ModelError with one line per bad key or value."""
-    try:
-        options = QuantizeOptions.model_validate(dict(table))
-    except ValidationError as error:
-        raise ModelError("\n".join(_explain(item, where) for item in error.errors())) from None
-    problems = _consistency(options, where)
-    if problems:
-        raise ModelError("\n".join(problems))
-    return options
-
-
-def _consistency(options: QuantizeOptions, where: str) -> list[str]:
-    problems = []
-    allowed = (Overflow.SAT, Overflow.WRAP)
-    chosen = {"": options.overflow, **{f" layers.{p}": o.overflow for p, o in options.layers.items() if o.overflow}}
-    for place, overflow in chosen.items():
-        if overflow not in allowed:
-            problems.append(f"{where}{place} overflow: {overflow.value} is not possible here, allowed are SAT and WRAP")
-    named = ("auto", "none", "accuracy", "auc")
-    if options.metric not in named and not _looks_like_function(options.metric):
-        found = f"{where} metric: found {options.metric!r}"
-        problems.append(f"{found}, allowed are {', '.join(named)} and file.py:function")
-    return problems
-
-
-def _looks_like_function(text: str) -> bool:
-    path, _, name = text.rpartition(":")
-    return path.endswith(".py") and name.isidentifier()
-
-
-_TABLES: dict[str, type[BaseModel]] = {"layers": LayerOptions, "inputs": InputOptions, "input": InputOptions}
-
-
-def _explain(item: Mapping[str, Any], where: str) -> str:
-    location = [str(part) for part in item["loc"] if part not in ("InputOptions", "literal['auto']")]
-    place = f"{where} {'.'.join(location)}"
-    if item["type"] == "extra_forbidden":
-        model = _TABLES.get(location[0], QuantizeOptions) if len(location) > 1 else QuantizeOptions
-        allowed = list(model.model_fields)
-        near = difflib.get_close_matches(location[-1], allowed, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        return f"{place}: unknown key{hint}; allowed are {', '.join(allowed)}"
-    message = str(item["msg"])
-    return f"{place}: found {item['input']!r}; {message[:1].lower()}{message[1:]}"
+    return parse(QuantizeOptions, table, where)

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from metronn.errors import ToolError
-from metronn.report.pareto import ParetoPoint
+from metronn.search.pareto import ParetoPoint
 
 MARKERS = "osD^vP*X"
 """One for each network."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from metronn.search.evaluate import Evaluation, Evaluator
 from metronn.search.journal import Journal
+from metronn.search.options import SearchOptions
 from metronn.search.space import KnobKind, Layers, Point, Space, channel_space, key_of
 from metronn.search.widths import BudgetSpentError, Search
 from metronn.search.workers import Workers
@@ -15,16 +16,6 @@ SHARES = (0.5, 1.0)
 """Shares of the tolerance with which a search is done, one after the other."""
 CHEAPEST = 3
 """So many widths are returned for each share."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Bounds of a search: widths in bits, and evaluations, those found in the journal included."""
-
-    narrowest: int = 2
-    widest: int = 12
-    evaluations: int = 2000
-    per_channel: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,12 +99,12 @@ class SearchResult:
     cut: bool
 
 
-def run_search(space: Space, recorder: Recorder, limits: Limits, say: Callable[[str], None]) -> SearchResult:
+def run_search(space: Space, recorder: Recorder, options: SearchOptions, say: Callable[[str], None]) -> SearchResult:
     """Search layer by layer, then channel by channel if asked to.
 
     Raises InfeasibleError when not even the widest widths hold the metric.
     """
-    run = _Run(recorder=recorder, limits=limits, say=say)
+    run = _Run(recorder=recorder, options=options, say=say)
     given = recorder.judge([{}])[0]
     run.found[key_of({})] = ({}, given)
     cut = False
@@ -121,7 +112,7 @@ def run_search(space: Space, recorder: Recorder, limits: Limits, say: Callable[[
         uniform, bits, live = run.start(space)
         for share in SHARES:
             run.descend(live, share, [live.uniform(bits)])
-        if limits.per_channel:
+        if options.per_channel:
             finer = run.channels(live)
             for share in SHARES:
                 run.descend(finer, share, [(level,) * len(finer.knobs) for level in (0, 1)])
@@ -143,7 +134,7 @@ class _Run:
     """Spaces searched so far; `found` holds everything judged, by its key."""
 
     recorder: Recorder
-    limits: Limits
+    options: SearchOptions
     say: Callable[[str], None]
     searches: dict[int, Search] = field(default_factory=dict)
     found: dict[str, tuple[Layers, Evaluation]] = field(default_factory=dict)
@@ -163,11 +154,11 @@ class _Run:
     def start(self, space: Space) -> tuple[Evaluation, int, Space]:
         """Return the narrowest uniform width that holds the metric, its evaluation, and the knobs that do something."""
         search = self._search(space)
-        search.uniform(self.limits.narrowest, self.limits.widest)
+        search.uniform(self.options.narrowest, self.options.widest)
         best = search.best()
         live = search.without_idle()
         again = self._search(live)
-        again.evaluate([live.uniform(bits) for bits in range(self.limits.widest, self.limits.narrowest - 1, -1)])
+        again.evaluate([live.uniform(bits) for bits in range(self.options.widest, self.options.narrowest - 1, -1)])
         return best.evaluation, best.point[0], live
 
     def descend(self, space: Space, share: float, starts: Sequence[Point]) -> None:
@@ -184,7 +175,7 @@ class _Run:
         best = self._search(space).best()
         searched = {knob.layer for knob in space.knobs if knob.kind is KnobKind.WEIGHT}
         channels = {name: bits for name, bits in best.evaluation.channels.items() if name in searched}
-        return channel_space(space.layers(best.point), channels, self.limits.narrowest)
+        return channel_space(space.layers(best.point), channels, self.options.narrowest)
 
     def ordered(self) -> tuple[tuple[Layers, Evaluation], ...]:
         """Return the cheapest widths that hold the metric, for each share of the tolerance, all of it first."""

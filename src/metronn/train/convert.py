@@ -7,7 +7,6 @@ grid does not change; all other widths are trained.
 
 from __future__ import annotations
 
-import enum
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,42 +20,20 @@ from metronn.quantize.calibrated.fixed import covering_frac, exact_grid
 from metronn.train.backend import Backend, KerasObject
 from metronn.train.graph_walk import LayerCall, calls, one, rebuild
 from metronn.train.layers import AT_THE_END, KEPT, LAYER_ACTIVATIONS, MERGES, TABLES, Kind, kind_of, supported
+from metronn.train.options import FinetuneOptions, Widths
 
 CALIBRATION_EVENTS = 2048
 LEAST_FRAC, MOST_FRAC = -16, 20
 """Bounds of trained fraction bits."""
 
 
-class Widths(enum.Enum):
-    """What has a width of its own."""
-
-    WEIGHT = "weight"
-    """Every weight and every element of a vector; of an image, every channel."""
-    CHANNEL = "channel"
-    """The weights of an output; every channel."""
-    LAYER = "layer"
-    """All weights of a layer; all values."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConvertOptions:
-    """Where training starts: bits of weights, activations and inputs, and what has a width of its own.
-
-    `input_bits` None takes the exact grid of the data where 16 bits hold it, else 16 bits. `saturate`: activations
-    saturate; else they wrap, with as many integer bits as the training events need (the default of HGQ2).
-    """
-
-    weight_bits: int = 8
-    activation_bits: int = 10
-    input_bits: int | None = None
-    widths: Widths = Widths.WEIGHT
-    saturate: bool = False
-
-
 def to_quantized(
-    backend: Backend, model: KerasObject, inputs: Mapping[str, Floats], options: ConvertOptions, where: str
+    backend: Backend, model: KerasObject, inputs: Mapping[str, Floats], options: FinetuneOptions, where: str
 ) -> KerasObject:
     """Return the HGQ2 network of a float one. `inputs`: events by input name; `where` names the file in errors.
+
+    Without `input_bits`, inputs are on the exact grid of the data where 16 bits hold it, else they have 16 bits;
+    without `widths`, every weight has its own.
 
     Raises ModelError that lists every layer that has no counterpart.
     """
@@ -109,7 +86,7 @@ class _Converter:
     model: KerasObject
     order: Sequence[LayerCall]
     inputs: Mapping[str, Floats]
-    options: ConvertOptions
+    options: FinetuneOptions
     weights: dict[str, list[Floats]] = field(default_factory=dict)
     absorbed: set[str] = field(default_factory=set)
     ranges: dict[str, float] = field(default_factory=dict)

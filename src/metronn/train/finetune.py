@@ -22,6 +22,7 @@ from metronn.train.backend import KerasObject
 from metronn.train.cost import Target
 from metronn.train.engine import HOLD, Engine, learning_rate, set_beta
 from metronn.train.networks import kernels, save_network
+from metronn.train.options import FinetuneOptions
 from metronn.train.records import (
     Record,
     cheapest,
@@ -43,26 +44,6 @@ Log = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FinetuneOptions:
-    """How to train.
-
-    `tolerance`: loss of metric that is accepted, relative to the reference network. `target_cost`: LUT-equivalents
-    (EBOPs without a system) to come below instead. `price`: first price of a LUT-equivalent in the loss; None takes
-    `FIRST_SHARE` of the loss. `patience`: epochs without a better network after which training ends (0: never).
-    """
-
-    epochs: int = 30
-    batch: int = 1024
-    rate: float = 1e-3
-    seed: int = 1
-    tolerance: float = 0.005
-    target_cost: float | None = None
-    price: float | None = None
-    patience: int = 0
-    checkpoint_every: int = 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Finetuned:
     """The result: the record that was chosen, its file, all records, and the Pareto set."""
 
@@ -75,7 +56,10 @@ class Finetuned:
 
 @dataclass(slots=True)
 class Finetuner:
-    """A run. `engine` holds a compiled HGQ2 network, `reference` the metric that its loss is relative to."""
+    """A run. `engine` holds a compiled HGQ2 network, `reference` the metric that its loss is relative to.
+
+    `options` has a tolerance; without a price, the first is `FIRST_SHARE` of the loss.
+    """
 
     engine: Engine
     options: FinetuneOptions
@@ -89,10 +73,16 @@ class Finetuner:
     price: float = 0.0
     scale: float = 1.0
 
+    @property
+    def tolerance(self) -> float:
+        """Loss of metric that is accepted, relative to the reference network."""
+        assert self.options.tolerance is not None
+        return self.options.tolerance
+
     def run(self, *, resume: bool) -> Finetuned:
         """Train, or go on. Raises InfeasibleError where no network is good enough; the checkpoints stay."""
         options = self.options
-        about = {**self.about, **asdict(options)}
+        about = {**self.about, **options.record()}
         if resume:
             self._resume(about)
         else:
@@ -171,13 +161,13 @@ class Finetuner:
         if options.target_cost is not None:
             raised = last.cost > options.target_cost
         else:
-            raised = last.loss_of_metric <= options.tolerance
+            raised = last.loss_of_metric <= self.tolerance
         self.price *= step if raised else 1.0 / step
 
     def _chosen(self, records: list[Record]) -> Record | None:
         if self.options.target_cost is not None:
             return most_accurate(records, self.options.target_cost)
-        return cheapest(records, self.options.tolerance)
+        return cheapest(records, self.tolerance)
 
     def _waited(self) -> bool:
         patience, count = self.options.patience, len(self.records)
@@ -195,7 +185,7 @@ class Finetuner:
                 f"costs {self.options.target_cost:,.0f} or less; the cheapest costs {cheap.cost:,.0f} "
                 f"(epoch {cheap.epoch})"
                 if self.options.target_cost is not None
-                else f"is within the tolerance {self.options.tolerance:g}; the best loses {near.loss_of_metric:.4g} "
+                else f"is within the tolerance {self.tolerance:g}; the best loses {near.loss_of_metric:.4g} "
                 f"(epoch {near.epoch})"
             )
             raise InfeasibleError(

@@ -7,7 +7,6 @@ that the multiplier vanishes. Between the steps of a rising sparsity the network
 
 from __future__ import annotations
 
-import enum
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,6 +24,7 @@ from metronn.plan.fold_groups import graph_groups
 from metronn.train.cost import Target
 from metronn.train.engine import Engine, learning_rate
 from metronn.train.networks import WeightMatrix, kernels, save_network
+from metronn.train.options import Method, PruneOptions, Structure
 from metronn.train.prune_rules import (
     Mask,
     Units,
@@ -46,53 +46,6 @@ BISECTIONS = 10
 """Sparsities measured when no training follows."""
 
 Log = Callable[[str], None]
-
-
-class Method(enum.Enum):
-    """What the weights that go have little of."""
-
-    MAGNITUDE = "magnitude"
-    """Magnitude: the smallest of every layer go, the same share of each."""
-    SENSITIVITY = "sensitivity"
-    """Magnitude within a layer; how many of which layer, so that the loss rises least: measured layer by layer."""
-
-
-class Structure(enum.Enum):
-    """Which weights go together."""
-
-    NONE = "none"
-    """Each by itself."""
-    FOLD = "fold"
-    """Those that share a multiplier at the II of the system."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PruneOptions:
-    """How to prune. `sparsity`: share of the weights that go; None: as many as the tolerance allows.
-
-    `tolerance`: loss of metric that is accepted, relative to the reference; None with a sparsity: any. `keep`: patterns
-    of layers that are left alone. `epochs` 0: no training.
-    """
-
-    sparsity: float | None = None
-    tolerance: float | None = None
-    method: Method = Method.SENSITIVITY
-    structure: Structure = Structure.NONE
-    keep: tuple[str, ...] = ()
-    epochs: int = 10
-    batch: int = 1024
-    rate: float = 5e-4
-    seed: int = 1
-    checkpoint_every: int = 5
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return {
-            **asdict(self),
-            "method": self.method.value,
-            "structure": self.structure.value,
-            "keep": list(self.keep),
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +95,7 @@ class Pruner:
 
     def run(self, *, resume: bool) -> Pruned:
         """Prune, or go on. Raises InfeasibleError where the tolerance cannot be kept, ModelError for wrong options."""
-        about = {**self.about, **self.options.as_dict()}
+        about = {**self.about, **self.options.record()}
         self._prepare()
         if resume:
             self._resume(about)

@@ -11,32 +11,31 @@ import h5py
 
 from metronn.events.data import Events, load_events
 from metronn.train.backend import Backend, load_backend, seed_everything
-from metronn.train.convert import ConvertOptions, to_quantized
+from metronn.train.convert import to_quantized
 from metronn.train.engine import Engine
 from metronn.train.networks import Network, check_file, kernels, read_network
-from metronn.train.task import Loss, Task, make_task, split
+from metronn.train.options import FinetuneOptions, TrainingOptions
+from metronn.train.task import Task, make_task, split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingRequest:
     """Files and options that both verbs share.
 
-    `data` holds the events; `validation` others to judge with, or None for `validation_share` of the first.
-    `reference`: the network whose metric must hold and whose answers teach; None for the network itself.
+    `data` holds the events; `validation` others to judge with, or None for a share of the first.
+    `reference`: the network whose metric must hold and whose answers teach; None for the network itself. These, and
+    `metric`, are those of `options` where they are, with paths that can be opened.
     """
 
     model: Path
     data: str
     validation: str | None
-    validation_share: float
     label: str
     columns: Mapping[str, Sequence[str]]
     reference: Path | None
-    loss: Loss
     metric: str
     base: Path
-    seed: int
-    batch: int
+    options: TrainingOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +54,8 @@ class Start:
             backend=self.backend,
             model=self.network.model,
             task=self.task,
-            batch=request.batch,
-            seed=request.seed,
+            batch=request.options.batch,
+            seed=request.options.seed,
             quantized=self.network.quantized,
         )
 
@@ -65,11 +64,11 @@ def begin(request: TrainingRequest, verb: str, *, quantized: bool) -> Start:
     """Read network and data. Raises ModelError, or ToolError where Keras (or HGQ2) is missing."""
     check_file(request.model, verb)
     backend = load_backend(verb, quantized=quantized or needs_hgq(request.model))
-    seed_everything(backend, request.seed)
+    seed_everything(backend, request.options.seed)
     network = read_network(backend, request.model, verb)
     events = load_events(request.data, network.inputs, label=request.label, columns=request.columns)
     if request.validation is None:
-        train, held_out = split(events, request.validation_share, request.seed)
+        train, held_out = split(events, request.options.validation_share, request.options.seed)
     else:
         train = events
         held_out = load_events(request.validation, network.inputs, label=request.label, columns=request.columns)
@@ -79,14 +78,14 @@ def begin(request: TrainingRequest, verb: str, *, quantized: bool) -> Start:
         teacher.model,
         train,
         held_out,
-        loss=request.loss,
+        loss=request.options.loss,
         compiled=network.loss,
         metric=request.metric,
         base=request.base,
         output=str(teacher.model.outputs[0]._keras_history.operation.name),
-        batch=request.batch,
+        batch=request.options.batch,
     )
-    reference = task.measure(teacher.model, request.batch)
+    reference = task.measure(teacher.model, request.options.batch)
     return Start(backend=backend, network=network, task=task, train=train, reference=reference)
 
 
@@ -110,9 +109,7 @@ def _config(path: Path) -> bytes:
         return text if isinstance(text, bytes) else str(text).encode()
 
 
-def quantize_network(
-    start: Start, request: TrainingRequest, options: ConvertOptions, *, keep_zeros: bool, width_rate: float
-) -> Engine:
+def quantize_network(start: Start, request: TrainingRequest, options: FinetuneOptions) -> Engine:
     """Return the compiled engine of the network with quantizers; zero weights stay zero where `keep_zeros`."""
     network, model = start.network, start.network.model
     zeros = {kernel.layer: kernel.value != 0 for kernel in kernels(model)}
@@ -122,12 +119,12 @@ def quantize_network(
         backend=start.backend,
         model=model,
         task=start.task,
-        batch=request.batch,
-        seed=request.seed,
+        batch=request.options.batch,
+        seed=request.options.seed,
         quantized=True,
-        width_rate=width_rate,
+        width_rate=options.width_rate,
     )
     engine.compile()
-    if keep_zeros:
+    if options.keep_zeros:
         engine.hold_zeros([(k, zeros[k.layer]) for k in kernels(model) if k.layer in zeros])
     return engine

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,24 +16,7 @@ from metronn.ir.arrays import Array
 from metronn.model.graph import Floats
 from metronn.train.backend import Backend, KerasObject
 from metronn.train.graph_walk import one
-
-LARGEST_BATCH = 8192
-
-
-class Loss(enum.Enum):
-    """What training makes small."""
-
-    AUTO = "auto"
-    """The loss the file was compiled with where it fits the labels, else by the labels."""
-    CATEGORICAL = "categorical"
-    """Cross entropy of classes: class numbers, or a column for each class."""
-    BINARY = "binary"
-    """Cross entropy of yes and no."""
-    REGRESSION = "regression"
-    """Mean squared difference to the labels."""
-    TEACHER = "teacher"
-    """Difference to the answers of the network as it was before; needs no labels."""
-
+from metronn.train.options import Loss
 
 COMPILED: Mapping[str, Loss] = {
     "categorical_crossentropy": Loss.CATEGORICAL,

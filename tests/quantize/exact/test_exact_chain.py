@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from exact_networks import draw, events_for, normalized
 
-from metronn.cli.builds import run_rungs
 from metronn.cli.console import Log
-from metronn.cli.folders import write_files
 from metronn.emit.build import emit_build
 from metronn.emit.manifest import build_manifest, manifest_text
 from metronn.emulate.numpy import emulate
 from metronn.events.codes import encode_input, encode_inputs
 from metronn.events.data import Events
+from metronn.flow.builds import run_rungs
+from metronn.flow.folders import write_files
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import GraphBuilder
 from metronn.ir.infer import TypeRuleError

@@ -9,8 +9,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from metronn.cli.folders import MANIFEST
 from metronn.errors import MismatchError, ModelError
+from metronn.flow.folders import MANIFEST
 
 UNHASHED = (MANIFEST, "report.html")
 """What changes with every verification."""

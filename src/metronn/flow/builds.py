@@ -8,11 +8,11 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metronn.cli.console import Log
-from metronn.cli.folders import MANIFEST, is_build, write_file
-from metronn.cli.planning import read_graph
 from metronn.emit.manifest import DIGEST, manifest_digest, manifest_text
 from metronn.errors import MismatchError, ModelError
+from metronn.flow.folders import MANIFEST, is_build, write_file
+from metronn.flow.planning import read_graph
+from metronn.log import Log
 from metronn.plan.design import Design
 from metronn.plan.serialize import PlanFormatError, design_from_json
 from metronn.report.html import report_html

@@ -9,20 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from metronn.cli.builds import NOT_ASKED, RUNGS, not_run
-from metronn.cli.config import Request
-from metronn.cli.console import Log
-from metronn.cli.planning import chosen_system, planned
 from metronn.emit.build import emit_build
 from metronn.emit.manifest import build_manifest
 from metronn.errors import ModelError
 from metronn.events.codes import encode_inputs
-from metronn.events.data import Events, load_events
+from metronn.events.data import Events, EventSource, load_events, source_name
 from metronn.events.split import split_events
+from metronn.flow.builds import NOT_ASKED, RUNGS, not_run
+from metronn.flow.planning import chosen_system, planned
+from metronn.flow.request import Request
 from metronn.frontends import load_model
 from metronn.frontends.hls4ml.apply import apply_hls4ml
 from metronn.frontends.hls4ml.config import read_hls4ml
 from metronn.ir.arrays import Array
+from metronn.log import Log
 from metronn.model.graph import RealGraph, real_op_arrays
 from metronn.passes.pipeline import Watch, prepare, quantize_model, watch_nothing
 from metronn.quantize.exact.events import drawn_events, inputs_without_grid
@@ -101,17 +101,18 @@ def verification_data(request: Request, model: RealGraph, log: Log) -> Events | 
     return _events(request.verify_data, request, model, "verification data", log)
 
 
-def _events(path: str, request: Request, model: RealGraph, what: str, log: Log) -> Events:
+def _events(source: EventSource, request: Request, model: RealGraph, what: str, log: Log) -> Events:
     shapes = {node.name: node.shape for node in model.inputs}
     with log.stage(f"reading the {what}"):
         try:
             events = load_events(
-                path, shapes, label=request.label, columns=request.columns, model_names=model.input_names
+                source, shapes, label=request.label, columns=request.columns, model_names=model.input_names
             )
         except ModelError as error:
-            raise ModelError(f"{error.message}\n  {path}: the {what}, {GIVEN_BY[what]}") from None
+            where = source if isinstance(source, str) else source_name(source)
+            raise ModelError(f"{error.message}\n  {where}: the {what}, {GIVEN_BY[what]}") from None
     labels = "" if events.labels is None else ", with labels"
-    log(f"{what}: {Path(path).name}: {events.count:,} events{labels}")
+    log(f"{what}: {source_name(source)}: {events.count:,} events{labels}")
     return events
 
 
@@ -187,13 +188,13 @@ def compile_files(request: Request, log: Log, watch: Watch = watch_nothing) -> C
     network = import_network(request.model, log, request.hls4ml_config)
     calibration = calibration_events(request, network.model, log)
     verification = verification_data(request, network.model, log)
-    real = verification or calibration
+    real, verify = verification or calibration, request.options.verify
     quantized = quantized_graph(request, network, calibration, log, verification, watch)
     design = planned(request, quantized.graph, system, log)
     watch("planned", design.graph)
     with log.stage("writing firmware"):
-        codes = encode_inputs(design.graph, {name: array[: request.events] for name, array in real.inputs.items()})
-        files = emit_build(design, codes, events=request.events, rtl_events=request.rtl_events)
+        codes = encode_inputs(design.graph, {name: array[: verify.events] for name, array in real.inputs.items()})
+        files = emit_build(design, codes, events=verify.events, rtl_events=verify.rtl_events)
         reference = reference_files(
             prepare(network.model),
             design.graph,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from metronn.cli.config import Request
-from metronn.cli.console import Log
 from metronn.errors import ModelError
+from metronn.flow.request import Request
 from metronn.ir.graph import Graph
 from metronn.ir.text import TextError, from_text
+from metronn.log import Log
 from metronn.plan.design import Design
 from metronn.plan.explain.remarks import remarks
 from metronn.plan.hardware.system import System, load_system
@@ -18,9 +18,10 @@ from metronn.plan.planner import plan
 def chosen_system(request: Request) -> System:
     """Read the system and give it the II and clock that were asked for."""
     system = load_system(request.needed_system())
-    if request.ii is None and request.clock_mhz is None:
+    wanted = request.options.plan
+    if wanted.ii is None and wanted.clock_mhz is None:
         return system
-    return system.with_overrides(ii=request.ii, clock_mhz=request.clock_mhz)
+    return system.with_overrides(ii=wanted.ii, clock_mhz=wanted.clock_mhz)
 
 
 def planned(request: Request, graph: Graph, system: System, log: Log) -> Design:

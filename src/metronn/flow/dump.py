@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from metronn.cli.folders import write_file
 from metronn.errors import ModelError
+from metronn.flow.folders import write_file
 from metronn.ir.graph import Graph
 from metronn.ir.text import to_text
 from metronn.model.graph import RealGraph
