@@ -28,6 +28,7 @@ ORDER = (
     "report",
     "train",
     "flow",
+    "api",
     "cli",
 )
 FRAMEWORKS = ("tensorflow", "torch", "keras", "hgq", "jax", "hls4ml", "cocotb", "matplotlib")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -49,7 +50,7 @@ class QuietLog:
     def warn(self, message: str) -> None:
         """Warn of every trouble by itself."""
         for trouble in troubles(message):
-            warnings.warn(trouble, MetronnWarning, stacklevel=2)
+            warnings.warn(trouble, MetronnWarning, stacklevel=_callers())
 
     def progress(self, what: str) -> Callable[[str], None]:
         """Return what takes a line on how far a step is."""
@@ -64,6 +65,14 @@ class QuietLog:
     def counter(self, every: int) -> Iterator[Callable[[int, str], None]]:
         """Give what says every so many."""
         yield lambda count, line: self(line) if count % every == 0 else None
+
+
+def _callers() -> int:
+    """Return how many frames up, from the one that calls, the code is that is not of this package."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "metronn":
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def troubles(message: str) -> list[str]:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from small_network import Run, write_events
 
-from metronn.cli.emulate import beyond_words
 from metronn.emulate.numpy import emulate
 from metronn.events.codes import encode_inputs
+from metronn.flow.emulating import beyond_words
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import GraphBuilder
 from metronn.ir.ops import Input, Linear, Overflow, Requantize, Rounding

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, ParamSpec, Union, get_args, get_orig
 import typer
 from pydantic.fields import FieldInfo
 
-from metronn.flow.options import Given, flag_of, keys
+from metronn.flow.options import Given, flag_of, keys, parameter_of
 from metronn.toml_tables import about
 
 P = ParamSpec("P")
@@ -28,7 +28,7 @@ def taking(*patterns: str) -> Callable[[Callable[..., None]], Callable[..., None
     not on the command line are not given.
     """
     taken = {name: found for name, found in keys() if flag_of(name, found) and _matches(name, patterns)}
-    parameters = {_parameter(name): name for name in taken}
+    parameters = {parameter_of(name): name for name in taken}
     assert len(parameters) == len(taken), "two keys of one verb have the same flag"
 
     def decorate(verb: Callable[..., None]) -> Callable[..., None]:
@@ -61,14 +61,6 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _parameter(name: str) -> str:
-    return name.rpartition(".")[2] if name not in CLASHING else name.replace(".", "_")
-
-
-CLASHING = ("verify.data",)
-"""Keys whose last part means something else on the command line."""
-
-
 def _value(value: object) -> object:
     """Return a value of the command line as metronn.toml would have it; None where nothing was given."""
     if isinstance(value, list | tuple):
@@ -92,7 +84,7 @@ def _flag(name: str, found: FieldInfo) -> inspect.Parameter:
     parser = _number_or_word if kind is None else None
     option = typer.Option(*parts, metavar=flag.metavar or None, help=words, show_default=False, parser=parser)
     annotation: Any = Annotated[(kind or str) | None, option]
-    return inspect.Parameter(_parameter(name), inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+    return inspect.Parameter(parameter_of(name), inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
 def _number_or_word(text: str) -> object:

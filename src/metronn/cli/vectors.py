@@ -9,12 +9,11 @@ import typer
 
 from metronn.cli import options
 from metronn.cli.console import Log, handled, say, say_json
-from metronn.cli.emulate import EventsFile, NumpyOption, input_codes
+from metronn.cli.emulate import EventsFile, NumpyOption
 from metronn.emit.build import npz
-from metronn.emulate.native import NativeEmulator
-from metronn.emulate.numpy import emulate
 from metronn.errors import ModelError
 from metronn.flow.builds import read_manifest
+from metronn.flow.emulating import answers, input_codes
 from metronn.flow.folders import check_files, check_output, write_file
 from metronn.flow.integrity import check_file
 from metronn.flow.planning import read_graph
@@ -38,7 +37,7 @@ def write_vectors(
     if output.suffix != ".npz":
         raise ModelError(f"{output}: the suffix is {output.suffix or 'missing'}, allowed is .npz")
     codes, count = input_codes(graph, events, log)
-    found = emulate(graph, codes) if numpy else NativeEmulator.build(graph).run(codes)
+    found = answers(graph, codes, numpy=numpy)
     arrays = {f"in.{name}": array for name, array in codes.items()}
     arrays |= {f"out.{name}": array for name, array in found.items()}
     write_file(output, npz(arrays))

@@ -10,7 +10,16 @@ import typer
 from metronn.cli import options
 from metronn.cli.console import Log, handled, say, say_json
 from metronn.errors import MismatchError, ModelError, ToolError
-from metronn.flow.builds import REPORT, RUNGS, judge, merged, read_manifest, run_rungs, write_results
+from metronn.flow.builds import (
+    REPORT,
+    RUNGS,
+    judge,
+    read_manifest,
+    run_rungs,
+    verdicts_of,
+    with_verdicts,
+    write_results,
+)
 from metronn.flow.integrity import check_build
 from metronn.report.picture import read_build_pictures
 from metronn.report.tables import table_text
@@ -71,21 +80,21 @@ def verify_folder(
     if wrong:
         raise ModelError(f"--rung: found {', '.join(map(str, wrong))}, allowed are {', '.join(map(str, RUNGS))}")
     verdicts = run_rungs(build, rung, log)
-    manifest["verdicts"] = merged(manifest["verdicts"], verdicts)
+    manifest = with_verdicts(manifest, verdicts)
     summary = write_results(build, manifest, read_build_pictures(build))
     if json:
         say_json({"verdicts": manifest["verdicts"]})
     else:
         say(verdicts_text(summary))
         say(f"report: {build / REPORT}")
-    others = [v for v in manifest["verdicts"] if rung and v["rung"] not in rung and v["status"] == Status.FAIL.value]
+    others = [v for v in verdicts_of(manifest) if rung and v.rung not in rung and v.status is Status.FAIL]
     if others:
-        names = ", ".join(dict.fromkeys(f"rung {v['rung']} ({v['name']})" for v in others))
+        names = ", ".join(dict.fromkeys(f"rung {v.rung} ({v.name})" for v in others))
         log.warn(f"{build}: not asked for, but failed when last run: {names}")
     judge(build, verdicts, RUNGS if strict else manifest.get("required_rungs", ()))
-    missing = [verdict for verdict in verdicts if verdict["status"] == Status.NOT_RUN.value]
+    missing = [verdict for verdict in verdicts if verdict.status is Status.NOT_RUN]
     if rung and missing:
-        raise ToolError("\n".join(f"rung {verdict['rung']}: not run: {verdict['first']}" for verdict in missing))
+        raise ToolError("\n".join(f"rung {verdict.rung}: not run: {verdict.first}" for verdict in missing))
 
 
 def compare(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from metronn import __version__
@@ -73,10 +73,9 @@ def build_manifest(
     *,
     name: str,
     report: QuantizationReport | None,
-    verdicts: Sequence[Mapping[str, object]],
     files: Mapping[str, bytes],
 ) -> dict[str, Any]:
-    """Return the manifest of a build. `files` are those of the build but manifest.json and report.html themselves."""
+    """Return the manifest of a build, no rung run yet; `files` are all but manifest.json and report.html."""
     inputs, outputs = ports(design.graph)
     quantization = None if report is None else report.to_json()
     return {
@@ -86,7 +85,7 @@ def build_manifest(
         "graph_hash": graph_hash(design.graph),
         "system": design.system.name,
         "promises": promises(design),
-        "verdicts": [dict(verdict) for verdict in verdicts],
+        "verdicts": [],
         "inputs": inputs,
         "outputs": outputs,
         "metric": None if quantization is None else quantization["metric"],

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from metronn.report.summary import Summary, summarize
 from metronn.verify.reference import RUNG as REFERENCE_RUNG
 from metronn.verify.reference import reference_result
 from metronn.verify.run import verify_build
-from metronn.verify.verdict import Status
+from metronn.verify.verdict import Status, Verdict
 
 RUNGS = {
     1: "trained network",
@@ -35,20 +36,22 @@ NOT_ASKED = "not asked for"
 REPORT = "report.html"
 
 
-def not_run(rungs: Sequence[int], reason: str) -> list[dict[str, object]]:
+def not_run(rungs: Sequence[int], reason: str) -> list[Verdict]:
     """Return verdicts of rungs that were not run, and why."""
-    return [
-        {
-            "rung": rung,
-            "name": RUNGS[rung],
-            "status": Status.NOT_RUN.value,
-            "events": 0,
-            "bits": 0,
-            "mismatches": 0,
-            "first": reason,
-        }
-        for rung in rungs
-    ]
+    return [Verdict(rung=rung, name=RUNGS[rung], status=Status.NOT_RUN, first=reason) for rung in rungs]
+
+
+def verdicts_of(manifest: Mapping[str, Any]) -> list[Verdict]:
+    """Return the verdicts that a manifest holds."""
+    return [Verdict.of(record) for record in manifest.get("verdicts", ())]
+
+
+def with_verdicts(manifest: Mapping[str, Any], new: Iterable[Verdict]) -> dict[str, Any]:
+    """Return a manifest with new verdicts instead of the old ones of their rungs, in order."""
+    fresh = {verdict.rung: verdict for verdict in new}
+    kept = [verdict for verdict in verdicts_of(manifest) if verdict.rung not in fresh]
+    several = sorted([*kept, *fresh.values()], key=lambda verdict: verdict.rung)
+    return {**manifest, "verdicts": [verdict.as_dict() for verdict in several]}
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -72,33 +75,26 @@ def read_design(folder: Path) -> Design:
         raise ModelError(f"{folder / 'plan.json'}: cannot be read: {error}; compile it again") from None
 
 
-def run_rungs(folder: Path, rungs: Sequence[int] | None, log: Log) -> list[dict[str, object]]:
+def run_rungs(folder: Path, rungs: Sequence[int] | None, log: Log) -> list[Verdict]:
     """Run the rungs asked for (None: all) on a build and return their verdicts in order."""
     wanted = tuple(RUNGS) if rungs is None else tuple(sorted(set(rungs)))
-    verdicts: list[dict[str, object]] = []
+    verdicts: list[Verdict] = []
     with log.stage("verifying"):
         if REFERENCE_RUNG in wanted:
             log("rung 1: trained network against the integer graph")
-            verdicts.append(reference_result(folder / "vectors", read_graph(folder / "graph.txt")).as_dict())
+            verdicts.append(reference_result(folder / "vectors", read_graph(folder / "graph.txt")).told())
         others = [rung for rung in wanted if rung != REFERENCE_RUNG]
         if others:
-            verdicts += [verdict.as_dict() for verdict in verify_build(folder, rungs=others, log=log)]
+            verdicts += verify_build(folder, rungs=others, log=log)
     return [_without_folder(verdict, folder) for verdict in verdicts]
 
 
-def _without_folder(verdict: Mapping[str, object], folder: Path) -> dict[str, object]:
+def _without_folder(verdict: Verdict, folder: Path) -> Verdict:
     """Return a verdict whose words do not say where the build lies."""
-    words = str(verdict.get("first", ""))
+    words = verdict.first
     for place in (folder.resolve(), folder.absolute(), folder):
         words = words.replace(f"{place}{os.sep}", "")
-    return {**verdict, "first": words} if "first" in verdict else dict(verdict)
-
-
-def merged(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return verdicts in order of their rungs, the new ones instead of old ones of the same rung."""
-    fresh = {verdict["rung"] for verdict in new}
-    kept = [dict(verdict) for verdict in old if verdict["rung"] not in fresh]
-    return sorted([*kept, *(dict(verdict) for verdict in new)], key=lambda verdict: int(verdict["rung"]))
+    return replace(verdict, first=words)
 
 
 def write_results(folder: Path, manifest: Mapping[str, Any], pictures: Sequence[Picture], changed: str = "") -> Summary:
@@ -112,17 +108,17 @@ def write_results(folder: Path, manifest: Mapping[str, Any], pictures: Sequence[
     return summary
 
 
-def judge(folder: Path, verdicts: Sequence[Mapping[str, Any]], required: Collection[int]) -> None:
+def judge(folder: Path, verdicts: Sequence[Verdict], required: Collection[int]) -> None:
     """Raise MismatchError where a rung failed, or one of the required rungs was not run; it says what is missing."""
     problems = []
-    if any(verdict["status"] == Status.FAIL.value for verdict in verdicts):
+    if any(verdict.status is Status.FAIL for verdict in verdicts):
         problems.append(f"{folder}: the verification failed, see the verdicts above and {folder / REPORT}")
-    missing = [v for v in verdicts if v["rung"] in required and v["status"] == Status.NOT_RUN.value]
+    missing = [verdict for verdict in verdicts if verdict.rung in required and verdict.status is Status.NOT_RUN]
     if missing:
-        rungs = list(dict.fromkeys(str(verdict["rung"]) for verdict in missing))
+        rungs = list(dict.fromkeys(str(verdict.rung) for verdict in missing))
         kind = f"rungs {', '.join(rungs)} are" if len(rungs) > 1 else f"rung {rungs[0]} is"
         problems.append(f"{folder}: {kind} required and not run")
-        reasons = dict.fromkeys(f"  rung {v['rung']}: {v.get('first') or 'no reason is known'}" for v in missing)
+        reasons = dict.fromkeys(f"  rung {v.rung}: {v.first or 'no reason is known'}" for v in missing)
         problems += reasons
     if problems:
         raise MismatchError("\n".join(problems))

@@ -169,6 +169,15 @@ def flag_of(name: str, found: FieldInfo) -> str | None:
     return flag.name or f"--{name.rpartition('.')[2].replace('_', '-')}"
 
 
+def parameter_of(name: str) -> str:
+    """Return what a key is called where it has no table around it: on the command line and as a keyword of Python."""
+    return name.replace(".", "_") if name in CLASHING else name.rpartition(".")[2]
+
+
+CLASHING = ("verify.data",)
+"""Keys whose last part alone means something else."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
     """Values by key that count more than those of metronn.toml, and what the user calls each (`--ii`).

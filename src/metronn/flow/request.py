@@ -31,10 +31,12 @@ class Request:
     `calibrate` and `verify_data` may be `file.root:tree`, or arrays. `base` is the folder of metronn.toml, in which a
     metric `file.py:function` is looked for. `require` holds the rungs that must have been run, in order. `options` is
     all that was read, its paths as they were written; `quantize` is its table with the widths of the file it names.
+    `keep_model`: the build holds the network's file, which nobody else has.
     """
 
     options: Options
     model: Path
+    keep_model: bool = False
     name: str
     base: Path
     hls4ml_config: Path | None = None

@@ -15,7 +15,7 @@ from metronn.errors import ModelError
 from metronn.events.codes import encode_inputs
 from metronn.events.data import Events, EventSource, load_events, source_name
 from metronn.events.split import split_events
-from metronn.flow.builds import NOT_ASKED, RUNGS, not_run
+from metronn.flow.builds import NOT_ASKED, RUNGS, not_run, with_verdicts
 from metronn.flow.planning import chosen_system, planned
 from metronn.flow.request import Request
 from metronn.frontends import load_model
@@ -32,7 +32,7 @@ from metronn.quantize.outliers import find_outliers, outlier_sentences, outlying
 from metronn.quantize.quantize import Quantized
 from metronn.quantize.report import QuantizationReport
 from metronn.report.picture import Picture, read_pictures
-from metronn.verify.against_build import exact_files, model_record
+from metronn.verify.against_build import NETWORK, exact_files, model_record
 from metronn.verify.reference import reference_files
 
 GIVEN_BY = {
@@ -210,9 +210,12 @@ def compile_files(request: Request, log: Log, watch: Watch = watch_nothing) -> C
         files = {**files, **{f"vectors/{name}": content for name, content in reference.items()}}
         files.update(exact_files(quantized.frontier, design.graph, request.hls4ml_config))
         files.update({f"report/{picture.file}": picture.content for picture in pictures})
+        if request.keep_model:
+            files[f"{NETWORK}/{request.model.name}"] = request.model.read_bytes()
     log(f"emit: {len(files)} files, {sum(len(content) for content in files.values()) / 1e6:.1f} MB")
-    manifest = build_manifest(
-        design, name=request.name, report=quantized.report, verdicts=not_run(tuple(RUNGS), NOT_ASKED), files=files
+    manifest = with_verdicts(
+        build_manifest(design, name=request.name, report=quantized.report, files=files),
+        not_run(tuple(RUNGS), NOT_ASKED),
     )
     manifest["model"] = model_record(request.model)
     manifest["required_rungs"] = list(request.require)

@@ -8,12 +8,14 @@ from __future__ import annotations
 import importlib
 import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from metronn.errors import ModelError, ToolError
 from metronn.frontends.common.files import FileKind, expect
 from metronn.frontends.onnx.read import load_onnx
+from metronn.ir.arrays import Array
 from metronn.model.graph import RealGraph
 
 
@@ -40,6 +42,28 @@ def from_module(module: Any, example_inputs: tuple[Any, ...], *, name: str = "mo
     exporter sees axis 0 as one of any size. Raises ToolError without PyTorch and onnxscript, ModelError when the
     module is in training mode, cannot be exported or has layers that are not supported.
     """
+    return _read(_torch(name), name, _exported(module, example_inputs, name))
+
+
+def export_module(module: Any, examples: Sequence[Array], *, name: str = "module") -> Any:  # noqa: ANN401
+    """Return the exported program of a module, whatever its mode, as it is in evaluation.
+
+    `examples` are arrays as `from_module` wants tensors. Errors are those of `from_module`.
+    """
+    torch = _torch(name)
+    training = module.training
+    try:
+        return _exported(module.eval(), tuple(torch.from_numpy(array) for array in examples), name)
+    finally:
+        module.train(training)
+
+
+def save_program(program: Any, path: Path) -> None:  # noqa: ANN401 - an exported program
+    """Write an exported program as `load_torch_program` reads it."""
+    _torch(str(path)).export.save(program, path)
+
+
+def _exported(module: Any, example_inputs: tuple[Any, ...], name: str) -> Any:  # noqa: ANN401 - PyTorch's types
     torch = _torch(name)
     if module.training:
         raise ModelError(f"{name}: the module is in training mode; call module.eval() before")
@@ -51,10 +75,9 @@ def from_module(module: Any, example_inputs: tuple[Any, ...], *, name: str = "mo
             )
     batch = tuple({0: torch.export.Dim.AUTO} for _ in example_inputs)
     try:
-        program = torch.export.export(module, example_inputs, dynamic_shapes=batch)
+        return torch.export.export(module, example_inputs, dynamic_shapes=batch)
     except (RuntimeError, ValueError, TypeError, NotImplementedError, AssertionError) as error:
         raise ModelError(f"{name}: torch.export cannot export the module: {_first_line(error)}") from None
-    return _read(torch, name, program)
 
 
 def _torch(where: str) -> Any:  # noqa: ANN401 - a module

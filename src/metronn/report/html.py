@@ -25,6 +25,7 @@ from metronn.report.text import (
     verdict_rows,
     warning_lines,
 )
+from metronn.verify.verdict import Status
 
 STYLE = """
 :root { color-scheme: light; --ink: #1d242b; --soft: #5c6873; --line: #d9dfe5; --ground: #f6f8fa; }
@@ -83,7 +84,7 @@ def report_html(summary: Summary, pictures: Sequence[Picture] = ()) -> str:
     )
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:
+def table_html(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:
     """Return an HTML table of plain texts."""
 
     def cell(tag: str, k: int, text: str) -> str:
@@ -102,8 +103,8 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Collect
 
 def _head(summary: Summary) -> str:
     verdicts = summary.verdicts
-    passed = sum(verdict["status"] == "pass" for verdict in verdicts)
-    failed = sum(verdict["status"] == "fail" for verdict in verdicts)
+    passed = sum(verdict.status is Status.PASS for verdict in verdicts)
+    failed = sum(verdict.status is Status.FAIL for verdict in verdicts)
     state = f"{failed} failed" if failed else f"{passed} of {len(verdicts)}"
     worst = max(
         ((fpga.ratio(name), RESOURCE_TITLES[name], fpga.name) for fpga in summary.fpgas for name in fpga.used),
@@ -132,7 +133,7 @@ def _verdicts(summary: Summary) -> str:
         rows.append((*row[:2], f'<span class="{kind}">{row[2]}</span>', *row[3:]))
     notes = "\n".join(f"<pre>{escape(note)}</pre>" for note in (*measured_lines(summary), *verdict_notes(summary)))
     changed = f'<p class="fail">This build {escape(changed_words(summary))}</p>\n' if summary.changed else ""
-    return f"<h2>Verification</h2>\n{changed}{_table(VERDICT_COLUMNS, rows, right=range(3, 8))}\n{notes}"
+    return f"<h2>Verification</h2>\n{changed}{table_html(VERDICT_COLUMNS, rows, right=range(3, 8))}\n{notes}"
 
 
 def _colours(summary: Summary) -> dict[str, str]:
@@ -187,7 +188,7 @@ def _resources(summary: Summary) -> str:
     ]
     columns = ("FPGA", "board", "part", *(RESOURCE_TITLES[name] for name in names))
     plot = bar_plot(bars, end=100, unit="% of what the network may use")
-    return f"<h2>Resources, estimated</h2>\n{_table(columns, rows, right=range(3, len(columns)))}\n{plot}"
+    return f"<h2>Resources, estimated</h2>\n{table_html(columns, rows, right=range(3, len(columns)))}\n{plot}"
 
 
 def _links(summary: Summary) -> str:
@@ -206,7 +207,7 @@ def _links(summary: Summary) -> str:
         for link in summary.links
     ]
     columns = ("link", "lanes", "words a lane", "payload bits", "sent at cycle", "fixed latency", "raw latency [ns]")
-    return f"<h2>Links</h2>\n{_table(columns, rows, right=range(1, 7))}"
+    return f"<h2>Links</h2>\n{table_html(columns, rows, right=range(1, 7))}"
 
 
 def _quantization(summary: Summary) -> str:
@@ -226,8 +227,8 @@ def _quantization(summary: Summary) -> str:
     ]
     end = max([10.0, *(bar.end for bar in bars)])
     plot = bar_plot(bars, end=end, unit="signal-to-quantization-noise ratio [dB]") if bars else ""
-    table = _table(QUANTIZATION_COLUMNS, quantization_rows(quantization), right=(3, 5, 6, 7))
-    outputs = _table(OUTPUT_COLUMNS, output_rows(quantization), right=(1, 2, 3))
+    table = table_html(QUANTIZATION_COLUMNS, quantization_rows(quantization), right=(3, 5, 6, 7))
+    outputs = table_html(OUTPUT_COLUMNS, output_rows(quantization), right=(1, 2, 3))
     warnings = "\n".join(f"<pre>{escape(line)}</pre>" for line in warning_lines(summary))
     return (
         f"<h2>Quantization</h2>\n<p>{escape(metric_line(summary))}</p>\n{warnings}\n{outputs}\n{table}\n{plot}\n"
@@ -262,12 +263,12 @@ def _plan(summary: Summary) -> str:
         )
         for kernel in summary.kernels
     ]
-    edges = _table(EDGE_COLUMNS, edge_rows(summary), right=(4, 5, 6))
+    edges = table_html(EDGE_COLUMNS, edge_rows(summary), right=(4, 5, 6))
     end = max([summary.latency_cycles, 1, *(int(bar.tail or 0) for bar in bars)])
     marks = [(summary.latency_cycles, "promise")]
     right = (3, 4, *range(6, len(columns)))
     return (
-        f"<h2>Plan</h2>\n{_table(columns, rows, right=right)}\n"
+        f"<h2>Plan</h2>\n{table_html(columns, rows, right=right)}\n"
         f"<p>Every kernel from its first input beat to its first output beat; pale: further beats it puts out.</p>\n"
         f"{bar_plot(bars, end=end, unit='cycle', marks=marks)}\n<h2>Edges</h2>\n"
         f"<p>Every value on wires: its beats and the cycles of the first and the last one.</p>\n{edges}"
@@ -285,7 +286,7 @@ def _ports(summary: Summary) -> str:
     if not rows:
         return ""
     columns = ("", "name", "shape", "bits", "fraction bits", "signed")
-    return f"<h2>Inputs and outputs</h2>\n{_table(columns, rows, (3, 4))}"
+    return f"<h2>Inputs and outputs</h2>\n{table_html(columns, rows, (3, 4))}"
 
 
 def _pictures(pictures: Sequence[Picture]) -> str:

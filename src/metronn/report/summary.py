@@ -11,6 +11,7 @@ from metronn.plan.hardware.resources import RESOURCE_NAMES
 from metronn.plan.kernels.spec import covered_nodes, result_value
 from metronn.plan.layout import wire_format
 from metronn.report.path import Share, critical_path
+from metronn.verify.verdict import Verdict
 
 RESOURCE_TITLES = {"lut": "LUT", "ff": "FF", "dsp": "DSP", "bram36": "BRAM36", "uram": "URAM"}
 
@@ -95,9 +96,9 @@ class Summary:
     changed: str = ""
 
     @property
-    def verdicts(self) -> tuple[Mapping[str, Any], ...]:
+    def verdicts(self) -> tuple[Verdict, ...]:
         """The verdicts, in order of their rungs."""
-        return tuple(self.manifest.get("verdicts", ()))
+        return tuple(Verdict.of(record) for record in self.manifest.get("verdicts", ()))
 
     @property
     def quantization(self) -> Mapping[str, Any] | None:

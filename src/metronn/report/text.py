@@ -10,6 +10,7 @@ from metronn.quantize.judge import Signal, element_name
 from metronn.quantize.report import judging_words
 from metronn.report.summary import RESOURCE_TITLES, Summary, count_text, used_resources
 from metronn.report.tables import table_text
+from metronn.verify.verdict import Status
 
 PLAN_COLUMNS = ("layer", "kernel", "FPGA", "start", "latency", "puts out", "LUT", "DSP")
 BAR = 40
@@ -22,14 +23,9 @@ def summary_text(summary: Summary, report: Path) -> str:
     return "\n".join(part for part in parts if part) + f"\nreport: {report}\n"
 
 
-def plan_text(summary: Summary) -> str:
-    """Return the plan: kernels, where the cycles go, resources, links."""
-    count = len(summary.fpgas)
-    parts = [
-        f"{summary.name} on {summary.system}: {count} FPGA{'s' if count > 1 else ''}, II {summary.ii_cycles} cycles at "
-        f"{summary.clock_mhz:g} MHz\n"
-    ]
-    rows = [
+def plan_rows(summary: Summary) -> list[tuple[str, ...]]:
+    """Return a row per kernel, in the order of PLAN_COLUMNS."""
+    return [
         (
             kernel.layer,
             kernel.kind,
@@ -42,7 +38,16 @@ def plan_text(summary: Summary) -> str:
         )
         for kernel in summary.kernels
     ]
-    parts.append(table_text(PLAN_COLUMNS, rows, right=(3, 4, 6, 7)))
+
+
+def plan_text(summary: Summary) -> str:
+    """Return the plan: kernels, where the cycles go, resources, links."""
+    count = len(summary.fpgas)
+    parts = [
+        f"{summary.name} on {summary.system}: {count} FPGA{'s' if count > 1 else ''}, II {summary.ii_cycles} cycles at "
+        f"{summary.clock_mhz:g} MHz\n"
+    ]
+    parts.append(table_text(PLAN_COLUMNS, plan_rows(summary), right=(3, 4, 6, 7)))
     parts.append(edges_text(summary))
     parts.append(waterfall_text(summary))
     parts.append(resources_text(summary))
@@ -192,20 +197,20 @@ def verdict_rows(summary: Summary) -> list[tuple[str, ...]]:
     """Return a row per verdict, in the order of VERDICT_COLUMNS."""
     rows: list[tuple[str, ...]] = []
     for verdict in summary.verdicts:
-        ran = verdict["status"] != "not_run"
-        promised, observed = verdict.get("cycles_promised"), ""
+        ran = verdict.status is not Status.NOT_RUN
+        promised, observed = verdict.cycles_promised, ""
         if promised is not None:
-            low, high = verdict["cycles_observed_min"], verdict["cycles_observed_max"]
+            low, high = verdict.cycles_observed_min, verdict.cycles_observed_max
             observed = str(low) if low == high else f"{low} to {high}"
-        exact = verdict["rung"] > 1
+        exact = verdict.rung > 1
         rows.append(
             (
-                str(verdict["rung"]),
-                verdict["name"],
-                verdict["status"].replace("_", " "),
-                f"{verdict['events']:,}" if ran else "",
-                f"{verdict['bits']:,}" if ran else "",
-                (f"{verdict['mismatches']:,}" if exact else "measured") if ran else "",
+                str(verdict.rung),
+                verdict.name,
+                verdict.status.words,
+                f"{verdict.events:,}" if ran else "",
+                f"{verdict.bits:,}" if ran else "",
+                (f"{verdict.mismatches:,}" if exact else "measured") if ran else "",
                 "" if promised is None else str(promised),
                 observed,
             )
@@ -230,10 +235,10 @@ def measured_lines(summary: Summary) -> list[str]:
     """Return what rung 1 measured on its events: the metric and the signal of every output, a line each."""
     lines = []
     for verdict in summary.verdicts:
-        measured = f"rung {verdict['rung']} measured: "
-        if verdict.get("metric"):
-            lines.append(measured + _metric_words(verdict["metric"]))
-        for output in verdict.get("outputs", ()):
+        measured = f"rung {verdict.rung} measured: "
+        if verdict.measured.get("metric"):
+            lines.append(measured + _metric_words(verdict.measured["metric"]))
+        for output in verdict.measured.get("outputs", ()):
             signal = Signal.from_json(output)
             if signal is not None:
                 lines.append(f"{measured}{output['name']} {signal.words()} on {signal.events:,} events")
@@ -252,8 +257,8 @@ def verdict_notes(summary: Summary) -> list[str]:
     """Return why rungs failed or were not run, one line for each reason."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for verdict in summary.verdicts:
-        if verdict.get("first"):
-            reasons.setdefault((verdict["status"].replace("_", " "), verdict["first"]), []).append(str(verdict["rung"]))
+        if verdict.first:
+            reasons.setdefault((verdict.status.words, verdict.first), []).append(str(verdict.rung))
     return [
         f"rung{'s' if len(rungs) > 1 else ''} {', '.join(dict.fromkeys(rungs))} {status}: {reason}"
         for (status, reason), rungs in reasons.items()

@@ -26,6 +26,8 @@ from metronn.verify.framework import Framework, opened_framework, opened_hls4ml
 from metronn.verify.run import Build
 
 EXACT, HLS4ML_CONFIG = "vectors/against.json", "vectors/hls4ml_config.json"
+NETWORK = "network"
+"""Folder in a build of a network that came as no file."""
 EVENTS = 100_000
 HLS4ML_EVENTS = 2_000
 COMPILED = 20_000
@@ -62,13 +64,14 @@ def model_record(path: Path) -> dict[str, str]:
 
 
 def find_model(folder: Path, manifest: Mapping[str, Any], given: Path | None) -> Path:
-    """Return the model file of a build: the one given, or one of its name beside the build or in the working folder.
+    """Return the model file of a build: the one given, or one of its name in or beside the build, or where we are.
 
     Raises ModelError when there is none, or it is not the one that was compiled.
     """
     record = manifest.get("model") or {}
     name = str(record.get("file", ""))
-    places = [given] if given is not None else [folder.parent / name, Path(name)] if name else []
+    known = [folder / NETWORK / name, folder.parent / name, Path(name)] if name else []
+    places = [given] if given is not None else known
     found = next((place for place in places if place.is_file()), None)
     if found is None:
         looked = ", ".join(map(str, places)) or "nowhere: the build does not say"

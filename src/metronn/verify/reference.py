@@ -67,11 +67,12 @@ class ReferenceResult:
 
     def as_dict(self) -> dict[str, object]:
         """Return the form written to manifest.json."""
-        record = self.verdict.as_dict()
-        if self.metric is not None:
-            record["metric"] = metric_record(self.metric)
-        record["outputs"] = [output.to_json() for output in self.outputs]
-        return record
+        return self.told().as_dict()
+
+    def told(self) -> Verdict:
+        """Return the verdict with what was measured."""
+        metric = {} if self.metric is None else {"metric": metric_record(self.metric)}
+        return replace(self.verdict, measured={**metric, "outputs": [output.to_json() for output in self.outputs]})
 
 
 def metric_record(metric: MetricReport) -> dict[str, object]:

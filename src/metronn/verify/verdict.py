@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 
 class Status(enum.Enum):
@@ -13,13 +15,19 @@ class Status(enum.Enum):
     FAIL = "fail"
     NOT_RUN = "not_run"
 
+    @property
+    def words(self) -> str:
+        """The outcome as people read it."""
+        return self.value.replace("_", " ")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """One rung's outcome: how many events and bits were compared, how many bits differ, and when answers came.
 
     `first` names the first difference (op, layer, event, element, both integers), or says why a rung was not run.
-    Timed rungs give the promised cycle and the earliest and latest observed one.
+    Timed rungs give the promised cycle and the earliest and latest observed one. `measured` is what rung 1, which
+    compares with floats, adds: `metric` and `outputs` as plain data.
     """
 
     rung: int
@@ -32,6 +40,7 @@ class Verdict:
     cycles_observed_min: int | None = None
     cycles_observed_max: int | None = None
     first: str = ""
+    measured: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, object]:
         """Return the form written to manifest.json; timing keys only where the rung is timed."""
@@ -49,4 +58,16 @@ class Verdict:
             record["cycles_observed_max"] = self.cycles_observed_max
         if self.first:
             record["first"] = self.first
-        return record
+        return {**record, **self.measured}
+
+    @staticmethod
+    def of(record: Mapping[str, Any]) -> Verdict:
+        """Return the verdict that a manifest holds; the reverse of `as_dict`."""
+        own = {name: record[name] for name in KEYS if name in record}
+        return Verdict(
+            **{**own, "status": Status(record["status"])},
+            measured={name: value for name, value in record.items() if name not in own},
+        )
+
+
+KEYS = tuple(name for name in Verdict.__dataclass_fields__ if name != "measured")
