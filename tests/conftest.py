@@ -8,6 +8,8 @@ import re
 import pytest
 from hypothesis import settings
 
+from random_tests import SEED, examples
+
 EXPECTED_SKIPS = (
     r"\.\./shared",  # networks and data that lie outside the repository
     r"'torch'|'onnxscript'",  # hundreds of megabytes, the extra metronn[torch]; its tests run where it is installed
@@ -15,7 +17,7 @@ EXPECTED_SKIPS = (
 )
 """Reasons, as regular expressions, for which a test may be skipped in CI: what `make` does not install."""
 
-settings.register_profile("metronn", derandomize=True, deadline=None, print_blob=True)
+settings.register_profile("metronn", examples(), derandomize=not SEED, database=None, deadline=None, print_blob=True)
 settings.load_profile("metronn")
 
 
@@ -65,7 +67,10 @@ class SkipRule:
                 terminalreporter.write_line(line)
 
 
+@pytest.hookimpl(tryfirst=True)  # before Hypothesis looks for its seed
 def pytest_configure(config: pytest.Config) -> None:
-    """Install the rule in CI, in the process that reports."""
+    """Hand METRONN_SEED to Hypothesis; install the rule in CI, in the process that reports."""
+    if SEED:
+        config.option.hypothesis_seed = SEED
     if os.environ.get("CI") == "true" and not hasattr(config, "workerinput"):
         config.pluginmanager.register(SkipRule(), "metronn-skip-rule")

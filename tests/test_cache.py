@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metronn import cache
 from metronn.errors import ModelError, ToolError
+from random_tests import examples
 
 CONTENT = {"a.bin": bytes(range(256)) * 8, "sub/b.txt": b"text\n"}
 
@@ -43,7 +44,7 @@ def right(folder: Path) -> bool:
     damage=st.sampled_from(["empty", "cut", "junk", "flip", "gone", "folder", "{}"]),
     place=st.integers(0, 10_000),
 )
-@settings(max_examples=60)
+@examples(60)
 def test_damage_is_found_and_made_anew_once(
     tmp_path_factory: pytest.TempPathFactory, name: str, damage: str, place: int
 ) -> None:

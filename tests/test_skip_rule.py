@@ -32,7 +32,8 @@ def test_skipped():
     ],
 )
 def test_skips(tmp_path: Path, reason: str, ci: str, status: int) -> None:
-    shutil.copy(Path(__file__).parent / "conftest.py", tmp_path / "conftest.py")
+    for name in ("conftest.py", "random_tests.py"):
+        shutil.copy(Path(__file__).parent / name, tmp_path / name)
     (tmp_path / "test_it.py").write_text(TEXT.format(reason=reason))
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     done = subprocess.run(

@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from small_network import Run, write_events, write_network
 
@@ -51,7 +51,6 @@ def point(metric: float, luts: float | None, latency: float | None, ii: int = 1,
     )
 
 
-@settings(derandomize=True, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 4), st.integers(1, 3)), min_size=1))
 def test_the_front_is_what_no_point_beats(places: list[tuple[int, int, int, int]]) -> None:
     points = [point(m / 4, float(c), float(t), ii) for m, c, t, ii in places]

@@ -1,24 +1,21 @@
 """No command line ends in a traceback: every verb, options of the real definitions, files that are broken.
 
-METRONN_EXAMPLES=500 pytest tests/cli/test_random_commands.py -m slow runs more of them.
+`make fuzz SELECT=tests/cli/test_random_commands.py` runs more of them.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from random_commands import Draw, check, draws, furnish, harmed
 
 from metronn.search import workers as search_workers
 from metronn.verify import run
-
-ASKED = int(os.environ.get("METRONN_EXAMPLES", "0"))
-SETTINGS = settings(suppress_health_check=list(HealthCheck))
+from random_tests import examples
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +60,7 @@ def holds(drawn: Draw, furnished: Path) -> tuple[int, str]:
 
 @pytest.mark.usefixtures("quick")
 @given(drawn=draws())
-@settings(SETTINGS, max_examples=25)
+@examples(25, slow=True)
 def test_random_command_lines(drawn: Draw, furnished: Path) -> None:
     holds(drawn, furnished)
 
@@ -71,6 +68,6 @@ def test_random_command_lines(drawn: Draw, furnished: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 @given(drawn=draws())
-@settings(SETTINGS, max_examples=ASKED or 60)
+@examples(60, slow=True)
 def test_more_random_command_lines(drawn: Draw, furnished: Path) -> None:
     holds(drawn, furnished)

@@ -1,13 +1,12 @@
 """Layers, inputs and outputs of any name, from the model file through every rung.
 
-METRONN_EXAMPLES=17 pytest tests/cli/test_random_names.py -k ladder takes 1,003 names up the ladder.
+`make fuzz SELECT=tests/cli/test_random_names.py` runs more of them.
 """
 
 from __future__ import annotations
 
 import ast
 import json
-import os
 import re
 import tempfile
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from name_networks import Shape, named, write_named
 from typer.testing import CliRunner
@@ -25,11 +24,10 @@ from metronn.cli.app import app
 from metronn.emit.build import npz
 from metronn.ir.names import encodable, sanitized
 from metronn.verify import simulator
+from random_tests import examples
 
-ASKED = int(os.environ.get("METRONN_EXAMPLES", "0"))
 TALL = Shape(inputs=4, outputs=6, layers=24)
 LOW = Shape(inputs=3, outputs=3, layers=6)
-SETTINGS = settings(suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate])
 
 
 def compiled(names: Sequence[str], shape: Shape, folder: Path, *more: str) -> Path:
@@ -100,7 +98,7 @@ def check_text(names: Sequence[str], shape: Shape) -> None:
 
 
 @given(names=named(LOW.names))
-@settings(SETTINGS, max_examples=3)
+@examples(3, built=True)
 def test_no_name_becomes_text_that_counts(names: list[str]) -> None:
     check_text(names, LOW)
 
@@ -133,14 +131,14 @@ def test_an_input_called_label_and_outputs_called_like_codes(outputs: tuple[str,
 
 @pytest.mark.slow
 @given(names=named(TALL.names))
-@settings(SETTINGS, max_examples=ASKED or 4)
+@examples(4, built=True)
 def test_no_name_of_many_becomes_text_that_counts(names: list[str]) -> None:
     check_text(names, TALL)
 
 
 @pytest.mark.slow
 @given(data=st.data())
-@settings(SETTINGS, max_examples=ASKED or 1)
+@examples(1, built=True)
 def test_names_up_the_ladder(data: st.DataObject) -> None:
     reason = simulator.missing("verilator")
     if reason:

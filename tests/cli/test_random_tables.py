@@ -1,24 +1,23 @@
 """No TOML file ends in a traceback: metronn.toml, widths, systems, boards and devices, changed at random.
 
-METRONN_EXAMPLES=500 pytest tests/cli/test_random_tables.py -m slow runs more of them.
+`make fuzz SELECT=tests/cli/test_random_tables.py` runs more of them.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from random_commands import METRICS, PICTURE, check
 from random_tables import NAMES, documents
 from small_network import write_events, write_network
 
-ASKED = int(os.environ.get("METRONN_EXAMPLES", "0"))
-SETTINGS = settings(suppress_health_check=list(HealthCheck))
+from random_tests import examples
+
 TABLES = ("metronn.toml", "widths.toml", "mine.toml", "serenity.toml", "vu13p.toml")
 
 
@@ -49,7 +48,7 @@ def test_the_files_as_they_are(furnished: Path) -> None:
 
 
 @given(files=documents())
-@settings(SETTINGS, max_examples=50)
+@examples(50, slow=True)
 @example(files={**NAMES, "metronn.toml": "x = 1" + "0" * 5000})
 @example(files={**NAMES, "metronn.toml": "x = " + "[" * 2000})
 @example(files={**NAMES, "metronn.toml": NAMES["metronn.toml"].replace('"made"', '"a\\u0000b"')})
@@ -60,6 +59,6 @@ def test_random_tables(files: dict[str, str], furnished: Path) -> None:
 
 @pytest.mark.slow
 @given(files=documents())
-@settings(SETTINGS, max_examples=ASKED or 80)
+@examples(80, slow=True)
 def test_more_random_tables(files: dict[str, str], furnished: Path) -> None:
     holds(files, furnished)

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 
 import numpy as np
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metronn.ir.arrays import Array, IntArray, as_dtype_for, object_array
@@ -31,6 +31,7 @@ from metronn.ir.ops import (
     Rounding,
 )
 from metronn.ir.types import Ints, Range, TensorType
+from random_tests import examples
 
 MOST_BITS = 200
 MOST_ELEMENTS = 60
@@ -181,14 +182,7 @@ def collected(strategy: st.SearchStrategy[Graph], count: int) -> list[Graph]:
     """Return `count` examples of a strategy, always the same ones: many graphs for one compiler run."""
     found: list[Graph] = []
 
-    @settings(
-        max_examples=count,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
+    @examples(count, built=True)
     @given(strategy)
     def gather(graph: Graph) -> None:
         found.append(graph)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metronn.emulate.numpy import emulate, evaluate
@@ -35,8 +35,9 @@ from metronn.ir.ops import (
     Rounding,
 )
 from metronn.ir.types import Range, TensorType, spread
+from random_tests import examples
 
-STEADY = settings(derandomize=True, deadline=None, max_examples=60)
+STEADY = examples(60)
 EVENTS = 3
 
 
@@ -193,7 +194,7 @@ def test_ops_of_two(data: st.DataObject, both: tuple[tuple[int, ...], tuple[int,
     verify(ops[kind], xs, codes, ("a", "b"))
 
 
-@settings(STEADY, max_examples=100)
+@examples(100)
 @given(st.data(), st.sampled_from(Rounding), st.sampled_from(Overflow), shapes)
 def test_requantize(data: st.DataObject, rounding: Rounding, overflow: Overflow, shape: tuple[int, ...]) -> None:
     draw = data.draw

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metronn.errors import ModelError
@@ -26,7 +26,6 @@ def test_accuracy_of_one_score_is_a_threshold() -> None:
     assert accuracy(np.array([[0.2], [0.5], [0.6], [0.9]]), np.array([0, 0, 1, 0])) == 0.75
 
 
-@settings(derandomize=True, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=30))
 def test_auc_counts_pairs(events: list[tuple[int, bool]]) -> None:
     ones = [score for score, label in events if label]

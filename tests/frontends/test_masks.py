@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
@@ -18,6 +18,7 @@ from metronn.model.reference import run_reference
 from metronn.passes.pipeline import quantize_model
 from metronn.quantize.measure import run_fixed
 from metronn.quantize.options import QuantizeOptions
+from random_tests import examples
 
 SIZES = {
     "-1e4": -1e4,
@@ -147,7 +148,7 @@ def test_masks_leave_the_rest_its_bits(kind: str, size: str, reader: str) -> Non
         assert largest_error(kind, made(kind, size), reader, (3, 5), 1, 1.0, 8, 2) <= 0.03
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(
     kind=st.sampled_from(KINDS),
     size=st.sampled_from(sorted(SIZES)),

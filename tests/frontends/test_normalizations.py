@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metronn.events.data import Events
@@ -23,6 +23,7 @@ from metronn.passes.pipeline import quantize_model
 from metronn.quantize.calibrated.formats.per_channel import headroom
 from metronn.quantize.measure import run_fixed
 from metronn.quantize.options import QuantizeOptions
+from random_tests import examples
 
 Kind = Callable[[Lowering, str, Sequence[int], float], str]
 """(lowering, value, axes, epsilon in the units of a variance) -> value."""
@@ -165,7 +166,7 @@ def test_a_reciprocal_over_four_decades_of_both_signs(seed: int) -> None:
     assert np.abs(expected - got).max() <= 0.01
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(
     kind=st.sampled_from(sorted(set(KINDS) - {"from moments"})),
     shape=st.lists(st.integers(1, 9), min_size=1, max_size=3).map(tuple),

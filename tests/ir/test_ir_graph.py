@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metronn.emulate.numpy import emulate
@@ -41,8 +41,9 @@ from metronn.ir.ops import (
 )
 from metronn.ir.text import TextError, from_text, graph_hash, to_text
 from metronn.ir.types import Range, TensorType
+from random_tests import examples
 
-STEADY = settings(derandomize=True, deadline=None, max_examples=60)
+STEADY = examples(60)
 THREE = TensorType((3,), Range((-4, 0, 1), (3, 7, 9), (0, 1, 0)))
 
 

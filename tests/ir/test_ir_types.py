@@ -6,13 +6,14 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metronn.ir.arrays import INT64_LIMIT, IntArray, as_dtype_for, exact_array, fits_int64, object_array
 from metronn.ir.types import Range, TensorType, width_bits
+from random_tests import examples
 
-STEADY = settings(derandomize=True, deadline=None)
+STEADY = examples()
 INTEGERS = st.integers(-(2**80), 2**80)
 
 

@@ -8,7 +8,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metronn.ir.arrays import IntArray
@@ -36,6 +36,7 @@ from metronn.model.graph import (
 )
 from metronn.model.text import real_from_text, real_to_text
 from metronn.passes.pipeline import prepare
+from random_tests import examples
 
 BITS = st.integers(0, 2**64 - 1).map(lambda bits: struct.unpack(">d", bits.to_bytes(8, "big"))[0])
 FLOATS = BITS | st.floats(width=64) | st.sampled_from([0.0, -0.0, 1 / 3, 5e-324, 1.7976931348623157e308])
@@ -121,7 +122,7 @@ def drawn_op(draw: st.DrawFn, kind: type, x: str, b: RealGraphBuilder) -> RealOp
     return RealFunction(x=x, kind=function, parameters=tuple(parameters))
 
 
-@settings(derandomize=True, deadline=None, max_examples=300)
+@examples(300)
 @given(real_graphs())
 def test_text_parses_back_to_the_same_network(graph: RealGraph) -> None:
     text = real_to_text(graph)

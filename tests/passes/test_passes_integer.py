@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metronn.emulate.numpy import emulate
@@ -12,6 +12,7 @@ from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Add, Input, Overflow, Requantize, Rewire, Rounding, op_name
 from metronn.ir.types import Range
 from metronn.passes.pipeline import INTEGER_PASSES, optimize
+from random_tests import examples
 
 
 def chain(steps: list[tuple[int, int, bool, Overflow, Rounding]], *, shown: bool = False) -> Graph:
@@ -34,7 +35,7 @@ STEP = st.tuples(
 )
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@examples(60)
 @given(st.lists(STEP, max_size=5), st.booleans())
 def test_every_pass_keeps_every_bit(steps: list[tuple[int, int, bool, Overflow, Rounding]], shown: bool) -> None:
     graph = chain(steps, shown=shown)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metronn.ir.arrays import IntArray
@@ -33,6 +33,7 @@ from metronn.passes.pipeline import prepare
 from metronn.passes.real.absorb_moves import absorb_into_matrix, fold_window_padding
 from metronn.passes.real.sink_moves import sink_moves, transposed
 from metronn.passes.rewriting import drop_dead
+from random_tests import examples
 
 
 class Net:
@@ -257,7 +258,7 @@ def _step(draw: st.DrawFn, net: Net, values: list[str], x: str) -> str:
             return net.rewire(np.concatenate(parts, axis=axis), x, other)
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(graph=networks())
 def test_sinking_keeps_the_function(graph: RealGraph) -> None:
     sunk = sink_moves(graph)
@@ -265,7 +266,7 @@ def test_sinking_keeps_the_function(graph: RealGraph) -> None:
     assert sink_moves(sunk) == sunk
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(graph=networks())
 def test_all_passes_keep_the_function(graph: RealGraph) -> None:
     prepared = prepare(graph)

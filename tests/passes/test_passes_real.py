@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metronn.errors import ModelError
@@ -27,6 +27,7 @@ from metronn.model.graph import (
 )
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import REAL_PASSES, prepare
+from random_tests import examples
 
 PASSES = tuple(dict.fromkeys(step.run for step in REAL_PASSES))
 
@@ -133,7 +134,7 @@ def network(choices: list[int], seed: int) -> RealGraph:
     return net.build(x, *kept)
 
 
-@settings(derandomize=True, deadline=None, max_examples=100)
+@examples(100)
 @given(st.lists(st.integers(0, 12), max_size=9), st.integers(0, 99))
 def test_every_pass_keeps_the_function_and_changes_nothing_twice(choices: list[int], seed: int) -> None:
     graph = network(choices, seed)

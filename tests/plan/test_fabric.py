@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metronn.errors import ModelError
@@ -30,6 +30,7 @@ from metronn.plan.planner import plan
 from metronn.plan.serialize import design_from_json, design_to_json
 from metronn.plan.verify import violations
 from metronn.quantize.calibrated.lowering import NARROW_PORT_BITS
+from random_tests import examples
 
 DEVICES = list_devices()
 FABRICS = {name: load_device(name).fabric for name in DEVICES}
@@ -209,7 +210,7 @@ def test_a_sum_of_four_in_one_stage_is_a_row_of_full_adders_and_an_adder_on_an_e
 # Systems of different devices
 
 
-@settings(derandomize=True, deadline=None, database=None, max_examples=300)
+@examples(300)
 @given(
     fabrics=st.lists(st.sampled_from(sorted(DEVICES)), min_size=1, max_size=4, unique=True),
     bits=st.tuples(st.integers(1, 60), st.integers(1, 60)),

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from plan_networks import Network
 
@@ -24,6 +24,7 @@ from metronn.plan.kernels.kernels import planned
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
 from metronn.plan.layout import Layout
 from metronn.plan.options import PlanOptions
+from random_tests import examples
 
 TIMING = Timing.of([load_device("vu13p")], 1e6 / 360)
 
@@ -88,7 +89,7 @@ def spec_of(kind: str, graph: Graph, beats: int) -> FoldOutputs | FoldInputs:
 
 
 @pytest.mark.parametrize("kind", ["outputs", "inputs"])
-@settings(derandomize=True, deadline=None, database=None, max_examples=60)
+@examples(60)
 @given(
     inputs=st.integers(1, 9),
     outputs=st.integers(1, 9),

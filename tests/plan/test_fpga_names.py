@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from plan_networks import stack
 from test_ladder import check_all, need_verilator
@@ -25,6 +25,7 @@ from metronn.plan.hardware.system import load_system
 from metronn.plan.options import PlanOptions
 from metronn.plan.planner import plan
 from metronn.verify.run import verify_build
+from random_tests import examples
 
 WORDS = (
     "all", "clean", "system", "library", "module", "always", "input", "logic", "begin", "int", "class", "std", "main",
@@ -67,7 +68,7 @@ def written(design: Design, folder: Path, events: int) -> None:
 @given(names=THREE)
 @example(names=["all", "clean", "system"])
 @example(names=["a", "a_b", "a_b_frame"])
-@settings(max_examples=8)
+@examples(8)
 def test_every_fpga_has_files_modules_and_targets_of_its_own(names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -93,7 +94,7 @@ def test_every_fpga_has_files_modules_and_targets_of_its_own(names: list[str]) -
 
 
 @given(first=NAMES, second=NAMES, parts=st.tuples(NAMES, NAMES))
-@settings(max_examples=500)
+@examples(500)
 @example(first="a", second="a_b", parts=("b_x", "x"))
 def test_modules_of_two_fpgas_are_two(first: str, second: str, parts: tuple[str, str]) -> None:
     if first == second:

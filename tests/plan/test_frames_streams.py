@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hand_designs import chain, framed, inputs_graph
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metronn.emit.rtl.event_line import event_line
@@ -25,6 +25,7 @@ from metronn.plan.kernels.spec import FoldInputs, Streamed, WindowBuffer
 from metronn.plan.layout import Layout
 from metronn.plan.serialize import decode_layout, design_from_json, design_to_json, encode_layout
 from metronn.plan.verify import violations
+from random_tests import examples
 
 
 def signals_of(layouts: Sequence[tuple[int, Layout]], first: Sequence[int]) -> list[Signal]:
@@ -95,7 +96,7 @@ def check(frame: Frame, signals: Sequence[Signal], ii: int, gaps: Sequence[int])
             assert keeps(path, starts), path
 
 
-@settings(derandomize=True, database=None, deadline=None, max_examples=60)
+@examples(60)
 @given(data=st.data())
 def test_streams_of_any_kind_cross(data: st.DataObject) -> None:
     ii = data.draw(st.integers(1, 90))
@@ -238,7 +239,7 @@ def test_layouts_are_short_in_a_plan_and_come_back(layout: Layout) -> None:
     assert decode_layout(json.loads(text)) == layout
 
 
-@settings(derandomize=True, database=None, deadline=None, max_examples=60)
+@examples(60)
 @given(st.lists(st.tuples(st.lists(st.integers(-9, 9), max_size=12), st.integers(1, 9), st.integers(0, 3)), max_size=5))
 def test_integers_come_back_from_a_plan(parts: list[tuple[list[int], int, int]]) -> None:
     values = [value + step * k for part, copies, step in parts for k in range(copies) for value in part]

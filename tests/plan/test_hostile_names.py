@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from stream_networks import Net
 from test_ladder import check_all, need_verilator
@@ -23,6 +23,7 @@ from metronn.plan.hardware.system import load_system
 from metronn.plan.options import PlanOptions
 from metronn.plan.planner import plan
 from metronn.verify.run import verify_build
+from random_tests import examples
 
 PIECES = (
     "\\", "\n", "\r", "*/", "/*", "//", '"', "'", '"""', "?" + "?/", "`include", "$(shell x)", "\v", "\f", "\x1b[2J",
@@ -74,7 +75,7 @@ def code(text: str) -> list[str]:
 
 @given(names=st.lists(NAMES, min_size=1, max_size=3))
 @example(names=HOSTILE)
-@settings(max_examples=5)
+@examples(5)
 def test_no_name_becomes_code(names: list[str]) -> None:
     """The build differs from that of identifiers in comments, in string literals and in the graph's hash only."""
     files, usual = emitted(names), emitted([sanitized(encodable(name)) for name in names])
@@ -93,7 +94,7 @@ def test_no_name_becomes_code(names: list[str]) -> None:
 
 
 @given(names=st.lists(NAMES, min_size=2, max_size=12))
-@settings(max_examples=200)
+@examples(200)
 def test_identifiers_are_short_and_distinct(names: list[str]) -> None:
     net = Net(0)
     found = [net.input(name, (1,)) for name in [*names, *names]]
@@ -107,7 +108,7 @@ def test_identifiers_are_short_and_distinct(names: list[str]) -> None:
 
 
 @given(name=NAMES)
-@settings(max_examples=300)
+@examples(300)
 def test_a_name_in_a_comment_is_one_line_of_ascii(name: str) -> None:
     shown = comment_name(name)
     assert shown.isascii()

@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from plan_networks import stack
 from stream_networks import Net, image_network
@@ -24,6 +24,7 @@ from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, MatvecAdders, Str
 from metronn.plan.options import Fold, InputForm, LayerOptions, Objective, PlanOptions
 from metronn.plan.planner import plan
 from metronn.plan.verify import violations
+from random_tests import examples
 
 SMALL = (16, 24, 24, 5)
 
@@ -52,7 +53,7 @@ def test_a_latency_limit_binds_the_fewest_resources() -> None:
     assert cost(small) < cost(between) < cost(fast)
 
 
-@settings(derandomize=True, database=None, deadline=None, max_examples=12)
+@examples(12)
 @given(data=st.data())
 def test_every_reuse_that_divides_the_ii_has_a_plan(data: st.DataObject) -> None:
     ii = data.draw(st.sampled_from((6, 8, 12)))
@@ -120,7 +121,7 @@ def drawn_network(data: st.DataObject) -> Graph:
     return net.builder.build()
 
 
-@settings(derandomize=True, database=None, deadline=None, max_examples=25)
+@examples(25)
 @given(data=st.data())
 def test_every_reuse_that_an_error_proposes_has_a_plan(data: st.DataObject) -> None:
     """Of each layer: all it proposes are accepted and planned, and what it accepts is proposed."""

@@ -8,7 +8,7 @@ from functools import cache
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from plan_networks import everything, stack
 
@@ -28,6 +28,7 @@ from metronn.plan.planner import plan
 from metronn.plan.serialize import FORMAT, PlanFormatError, design_from_json, design_to_json
 from metronn.plan.subgraph import subgraph
 from metronn.plan.verify import violations
+from random_tests import examples
 
 FABRIC = load_device("vu13p").fabric
 
@@ -265,7 +266,7 @@ def test_a_link_that_is_too_narrow() -> None:
         plan(stack((40, 40, 40)), narrow, PlanOptions(fpgas=2))
 
 
-@settings(derandomize=True, database=None, deadline=None, max_examples=60)
+@examples(60)
 @given(data=st.data())
 def test_frames_carry_every_bit_once_and_in_time(data: st.DataObject) -> None:
     ii = data.draw(st.integers(1, 9))

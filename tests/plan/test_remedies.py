@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from plan_networks import stack
 from stream_networks import Net, attention_network
@@ -17,6 +17,7 @@ from metronn.plan.hardware.system import System, load_system
 from metronn.plan.options import Fold, InputForm, LayerOptions, Objective, PlanOptions
 from metronn.plan.placing import placed, problem_of
 from metronn.plan.planner import plan
+from random_tests import examples
 
 
 def refused(graph: Graph, system: System, options: PlanOptions | None = None) -> tuple[Refusal, list[str]]:
@@ -91,7 +92,7 @@ def requests(draw: st.DrawFn) -> tuple[Graph, System, PlanOptions]:
     return graph, system, options
 
 
-@settings(derandomize=True, database=None, deadline=None, max_examples=12)
+@examples(12)
 @given(request=requests())
 def test_every_remedy_gives_a_plan(request: tuple[Graph, System, PlanOptions]) -> None:
     graph, system, options = request
@@ -105,7 +106,7 @@ def test_every_remedy_gives_a_plan(request: tuple[Graph, System, PlanOptions]) -
         assert set(texts) <= {line.strip() for line in lines}
 
 
-@settings(derandomize=True, database=None, deadline=None, max_examples=10)
+@examples(10)
 @given(request=requests())
 def test_the_bound_never_excludes_a_plan(request: tuple[Graph, System, PlanOptions]) -> None:
     """A design that exists, found on a large board, has at least the load that is its bound there."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fuzz_networks import random_network, random_setting
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from stream_networks import Net
 from test_ladder import build, check_all, need_verilator
@@ -20,9 +20,10 @@ from metronn.plan.options import Fold, PlanOptions
 from metronn.plan.planner import plan
 from metronn.plan.verify import violations
 from metronn.verify.run import verify_build
+from random_tests import examples, seeds
 
 
-@settings(max_examples=10, derandomize=True, deadline=None, database=None)
+@examples(10)
 @given(st.integers(0, 10_000))
 def test_plans_of_random_networks_are_sound(seed: int) -> None:
     graph = random_network(seed, size=7)
@@ -52,12 +53,13 @@ def test_inputs_of_very_different_scale_meet_in_one_matrix() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.random
+@pytest.mark.parametrize("seed", seeds(2))
 def test_random_networks_up_the_ladder(seed: int, tmp_path: Path) -> None:
     need_verilator()
     options = PlanOptions(outputs=random_setting(seed)[2].outputs)
     folder = build(
-        random_network(seed, size=6), tmp_path / "build", "one-serenity", (9, 40)[seed - 1], options,
+        random_network(seed, size=6), tmp_path / "build", "one-serenity", (9, 40)[seed % 2], options,
         events=20, rtl_events=20,
     )  # fmt: skip
     check_all(verify_build(folder, rungs=(2, 4)), {2, 4})

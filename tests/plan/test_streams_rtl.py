@@ -13,6 +13,7 @@ from metronn.plan.verify import violations
 from metronn.verify import simulator
 from metronn.verify.run import rtl_sources, simulate
 from metronn.verify.verdict import Status
+from random_tests import TIMES
 
 DESIGNS = {
     "three inputs, three FPGAs": (
@@ -42,6 +43,7 @@ FAULT_CYCLES = 4000
 
 
 @pytest.mark.slow
+@pytest.mark.random
 @pytest.mark.parametrize("name", DESIGNS)
 def test_streams_arrive_in_their_cycles(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reason = simulator.missing("verilator")
@@ -49,7 +51,7 @@ def test_streams_arrive_in_their_cycles(name: str, tmp_path: Path, monkeypatch: 
         pytest.skip(reason)
     design = chain(*DESIGNS[name])
     assert violations(design) == ()
-    monkeypatch.setenv("METRONN_FAULTS", str(max(4, FAULT_CYCLES // design.ii_cycles)))
+    monkeypatch.setenv("METRONN_FAULTS", str(TIMES * max(4, FAULT_CYCLES // design.ii_cycles)))
     build = written(design, tmp_path, EVENTS)
     rtl = tmp_path / "rtl"
     for top in [*(identifier(fpga.name) for fpga in design.fpgas), "system"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from networks import dense, linear, normal
 
@@ -15,9 +15,10 @@ from metronn.passes.pipeline import quantize_model
 from metronn.quantize.measure import run_fixed
 from metronn.quantize.options import InputOptions, QuantizeOptions
 from metronn.quantize.outliers import find_outliers, outlying
+from random_tests import examples
 
 
-@settings(derandomize=True, deadline=None, max_examples=15)
+@examples(15)
 @given(
     st.integers(100, 2000),
     st.integers(0, 99),

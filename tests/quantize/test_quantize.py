@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from networks import dense, linear, normal
 
@@ -43,6 +43,7 @@ from metronn.quantize.measure import run_fixed
 from metronn.quantize.options import InputOptions, LayerOptions, QuantizeOptions, parse_options
 from metronn.quantize.quantize import Quantized, quantize
 from metronn.quantize.report import sqnr_db
+from random_tests import examples
 
 
 def run(model: RealGraph, x: np.ndarray, options: QuantizeOptions | None = None) -> tuple[Quantized, float]:
@@ -115,7 +116,7 @@ def test_same_arguments_same_graph() -> None:
     assert first.report == second.report
 
 
-@settings(derandomize=True, deadline=None, max_examples=20)
+@examples(20)
 @given(
     st.lists(st.integers(1, 12), min_size=2, max_size=5),
     st.integers(0, 1000),

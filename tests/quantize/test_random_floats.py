@@ -1,18 +1,18 @@
 """No float network ends in a traceback, and none passes rung 1 while fresh events lose their signal.
 
-METRONN_EXAMPLES=500 pytest tests/quantize/test_random_floats.py runs more of them.
+`make fuzz SELECT=tests/quantize/test_random_floats.py` runs more of them.
 """
 
-import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from random_floats import EVENTS, KINDS, REFUSED, Recipe, outcome
 
+from random_tests import examples
+
 FEW, MORE = 5, 25
-ASKED = os.environ.get("METRONN_EXAMPLES")
 EXPONENTS = st.integers(-6, 6)
 RECIPES = st.builds(
     lambda seed, layers, features, exponents, events, bits: Recipe(
@@ -40,13 +40,13 @@ def holds(recipe: Recipe, folder: Path) -> None:
 
 
 @given(recipe=RECIPES)
-@settings(max_examples=FEW, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(FEW, slow=True)
 def test_random_floats(recipe: Recipe, tmp_path: Path) -> None:
     holds(recipe, tmp_path)
 
 
 @pytest.mark.slow
 @given(recipe=RECIPES)
-@settings(max_examples=int(ASKED) if ASKED else MORE, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(MORE, slow=True)
 def test_more_random_floats(recipe: Recipe, tmp_path: Path) -> None:
     holds(recipe, tmp_path)

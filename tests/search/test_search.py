@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from networks import dense, normal
 
@@ -37,6 +37,7 @@ from metronn.search.run import Recorder, SearchResult, run_search
 from metronn.search.space import Knob, KnobKind, Space, applied, channel_space, key_of, layer_space
 from metronn.search.widths import Search
 from metronn.search.workers import Inline, Processes, workers
+from random_tests import examples
 
 ABOUT = {"network": "1", "events": "2"}
 
@@ -96,7 +97,7 @@ def searched(
 # Widths by channel
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@examples(60)
 @given(
     st.integers(0, 2**32 - 1),
     st.lists(st.integers(2, 9), min_size=1, max_size=6),
@@ -191,7 +192,7 @@ def sums(weights: Sequence[float], gains: Sequence[float]) -> Callable[[Sequence
     return judge_points
 
 
-@settings(derandomize=True, deadline=None, max_examples=15)
+@examples(15)
 @given(st.lists(st.tuples(st.floats(1, 50), st.floats(0.1, 1000)), min_size=2, max_size=4), st.floats(0.001, 0.3))
 def test_the_least_cost_is_found(knobs: list[tuple[float, float]], tolerance: float) -> None:
     """At most 5 % beyond the best of all points."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from float32_network import InProcess, Layers, compared, damaged, dyadic, lowered, ragged
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metronn.errors import ModelError, ToolError
@@ -23,6 +23,7 @@ from metronn.verify.against import compare_framework
 from metronn.verify.against_events import event_chunks
 from metronn.verify.against_noise import Envelope, envelopes
 from metronn.verify.framework import MissingFramework, opened_framework
+from random_tests import examples
 
 
 def test_an_exact_network_has_no_difference() -> None:
@@ -107,7 +108,7 @@ def test_the_grid_is_the_coarsest(values: list[float]) -> None:
         assert not (array / (2 * step) == np.rint(array / (2 * step))).all()
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(seed=st.integers(0, 10_000), terms=st.integers(1, 40), dyadic_weights=st.booleans())
 def test_float32_stays_within_the_envelope(seed: int, terms: int, dyadic_weights: bool) -> None:
     random = np.random.default_rng(seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from hls_projects import project_of
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metronn.emit.hls.live import inputs_live, outputs_live
@@ -14,9 +14,10 @@ from metronn.ir.arrays import IntArray
 from metronn.ir.graph import GraphBuilder
 from metronn.ir.ops import Input, Linear
 from metronn.ir.types import Range
+from random_tests import examples
 
 
-@settings(derandomize=True, deadline=None, max_examples=60, database=None)
+@examples(60)
 @given(st.integers(1, 9), st.integers(1, 12), st.integers(1, 5), st.integers(0, 3), st.integers(0, 1 << 30))
 def test_live_multipliers_are_those_the_loops_use(inputs: int, parallel: int, beats: int, rest: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

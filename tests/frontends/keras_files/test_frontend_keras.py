@@ -13,6 +13,7 @@ import pytest
 from metronn.frontends import load_model
 from metronn.model.graph import RealExtremum, RealGraph
 from metronn.model.reference import run_reference
+from random_tests import seeds
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 keras = pytest.importorskip("keras", reason="keras is not installed")
@@ -211,6 +212,7 @@ def random_model(seed: int) -> Any:
     return randomized(keras.Model(inputs, [values[-1], *values[-2:-1]]), seed)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.random
+@pytest.mark.parametrize("seed", seeds(12))
 def test_random_models_agree(seed: int, tmp_path: Path, assert_close: Close) -> None:
     check(random_model(seed), tmp_path, assert_close)

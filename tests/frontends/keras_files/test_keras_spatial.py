@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
+
+from random_tests import examples
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # compiling takes longer than running
@@ -133,7 +135,7 @@ def test_transposed_convolution_2d_agrees(
     check(randomized(keras.Sequential([L.Input((4, 4, 4)), layer])), tmp_path, assert_close)
 
 
-@settings(max_examples=12, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(12, slow=True)
 @given(data=st.data())
 def test_drawn_convolutions_and_pools_agree(data: st.DataObject, tmp_path: Path, assert_close: Close) -> None:
     rank = data.draw(st.sampled_from([1, 2]))

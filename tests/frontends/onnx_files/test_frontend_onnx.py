@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
@@ -23,6 +23,7 @@ from metronn.frontends.onnx.quantized.qonnx import QONNX
 from metronn.frontends.onnx.read import load_onnx
 from metronn.model.graph import RealExtremum, RealLinear, RealMultiply
 from metronn.model.reference import run_reference
+from random_tests import examples
 
 Close = Callable[[object, object], None]
 RNG = np.random.default_rng(7)
@@ -458,7 +459,7 @@ def stacks(draw: st.DrawFn) -> tuple[list[onnx.NodeProto], int, dict[str, np.nda
     return nodes, first, constants, opset
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@examples(60)
 @given(stack=stacks())
 def test_random_stacks_agree(stack: Any, assert_close: Close) -> None:
     nodes, size, constants, opset = stack

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
@@ -19,6 +19,7 @@ from metronn.model.graph import FunctionKind, RealFunction, RealGraph, RealLinea
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import prepare, quantize_model
 from metronn.quantize.options import QuantizeOptions
+from random_tests import examples
 
 F32 = np.float32
 WEIGHTS = np.random.default_rng(5).normal(size=(6, 4)).astype(F32)
@@ -127,7 +128,7 @@ def quantizers(model: RealGraph) -> list[RealQuantize]:
     clip=st.sampled_from(("clip", "minmax")),
     like=st.sampled_from(("constant", "ones", "expand", "cast")),
 )
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_spelled_out_quantizers_are_quantizers(
     scale: float, bits: int, signed: bool, mode: str, order: str, clip: str, like: str
 ) -> None:

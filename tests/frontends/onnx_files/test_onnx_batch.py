@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
@@ -20,6 +20,7 @@ from metronn.frontends.onnx.batch import FRONT, Place, places
 from metronn.frontends.onnx.read import load_onnx
 from metronn.model.graph import RealInput, RealLinear
 from metronn.model.reference import run_reference
+from random_tests import examples
 
 Close = Callable[[object, object], None]
 
@@ -131,14 +132,14 @@ def journeys(draw: st.DrawFn) -> tuple[Network, str, int]:
     return network, x, fixed
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(journey=journeys())
 def test_a_batch_that_moves_and_comes_back_is_followed(journey: tuple[Network, str, int], assert_close: Close) -> None:
     network, output, fixed = journey
     network.check(assert_close, output, events=fixed or 5)
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(
     event=st.lists(st.integers(1, 4), min_size=1, max_size=3),
     events=st.integers(2, 5),

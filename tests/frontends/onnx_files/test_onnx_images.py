@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
@@ -19,6 +19,7 @@ from metronn.frontends.onnx.read import load_onnx
 from metronn.model.graph import RealRewire
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import prepare
+from random_tests import examples
 
 Close = Callable[[object, object], None]
 
@@ -125,7 +126,7 @@ def grow(draw: st.DrawFn, net: Network) -> None:
             net.add("Mul", before)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(data=st.data())
 def test_random_images_agree(data: st.DataObject, assert_close: Close) -> None:
     spatial = data.draw(st.sampled_from([(9,), (6, 7), (8, 5)]))

@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from onnx_quant_execution import Comparison, Execution, compare
 from onnx_quant_networks import integer_networks, qdq_networks, qonnx_networks
 
 from metronn.frontends.onnx.read import load_onnx
+from random_tests import examples
 
 pytestmark = pytest.mark.slow
 
 Drawn = tuple[onnx.ModelProto, np.ndarray[Any, Any]]
-slow_to_draw = settings(max_examples=60, suppress_health_check=list(HealthCheck))
+SETTINGS = examples(60, slow=True)
 
 
 def differences(drawn: Drawn, *, exact: bool) -> Comparison:
@@ -37,38 +38,38 @@ def _noise(drawn: Drawn) -> None:
 
 
 @given(qonnx_networks(exact=True))
-@slow_to_draw
+@SETTINGS
 def test_qonnx_on_grids_of_powers_of_two(drawn: Drawn) -> None:
     pytest.importorskip("qonnx")
     _exact(drawn)
 
 
 @given(qonnx_networks(exact=False))
-@slow_to_draw
+@SETTINGS
 def test_qonnx_on_any_grid(drawn: Drawn) -> None:
     pytest.importorskip("qonnx")
     _noise(drawn)
 
 
 @given(qdq_networks(exact=True))
-@slow_to_draw
+@SETTINGS
 def test_qdq_on_grids_of_powers_of_two(drawn: Drawn) -> None:
     _exact(drawn)
 
 
 @given(qdq_networks(exact=False))
-@slow_to_draw
+@SETTINGS
 def test_qdq_on_any_grid(drawn: Drawn) -> None:
     _noise(drawn)
 
 
 @given(integer_networks(exact=True))
-@slow_to_draw
+@SETTINGS
 def test_integer_operators_on_grids_of_powers_of_two(drawn: Drawn) -> None:
     _exact(drawn)
 
 
 @given(integer_networks(exact=False))
-@slow_to_draw
+@SETTINGS
 def test_integer_operators_on_any_grid(drawn: Drawn) -> None:
     _noise(drawn)

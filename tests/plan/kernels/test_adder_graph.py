@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metronn.ir.arrays import IntArray, object_array
@@ -24,6 +24,7 @@ from metronn.plan.kernels.adders.solver import solve
 from metronn.plan.kernels.kernels import planned
 from metronn.plan.kernels.netlist import Source, Sum
 from metronn.plan.kernels.spec import MatvecAdders
+from random_tests import examples
 
 FABRIC = load_device("vu13p").fabric
 
@@ -46,7 +47,7 @@ def problems(draw: st.DrawFn) -> tuple[np.ndarray, list[tuple[int, int]]]:
     return object_array(values, (n_in, n_out)), [(lo, lo + draw(st.integers(1, 99))) for lo in lows]
 
 
-@settings(derandomize=True, deadline=None, max_examples=60, database=None)
+@examples(60)
 @given(problem=problems())
 def test_the_graph_is_the_matrix(problem: tuple[np.ndarray, list[tuple[int, int]]]) -> None:
     weight, bounds = problem
@@ -57,7 +58,7 @@ def test_the_graph_is_the_matrix(problem: tuple[np.ndarray, list[tuple[int, int]
     assert [luts for _, luts in costs] == sorted((luts for _, luts in costs), reverse=True)
 
 
-@settings(derandomize=True, deadline=None, max_examples=40, database=None)
+@examples(40)
 @given(problem=problems(), data=st.data())
 def test_biases_are_added_on_the_way(problem: tuple[np.ndarray, list[tuple[int, int]]], data: st.DataObject) -> None:
     weight, bounds = problem

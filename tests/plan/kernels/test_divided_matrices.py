@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metronn.plan.kernels.adder_graph import adder_graph_matrix, nonzero_digits
 from metronn.plan.kernels.adders import solver as adder_solver
 from metronn.plan.kernels.adders.solver import connected_parts
+from random_tests import examples
 
 
-@settings(derandomize=True, database=None, deadline=None, max_examples=60)
+@examples(60)
 @given(data=st.data())
 def test_parts_share_nothing_and_hold_everything(data: st.DataObject) -> None:
     rows, columns = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9))

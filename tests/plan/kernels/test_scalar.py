@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from strategies import Chain, chains
 
@@ -28,6 +28,7 @@ from metronn.ir.ops import (
 )
 from metronn.ir.types import Range
 from metronn.plan.kernels.uniform import function_inputs, is_uniform, node_element
+from random_tests import examples
 
 needs_icarus = pytest.mark.skipif(
     shutil.which("iverilog") is None or shutil.which("vvp") is None, reason="Icarus Verilog is not installed"
@@ -96,14 +97,7 @@ def run_icarus(folder: Path, functions: list[str], statements: list[str]) -> str
 
 
 @needs_icarus
-@settings(
-    max_examples=4,
-    derandomize=True,
-    deadline=None,
-    phases=[Phase.generate],
-    suppress_health_check=list(HealthCheck),
-    database=None,
-)
+@examples(4, built=True)
 @given(batch=st.lists(chains(), min_size=25, max_size=25))
 def test_functions_equal_the_emulator(batch: list[Chain], tmp_path_factory: pytest.TempPathFactory) -> None:
     functions, statements = [], []

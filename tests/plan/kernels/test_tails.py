@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metronn.emulate.numpy import emulate
@@ -13,6 +13,7 @@ from metronn.ir.graph import GraphBuilder
 from metronn.ir.ops import Constant, Extremum, Input, Linear, Overflow, Requantize, Rounding
 from metronn.ir.types import Range
 from metronn.plan.kernels.adders.tails import Tail, tail_of
+from random_tests import examples
 
 RAMP = "ramp"
 Step = str | tuple[int, int, bool, Rounding, Overflow]
@@ -58,7 +59,7 @@ quantizers = st.tuples(
 )
 
 
-@settings(derandomize=True, deadline=None, max_examples=250, database=None)
+@examples(250)
 @given(
     low=st.integers(-200, 40),
     span=st.integers(1, 400),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metronn.ir.arrays import IntArray
@@ -20,6 +20,7 @@ from metronn.plan.kernels.adders.trees import trees
 from metronn.plan.kernels.adders.unrolled_cost import unrolled_cost
 from metronn.plan.kernels.kernels import planned
 from metronn.plan.kernels.spec import MatvecAdders
+from random_tests import examples
 
 FABRIC = load_device("vu13p").fabric
 
@@ -36,7 +37,7 @@ def digits(value: int) -> list[int]:
     return found
 
 
-@settings(derandomize=True, deadline=None, max_examples=60, database=None)
+@examples(60)
 @given(st.integers(1, 7), st.integers(1, 5), st.integers(1, 90), st.integers(0, 1 << 30))
 def test_trees_are_laid_out_term_by_term(inputs: int, outputs: int, bits: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metronn.ir.arrays import Array
@@ -13,6 +13,7 @@ from metronn.ir.types import Range
 from metronn.model.graph import Floats
 from metronn.quantize.calibrated.emitter import Emitter
 from metronn.quantize.calibrated.functions.intervals import Tolerance, emit_split, plan_split
+from random_tests import examples
 
 FUNCTIONS = {
     "1/x": lambda x: 1 / np.where(x < 0, np.minimum(x, -3.0), np.maximum(x, 3.0)),
@@ -23,7 +24,7 @@ FUNCTIONS = {
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(
     low=st.integers(-5000, 5000),
     span=st.integers(0, 60000),

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from networks import dense, linear, normal
 
@@ -31,6 +31,7 @@ from metronn.passes.pipeline import optimize, quantize_model
 from metronn.quantize.calibrated.formats.per_channel import WASTED_BITS, activation_fracs, automatic_input, feature_axis
 from metronn.quantize.measure import run_fixed
 from metronn.quantize.options import Calibration, QuantizeOptions
+from random_tests import examples
 
 KEPT_DB = 22.0
 
@@ -55,7 +56,7 @@ def signal(model: RealGraph, inputs: dict[str, Floats], fixed: dict[str, Floats]
     return worst
 
 
-@settings(derandomize=True, deadline=None, max_examples=15)
+@examples(15)
 @given(st.lists(st.floats(-6, 6), min_size=2, max_size=6), st.integers(0, 99))
 def test_features_of_any_scale_keep_eight_bits(exponents: list[float], seed: int) -> None:
     scales = 10.0 ** np.array(exponents)

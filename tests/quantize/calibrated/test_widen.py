@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from networks import dense, linear, normal
 
@@ -14,6 +14,7 @@ from metronn.passes.pipeline import quantize_model
 from metronn.quantize.calibrated.contributions import Site
 from metronn.quantize.calibrated.widen import WIDEST, Widths, is_given, more_bits
 from metronn.quantize.options import LayerOptions, QuantizeOptions, parse_options
+from random_tests import examples
 
 SITES = [Site(layer, kind) for layer in ("a", "b", "c") for kind in ("weight", "activation")]
 
@@ -111,7 +112,7 @@ def test_what_is_given(options: QuantizeOptions, site: Site, expected: bool) -> 
     assert not is_given(options.model_copy(update={"bits": "auto"}).with_nothing_given(), Site("z", "weight"))
 
 
-@settings(derandomize=True, max_examples=200)
+@examples(200)
 @given(
     st.dictionaries(st.sampled_from(SITES), st.floats(1e-12, 1e3), min_size=1),
     st.floats(0.1, 60),

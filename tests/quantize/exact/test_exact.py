@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from exact_networks import draw, events_for
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metronn.events.codes import encode_inputs
@@ -18,6 +18,7 @@ from metronn.passes.pipeline import prepare, quantize_model
 from metronn.quantize.exact.values import exact_values
 from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.quantize import Quantized
+from random_tests import examples, seeds
 
 OPTIONS = QuantizeOptions(metric="none")
 
@@ -59,7 +60,7 @@ def checked(model: RealGraph, seed: int, count: int = 40) -> Quantized:
 
 
 @given(seed=st.integers(0, 10**6))
-@settings(max_examples=15, deadline=None)
+@examples(15)
 def test_dyadic_networks_are_exact(seed: int) -> None:
     """Every scale a power of two: every value up to the output is exact."""
     model = draw(seed, dyadic=True)
@@ -69,7 +70,7 @@ def test_dyadic_networks_are_exact(seed: int) -> None:
 
 
 @given(seed=st.integers(0, 10**6))
-@settings(max_examples=10, deadline=None)
+@examples(10)
 def test_networks_of_any_scale_are_exact_where_they_say_so(seed: int) -> None:
     """Scales that are no powers of two."""
     quantized = checked(draw(seed, dyadic=False), seed)
@@ -77,8 +78,9 @@ def test_networks_of_any_scale_are_exact_where_they_say_so(seed: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.random
 @pytest.mark.parametrize("dyadic", [True, False])
 def test_many_networks(dyadic: bool) -> None:
     """More networks, and deeper ones."""
-    for seed in range(16):
+    for seed in seeds(16):
         checked(draw(seed, dyadic=dyadic, layers=2 + seed % 3), seed, 20)

@@ -35,6 +35,7 @@ from metronn.quantize.exact.values import ExactValue
 from metronn.quantize.options import QuantizeOptions
 from metronn.verify.exact_rung import compare_exactly, exact_files
 from metronn.verify.reference import reference_files
+from random_tests import seeds
 
 OPTIONS = QuantizeOptions(metric="none")
 
@@ -163,9 +164,10 @@ def test_a_matrix_takes_over_constants_behind_it() -> None:
     assert np.array_equal(emulate(graph, codes)["y"], emulate(smaller, codes)["y"])
 
 
+@pytest.mark.random
 def test_exact_arithmetic_is_that_of_float64_where_float64_is_exact() -> None:
     """Two evaluators, one network of powers of two."""
-    for seed in range(12):
+    for seed in seeds(12):
         model = draw(seed, dyadic=True, rounding=list(Rounding)[seed % 7])
         events = events_for(model, seed, 10)
         exact, floats = run_rational(model, events)["y"], run_reference(model, events)["y"]

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_exact import OPTIONS, differences
 
@@ -23,6 +23,7 @@ from metronn.quantize.exact.events import drawn_events
 from metronn.quantize.exact.inputs import absorbed
 from metronn.quantize.options import InputOptions, QuantizeOptions
 from metronn.quantize.quantize import Quantized
+from random_tests import examples
 
 SATURATING = (Overflow.SAT, Overflow.SAT_ZERO, Overflow.SAT_SYM)
 PERIODIC = (Rounding.TRN, Rounding.RND, Rounding.RND_MIN_INF, Rounding.RND_CONV)
@@ -80,7 +81,7 @@ def formats(
 
 
 @given(st.lists(formats(SATURATING), min_size=2, max_size=3), st.booleans())
-@settings(max_examples=15, deadline=None)
+@examples(15)
 def test_quantizers_of_different_formats_share_an_input_exactly(quantizers: Quantizers, floats: bool) -> None:
     quantizers = [q if q[2] or q[4] is not Overflow.SAT_SYM else (*q[:4], Overflow.SAT) for q in quantizers]
     report = checked(quantizers, floats=floats).report
@@ -89,7 +90,7 @@ def test_quantizers_of_different_formats_share_an_input_exactly(quantizers: Quan
 
 
 @given(st.lists(formats((Overflow.WRAP,), PERIODIC), min_size=2, max_size=3))
-@settings(max_examples=8, deadline=None)
+@examples(8)
 def test_quantizers_that_wrap_share_an_input_exactly(quantizers: Quantizers) -> None:
     checked(quantizers)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from shared_networks import CONSTANTS, STEP, STEPS, shared_networks
 from test_exact import OPTIONS, differences
@@ -31,6 +31,7 @@ from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.quantize import Quantized
 from metronn.quantize.records import Exactness
 from metronn.verify.exact_rung import compare_exactly, exact_files
+from random_tests import examples
 
 SIZE = 4
 
@@ -122,14 +123,14 @@ def checked(model: RealGraph, operand_bits: int | None) -> Quantized:
 
 
 @given(model=shared_networks(), operand_bits=st.sampled_from((None, 12, 24)))
-@settings(max_examples=80, deadline=None)
+@examples(80)
 def test_whatever_is_called_exact_is(model: RealGraph, operand_bits: int | None) -> None:
     checked(model, operand_bits)
 
 
 @pytest.mark.slow
 @given(model=shared_networks(), operand_bits=st.sampled_from((None, 12, 24)))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_whatever_is_called_exact_is_in_many_networks(model: RealGraph, operand_bits: int | None) -> None:
     checked(model, operand_bits)
 
@@ -249,7 +250,7 @@ AFFINES = st.builds(
     rounding=st.sampled_from(Rounding),
     overflow=st.sampled_from((Overflow.WRAP, Overflow.SAT, Overflow.SAT_ZERO)),
 )
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_tables_of_functions_are_exact_on_edges(
     then: Affine, kind: FunctionKind, step: float, rounding: Rounding, overflow: Overflow
 ) -> None:

@@ -6,13 +6,14 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metronn.ir.ops import Overflow, Rounding
 from metronn.quantize.exact.closing_ways import Target
 from metronn.quantize.exact.pairs import exact_pair
 from metronn.quantize.exact.staircase import Scaling, exact_scaling, round_fraction
+from random_tests import examples
 
 SCALES = st.one_of(
     st.floats(0.001, 3).map(Fraction),
@@ -28,7 +29,7 @@ OFFSETS = st.one_of(st.floats(-5, 5).map(Fraction), st.builds(Fraction, st.integ
     reach=st.tuples(st.integers(0, 60), st.integers(0, 60)),
     levels=st.one_of(st.tuples(st.integers(-20, 0), st.integers(0, 20)), st.just((-(10**9), 10**9))),
 )
-@settings(max_examples=80, deadline=None)
+@examples(80)
 def test_scalings_are_the_quantizer_on_every_code(
     scale: Fraction, offset: Fraction, rounding: Rounding, reach: tuple[int, int], levels: tuple[int, int]
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from exact_networks import Drawing, draw
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from table_networks import draw_tables, single
 from test_exact import OPTIONS, checked
@@ -39,6 +39,7 @@ from metronn.quantize.exact.regions import MAX_CODES, inner_names, regions
 from metronn.quantize.exact.values import exact_values
 from metronn.quantize.quantize import Quantized
 from metronn.quantize.records import Exactness
+from random_tests import examples, seeds
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "frontends" / "keras_files"))
 
@@ -56,7 +57,7 @@ def quantizer(x: str, bits: int, scale: float, rounding: Rounding = Rounding.TRN
 
 
 @given(seed=st.integers(0, 10**6), dyadic=st.booleans())
-@settings(max_examples=12, deadline=None)
+@examples(12)
 def test_layers_of_tables_are_exact(seed: int, dyadic: bool) -> None:
     """Every integer up to the tables' results is that of real arithmetic, up to the output where scales are dyadic."""
     model = draw_tables(seed, dyadic=dyadic)
@@ -71,16 +72,17 @@ def test_layers_of_tables_are_exact(seed: int, dyadic: bool) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.random
 def test_many_layers_of_tables() -> None:
     """More networks, two layers one after the other."""
     made = 0
-    for seed in range(40):
+    for seed in seeds(40):
         made += tables_of(checked(draw_tables(seed, dyadic=seed % 2 == 0, sizes=(3, 3, 2)), seed, 20))
     assert made > 100
 
 
 @given(seed=st.integers(0, 10**6), dyadic=st.booleans())
-@settings(max_examples=10, deadline=None)
+@examples(10)
 def test_ordinary_layers_have_no_regions(seed: int, dyadic: bool) -> None:
     """What chains of each element do exactly stays with them."""
     model = prepare(draw(seed, dyadic=dyadic))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_exact import OPTIONS, differences
 
@@ -17,6 +17,7 @@ from metronn.model.graph import RealGraph
 from metronn.passes.pipeline import prepare, quantize_model
 from metronn.quantize.options import LayerOptions, QuantizeOptions
 from metronn.quantize.quantize import Quantized
+from random_tests import examples
 
 WIDTH = 10
 
@@ -40,7 +41,7 @@ def made(model: RealGraph, options: QuantizeOptions = OPTIONS, seed: int = 0) ->
 
 
 @given(seed=st.integers(0, 10**6), step=st.sampled_from((2.0**-6, 2.0**-4, 0.037, 0.11)))
-@settings(max_examples=8, deadline=None)
+@examples(8)
 def test_weights_stay_exact_and_activations_keep_forty_decibels(seed: int, step: float) -> None:
     model = network(seed, step)
     assert model.quantized
