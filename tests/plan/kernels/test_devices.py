@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness import check_cases, check_lint
-from test_fold import dense
+from fold_strategies import dense
+from harness import check_cases
 
 from metronn.emit.rtl.kernels.any_kernel import emit_kernel
 from metronn.ir.graph import Graph
@@ -95,9 +95,7 @@ def test_folds_for_a_device_in_icarus(device: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("device", sorted(WAYS))
 def test_folds_for_a_device_in_verilator(device: str, tmp_path: Path) -> None:
-    cases = cases_of(device)
-    assert check_cases(cases, "verilator", tmp_path) > 1000
-    check_lint(cases, tmp_path)
+    assert check_cases(cases_of(device), "verilator", tmp_path, lints=True) > 1000
 
 
 def synthesised(case: Case, commands: str, folder: Path) -> dict[str, int]:

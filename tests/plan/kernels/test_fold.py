@@ -1,4 +1,4 @@
-"""The folded kernels on the ladder: the emulator's bits in the promised cycles, with few multipliers."""
+"""Folded kernels: few multipliers, none for zeros and powers of two, and the latencies that are promised."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import check_cases, check_lint
-from hypothesis import HealthCheck, Phase, given, settings
+from fold_strategies import dense, grouped_weights, sparse
+from hypothesis import given
 from hypothesis import strategies as st
-from strategies import Chain, layouts, linear_graphs, timings
 
 from metronn.emit.rtl.kernels.any_kernel import emit_kernel
 from metronn.emit.rtl.kernels.folds.inputs import signed_digits
-from metronn.ir.arrays import IntArray
-from metronn.ir.graph import Graph, GraphBuilder
-from metronn.ir.ops import Constant, Extremum, Input, Linear, Overflow, Requantize, Rounding
+from metronn.ir.graph import GraphBuilder
+from metronn.ir.ops import Linear, Requantize
 from metronn.ir.types import Range
 from metronn.plan.hardware.boards import load_device
 from metronn.plan.hardware.timing import Timing
@@ -35,95 +33,9 @@ from metronn.plan.kernels.folds.sites import Kind, Sites, main_sites
 from metronn.plan.kernels.kernels import planned
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, KernelSpec, MatvecAdders
 from metronn.plan.layout import Layout
-from metronn.verify.kernel_bench import Case
+from random_tests import examples
 
 FABRIC = load_device("vu13p").fabric
-
-GENERATED = settings(
-    derandomize=True, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
-)
-
-
-def one_axis(chain: Chain) -> bool:
-    """Whether the input is a plain vector, which is what folds take."""
-    return len(chain.graph.type_of("x").shape) == 1
-
-
-@st.composite
-def fold_cases(draw: st.DrawFn, name: str, kind: str) -> Case:
-    """Draw a folded kernel: any shape, range, sparsity, epilogue, fold length and pipelining."""
-    chain = draw(linear_graphs(max_in=24, max_out=20).filter(one_axis))
-    timing = draw(timings())
-    linear, epilogue = chain.nodes[0], chain.nodes[1:]
-    if kind == "outputs":
-        spec: FoldOutputs | FoldInputs = fold_outputs_spec(
-            chain.graph, linear, epilogue, draw(st.integers(1, 9)), timing
-        )
-    else:
-        layout = draw(layouts(chain.graph.type_of("x").size, max_beats=9))
-        spec = FoldInputs(linear=linear, epilogue=epilogue, layout=layout)
-    gap = draw(st.sampled_from([0, 0, 1, 5]))
-    return Case(
-        name=name,
-        spec=spec,
-        graph=chain.graph,
-        timing=timing,
-        ii_cycles=planned(spec, chain.graph, timing).cycles_per_event + gap,
-    )
-
-
-@st.composite
-def fold_batches(draw: st.DrawFn, count: int) -> list[Case]:
-    """Draw `count` kernels of each kind."""
-    return [draw(fold_cases(f"fold_{kind}_{k}", kind)) for kind in ("outputs", "inputs") for k in range(count)]
-
-
-@settings(GENERATED, max_examples=2)
-@given(cases=fold_batches(5))
-def test_folds_in_icarus(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> None:
-    assert check_cases(cases, "icarus", tmp_path_factory.mktemp("icarus")) > 100
-
-
-@pytest.mark.slow
-@settings(GENERATED, max_examples=4)
-@given(cases=fold_batches(15))
-def test_folds_in_icarus_widely(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> None:
-    assert check_cases(cases, "icarus", tmp_path_factory.mktemp("icarus"), seed=3) > 500
-
-
-@pytest.mark.slow
-@settings(GENERATED, max_examples=3)
-@given(cases=fold_batches(15))
-def test_folds_in_verilator(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> None:
-    assert check_cases(cases, "verilator", tmp_path_factory.mktemp("verilator")) > 500
-
-
-@pytest.mark.slow
-@settings(GENERATED, max_examples=3)
-@given(cases=fold_batches(6))
-def test_folds_are_lint_clean(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> None:
-    check_lint(cases, tmp_path_factory.mktemp("lint"))
-
-
-def dense(n_in: int, n_out: int, *, weight_bits: int = 8, x: Range | None = None, seed: int = 1) -> tuple[Graph, str]:
-    """Return a random layer with ReLU and a saturating requantization, and the name of its Linear."""
-    generator = np.random.Generator(np.random.PCG64(seed))
-    span = 1 << (weight_bits - 1)
-    builder = GraphBuilder()
-    value = builder.add(Input(shape=(n_in,), range=x or Range(0, 255)), "x")
-    linear = builder.add(
-        Linear(
-            x=value,
-            weight=IntArray.of(generator.integers(-span, span, (n_in, n_out))),
-            bias=IntArray.of(generator.integers(-999, 999, n_out)),
-        ),
-        "dense",
-    )
-    zero = builder.add(Constant(values=IntArray.of(0)), "zero")
-    relu = builder.add(Extremum(x=linear, y=zero), "relu")
-    out = Range(0, 255, -6)
-    builder.output("y", builder.add(Requantize(x=relu, out=out, rounding=Rounding.RND, overflow=Overflow.SAT), "q"))
-    return builder.build(), linear
 
 
 @pytest.mark.parametrize("kind", ["fold_outputs", "fold_inputs", "adders"])
@@ -202,75 +114,6 @@ def test_a_folded_pair_costs_about_one_fold_of_latency() -> None:
     assert planned(second, graph, timing).latency_cycles == 14
 
 
-def sparse(weight: np.ndarray, x: Range) -> tuple[Graph, str]:
-    """Return a layer of these weights, and the name of its Linear."""
-    builder = GraphBuilder()
-    value = builder.add(Input(shape=(weight.shape[0],), range=x), "x")
-    bias = IntArray.of(np.arange(weight.shape[1]))
-    linear = builder.add(Linear(x=value, weight=IntArray.of(weight), bias=bias), "dense")
-    builder.output("y", linear)
-    return builder.build(), linear
-
-
-def grouped_weights(seed: int, n_in: int, n_out: int, beats: int, zeros: float, powers: float) -> np.ndarray:
-    """Weights whose multipliers, main lanes two outputs wide, are all zeros, all powers of two, or anything."""
-    generator = np.random.Generator(np.random.PCG64(seed))
-    weight = generator.integers(-128, 128, (n_in, n_out))
-    lanes = 2 * (n_out // (2 * beats))
-    for i in range(n_in):
-        for pair in range(max(1, lanes // 2)):
-            columns = [o for o in range(n_out) if not lanes or o % lanes // 2 == pair]
-            kind = generator.random()
-            if kind < zeros:
-                weight[i, columns] = 0
-            elif kind < zeros + powers:
-                exponents = generator.integers(0, 4, len(columns))
-                weight[i, columns] = generator.integers(-1, 2, len(columns)) << exponents
-    return weight
-
-
-@st.composite
-def sparse_batches(draw: st.DrawFn, count: int) -> list[Case]:
-    """Draw folds of layers with groups of zeros and of powers of two, in both directions."""
-    cases = []
-    for k in range(count):
-        n_in, n_out, beats = draw(st.integers(2, 14)), draw(st.integers(2, 14)), draw(st.integers(1, 5))
-        zeros, powers = draw(st.sampled_from([(0.3, 0.4), (0.9, 0.0), (0.0, 1.0), (0.5, 0.5)]))
-        weight = grouped_weights(draw(st.integers(0, 999)), n_in, n_out, beats, zeros, powers)
-        low = draw(st.sampled_from([0, -8, -100]))
-        graph, linear = sparse(weight, Range(low, draw(st.sampled_from([7, 100]))))
-        timing = draw(timings())
-        spec: FoldOutputs | FoldInputs = fold_outputs_spec(graph, linear, (), beats, timing)
-        if draw(st.booleans()):
-            spec = FoldInputs(linear=linear, layout=draw(layouts(n_in, max_beats=5)))
-        name = f"sparse_{k}"
-        cases.append(
-            Case(
-                name=name,
-                spec=spec,
-                graph=graph,
-                timing=timing,
-                ii_cycles=planned(spec, graph, timing).cycles_per_event,
-            )
-        )
-    return cases
-
-
-@settings(GENERATED, max_examples=1)
-@given(cases=sparse_batches(8))
-def test_sparse_folds_in_icarus(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> None:
-    assert check_cases(cases, "icarus", tmp_path_factory.mktemp("icarus")) > 100
-
-
-@pytest.mark.slow
-@settings(GENERATED, max_examples=1)
-@given(cases=sparse_batches(25))
-def test_sparse_folds_in_verilator(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> None:
-    directory = tmp_path_factory.mktemp("verilator")
-    assert check_cases(cases, "verilator", directory) > 500
-    check_lint(cases, directory)
-
-
 def test_zero_groups_and_powers_of_two_need_no_dsp() -> None:
     timing = Timing(levels_per_stage=2, fabric=FABRIC)
     kinds = {}
@@ -343,7 +186,7 @@ def test_more_outputs_than_a_fold_has_lanes_for_go_to_the_remainder() -> None:
 
 
 @given(st.integers(1, 1 << 40))
-@settings(derandomize=True, database=None)
+@examples()
 def test_signed_digits_give_the_number_and_no_two_neighbours(value: int) -> None:
     digits = signed_digits(value)
     assert sum(sign << shift for sign, shift in digits) == value

@@ -1,15 +1,20 @@
-"""The ladder of kernels: emitted RTL gives the NumPy emulator's bits, each beat in the promised cycle."""
+"""The ladder of kernels: emitted RTL is lint clean and gives the NumPy emulator's bits, each beat in its cycle."""
 
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from harness import check_cases, check_lint
-from hypothesis import HealthCheck, Phase, given, settings
+from fold_strategies import fold_batches, sparse_batches
+from harness import check_cases, need
+from hypothesis import given
+from hypothesis import strategies as st
 from strategies import batches
+from stream_strategies import serial_batches, stream_batches
+from window_strategies import buffer_batches
 
 from metronn.emit.rtl.kernels.waiting.delay import emit_delay
 from metronn.ir.arrays import IntArray
@@ -23,43 +28,86 @@ from metronn.plan.kernels.spec import Delay, Gather, Table
 from metronn.plan.layout import Layout
 from metronn.verify import kernel_bench
 from metronn.verify.kernel_bench import Case, write_bench
+from random_tests import examples
 
 FABRIC = load_device("vu13p").fabric
 
-GENERATED = settings(
-    derandomize=True,
-    deadline=None,
-    database=None,
-    phases=[Phase.generate],  # a failing batch names its kernels; shrinking would build hundreds of simulations
-    suppress_health_check=list(HealthCheck),
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """So many batches, of so many kernels of each kind, in a simulator; the bits that each batch compares at least."""
+
+    simulator: str
+    batches: int
+    kernels: int
+    bits: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Kernels that are drawn alike, by the number of each kind, with a quick rung and slow ones."""
+
+    drawn: Callable[[int], st.SearchStrategy[list[Case]]]
+    quick: Rung
+    slow: tuple[Rung, ...]
+
+
+FAMILIES = {
+    "kernels": Family(batches, Rung("icarus", 2, 2), (Rung("icarus", 6, 8), Rung("verilator", 3, 6))),
+    "buffers": Family(
+        buffer_batches, Rung("icarus", 2, 1, 20), (Rung("icarus", 5, 3, 20), Rung("verilator", 2, 3, 20))
+    ),
+    "folds": Family(fold_batches, Rung("icarus", 2, 5), (Rung("icarus", 4, 15, 500), Rung("verilator", 3, 15, 500))),
+    "sparse folds": Family(sparse_batches, Rung("icarus", 1, 8), (Rung("verilator", 1, 25, 500),)),
+    "streams": Family(stream_batches, Rung("icarus", 2, 2), (Rung("icarus", 4, 5), Rung("verilator", 3, 4))),
+    "collected streams": Family(serial_batches, Rung("icarus", 2, 5), (Rung("icarus", 4, 9), Rung("verilator", 3, 10))),
+}
+"""How every kernel climbs the ladder. A kernel is added to the strategy of its family, or a family here."""
+
+
+def climb(family: Family, rung: Rung, check: Callable[[list[Case]], None]) -> None:
+    """Draw the batches of a rung and check each."""
+
+    @examples(rung.batches, built=True)
+    @given(cases=family.drawn(rung.kernels))
+    def batch(cases: list[Case]) -> None:
+        check(cases)
+
+    batch()
+
+
+@pytest.mark.random
+@pytest.mark.parametrize("family", FAMILIES)
+def test_kernels(family: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    found = FAMILIES[family]
+    rung = found.quick
+    need(rung.simulator)
+
+    def check(cases: list[Case]) -> None:
+        assert check_cases(cases, rung.simulator, tmp_path_factory.mktemp("quick")) > rung.bits
+
+    climb(found, rung, check)
+
+
+@pytest.mark.slow
+@pytest.mark.random
+@pytest.mark.parametrize(
+    ("family", "rung"),
+    [
+        pytest.param(family, rung, id=f"{name}-{rung.simulator}")
+        for name, family in FAMILIES.items()
+        for rung in family.slow
+    ],
 )
+def test_kernels_widely(family: Family, rung: Rung, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Values and cycles of every beat, with other stimuli than above, and nothing for Verilator's lint to say."""
+    need(rung.simulator)
 
+    def check(cases: list[Case]) -> None:
+        directory = tmp_path_factory.mktemp(rung.simulator)
+        assert check_cases(cases, rung.simulator, directory, seed=7, lints=True) > rung.bits
 
-@settings(GENERATED, max_examples=2)
-@given(cases=batches(2))
-def test_kernels_in_icarus(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> None:
-    assert check_cases(cases, "icarus", tmp_path_factory.mktemp("icarus")) > 100
-
-
-@pytest.mark.slow
-@settings(GENERATED, max_examples=6)
-@given(cases=batches(8))
-def test_kernels_in_icarus_widely(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> None:
-    assert check_cases(cases, "icarus", tmp_path_factory.mktemp("icarus"), seed=7) > 100
-
-
-@pytest.mark.slow
-@settings(GENERATED, max_examples=3)
-@given(cases=batches(6))
-def test_kernels_in_verilator(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> None:
-    assert check_cases(cases, "verilator", tmp_path_factory.mktemp("verilator")) > 100
-
-
-@pytest.mark.slow
-@settings(GENERATED, max_examples=4)
-@given(cases=batches(8))
-def test_kernels_are_lint_clean(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> None:
-    check_lint(cases, tmp_path_factory.mktemp("lint"))
+    climb(family, rung, check)
 
 
 def table_case(bits: int, levels: int) -> Case:
@@ -79,9 +127,7 @@ def table_case(bits: int, levels: int) -> Case:
 def test_large_tables_take_a_cycle_more(simulator: str, tmp_path: Path) -> None:
     cases = [table_case(9, 1), table_case(10, 1), table_case(10, 2), table_case(11, 2)]
     assert [planned(c.spec, c.graph, c.timing).latency_cycles for c in cases] == [1, 2, 1, 2]
-    assert check_cases(cases, simulator, tmp_path) == 4 * 24 * 20
-    if simulator == "verilator":
-        check_lint(cases, tmp_path)
+    assert check_cases(cases, simulator, tmp_path, lints=True) == 4 * 24 * 20
 
 
 def test_the_bench_sees_a_beat_one_cycle_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,21 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from harness import FIRMWARE, need
-from hypothesis import HealthCheck, Phase, given, settings
+from harness import FIRMWARE, check_stimulus, need
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metronn.emit.rtl.pulse_trains import train_text
 from metronn.plan.hardware.boards import load_device
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.kernels.pulse_trains import Nest, counter_bits, nest_of, train_resources
-from metronn.verify.simulator import build, lint, run
+from metronn.verify.simulator import build, lint
+from random_tests import examples
 
 FABRIC = load_device("vu13p").fabric
 
-GENERATED = settings(
-    derandomize=True, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
-)
 RESET_CYCLES = 4
 
 PATTERNS: tuple[tuple[int, ...], ...] = (
@@ -67,7 +65,6 @@ def nests(draw: st.DrawFn) -> Nest:
 
 
 @given(nests())
-@settings(derandomize=True, database=None)
 def test_a_nest_is_found_again(nest: Nest) -> None:
     cycles = nested(nest)
     found = nest_of(cycles)
@@ -151,22 +148,14 @@ def check(patterns: Sequence[tuple[int, ...]], simulator: str, directory: Path, 
     need(simulator)
     files, stimulus = bench(patterns, directory, gaps)
     simulation = build(simulator=simulator, files=files, top="trains")
-    results = run(
-        simulation,
-        module="tb_kernel",
-        module_path=Path(__file__).resolve().parent,
-        directory=directory / "run",
-        environment={"METRONN_STIMULUS": str(stimulus)},
-    )
-    failures = [case.failure for case in results if case.failure]
-    assert not failures, "\n".join(failures)
+    check_stimulus(simulation, stimulus, directory / "run")
 
 
 def test_pulses_in_icarus(tmp_path: Path) -> None:
     check(PATTERNS, "icarus", tmp_path, (0, 0, 1, 0, 5, 1, 0))
 
 
-@settings(GENERATED, max_examples=2)
+@examples(2, built=True)
 @given(found=st.lists(nests(), min_size=12, max_size=12))
 def test_drawn_nests_in_icarus(found: list[Nest], tmp_path_factory: pytest.TempPathFactory) -> None:
     patterns = [tuple(nested(nest)) for nest in found]
@@ -186,14 +175,7 @@ def test_reset_stops_a_train(tmp_path: Path) -> None:
     plan["cycles"] = rows[:stop] + reset + [["0", "0", pulses]] * 150 + rows[RESET_CYCLES:]
     stimulus.write_text(json.dumps(plan))
     simulation = build(simulator="icarus", files=files, top="trains")
-    results = run(
-        simulation,
-        module="tb_kernel",
-        module_path=Path(__file__).resolve().parent,
-        directory=tmp_path / "run",
-        environment={"METRONN_STIMULUS": str(stimulus)},
-    )
-    assert [case.failure for case in results] == [""]
+    check_stimulus(simulation, stimulus, tmp_path / "run")
 
 
 @pytest.mark.slow
