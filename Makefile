@@ -1,6 +1,8 @@
 # make demo    set up and compile the muon network of examples/omtf, with verification
 # make test    set up and run all tests (SELECT='-m slow': those that `make check` leaves out)
 # make check   style, types, fast tests and lint: about two minutes
+# make fuzz    random tests and faults from a new seed, with ten times as many examples (EXAMPLES=10, FAULTS=200);
+#              MINUTES=60: round after round with new seeds; SELECT=tests/plan: those of a folder; SEED=7: a round again
 # make bench   the figures of benchmarks/
 # make zoo     train where needed, compile and verify every network of examples/; fills the table there (an hour)
 # make setup-qkeras   QKeras with TensorFlow in .venv-qkeras/: its package collides with one of HGQ2 (2.4 GB)
@@ -10,7 +12,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test check bench zoo reference clean setup setup-tests setup-qkeras
+.PHONY: demo test check fuzz bench zoo reference clean setup setup-tests setup-qkeras
 
 PYTHON ?= python3
 VENV := .venv
@@ -70,6 +72,23 @@ check: setup-tests
 
 test: setup-tests setup-qkeras
 	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal $(SELECT)
+
+# Every round is named by what repeats it. Rounds go on for MINUTES whether they pass or not, and all that failed are named.
+EXAMPLES ?= $(if $(MINUTES),1,10)
+FAULTS ?= 200
+FUZZ = EXAMPLES=$(EXAMPLES) FAULTS=$(FAULTS)$(if $(SELECT), SELECT="$(SELECT)")
+
+fuzz: setup-tests
+	@end=$$((SECONDS + 60 * $(or $(MINUTES),0))); failed=(); \
+	while :; do \
+	  seed=$(or $(SEED),$$RANDOM); \
+	  echo "== make fuzz SEED=$$seed "'$(FUZZ)'; \
+	  METRONN_SEED=$$seed METRONN_EXAMPLES=$(EXAMPLES) METRONN_FAULTS=$(FAULTS) \
+	    $(BIN)/pytest -q -n $(WORKERS) --dist worksteal -m "hypothesis or random" $(SELECT) || failed+=("$$seed"); \
+	  [ $$SECONDS -lt $$end ] || break; \
+	done; \
+	for seed in "$${failed[@]}"; do echo "failed: make fuzz SEED=$$seed "'$(FUZZ)'; done; \
+	[ $${#failed[@]} -eq 0 ]
 
 bench: setup-tests setup-qkeras
 	status=0; for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python $$program || status=1; done; exit $$status
