@@ -37,7 +37,7 @@ from metronn.search.run import Recorder, SearchResult, run_search
 from metronn.search.space import Knob, KnobKind, Space, applied, channel_space, key_of, layer_space
 from metronn.search.widths import Search
 from metronn.search.workers import Inline, Processes, workers
-from random_tests import examples
+from random_tests import examples, seeds
 
 ABOUT = {"network": "1", "events": "2"}
 
@@ -192,27 +192,37 @@ def sums(weights: Sequence[float], gains: Sequence[float]) -> Callable[[Sequence
     return judge_points
 
 
-@examples(15)
-@given(st.lists(st.tuples(st.floats(1, 50), st.floats(0.1, 1000)), min_size=2, max_size=4), st.floats(0.001, 0.3))
-def test_the_least_cost_is_found(knobs: list[tuple[float, float]], tolerance: float) -> None:
-    """At most 5 % beyond the best of all points."""
-    weights, gains = [w for w, _ in knobs], [g for _, g in knobs]
-    space = Space(
-        knobs=tuple(Knob(layer=str(k), kind=KnobKind.WEIGHT, low=2, high=10) for k in range(len(knobs))), settled={}
-    )
-    judge_points = sums(weights, gains)
+def beyond_the_best(rng: np.random.Generator) -> float | None:
+    """Search one space drawn at random; return what is found over the best of all points, None where none holds."""
+    count, tolerance = int(rng.integers(2, 4)), rng.uniform(0.001, 0.3)
+    knobs = tuple(Knob(layer=str(k), kind=KnobKind.WEIGHT, low=2, high=10) for k in range(count))
+    judge_points = sums(rng.uniform(1, 50, count), 10 ** rng.uniform(-1, 3, count))
     search = Search(
-        space=space, judge=judge_points, accepts=lambda metric: metric >= 1 - tolerance, say=lambda text: None
+        space=Space(knobs=knobs, settled={}),
+        judge=judge_points,
+        accepts=lambda metric: metric >= 1 - tolerance,
+        say=lambda text: None,
     )
-    every = judge_points(list(itertools.product(range(2, 11), repeat=len(knobs))))
+    every = judge_points(list(itertools.product(range(2, 11), repeat=count)))
     best = min((e.cost for e in every if e.metric >= 1 - tolerance), default=None)
     if best is None:
         with pytest.raises(InfeasibleError, match="widths of 10 bits everywhere do not hold the metric"):
             search.uniform(2, 10)
-        return
+        return None
     search.uniform(2, 10)
     search.descend()
-    assert best <= search.best().evaluation.cost <= 1.05 * best
+    return search.best().evaluation.cost / best
+
+
+@pytest.mark.random
+def test_the_least_cost_is_found() -> None:
+    """Within 5 % of the best of all points in nine spaces of ten, within 1 % on average; never what does not hold."""
+    ratios = [beyond_the_best(np.random.default_rng(seed)) for seed in seeds(100)]
+    found = np.array([ratio for ratio in ratios if ratio is not None])
+    assert len(found) > 90 * len(ratios) // 100
+    assert found.min() >= 1
+    assert (found <= 1.05).mean() >= 0.9
+    assert found.mean() <= 1.01
 
 
 def test_knobs_that_change_nothing_are_left_out() -> None:
