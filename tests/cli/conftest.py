@@ -5,24 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_network import Ran, Run, write_events, write_network
-from typer.testing import CliRunner
+from small_network import write_events, write_network
 
-from metronn.cli.app import app
+import command_line
+from command_line import Run
 
 
 @pytest.fixture
 def metronn() -> Run:
     """Run the command line in this process."""
-
-    def run(*arguments: object) -> Ran:
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert "Traceback" not in result.stderr
-        return Ran(status=result.exit_code, out=result.stdout, err=result.stderr)
-
-    return run
+    return command_line.metronn
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ import numpy as np
 import typer
 from hypothesis import strategies as st
 from small_network import write_events, write_network
-from typer.testing import CliRunner
 
+from command_line import metronn
 from metronn.cli.app import VERBS, app, load
 from metronn.cli.console import plain_message
 
@@ -79,10 +79,10 @@ def furnish(folder: Path) -> None:
     system = (Path(__file__).parents[2] / "boards" / "systems" / "two-serenity.toml").read_text()
     (folder / "system.toml").write_text(system)
     command = ["compile", str(network), "--calibrate", str(folder / "events.npz"), "--system", "one-serenity"]
-    ran = CliRunner().invoke(app, [*command, "-o", str(folder / "build"), "--no-verify"])
-    assert ran.exit_code == 0, ran.stderr
+    ran = metronn(*command, "-o", folder / "build", "--no-verify")
+    assert ran.status == 0, ran.err
     shutil.copyfile(folder / "build" / "graph.txt", folder / "graph.txt")
-    assert CliRunner().invoke(app, ["boards"]).exit_code == 0
+    assert metronn("boards").status == 0
 
 
 NUMBERS = ("-1", "0", "1", "2", "3", "4", "8", "16", "33", "-7", "1.5", "1e-300", "1e300", "1" * 30, "-" + "9" * 25,
@@ -346,23 +346,20 @@ def check(arguments: tuple[str, ...], folder: Path, names: Collection[str] = ())
     known = {path.name for path in folder.iterdir()} | {"manifest.json", "graph.txt", "plan.json", *names}
     try:
         with deadline(SECONDS):
-            ran = CliRunner().invoke(app, list(arguments))
+            status, out, err = metronn(*arguments)
     finally:
         os.chdir(before)
-    if ran.exception is not None and not isinstance(ran.exception, SystemExit):
-        raise ran.exception
-    err = ran.stderr
-    assert "Traceback" not in err + ran.stdout
-    if ran.exit_code == 3:
+    assert "Traceback" not in out
+    if status == 3:
         assert TOOLS.search(err), err
     else:
-        assert ran.exit_code in (0, 1, 2), err
-    if ran.exit_code:
+        assert status in (0, 1, 2), err
+    if status:
         assert re.search(r"^(error|Error): .", err, re.MULTILINE), err
-    if ran.exit_code == 2:
+    if status == 2:
         assert names_a_place(err, arguments[1:], known), err
         if "--json" not in arguments:
-            assert ran.stdout == "", ran.stdout
-    if "--json" in arguments and "--help" not in arguments and "--version" not in arguments and ran.stdout:
-        json.loads(ran.stdout)
-    return ran.exit_code, err
+            assert out == "", out
+    if "--json" in arguments and "--help" not in arguments and "--version" not in arguments and out:
+        json.loads(out)
+    return status, err

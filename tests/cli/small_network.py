@@ -1,26 +1,12 @@
-"""A small network and its events as files, and what a run of the command line leaves."""
+"""A small network and its events as files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ran:
-    """Exit status, stdout, stderr."""
-
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ran]
 
 
 def write_network(path: Path, *, inputs: int = 6, hidden: int = 8, outputs: int = 3, seed: int = 3) -> Path:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from small_network import Run
-
+from command_line import Run
 from metronn.flow.options import TABLES, Given
 from metronn.flow.reference import MARKED, NESTED, written
 from metronn.flow.request import find_request

@@ -7,8 +7,8 @@ import random
 from pathlib import Path
 
 import pytest
-from small_network import Run
 
+from command_line import Run
 from metronn.emit.manifest import manifest_text
 from metronn.flow.integrity import Changes, changes
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from small_network import Run
+
+from command_line import Run
 
 TABLE = np.array([[0.5, -1.0], [0.25, 2.0], [-0.75, 0.0], [1.5, 1.0], [-2.0, 0.125]], np.float32)
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_network import Run, write_events, write_network
+from small_network import write_events, write_network
 
+from command_line import Run
 from metronn.errors import ModelError, ToolError
 from metronn.flow.update import updated_configuration
 from metronn.ir.text import from_text

@@ -18,13 +18,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from name_networks import Shape, named, write_named
-from typer.testing import CliRunner
 
-from metronn.cli.app import app
+from command_line import metronn
 from metronn.emit.build import npz
 from metronn.ir.names import encodable, sanitized
-from metronn.verify import simulator
 from random_tests import examples
+from simulators import need
 
 TALL = Shape(inputs=4, outputs=6, layers=24)
 LOW = Shape(inputs=3, outputs=3, layers=6)
@@ -35,10 +34,8 @@ def compiled(names: Sequence[str], shape: Shape, folder: Path, *more: str) -> Pa
     model, events = write_named(names, shape, folder)
     command = ["compile", str(model), "--calibrate", str(events), "--system", "two-serenity", "--fpgas", "2"]
     command += ["--label", "no such label", "-o", str(folder / "build"), "--rtl-events", "12", *more]
-    ran = CliRunner().invoke(app, command)
-    if ran.exception is not None and not isinstance(ran.exception, SystemExit):
-        raise ran.exception
-    assert ran.exit_code == 0, f"{list(names)}: {ran.stderr}{ran.stdout}"
+    ran = metronn(*command)
+    assert ran.status == 0, f"{list(names)}: {ran.err}{ran.out}"
     return folder / "build"
 
 
@@ -113,13 +110,13 @@ def test_an_input_called_label_and_outputs_called_like_codes(outputs: tuple[str,
     events.write_bytes(npz({"label": whole}))
     build = tmp_path / "build"
     command = ["compile", str(model), "--calibrate", str(events), "--system", "one-serenity", "-o", str(build)]
-    ran = CliRunner().invoke(app, [*command, "--no-verify"])
-    assert ran.exit_code == 0, ran.stderr
-    assert "with labels" not in ran.stderr
+    ran = metronn(*command, "--no-verify")
+    assert ran.status == 0, ran.err
+    assert "with labels" not in ran.err
     assert json.loads((build / "manifest.json").read_text())["metric"] is None
     answers = tmp_path / "answers.npz"
-    ran = CliRunner().invoke(app, ["emulate", str(build), str(events), "-o", str(answers), "--numpy"])
-    assert ran.exit_code == 0, ran.stderr
+    ran = metronn("emulate", build, events, "-o", answers, "--numpy")
+    assert ran.status == 0, ran.err
     ports = {port["name"]: port for port in json.loads((build / "manifest.json").read_text())["outputs"]}
     codes = {"y": "y__int__", "y__int": "y__int__int", "y__int_": "y__int___int"}
     with np.load(answers) as found:
@@ -140,9 +137,7 @@ def test_no_name_of_many_becomes_text_that_counts(names: list[str]) -> None:
 @given(data=st.data())
 @examples(1, built=True)
 def test_names_up_the_ladder(data: st.DataObject) -> None:
-    reason = simulator.missing("verilator")
-    if reason:
-        pytest.skip(reason)
+    need("verilator")
     pytest.importorskip("hls4ml")
     names = data.draw(named(TALL.names))
     with tempfile.TemporaryDirectory() as folder:

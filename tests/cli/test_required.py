@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from small_network import Run
 
+from command_line import Run
 from metronn.verify import simulator
 
 

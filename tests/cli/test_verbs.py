@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_network import Run, write_events
+from small_network import write_events
 
+from command_line import Run
 from metronn.emulate.numpy import emulate
 from metronn.events.codes import encode_inputs
 from metronn.flow.emulating import beyond_words

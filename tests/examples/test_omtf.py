@@ -12,8 +12,9 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from example_modules import EXAMPLES, importing
 
-FOLDER = Path(__file__).resolve().parents[2] / "examples" / "omtf"
+FOLDER = EXAMPLES / "omtf"
 MODULES = ("layers", "physics", "generate", "network")
 
 # Share of the 14,952 CMS muons (training and validation splits) with a hit, by station in the order of layers.STATIONS.
@@ -25,15 +26,8 @@ CMS_OCCUPANCY = (
 @pytest.fixture(scope="module")
 def omtf() -> Iterator[dict[str, ModuleType]]:
     """The example's modules, which import each other by plain name as scripts do."""
-    import importlib
-
-    sys.path.insert(0, str(FOLDER))
-    try:
-        yield {name: importlib.import_module(name) for name in MODULES}
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in (*MODULES, "evaluate"):
-            sys.modules.pop(name, None)
+    with importing(FOLDER) as module:
+        yield {name: module(name) for name in MODULES}
 
 
 def test_equal_seeds_give_equal_events(omtf: dict[str, ModuleType]) -> None:

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from example_modules import EXAMPLES
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 EVENTS = {"bjet_tagger": 200, "digits_cnn": 60}
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from example_modules import EXAMPLES, importing
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 Arrays = dict[str, np.ndarray]
 
 INPUTS: dict[str, dict[str, tuple[tuple[int, ...], int, int, bool]]] = {
@@ -32,17 +29,9 @@ INPUTS: dict[str, dict[str, tuple[tuple[int, ...], int, int, bool]]] = {
 
 @pytest.fixture(scope="module")
 def module() -> Iterator[Callable[[str], ModuleType]]:
-    """Imports a module of the examples; they import each other by plain name, from the folder `examples`."""
-    before = set(sys.modules)
-    sys.path.insert(0, str(EXAMPLES))
-    try:
-        yield importlib.import_module
-    finally:
-        sys.path.remove(str(EXAMPLES))
-        for name in set(sys.modules) - before:
-            place = getattr(sys.modules[name], "__file__", None)
-            if place is not None and Path(place).is_relative_to(EXAMPLES):
-                del sys.modules[name]
+    """Import a module of the examples."""
+    with importing(EXAMPLES) as found:
+        yield found
 
 
 @pytest.mark.parametrize("name", INPUTS)

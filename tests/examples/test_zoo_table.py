@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 import tomllib
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from example_modules import EXAMPLES, importing
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 MAX_MODEL_BYTES = 400_000
 
 
 @pytest.fixture(scope="module")
 def zoo() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(EXAMPLES))
-    try:
-        yield importlib.import_module("zoo")
-    finally:
-        sys.path.remove(str(EXAMPLES))
-        sys.modules.pop("zoo", None)
+    with importing(EXAMPLES) as module:
+        yield module("zoo")
 
 
 @pytest.fixture(scope="module")

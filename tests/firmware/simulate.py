@@ -4,19 +4,11 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pytest
-
 from metronn.verify import simulator as simulator_module
+from simulators import need
 
 FIRMWARE = Path(__file__).resolve().parents[2] / "firmware"
 TESTBENCHES = Path(__file__).resolve().parent
-
-
-def need_simulator(simulator: str) -> None:
-    """Skip the calling test, visibly, if `simulator` ("verilator" or "icarus") or cocotb is missing."""
-    reason = simulator_module.missing(simulator)
-    if reason:
-        pytest.skip(reason)
 
 
 def sources(*names: str) -> list[Path]:
@@ -30,7 +22,7 @@ def sources(*names: str) -> list[Path]:
 
 def lint(top: str, parameters: Mapping[str, int] | None = None) -> str:
     """Return the warnings and errors of `verilator --lint-only -Wall` on library module `top`; empty if it is clean."""
-    need_simulator("verilator")
+    need("verilator")
     command = ["verilator", "--lint-only", "-Wall", "--top-module", top, str(FIRMWARE / "lint.vlt")]
     command += [f"-G{name}={value}" for name, value in (parameters or {}).items()]
     command += ["-y", str(FIRMWARE / "rtl"), "-y", str(FIRMWARE / "sim"), *map(str, sources(top))]
@@ -56,7 +48,7 @@ def run_cocotb(
     environment as PARAMETER_<NAME> (all capitals), along with `environment`. Fails the calling test on any failed
     cocotb test, or if none ran.
     """
-    need_simulator(simulator)
+    need(simulator)
     parameters = dict(parameters or {})
     simulation = simulator_module.build(simulator=simulator, files=files, top=top, parameters=parameters)
     cases = simulator_module.run(

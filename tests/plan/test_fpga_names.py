@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from plan_networks import stack
-from test_ladder import check_all, need_verilator
+from test_ladder import check_all
 
 from metronn.emit.build import emit_build
 from metronn.emit.rtl.port_names import port_names
@@ -26,6 +26,7 @@ from metronn.plan.options import PlanOptions
 from metronn.plan.planner import plan
 from metronn.verify.run import verify_build
 from random_tests import examples
+from simulators import need
 
 WORDS = (
     "all", "clean", "system", "library", "module", "always", "input", "logic", "begin", "int", "class", "std", "main",
@@ -128,7 +129,7 @@ def test_a_chain_grows_by_names_that_are_free(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("names", [["all", "clean", "system"], ["module", "int", "library"], ["a", "a_b", "types"]])
 def test_taken_names_of_fpgas_up_the_ladder(names: list[str], tmp_path: Path) -> None:
-    need_verilator()
+    need("verilator")
     pytest.importorskip("hls4ml")
     written(designed(names, tmp_path), tmp_path, 60)
     check_all(verify_build(tmp_path), {2, 3, 4, 5})

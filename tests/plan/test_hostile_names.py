@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from stream_networks import Net
-from test_ladder import check_all, need_verilator
+from test_ladder import check_all
 
 from metronn.emit.build import emit_build
 from metronn.ir.graph import Graph
@@ -24,6 +24,7 @@ from metronn.plan.options import PlanOptions
 from metronn.plan.planner import plan
 from metronn.verify.run import verify_build
 from random_tests import examples
+from simulators import need
 
 PIECES = (
     "\\", "\n", "\r", "*/", "/*", "//", '"', "'", '"""', "?" + "?/", "`include", "$(shell x)", "\v", "\f", "\x1b[2J",
@@ -129,7 +130,7 @@ def test_a_name_in_toml(name: str) -> None:
 
 @pytest.mark.slow
 def test_hostile_names_up_the_ladder(tmp_path: Path) -> None:
-    need_verilator()
+    need("verilator")
     pytest.importorskip("hls4ml")
     design = plan(network(HOSTILE), load_system("one-serenity").with_overrides(ii=16), PlanOptions())
     generator = np.random.Generator(np.random.PCG64(5))

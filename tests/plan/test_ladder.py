@@ -19,9 +19,9 @@ from metronn.ir.graph import Graph
 from metronn.plan.hardware.system import load_system
 from metronn.plan.options import OutputForm, PlanOptions
 from metronn.plan.planner import plan
-from metronn.verify import simulator
 from metronn.verify.run import read_build, verify_build
 from metronn.verify.verdict import Status, Verdict
+from simulators import need
 
 
 def build(
@@ -51,12 +51,6 @@ def check_all(verdicts: Sequence[Verdict], rungs: set[int]) -> None:
             assert verdict.cycles_promised == verdict.cycles_observed_min == verdict.cycles_observed_max
 
 
-def need_verilator() -> None:
-    reason = simulator.missing("verilator")
-    if reason:
-        pytest.skip(reason)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "system", "ii", "options"),
@@ -67,7 +61,7 @@ def need_verilator() -> None:
     ],
 )
 def test_a_network_with_everything(name: str, system: str, ii: int, options: PlanOptions, tmp_path: Path) -> None:
-    need_verilator()
+    need("verilator")
     pytest.importorskip("hls4ml")
     folder = build(everything(), tmp_path / name.replace(" ", "_"), system, ii, options)
     check_all(verify_build(folder), {2, 3, 4, 5})
@@ -75,14 +69,14 @@ def test_a_network_with_everything(name: str, system: str, ii: int, options: Pla
 
 @pytest.mark.slow
 def test_a_stack_on_two_fpgas(tmp_path: Path) -> None:
-    need_verilator()
+    need("verilator")
     folder = build(stack((20, 60, 60, 48, 9)), tmp_path, "two-serenity", 9, PlanOptions(fpgas=2))
     check_all(verify_build(folder, rungs=(2, 4, 5)), {2, 4, 5})
 
 
 @pytest.mark.slow
 def test_a_wrong_bit_in_the_rtl_is_found(tmp_path: Path) -> None:
-    need_verilator()
+    need("verilator")
     folder = build(stack((8, 12, 12, 4)), tmp_path, "one-serenity", 3, PlanOptions())
     top = folder / "rtl" / "fpga0" / "fpga0.sv"
     text = top.read_text()
@@ -97,7 +91,7 @@ def test_a_wrong_bit_in_the_rtl_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_rtl_that_the_simulator_rejects_has_failed(tmp_path: Path) -> None:
-    need_verilator()
+    need("verilator")
     folder = build(stack((8, 12, 4)), tmp_path, "one-serenity", 3, PlanOptions(), events=2, rtl_events=2)
     (folder / "rtl" / "fpga0" / "fpga0.sv").write_text("module fpga0 (nonsense;\n")
     (verdict,) = verify_build(folder, rungs=(4,))
@@ -116,7 +110,7 @@ def test_a_missing_tool_is_not_run_and_never_passed(tmp_path: Path, monkeypatch:
 
 @pytest.mark.slow
 def test_an_answer_one_cycle_late_is_found(tmp_path: Path) -> None:
-    need_verilator()
+    need("verilator")
     folder = build(stack((8, 12, 12, 4)), tmp_path, "one-serenity", 3, PlanOptions())
     top = folder / "rtl" / "fpga0" / "fpga0.sv"
     cycle = read_build(folder).design.latency_cycles
@@ -135,9 +129,7 @@ def test_an_answer_one_cycle_late_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_emitted_makefile_runs_all_tests_in_icarus(tmp_path: Path) -> None:
-    reason = simulator.missing("icarus")
-    if reason:
-        pytest.skip(reason)
+    need("icarus")
     options = PlanOptions(fpgas=2)
     folder = build(stack((8, 12, 12, 4)), tmp_path, "two-serenity", 3, options, events=8, rtl_events=8)
     scripts = str(Path(sys.executable).parent)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from stream_networks import Net
-from test_ladder import build, check_all, need_verilator
+from test_ladder import build, check_all
 
 from metronn.emit.build import emit_build
 from metronn.emit.rtl.fpga import ports
@@ -18,6 +18,7 @@ from metronn.plan.hardware.system import load_system
 from metronn.plan.options import PlanOptions
 from metronn.plan.planner import plan
 from metronn.verify.run import verify_build
+from simulators import need
 
 INPUTS = (
     "valid", "clk", "rst", "lane", "start", "bc0", "clear", "s_x_i", "file", "int", "_x", "a__b", "a.b", "a_b",
@@ -104,7 +105,7 @@ def test_names_that_differ_by_case_are_two_in_every_file_system() -> None:
 
 @pytest.mark.slow
 def test_taken_names_up_the_ladder(tmp_path: Path) -> None:
-    need_verilator()
+    need("verilator")
     pytest.importorskip("hls4ml")
     graph = network(INPUTS[:12], OUTPUTS[:8])
     folder = build(graph, tmp_path / "build", "two-serenity", 16, PlanOptions(fpgas=2), events=10, rtl_events=10)

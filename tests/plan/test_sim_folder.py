@@ -11,10 +11,11 @@ from types import ModuleType
 
 import pytest
 from plan_networks import stack
-from test_ladder import build, need_verilator
+from test_ladder import build
 
 from metronn.emit.data import data_directory
 from metronn.plan.options import PlanOptions
+from simulators import need
 
 RESULT = '<testsuites><testsuite><testcase name="a"/><testcase name="b">{}</testcase></testsuite></testsuites>'
 
@@ -65,7 +66,7 @@ def test_a_missing_simulator_and_a_wrong_top_are_told(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_failure_stays_one_until_it_is_mended(tmp_path: Path) -> None:
     """In a folder whose path has a space, a colon and a letter beyond ASCII."""
-    need_verilator()
+    need("verilator")
     place = tmp_path / "my build: é"
     folder = build(stack((4, 4, 3)), place, "one-serenity", 9, PlanOptions(), events=10, rtl_events=10)
     done = make(folder / "sim", "fpga0")

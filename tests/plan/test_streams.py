@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from stream_networks import NETWORKS, attention_network, image_network, residual_network
-from test_ladder import build, check_all, need_verilator
+from test_ladder import build, check_all
 
 from metronn.errors import InfeasibleError
 from metronn.ir.ops import Linear
@@ -19,6 +19,7 @@ from metronn.plan.options import Fold, InputForm, PlanOptions
 from metronn.plan.planner import plan
 from metronn.plan.verify import violations
 from metronn.verify.run import verify_build
+from simulators import need
 
 
 def planned(name: str, ii: int, options: PlanOptions | None = None, system: str = "one-serenity") -> Design:
@@ -149,7 +150,7 @@ def test_a_limit_below_the_time_of_the_inputs_says_what_helps() -> None:
     ],
 )
 def test_streams_up_the_ladder(name: str, ii: int, options: PlanOptions, tmp_path: Path) -> None:
-    need_verilator()
+    need("verilator")
     pytest.importorskip("hls4ml")
     folder = build(NETWORKS[name](), tmp_path / "build", "one-serenity", ii, options)
     check_all(verify_build(folder), {2, 3, 4, 5})
@@ -157,6 +158,6 @@ def test_streams_up_the_ladder(name: str, ii: int, options: PlanOptions, tmp_pat
 
 @pytest.mark.slow
 def test_a_stream_crosses_links(tmp_path: Path) -> None:
-    need_verilator()
+    need("verilator")
     folder = build(image_network(), tmp_path / "build", "two-serenity", 144, PlanOptions(fpgas=2))
     check_all(verify_build(folder, rungs=(2, 4, 5)), {2, 4, 5})

@@ -10,7 +10,7 @@ from fuzz_networks import random_network, random_setting
 from hypothesis import given
 from hypothesis import strategies as st
 from stream_networks import Net
-from test_ladder import build, check_all, need_verilator
+from test_ladder import build, check_all
 
 from metronn.errors import InfeasibleError
 from metronn.ir.arrays import IntArray
@@ -21,6 +21,7 @@ from metronn.plan.planner import plan
 from metronn.plan.verify import violations
 from metronn.verify.run import verify_build
 from random_tests import examples, seeds
+from simulators import need
 
 
 @examples(10)
@@ -56,7 +57,7 @@ def test_inputs_of_very_different_scale_meet_in_one_matrix() -> None:
 @pytest.mark.random
 @pytest.mark.parametrize("seed", seeds(2))
 def test_random_networks_up_the_ladder(seed: int, tmp_path: Path) -> None:
-    need_verilator()
+    need("verilator")
     options = PlanOptions(outputs=random_setting(seed)[2].outputs)
     folder = build(
         random_network(seed, size=6), tmp_path / "build", "one-serenity", (9, 40)[seed % 2], options,

@@ -14,6 +14,7 @@ from metronn.verify import simulator
 from metronn.verify.run import rtl_sources, simulate
 from metronn.verify.verdict import Status
 from random_tests import TIMES
+from simulators import need
 
 DESIGNS = {
     "three inputs, three FPGAs": (
@@ -46,9 +47,7 @@ FAULT_CYCLES = 4000
 @pytest.mark.random
 @pytest.mark.parametrize("name", DESIGNS)
 def test_streams_arrive_in_their_cycles(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reason = simulator.missing("verilator")
-    if reason:
-        pytest.skip(reason)
+    need("verilator")
     design = chain(*DESIGNS[name])
     assert violations(design) == ()
     monkeypatch.setenv("METRONN_FAULTS", str(TIMES * max(4, FAULT_CYCLES // design.ii_cycles)))

@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+
+import command_line
+from command_line import Run
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
 
-@dataclass(frozen=True)
-class Answer:
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def command() -> Callable[..., Answer]:
-    """Run the command line; a traceback fails the test."""
-    from metronn.cli.app import app
-
-    def run(*arguments: object) -> Answer:
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return Answer(result.exit_code, result.stdout, result.stderr)
-
-    return run
+def command() -> Run:
+    """Run the command line in this process."""
+    return command_line.metronn
 
 
 def write_data(path: Path, shape: tuple[int, ...] = (6,), events: int = 768, *, labels: bool = True) -> Path:

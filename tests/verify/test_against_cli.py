@@ -11,19 +11,11 @@ import numpy as np
 import pytest
 from float32_network import damaged
 from onnx_network import write_float, write_qdq
-from typer.testing import CliRunner
 
-from metronn.cli.app import app
+from command_line import metronn
 from metronn.emit.manifest import manifest_text
 from metronn.ir.text import from_text, to_text
 from metronn.plan.serialize import design_from_json, design_to_json
-
-
-def metronn(*arguments: object) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.stdout, result.stderr
 
 
 @pytest.fixture(scope="module")

@@ -1,23 +1,15 @@
-"""Run a bench of kernels under a simulator, with a visible skip where the simulator is missing."""
+"""Run a bench of kernels under a simulator."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
-
 from metronn.verify.kernel_bench import TOP, Case, write_bench
-from metronn.verify.simulator import Simulation, build, lint, missing, run
+from metronn.verify.simulator import Simulation, build, lint, run
+from simulators import need
 
 FIRMWARE = Path(__file__).resolve().parents[3] / "firmware"
-
-
-def need(simulator: str) -> None:
-    """Skip the calling test, visibly, when the simulator cannot be used."""
-    reason = missing(simulator)
-    if reason:
-        pytest.skip(reason)
 
 
 def check_cases(cases: Sequence[Case], simulator: str, directory: Path, *, seed: int = 1, lints: bool = False) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from fold_strategies import fold_batches, sparse_batches
-from harness import check_cases, need
+from harness import check_cases
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import batches
@@ -29,6 +29,7 @@ from metronn.plan.layout import Layout
 from metronn.verify import kernel_bench
 from metronn.verify.kernel_bench import Case, write_bench
 from random_tests import examples
+from simulators import need
 
 FABRIC = load_device("vu13p").fabric
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from harness import FIRMWARE, check_stimulus, need
+from harness import FIRMWARE, check_stimulus
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +17,7 @@ from metronn.plan.hardware.resources import Resources
 from metronn.plan.kernels.pulse_trains import Nest, counter_bits, nest_of, train_resources
 from metronn.verify.simulator import build, lint
 from random_tests import examples
+from simulators import need
 
 FABRIC = load_device("vu13p").fabric
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from harness import need
 
 from metronn.errors import ToolError
 from metronn.verify import simulator
 from metronn.verify.simulator import build, missing
+from simulators import need
 
 GOOD = "module top (input wire a, output wire y);\n  assign y = ~a;\nendmodule\n"
 
