@@ -21,6 +21,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 from metronn.errors import ModelError, ToolError
 
 KINDS = {"adders": "adder graphs", "native": "compiled emulators", "simulations": "built simulations"}
@@ -38,14 +40,12 @@ _SAFE_PATH = re.compile(r"[\w./+,@%=-]+")
 
 
 def root() -> Path:
-    """Return the folder of the cache: $XDG_CACHE_HOME/metronn, by default ~/.cache/metronn."""
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if base.is_absolute():
-        return base / "metronn"
-    try:
-        return Path.home() / ".cache" / "metronn"
-    except RuntimeError:
-        return Path(tempfile.gettempdir()) / f"metronn-cache-{os.getuid()}"
+    """Return the folder of the cache: the platform's, on Linux $XDG_CACHE_HOME/metronn, by default ~/.cache/metronn.
+
+    Where that is no absolute path, as without a home, it is a temporary folder of the user's.
+    """
+    found = user_cache_path("metronn", appauthor=False)
+    return found if found.is_absolute() else Path(tempfile.gettempdir()) / f"metronn-cache-{os.getuid()}"
 
 
 def kind_directory(kind: str) -> Path:
