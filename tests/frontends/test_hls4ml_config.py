@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from metronn.errors import ModelError
-from metronn.frontends.common.builder import LayerProblem, Lowering
+from metronn.frontends.common.builder import LayerBuilder, LayerProblem
 from metronn.frontends.hls4ml.apply import Hls4mlApplied, apply_hls4ml
 from metronn.frontends.hls4ml.config import parse_hls4ml, read_hls4ml
 from metronn.frontends.hls4ml.types import Fixed, parse_type
@@ -28,7 +28,7 @@ PLAIN: dict[str, Any] = {"Model": {"Precision": "ap_fixed<16,6>", "ReuseFactor":
 def dense_network(seed: int = 0) -> RealGraph:
     """Return a dense layer with ReLU, batch normalization, a second dense layer and softmax."""
     random = np.random.default_rng(seed)
-    network = Lowering()
+    network = LayerBuilder()
     x = network.input("x", (4,))
     network.layer = "fc1"
     weight = random.normal(size=(4, 3)).astype(np.float32).astype(np.float64)
@@ -182,7 +182,7 @@ def test_layer_then_type_then_model_is_asked() -> None:
 
 def test_products_are_cut_one_by_one() -> None:
     """A narrow accumulator cuts every product before the sum: the sum of the floors, not the floor of the sum."""
-    network = Lowering()
+    network = LayerBuilder()
     x = network.input("x", (3,))
     network.layer = "fc"
     y = network.linear(x, np.full((3, 1), 0.5), np.zeros(1))
@@ -196,7 +196,7 @@ def test_products_are_cut_one_by_one() -> None:
 
 
 def test_an_accumulator_saturates_in_between() -> None:
-    network = Lowering()
+    network = LayerBuilder()
     x = network.input("x", (3,))
     network.layer = "fc"
     y = network.linear(x, np.array([[1.0], [1.0], [-1.0]]), np.zeros(1))
@@ -211,7 +211,7 @@ def test_an_accumulator_saturates_in_between() -> None:
 
 def test_batch_normalization_is_folded_where_the_result_is_auto() -> None:
     config: dict[str, Any] = {"Model": {"Precision": "fixed<16,6>"}, "LayerName": {"fc": {"Precision": {}}}}
-    network = Lowering()
+    network = LayerBuilder()
     x = network.input("x", (2,))
     network.layer = "fc"
     y = network.linear(x, np.eye(2) * 0.75, np.zeros(2))
@@ -235,7 +235,7 @@ def test_softmax_uses_tables_of_the_highest_bits() -> None:
 
 
 def test_sigmoid_is_cut_towards_zero_and_looked_up() -> None:
-    network = Lowering()
+    network = LayerBuilder()
     x = network.input("x", (1,))
     network.layer = "act"
     model = network.finish([("act", network.function(x, FunctionKind.SIGMOID))], "test")
@@ -285,7 +285,7 @@ def test_errors_name_the_key(config: dict[str, Any], message: str) -> None:
 
 
 def test_layers_that_cannot_be_had_are_listed() -> None:
-    network = Lowering()
+    network = LayerBuilder()
     x = network.input("x", (2,))
     network.layer = "odd"
     model = network.finish([("odd", network.function(x, FunctionKind.ERF))], "test")

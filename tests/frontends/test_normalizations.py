@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metronn.events.data import Events
-from metronn.frontends.common.builder import Lowering
+from metronn.frontends.common.builder import LayerBuilder
 from metronn.frontends.common.products import layer_normalized, log_softmax, unit_normalized
 from metronn.frontends.onnx.math import absolute, power
 from metronn.frontends.onnx.normalize import standardized
@@ -25,42 +25,42 @@ from metronn.quantize.measure import run_fixed
 from metronn.quantize.options import QuantizeOptions
 from random_tests import examples
 
-Kind = Callable[[Lowering, str, Sequence[int], float], str]
-"""(lowering, value, axes, epsilon in the units of a variance) -> value."""
+Kind = Callable[[LayerBuilder, str, Sequence[int], float], str]
+"""(builder, value, axes, epsilon in the units of a variance) -> value."""
 
 
-def _sum(low: Lowering, x: str, axes: Sequence[int]) -> str:
+def _sum(low: LayerBuilder, x: str, axes: Sequence[int]) -> str:
     return low.reduced(x, axes, ReduceKind.SUM, keep=True)
 
 
-def _deviation(low: Lowering, x: str, axes: Sequence[int], epsilon: float) -> str:
+def _deviation(low: LayerBuilder, x: str, axes: Sequence[int], epsilon: float) -> str:
     below = low.minus(x, low.mean(x, axes, keep=True))
     return low.function(low.scaled(low.mean(low.times(below, below), axes, keep=True), 1.0, epsilon), FunctionKind.SQRT)
 
 
-def _over_deviation(low: Lowering, x: str, axes: Sequence[int], epsilon: float) -> str:
+def _over_deviation(low: LayerBuilder, x: str, axes: Sequence[int], epsilon: float) -> str:
     inverse = low.function(_deviation(low, x, axes, epsilon), FunctionKind.RECIPROCAL)
     return low.times(low.minus(x, low.mean(x, axes, keep=True)), inverse)
 
 
-def _from_moments(low: Lowering, x: str, axes: Sequence[int], epsilon: float) -> str:
+def _from_moments(low: LayerBuilder, x: str, axes: Sequence[int], epsilon: float) -> str:
     mean, squares = low.mean(x, axes, keep=True), low.mean(low.times(x, x), axes, keep=True)
     variance = low.scaled(low.minus(squares, low.times(mean, mean)), 1.0, epsilon)
     return low.times(low.minus(x, mean), low.function(variance, FunctionKind.RSQRT))
 
 
-def _over_sum(low: Lowering, x: str, axes: Sequence[int], epsilon: float) -> str:
+def _over_sum(low: LayerBuilder, x: str, axes: Sequence[int], epsilon: float) -> str:
     total = low.maximum(_sum(low, absolute(low, x), axes), low.constant(math.sqrt(epsilon), "floor"))
     return low.times(x, low.function(total, FunctionKind.RECIPROCAL))
 
 
-def _over_root_of_sum(low: Lowering, x: str, axes: Sequence[int], epsilon: float) -> str:
+def _over_root_of_sum(low: LayerBuilder, x: str, axes: Sequence[int], epsilon: float) -> str:
     length = low.function(_sum(low, low.times(x, x), axes), FunctionKind.SQRT)
     floor = low.maximum(length, low.constant(math.sqrt(epsilon), "floor"))
     return low.times(x, low.function(floor, FunctionKind.RECIPROCAL))
 
 
-def _power(low: Lowering, x: str, axes: Sequence[int], epsilon: float) -> str:
+def _power(low: LayerBuilder, x: str, axes: Sequence[int], epsilon: float) -> str:
     raised = low.scaled(low.mean(low.times(x, x), axes, keep=True), 1.0, epsilon)
     return low.times(x, power(low, raised, -0.5001))
 
@@ -79,7 +79,7 @@ KINDS: dict[str, Kind] = {
 
 
 def network(kind: str, shape: tuple[int, ...], axes: Sequence[int], epsilon: float) -> RealGraph:
-    low = Lowering()
+    low = LayerBuilder()
     x = low.input("x", shape)
     low.layer = "norm"
     return low.finish([("y", KINDS[kind](low, x, axes, epsilon))], "test")
@@ -158,7 +158,7 @@ def test_unseen_scales_are_served() -> None:
 def test_a_reciprocal_over_four_decades_of_both_signs(seed: int) -> None:
     rng = np.random.default_rng(seed)
     x = 10 ** rng.uniform(-2, 2, size=(500, 4)) * rng.choice([-1.0, 1.0], size=(500, 4))
-    low = Lowering()
+    low = LayerBuilder()
     value = low.input("x", (4,))
     low.layer = "one"
     inverse = low.function(value, FunctionKind.RECIPROCAL)
@@ -196,7 +196,7 @@ def test_random_normalizations(
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("spread", [1.0, 30.0])
 def test_log_softmax_of_wide_logits(axis: int, spread: float) -> None:
-    low = Lowering()
+    low = LayerBuilder()
     x = low.input("x", (6, 5))
     low.layer = "log"
     values = np.random.default_rng(5).normal(size=(500, 6, 5)) * spread

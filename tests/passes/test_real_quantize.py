@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metronn.frontends.common.builder import Lowering
+from metronn.frontends.common.builder import LayerBuilder
 from metronn.ir.arrays import IntArray
 from metronn.ir.ops import Overflow, Rounding
 from metronn.model.graph import FloatArray, RealGraph, RealGraphBuilder, RealInput, RealQuantize
@@ -98,7 +98,7 @@ def test_bad_quantizers_are_refused(scale: object, lo: object, hi: object, overf
 
 def convolution_between_transposes(order: tuple[int, ...], bits: np.ndarray, scale: np.ndarray) -> RealGraph:
     """Build input -> transpose -> quantizer with constants per element -> transpose back -> matrix."""
-    net = Lowering()
+    net = LayerBuilder()
     x = net.input("x", (2, 3, 4))
     net.layer = "q"
     shape = tuple((2, 3, 4)[axis] for axis in order)
@@ -133,7 +133,7 @@ def test_tensors_follow_their_values() -> None:
 
 
 def test_nothing_is_folded_across_a_quantizer() -> None:
-    net = Lowering()
+    net = LayerBuilder()
     x = net.input("x", (4,))
     net.layer = "dense"
     y = net.linear(x, np.eye(4))
@@ -148,7 +148,7 @@ def test_nothing_is_folded_across_a_quantizer() -> None:
 
 
 def test_a_tensor_whose_value_is_merged_away_is_forgotten() -> None:
-    net = Lowering()
+    net = LayerBuilder()
     x = net.input("x", (4,))
     net.layer = "first"
     net.tensors["first"] = y = net.scaled(x, np.array([2.0, 3.0, 5.0, 7.0]))

@@ -7,7 +7,7 @@ import numpy as np
 from metronn.emulate.numpy import emulate
 from metronn.events.codes import decode_outputs, encode_inputs
 from metronn.events.data import Events
-from metronn.frontends.common.builder import Lowering
+from metronn.frontends.common.builder import LayerBuilder
 from metronn.frontends.common.spatial import PoolKind, pool
 from metronn.ir.ops import Window
 from metronn.model.reference import run_reference
@@ -16,12 +16,12 @@ from metronn.quantize.quantize import quantize
 
 
 def test_padded_maximum_brings_channels_to_one_grid_exactly() -> None:
-    lowering = Lowering()
-    coarse, fine = lowering.input("coarse", (4, 4, 1)), lowering.input("fine", (4, 4, 1))
-    joined = lowering.concatenate([coarse, fine], 2)
+    builder = LayerBuilder()
+    coarse, fine = builder.input("coarse", (4, 4, 1)), builder.input("fine", (4, 4, 1))
+    joined = builder.concatenate([coarse, fine], 2)
     ones = (1, 1)
     largest = pool(
-        lowering,
+        builder,
         joined,
         PoolKind.MAX,
         kernel=(3, 3),
@@ -30,7 +30,7 @@ def test_padded_maximum_brings_channels_to_one_grid_exactly() -> None:
         pads=(ones, ones),
         count_padding=False,
     )
-    model = lowering.finish([("y", largest)], "test")
+    model = builder.finish([("y", largest)], "test")
     rng = np.random.default_rng(1)
     codes = rng.integers(-128, 128, (2, 30, 4, 4, 1))
     inputs = {"coarse": codes[0] * 0.25, "fine": codes[1] * 2.0**-6}

@@ -9,7 +9,7 @@ from metronn.emulate.numpy import emulate
 from metronn.events.codes import decode_outputs, encode_inputs
 from metronn.events.data import Events
 from metronn.events.split import split_events
-from metronn.frontends.common.builder import Lowering
+from metronn.frontends.common.builder import LayerBuilder
 from metronn.frontends.common.spatial import PoolKind, convolution, global_pool, pool
 from metronn.ir.ops import op_name
 from metronn.model.graph import Floats, RealAdd, RealGraph, RealLinear, RealMultiply
@@ -26,20 +26,20 @@ class Network:
 
     def __init__(self, shape: tuple[int, ...], seed: int = 0) -> None:
         self.rng = np.random.default_rng(seed)
-        self.lowering = Lowering()
-        self.x = self.lowering.input("image", shape)
+        self.builder = LayerBuilder()
+        self.x = self.builder.input("image", shape)
         self.layers = 0
 
     def layer(self) -> None:
         self.layers += 1
-        self.lowering.layer = f"layer{self.layers}"
+        self.builder.layer = f"layer{self.layers}"
 
     def conv(self, channels: int, *, pad: int = 0, relu: bool = True) -> Network:
         self.layer()
-        inputs = self.lowering.shape(self.x)[-1]
+        inputs = self.builder.shape(self.x)[-1]
         kernel = self.rng.normal(size=(3, 3, inputs, channels)) * np.sqrt(2 / (9 * inputs))
         self.x = convolution(
-            self.lowering,
+            self.builder,
             self.x,
             kernel,
             self.rng.normal(size=channels) * 0.1,
@@ -48,26 +48,26 @@ class Network:
             pads=[(pad, pad)] * 2,
         )
         if relu:
-            self.x = self.lowering.relu(self.x)
+            self.x = self.builder.relu(self.x)
         return self
 
     def norm(self) -> Network:
         self.layer()
-        size = self.lowering.shape(self.x)[-1]
+        size = self.builder.shape(self.x)[-1]
         stats = (
             self.rng.uniform(0.5, 1.5, size),
             self.rng.normal(size=size),
             self.rng.normal(size=size),
             np.ones(size),
         )
-        axis = len(self.lowering.shape(self.x)) - 1
-        self.x = self.lowering.normalized(self.x, axis, stats, 1e-3)
+        axis = len(self.builder.shape(self.x)) - 1
+        self.x = self.builder.normalized(self.x, axis, stats, 1e-3)
         return self
 
     def pooled(self, kind: PoolKind, *, pad: int = 0) -> Network:
         self.layer()
         self.x = pool(
-            self.lowering,
+            self.builder,
             self.x,
             kind,
             kernel=(2, 2),
@@ -80,10 +80,10 @@ class Network:
 
     def finish(self, classes: int = 3) -> RealGraph:
         self.layer()
-        self.x = global_pool(self.lowering, self.x, PoolKind.AVERAGE, rank=2, keep=False)
-        size = self.lowering.shape(self.x)[0]
-        self.x = self.lowering.linear(self.x, self.rng.normal(size=(size, classes)))
-        return self.lowering.finish([("y", self.x)], "test")
+        self.x = global_pool(self.builder, self.x, PoolKind.AVERAGE, rank=2, keep=False)
+        size = self.builder.shape(self.x)[0]
+        self.x = self.builder.linear(self.x, self.rng.normal(size=(size, classes)))
+        return self.builder.finish([("y", self.x)], "test")
 
 
 def images(events: int, shape: tuple[int, ...], seed: int = 1) -> Floats:
@@ -188,11 +188,11 @@ def test_eight_bits_lose_little_of_a_network_with_every_layer_of_images() -> Non
 
 
 def test_a_network_of_movement_alone_is_exact() -> None:
-    lowering = Lowering()
-    x = lowering.input("image", (4, 4, 2))
-    lowering.layer = "turn"
-    lowering_output = lowering.transpose(x, (1, 0, 2))
-    model = lowering.finish([("y", lowering_output)], "test")
+    builder = LayerBuilder()
+    x = builder.input("image", (4, 4, 2))
+    builder.layer = "turn"
+    lowering_output = builder.transpose(x, (1, 0, 2))
+    model = builder.finish([("y", lowering_output)], "test")
     quantized = quantize(model, Events(inputs={"image": images(9, (4, 4, 2))}))
     assert quantized.report.outputs[0].sqnr_db is None
     assert not any(isinstance(node.op, RealLinear) for node in model.nodes)

@@ -10,7 +10,7 @@ import numpy as np
 
 from metronn.events.codes import encode_inputs
 from metronn.events.data import Events
-from metronn.frontends.common.builder import Lowering
+from metronn.frontends.common.builder import LayerBuilder
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph
 from metronn.ir.ops import Linear
@@ -35,7 +35,7 @@ class Layers:
     scale: float = 1.0
 
     def real(self) -> RealGraph:
-        network = Lowering()
+        network = LayerBuilder()
         x = network.input("x", (len(self.first),))
         x = network.quantize(x, 2.0**-4, -64, 63, part="quantize")
         network.tensors["x_q"] = x

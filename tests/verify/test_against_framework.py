@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metronn.errors import ModelError, ToolError
-from metronn.frontends.common.builder import Lowering
+from metronn.frontends.common.builder import LayerBuilder
 from metronn.model.graph import Floats, RealNode
 from metronn.model.grid import grid_exponent
 from metronn.passes.pipeline import prepare
@@ -114,7 +114,7 @@ def test_float32_stays_within_the_envelope(seed: int, terms: int, dyadic_weights
     random = np.random.default_rng(seed)
     weight = random.integers(-7, 8, size=(terms, 3)) / 8 if dyadic_weights else random.normal(size=(terms, 3))
     weight = weight.astype(np.float32).astype(np.float64)
-    network = Lowering()
+    network = LayerBuilder()
     x = network.input("x", (terms,))
     network.layer = "fc"
     y = network.linear(x, weight, np.array([0.5, 0.25, -1.0]))

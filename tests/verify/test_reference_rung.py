@@ -11,7 +11,7 @@ import pytest
 
 from metronn.events.codes import encode_inputs
 from metronn.events.data import Events
-from metronn.frontends.common.builder import Lowering
+from metronn.frontends.common.builder import LayerBuilder
 from metronn.ir.arrays import Array, IntArray
 from metronn.ir.ops import ReduceKind, Rounding
 from metronn.model.graph import (
@@ -39,7 +39,7 @@ from metronn.verify.verdict import Status
 def dense(inputs: int = 4, outputs: int = 3, seed: int = 0) -> RealGraph:
     """Return one matrix of floats."""
     rng = np.random.default_rng(seed)
-    network = Lowering()
+    network = LayerBuilder()
     x = network.input("x", (inputs,))
     network.layer = "dense"
     return network.finish([("y", network.linear(x, rng.normal(size=(inputs, outputs)), np.zeros(outputs)))], "test")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 from test_qkeras_networks import run_worker
 
-from metronn.frontends.common.builder import Lowering
+from metronn.frontends.common.builder import LayerBuilder
 from metronn.frontends.keras.qkeras.activations import quantized_value
 from metronn.frontends.keras.qkeras.quantizers import parse_quantizer
 from metronn.frontends.keras.qkeras.weights import quantized_constant
@@ -124,9 +124,9 @@ def ours(case: Case, x: Values, *, constant: bool) -> Values:
     quantizer = parse_quantizer({"class_name": name, "config": arguments})
     if constant:
         return quantized_constant(quantizer, x)[0]
-    lowering = Lowering()
-    y = quantized_value(lowering, lowering.input("x", x.shape), quantizer)
-    return run_reference(lowering.finish([("y", y)], name), {"x": x[np.newaxis]})["y"][0]
+    builder = LayerBuilder()
+    y = quantized_value(builder, builder.input("x", x.shape), quantizer)
+    return run_reference(builder.finish([("y", y)], name), {"x": x[np.newaxis]})["y"][0]
 
 
 def differing(cases: list[Case], arrays: list[Values], found: Any, *, constant: bool) -> tuple[list[str], int]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metronn.frontends.common.builder import LayerProblem, Lowering
+from metronn.frontends.common.builder import LayerBuilder, LayerProblem
 from metronn.frontends.keras.qkeras.activations import FUNCTIONS, quantized_value
 from metronn.frontends.keras.qkeras.quantizers import SIGNATURES, parse_quantizer, refusal
 from metronn.frontends.keras.qkeras.weights import quantized_constant
@@ -147,16 +147,16 @@ FUNCTION_DEFINITIONS: dict[str, Exact] = {
 }
 
 
-def applied(add: Callable[[Lowering, str], str]) -> list[Fraction]:
-    lowering = Lowering()
-    graph = lowering.finish([("y", add(lowering, lowering.input("x", (len(GRID),))))], "test")
+def applied(add: Callable[[LayerBuilder, str], str]) -> list[Fraction]:
+    builder = LayerBuilder()
+    graph = builder.finish([("y", add(builder, builder.input("x", (len(GRID),))))], "test")
     y = run_reference(graph, {"x": np.asarray([[float(x) for x in GRID]])})["y"]
     return [Fraction(float(value)) for value in y[0]]
 
 
 @pytest.mark.parametrize("text", DEFINITIONS)
 def test_values_follow_the_definition(text: str) -> None:
-    found = applied(lambda lowering, x: quantized_value(lowering, x, parse_quantizer(text)))
+    found = applied(lambda builder, x: quantized_value(builder, x, parse_quantizer(text)))
     assert found == [DEFINITIONS[text](x) for x in GRID]
 
 
@@ -172,7 +172,7 @@ def test_constants_follow_the_definition(text: str) -> None:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions_follow_the_definition(name: str) -> None:
-    assert applied(lambda lowering, x: FUNCTIONS[name](lowering, x)) == [FUNCTION_DEFINITIONS[name](x) for x in GRID]
+    assert applied(lambda builder, x: FUNCTIONS[name](builder, x)) == [FUNCTION_DEFINITIONS[name](x) for x in GRID]
 
 
 def test_every_quantizer_is_defined_here() -> None:
@@ -181,7 +181,7 @@ def test_every_quantizer_is_defined_here() -> None:
 
 
 def test_ulaw_bends_the_rounded_sigmoid() -> None:
-    found = applied(lambda lowering, x: quantized_value(lowering, x, parse_quantizer("quantized_ulaw(5,0,1,15.0)")))
+    found = applied(lambda builder, x: quantized_value(builder, x, parse_quantizer("quantized_ulaw(5,0,1,15.0)")))
     for x, y in zip(GRID, found, strict=True):
         r = 2 * Fraction(round(hard_sigmoid(x) * 16), 16) - 1
         bent = sign(r) * math.log1p(15 * abs(r)) / math.log(16)
@@ -197,7 +197,7 @@ def test_ulaw_bends_the_rounded_sigmoid() -> None:
     ],
 )
 def test_real_functions_are_rounded(real: Callable[[float], float], text: str) -> None:
-    found = applied(lambda lowering, x: quantized_value(lowering, x, parse_quantizer(text)))
+    found = applied(lambda builder, x: quantized_value(builder, x, parse_quantizer(text)))
     assert found == [min(Fraction(round(real(float(x)) * 16), 16), Fraction(15, 16)) for x in GRID]
 
 
@@ -302,7 +302,7 @@ def test_what_has_no_fixed_value_is_refused_with_a_reason() -> None:
 def test_a_scale_kept_from_training_is_fixed() -> None:
     text = "quantized_bits(4,0,alpha='auto',post_training_scale=0.6)"
     assert refusal(text, of_values=True) is None
-    found = applied(lambda lowering, x: quantized_value(lowering, x, parse_quantizer(text)))
+    found = applied(lambda builder, x: quantized_value(builder, x, parse_quantizer(text)))
     step = Fraction(float(np.float32(0.6))) / 8
     away = [sign(x) * min(math.floor(abs(x) / step + HALF), 7) for x in GRID]
     assert [round(float(y) / float(step)) for y in found] == away

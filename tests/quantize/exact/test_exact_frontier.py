@@ -6,7 +6,7 @@ import numpy as np
 
 from metronn.events.codes import encode_inputs
 from metronn.events.data import Events
-from metronn.frontends.common.builder import Lowering
+from metronn.frontends.common.builder import LayerBuilder
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import prepare, quantize_model
 from metronn.quantize.exact.values import exact_values
@@ -14,7 +14,7 @@ from metronn.quantize.exact.values import exact_values
 
 def test_sums_in_front_of_a_softmax_are_compared() -> None:
     random = np.random.default_rng(3)
-    net = Lowering()
+    net = LayerBuilder()
     x = net.input("x", (6,))
     net.layer = "q"
     y = net.quantize(x, 0.25, -16, 15)

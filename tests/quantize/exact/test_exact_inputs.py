@@ -12,7 +12,7 @@ from test_exact import OPTIONS, differences
 
 from metronn.events.codes import encode_input
 from metronn.events.data import Events
-from metronn.frontends.common.builder import Lowering
+from metronn.frontends.common.builder import LayerBuilder
 from metronn.ir.infer import TypeRuleError, infer
 from metronn.ir.ops import Input, Overflow, Rounding
 from metronn.ir.text import from_text, to_text
@@ -32,7 +32,7 @@ Quantizers = list[tuple[float, int, bool, Rounding, Overflow]]
 
 def shared(quantizers: Quantizers, *, floats: bool = False) -> RealGraph:
     """Return a network of three inputs that these quantizers (scale, bits, sign, modes) read, and maybe a matrix."""
-    network = Lowering()
+    network = LayerBuilder()
     x = network.input("x", (3,))
     outputs = []
     for number, (scale, bits, signed, rounding, overflow) in enumerate(quantizers):

@@ -15,7 +15,7 @@ from test_exact import OPTIONS, differences
 
 from metronn.events.codes import decode, encode_inputs
 from metronn.events.data import Events
-from metronn.frontends.common.builder import Lowering
+from metronn.frontends.common.builder import LayerBuilder
 from metronn.ir.infer import overflowed
 from metronn.ir.ops import Overflow, ReduceKind, Rounding
 from metronn.model.functions import apply_function
@@ -44,7 +44,7 @@ def residual(reach: int) -> RealGraph:
     sum before its quantizer does.
     """
     codes = np.random.default_rng(5).integers(-1, 2, (SIZE, SIZE)) * reach
-    net = Lowering()
+    net = LayerBuilder()
     x = net.input("x", (SIZE,))
     net.layer = "q"
     x = net.quantize(x, 1.0, -8, 7)
@@ -135,47 +135,47 @@ def test_whatever_is_called_exact_is_in_many_networks(model: RealGraph, operand_
     checked(model, operand_bits)
 
 
-def constants_beside(net: Lowering, x: str) -> str:
+def constants_beside(net: LayerBuilder, x: str) -> str:
     """Add a constant of many bits, and then another value."""
     return net.plus(net.plus(x, net.constant(STEP)), net.quantize(x, 0.5, -4, 3))
 
 
-def elements_apart(net: Lowering, x: str) -> str:
+def elements_apart(net: LayerBuilder, x: str) -> str:
     """Take the largest of elements of unlike scales."""
     scaled = net.times(x, net.constant(np.array([1.0, STEP, 0.1, 1.0])))
     return net.add(RealReduce(x=scaled, axes=(0,), kind=ReduceKind.MAX), "largest")
 
 
-def inputs_apart(net: Lowering, x: str) -> str:
+def inputs_apart(net: LayerBuilder, x: str) -> str:
     """Sum elements of unlike scales in a matrix."""
     scaled = net.times(x, net.constant(np.array([1.0, STEP, 0.1, 1.0])))
     return net.linear(scaled, np.array([[3.0], [-5.0], [7.0], [1.0]]))
 
 
-def wide_ties(net: Lowering, x: str) -> str:
+def wide_ties(net: LayerBuilder, x: str) -> str:
     """Quantize values of many bits whose scale and step have no small ratio, in a mode that depends on the sign."""
     return net.quantize(net.times(x, net.constant(0.3)), 0.1, -(1 << 23), (1 << 23) - 1, Rounding.TRN_ZERO)
 
 
-def wide_function(net: Lowering, x: str) -> str:
+def wide_function(net: LayerBuilder, x: str) -> str:
     """Quantize a function that falls and rises, of values of many bits."""
     function = net.add(RealFunction(x=net.times(x, net.constant(2.0**-12)), kind=FunctionKind.SILU), "silu")
     return net.quantize(function, 2.0**-8, -(1 << 23), (1 << 23) - 1)
 
 
-def constants_among(net: Lowering, x: str) -> str:
+def constants_among(net: LayerBuilder, x: str) -> str:
     """Put constants of many bits among the elements of a value."""
     return net.concatenate([x, net.constant(np.array([STEP]))], 0)
 
 
-def wide_operand(net: Lowering, x: str) -> str:
+def wide_operand(net: LayerBuilder, x: str) -> str:
     """Put matrices one behind the other without a quantizer between."""
     for _ in range(2):
         x = net.linear(x, np.full((SIZE, SIZE), (1 << 17) - 1.0))
     return x
 
 
-def float_weights(net: Lowering, x: str) -> str:
+def float_weights(net: LayerBuilder, x: str) -> str:
     """Multiply by weights that are on no grid."""
     return net.linear(x, np.float32(np.random.default_rng(3).normal(size=(SIZE, 2))).astype(np.float64))
 
@@ -199,10 +199,10 @@ def float_weights(net: Lowering, x: str) -> str:
     ],
 )
 def test_every_rounding_is_a_reason(
-    behind: Callable[[Lowering, str], str], bits: int, operand_bits: int | None, told: str
+    behind: Callable[[LayerBuilder, str], str], bits: int, operand_bits: int | None, told: str
 ) -> None:
     """The value, and what moves it, are not called exact; the record of the value says why."""
-    net = Lowering()
+    net = LayerBuilder()
     x = net.input("x", (SIZE,))
     net.layer = "grid"
     half = 1 << (bits - 1)
@@ -221,7 +221,7 @@ def test_every_rounding_is_a_reason(
 
 def test_a_rounded_output_is_told_and_the_value_stays_exact() -> None:
     """What the frontier holds is the value before it is rounded."""
-    net = Lowering()
+    net = LayerBuilder()
     x = net.input("x", (SIZE,))
     net.layer = "grid"
     x = net.quantize(x, 1.0, -128, 127)
@@ -266,7 +266,7 @@ def test_tables_of_functions_are_exact_on_edges(
 @pytest.mark.parametrize("first", [True, False])
 def test_an_extremum_left_to_its_quantizer_has_the_reasons_of_both(first: bool) -> None:
     """Unlike scales in front of a quantizer that saturates; one of the two operands is not exact."""
-    net = Lowering()
+    net = LayerBuilder()
     x = net.input("x", (SIZE,))
     x = net.tensors["grid"] = net.quantize(x, 1.0, -8, 7)
     net.layer = "both"
@@ -284,7 +284,7 @@ def test_an_extremum_left_to_its_quantizer_has_the_reasons_of_both(first: bool) 
 @pytest.mark.parametrize("kind", ["plus", "minus", "times", "larger", "joined"])
 def test_a_result_has_the_reasons_of_both_operands(kind: str, scale: float, first: bool) -> None:
     """Of scales that are alike, or not; one of the operands is not exact."""
-    net = Lowering()
+    net = LayerBuilder()
     x = net.input("x", (SIZE,))
     x = net.tensors["grid"] = net.quantize(x, 1.0, -8, 7)
     net.layer = "both"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from test_exact import OPTIONS, differences
 
 from metronn.events.data import Events
-from metronn.frontends.common.builder import Lowering
+from metronn.frontends.common.builder import LayerBuilder
 from metronn.frontends.hls4ml.apply import apply_hls4ml
 from metronn.frontends.hls4ml.config import parse_hls4ml
 from metronn.ir.ops import Linear
@@ -25,7 +25,7 @@ WIDTH = 10
 def network(seed: int, step: float, layers: int = 3) -> RealGraph:
     """Return dense layers with weights in steps, ReLU of floats between them."""
     random = np.random.default_rng(seed)
-    drawn = Lowering()
+    drawn = LayerBuilder()
     x = drawn.input("x", (WIDTH,))
     for number in range(layers):
         drawn.layer = f"dense{number}"
@@ -73,7 +73,7 @@ def test_a_width_that_is_asked_for_is_taken(options: QuantizeOptions) -> None:
 
 def test_what_one_layer_has_twice_is_told_twice() -> None:
     """Two results of one layer with the same rounding: neither counts as exact."""
-    drawn = Lowering()
+    drawn = LayerBuilder()
     x = drawn.input("x", (2,))
     x = drawn.quantize(x, 0.25, -8, 7)
     drawn.layer = "sums"
@@ -90,7 +90,7 @@ def test_what_one_layer_has_twice_is_told_twice() -> None:
 def test_wide_hls4ml_types_are_exact_where_they_say_so(precision: str) -> None:
     """Batch normalization first, then dense layers: every integer is that of hls4ml's types in real arithmetic."""
     random = np.random.default_rng(4)
-    drawn = Lowering()
+    drawn = LayerBuilder()
     x = drawn.input("x", (5,))
     drawn.layer = "bn"
     x = drawn.plus(drawn.times(x, drawn.constant(random.uniform(0.01, 2, 5))), drawn.constant(random.normal(size=5)))

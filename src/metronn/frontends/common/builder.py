@@ -51,7 +51,7 @@ class LayerProblem(Exception):
 
 
 @dataclass(slots=True)
-class Lowering:
+class LayerBuilder:
     """The network being built and the layer being read. Every method returns the name of a value.
 
     `tensors` holds the values of the framework's tensors, by the framework's names, `whole` the values that are known
@@ -60,7 +60,7 @@ class Lowering:
     needs to be told of them (`finish`).
     """
 
-    builder: RealGraphBuilder = field(default_factory=RealGraphBuilder)
+    graph: RealGraphBuilder = field(default_factory=RealGraphBuilder)
     layer: str = ""
     problems: list[str] = field(default_factory=list)
     tensors: dict[str, str] = field(default_factory=dict)
@@ -69,15 +69,15 @@ class Lowering:
 
     def shape(self, value: str) -> tuple[int, ...]:
         """Return the shape of a value, without the batch axis."""
-        return self.builder.shapes[value]
+        return self.graph.shapes[value]
 
     def add(self, op: RealOp, part: str = "") -> str:
         """Append an op of this layer; raises LayerProblem when the shapes do not fit."""
         base = sanitized(self.layer)
-        first = base not in self.builder.shapes
+        first = base not in self.graph.shapes
         name = base if first and not isinstance(op, RealConstant) else f"{base}.{part}" if part else base
         try:
-            return self.builder.add(op, name, self.layer)
+            return self.graph.add(op, name, self.layer)
         except ValueError as error:
             raise LayerProblem(str(error)) from None
 
@@ -307,10 +307,10 @@ class Lowering:
         if not outputs:
             raise ModelError(f"{where}: the model has no outputs; it must have at least one")
         needed = {value for _, value in outputs}
-        for node in reversed(self.builder.nodes):
+        for node in reversed(self.graph.nodes):
             if node.name in needed:
                 needed.update(operands(node.op))
-        nodes = [node for node in self.builder.nodes if node.name in needed or isinstance(node.op, RealInput)]
+        nodes = [node for node in self.graph.nodes if node.name in needed or isinstance(node.op, RealInput)]
         if not any(_quantizes(node.op) for node in nodes):
             nodes = [self._with_step(node) for node in nodes]
         nodes = _with_indices(nodes)

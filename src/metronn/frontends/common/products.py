@@ -12,13 +12,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from metronn.frontends.common.builder import LayerProblem, Lowering
+from metronn.frontends.common.builder import LayerBuilder, LayerProblem
 from metronn.ir.ops import ReduceKind
 from metronn.model.graph import Floats, FunctionKind
 
 
 def constant_product(
-    lowering: Lowering, x: str, weight: Floats, labels: tuple[str, str, str], bias: tuple[Floats, str] | None = None
+    builder: LayerBuilder, x: str, weight: Floats, labels: tuple[str, str, str], bias: tuple[Floats, str] | None = None
 ) -> str:
     """Return einsum(x, weight), `labels` being those of x, the weight and the result; then add (bias, its labels).
 
@@ -26,7 +26,7 @@ def constant_product(
     when labels and shapes do not fit.
     """
     ours, theirs, out = labels
-    sizes = _sizes([(ours, lowering.shape(x)), (theirs, weight.shape)], out)
+    sizes = _sizes([(ours, builder.shape(x)), (theirs, weight.shape)], out)
     lonely = "".join(label for label in theirs if label not in ours and label not in out)
     weight = weight.sum(axis=tuple(theirs.index(label) for label in lonely))
     theirs = "".join(label for label in theirs if label not in lonely)
@@ -38,57 +38,59 @@ def constant_product(
     factors += [(np.ones(sizes[label]), [label]) for label in rows if label not in theirs]
     matrix = _einsum(factors, [*rows, *(f"{label}'" if label in shared else label for label in columns)])
     matrix = matrix.reshape(math.prod(sizes[r] for r in rows), math.prod(sizes[c] for c in columns))
-    x = lowering.transpose(x, [ours.index(label) for label in (*free, *rows)])
-    x = lowering.reshape(x, [*(sizes[f] for f in free), matrix.shape[0]])
+    x = builder.transpose(x, [ours.index(label) for label in (*free, *rows)])
+    x = builder.reshape(x, [*(sizes[f] for f in free), matrix.shape[0]])
     inside = bias is not None and all(label in columns for label in bias[1])
-    y = lowering.linear(x, matrix, _spread(bias, columns, sizes).ravel() if bias is not None and inside else None)
-    y = lowering.reshape(y, [sizes[label] for label in (*free, *columns)])
-    y = lowering.transpose(y, [[*free, *columns].index(label) for label in out])
+    y = builder.linear(x, matrix, _spread(bias, columns, sizes).ravel() if bias is not None and inside else None)
+    y = builder.reshape(y, [sizes[label] for label in (*free, *columns)])
+    y = builder.transpose(y, [[*free, *columns].index(label) for label in out])
     if bias is None or inside:
         return y
-    return lowering.plus(y, lowering.constant(_spread(bias, list(out), sizes), "bias"))
+    return builder.plus(y, builder.constant(_spread(bias, list(out), sizes), "bias"))
 
 
-def product(lowering: Lowering, x: str, y: str, labels: tuple[str, str, str]) -> str:
+def product(builder: LayerBuilder, x: str, y: str, labels: tuple[str, str, str]) -> str:
     """Return einsum(x, y) of two computed values; `labels` are those of x, y and the result. Raises LayerProblem."""
     ours, theirs, out = labels
-    sizes = _sizes([(ours, lowering.shape(x)), (theirs, lowering.shape(y))], out)
+    sizes = _sizes([(ours, builder.shape(x)), (theirs, builder.shape(y))], out)
     both = [label for label in ours if label in theirs]
     order = [*out, *(label for label in both if label not in out)]
 
     def aligned(value: str, own: str) -> str:
         gone = [own.index(label) for label in own if label not in order]
         if gone:
-            value = lowering.reduced(value, gone, ReduceKind.SUM, keep=False)
+            value = builder.reduced(value, gone, ReduceKind.SUM, keep=False)
             own = "".join(label for label in own if label in order)
-        value = lowering.transpose(value, [own.index(label) for label in order if label in own])
-        return lowering.reshape(value, [sizes[label] if label in own else 1 for label in order])
+        value = builder.transpose(value, [own.index(label) for label in order if label in own])
+        return builder.reshape(value, [sizes[label] if label in own else 1 for label in order])
 
-    z = lowering.times(aligned(x, ours), aligned(y, theirs))
-    return lowering.reduced(z, range(len(out), len(order)), ReduceKind.SUM, keep=False) if order[len(out) :] else z
+    z = builder.times(aligned(x, ours), aligned(y, theirs))
+    return builder.reduced(z, range(len(out), len(order)), ReduceKind.SUM, keep=False) if order[len(out) :] else z
 
 
-def unit_normalized(lowering: Lowering, x: str, axes: Iterable[int], epsilon: float) -> str:
+def unit_normalized(builder: LayerBuilder, x: str, axes: Iterable[int], epsilon: float) -> str:
     """Return x / sqrt(max(sum of x**2 along axes, epsilon))."""
-    power = lowering.reduced(lowering.times(x, x), axes, ReduceKind.SUM, keep=True)
-    floor = lowering.maximum(power, lowering.constant(epsilon, "epsilon"))
-    return lowering.times(x, lowering.function(floor, FunctionKind.RSQRT))
+    power = builder.reduced(builder.times(x, x), axes, ReduceKind.SUM, keep=True)
+    floor = builder.maximum(power, builder.constant(epsilon, "epsilon"))
+    return builder.times(x, builder.function(floor, FunctionKind.RSQRT))
 
 
-def layer_normalized(lowering: Lowering, x: str, axes: Iterable[int], epsilon: float, *, centred: bool = True) -> str:
+def layer_normalized(
+    builder: LayerBuilder, x: str, axes: Iterable[int], epsilon: float, *, centred: bool = True
+) -> str:
     """Return (x - mean) / sqrt(variance + epsilon) along axes; x / sqrt(variance + epsilon) unless `centred`."""
     axes = tuple(axes)
-    below = lowering.minus(x, lowering.mean(x, axes, keep=True))
-    variance = lowering.mean(lowering.times(below, below), axes, keep=True)
-    raised = lowering.plus(variance, lowering.constant(epsilon, "epsilon"))
-    return lowering.times(below if centred else x, lowering.function(raised, FunctionKind.RSQRT))
+    below = builder.minus(x, builder.mean(x, axes, keep=True))
+    variance = builder.mean(builder.times(below, below), axes, keep=True)
+    raised = builder.plus(variance, builder.constant(epsilon, "epsilon"))
+    return builder.times(below if centred else x, builder.function(raised, FunctionKind.RSQRT))
 
 
-def log_softmax(lowering: Lowering, x: str, axis: int) -> str:
+def log_softmax(builder: LayerBuilder, x: str, axis: int) -> str:
     """Return x - max - log(sum of exp(x - max)) along an axis."""
-    below = lowering.minus(x, lowering.reduced(x, [axis], ReduceKind.MAX, keep=True))
-    total = lowering.reduced(lowering.function(below, FunctionKind.EXP), [axis], ReduceKind.SUM, keep=True)
-    return lowering.minus(below, lowering.function(total, FunctionKind.LOG))
+    below = builder.minus(x, builder.reduced(x, [axis], ReduceKind.MAX, keep=True))
+    total = builder.reduced(builder.function(below, FunctionKind.EXP), [axis], ReduceKind.SUM, keep=True)
+    return builder.minus(below, builder.function(total, FunctionKind.LOG))
 
 
 def _sizes(operands: Iterable[tuple[str, tuple[int, ...]]], out: str) -> dict[str, int]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from metronn.frontends.common.builder import Ints, LayerProblem, Lowering
+from metronn.frontends.common.builder import Ints, LayerBuilder, LayerProblem
 from metronn.ir.ops import Padding, ReduceKind
 from metronn.ir.windows import window_index
 from metronn.model.graph import Floats, RealWindow
@@ -30,7 +30,7 @@ class PoolKind(enum.Enum):
 
 
 def convolution(
-    lowering: Lowering,
+    builder: LayerBuilder,
     x: str,
     kernel: Floats,
     bias: Floats | None,
@@ -46,14 +46,14 @@ def convolution(
     Raises LayerProblem when channels, groups or sizes do not fit.
     """
     rank = kernel.ndim - 2
-    matrix = _grouped(kernel, groups, _channels(lowering, x, rank)).reshape(-1, kernel.shape[-1])
+    matrix = _grouped(kernel, groups, _channels(builder, x, rank)).reshape(-1, kernel.shape[-1])
     plain = math.prod(kernel.shape[:rank]) == 1 and set(strides) == {1} and not any(map(any, pads))
-    windows = x if plain else _windows(lowering, x, kernel.shape[:rank], strides, dilations, pads, Padding.ZERO)
-    return lowering.linear(windows, matrix, bias, step)
+    windows = x if plain else _windows(builder, x, kernel.shape[:rank], strides, dilations, pads, Padding.ZERO)
+    return builder.linear(windows, matrix, bias, step)
 
 
 def transposed_convolution(
-    lowering: Lowering,
+    builder: LayerBuilder,
     x: str,
     kernel: Floats,
     bias: Floats | None,
@@ -78,16 +78,16 @@ def transposed_convolution(
     order = np.concatenate(parts, axis=rank + 1)
     if order.shape[rank] != channels_in // groups or order.shape[-1] != per_group * groups:
         raise AssertionError(f"kernel {kernel.shape} in {groups} groups became {order.shape}")
-    spread = _spread(lowering, x, rank, strides)
+    spread = _spread(builder, x, rank, strides)
     reach = [d * (k - 1) for d, k in zip(dilations, kernel.shape[:rank], strict=True)]
     around = [(r - before, r - after) for r, (before, after) in zip(reach, pads, strict=True)]
     ones = (1,) * rank
     moves = {"strides": ones, "dilations": dilations}
-    return convolution(lowering, spread, order, bias, **moves, pads=around, groups=groups, step=step)
+    return convolution(builder, spread, order, bias, **moves, pads=around, groups=groups, step=step)
 
 
 def pool(
-    lowering: Lowering,
+    builder: LayerBuilder,
     x: str,
     kind: PoolKind,
     *,
@@ -105,13 +105,13 @@ def pool(
     inside x. Of the padding behind an axis, the last `uncounted_after` positions are left out in any case.
     """
     kernel, rank = tuple(kernel), len(kernel)
-    shape = lowering.shape(x)
-    channels = _channels(lowering, x, rank)
+    shape = builder.shape(x)
+    channels = _channels(builder, x, rank)
     lowest = kind is PoolKind.MAX
-    windows = _windows(lowering, x, kernel, strides, dilations, pads, Padding.LOWEST if lowest else Padding.ZERO)
-    apart = lowering.reshape(windows, [*lowering.shape(windows)[:-1], math.prod(kernel), channels])
-    axis = len(lowering.shape(apart)) - 2
-    reduced = lowering.reduced(apart, [axis], ReduceKind.MAX if lowest else ReduceKind.SUM, keep=False)
+    windows = _windows(builder, x, kernel, strides, dilations, pads, Padding.LOWEST if lowest else Padding.ZERO)
+    apart = builder.reshape(windows, [*builder.shape(windows)[:-1], math.prod(kernel), channels])
+    axis = len(builder.shape(apart)) - 2
+    reduced = builder.reduced(apart, [axis], ReduceKind.MAX if lowest else ReduceKind.SUM, keep=False)
     if lowest:
         return reduced
     inside = np.ones(shape[-rank - 1 : -1])
@@ -124,51 +124,51 @@ def pool(
     places = _window("", kernel, strides, dilations, [(0, 0)] * rank, Padding.ZERO)
     counts = inside.ravel()[window_index(places, (*inside.shape, 1))].sum(axis=-1)
     scale = numerator / np.maximum(counts, 1)
-    return lowering.scaled(reduced, float(scale.flat[0]) if (scale == scale.flat[0]).all() else scale[..., np.newaxis])
+    return builder.scaled(reduced, float(scale.flat[0]) if (scale == scale.flat[0]).all() else scale[..., np.newaxis])
 
 
-def global_pool(lowering: Lowering, x: str, kind: PoolKind, *, rank: int, keep: bool, numerator: float = 1.0) -> str:
+def global_pool(builder: LayerBuilder, x: str, kind: PoolKind, *, rank: int, keep: bool, numerator: float = 1.0) -> str:
     """Return the maximum or the average over all `rank` spatial axes, which vanish or stay with size 1.
 
     An average is multiplied by `numerator`.
     """
-    _channels(lowering, x, rank)
-    shape = lowering.shape(x)
+    _channels(builder, x, rank)
+    shape = builder.shape(x)
     axes = range(len(shape) - 1 - rank, len(shape) - 1)
     if kind is PoolKind.MAX:
-        return lowering.reduced(x, axes, ReduceKind.MAX, keep=keep)
-    total = lowering.reduced(x, axes, ReduceKind.SUM, keep=keep)
-    return lowering.scaled(total, numerator / math.prod(shape[axis] for axis in axes))
+        return builder.reduced(x, axes, ReduceKind.MAX, keep=keep)
+    total = builder.reduced(x, axes, ReduceKind.SUM, keep=keep)
+    return builder.scaled(total, numerator / math.prod(shape[axis] for axis in axes))
 
 
-def pad(lowering: Lowering, x: str, pads: Pads, value: float = 0.0) -> str:
+def pad(builder: LayerBuilder, x: str, pads: Pads, value: float = 0.0) -> str:
     """Return x with positions of `value` before and behind each spatial axis; negative pads crop."""
-    x = crop(lowering, x, [(max(0, -before), max(0, -after)) for before, after in pads])
+    x = crop(builder, x, [(max(0, -before), max(0, -after)) for before, after in pads])
     added = [(max(0, before), max(0, after)) for before, after in pads]
-    size = math.prod(lowering.shape(x))
-    index = np.pad(lowering.indices(x), _all_axes(lowering, x, added), constant_values=-1 if value == 0 else size)
+    size = math.prod(builder.shape(x))
+    index = np.pad(builder.indices(x), _all_axes(builder, x, added), constant_values=-1 if value == 0 else size)
     if value == 0 or not any(map(any, added)):
-        return lowering.rewire([x], index, "pad")
-    return lowering.rewire([x, lowering.constant(np.full(1, value), "padding")], index, "pad")
+        return builder.rewire([x], index, "pad")
+    return builder.rewire([x, builder.constant(np.full(1, value), "padding")], index, "pad")
 
 
-def crop(lowering: Lowering, x: str, pads: Pads) -> str:
+def crop(builder: LayerBuilder, x: str, pads: Pads) -> str:
     """Return x without the given number of positions before and behind each spatial axis; raises LayerProblem."""
-    sizes = lowering.shape(x)
-    full = _all_axes(lowering, x, pads)
+    sizes = builder.shape(x)
+    full = _all_axes(builder, x, pads)
     if any(n - before - after < 1 or before < 0 or after < 0 for n, (before, after) in zip(sizes, full, strict=True)):
         raise LayerProblem(f"cropping {tuple(pads)} leaves nothing of shape {sizes}")
-    index = lowering.indices(x)
-    return lowering.rewire([x], index[tuple(slice(b, n - a) for n, (b, a) in zip(sizes, full, strict=True))], "crop")
+    index = builder.indices(x)
+    return builder.rewire([x], index[tuple(slice(b, n - a) for n, (b, a) in zip(sizes, full, strict=True))], "crop")
 
 
-def upsample_nearest(lowering: Lowering, x: str, scales: Sequence[int]) -> str:
+def upsample_nearest(builder: LayerBuilder, x: str, scales: Sequence[int]) -> str:
     """Return x with every position repeated `scales` times along the spatial axes."""
-    _channels(lowering, x, len(scales))
-    index, first = lowering.indices(x), len(lowering.shape(x)) - 1 - len(scales)
+    _channels(builder, x, len(scales))
+    index, first = builder.indices(x), len(builder.shape(x)) - 1 - len(scales)
     for axis, scale in enumerate(scales):
         index = np.repeat(index, scale, axis=first + axis)
-    return lowering.rewire([x], index, "upsample")
+    return builder.rewire([x], index, "upsample")
 
 
 def same_pads(
@@ -182,8 +182,8 @@ def same_pads(
     return pads
 
 
-def _channels(lowering: Lowering, x: str, rank: int) -> int:
-    shape = lowering.shape(x)
+def _channels(builder: LayerBuilder, x: str, rank: int) -> int:
+    shape = builder.shape(x)
     if len(shape) < rank + 1:
         raise LayerProblem(f"reads shape {shape}, {rank} spatial axes and channels are needed")
     return shape[-1]
@@ -219,7 +219,7 @@ def _window(
 
 
 def _windows(
-    lowering: Lowering,
+    builder: LayerBuilder,
     x: str,
     kernel: Sequence[int],
     strides: Sequence[int],
@@ -227,15 +227,15 @@ def _windows(
     pads: Pads,
     padding: Padding,
 ) -> str:
-    x = crop(lowering, x, [(max(0, -before), max(0, -after)) for before, after in pads])
+    x = crop(builder, x, [(max(0, -before), max(0, -after)) for before, after in pads])
     added = [(max(0, before), max(0, after)) for before, after in pads]
-    return lowering.add(_window(x, kernel, strides, dilations, added, padding), "window")
+    return builder.add(_window(x, kernel, strides, dilations, added, padding), "window")
 
 
-def _spread(lowering: Lowering, x: str, rank: int, strides: Sequence[int]) -> str:
+def _spread(builder: LayerBuilder, x: str, rank: int, strides: Sequence[int]) -> str:
     """Put stride - 1 zeros between neighbours along the spatial axes."""
-    _channels(lowering, x, rank)
-    index = lowering.indices(x)
+    _channels(builder, x, rank)
+    index = builder.indices(x)
     shape = list(index.shape)
     first = len(shape) - 1 - rank
     for axis, stride in enumerate(strides):
@@ -243,10 +243,10 @@ def _spread(lowering: Lowering, x: str, rank: int, strides: Sequence[int]) -> st
     spread: Ints = np.full(shape, -1, dtype=np.int64)
     places = (*(slice(None) for _ in shape[:first]), *(slice(None, None, stride) for stride in strides), slice(None))
     spread[places] = index
-    return lowering.rewire([x], spread, "spread")
+    return builder.rewire([x], spread, "spread")
 
 
-def _all_axes(lowering: Lowering, x: str, pads: Pads) -> list[tuple[int, int]]:
+def _all_axes(builder: LayerBuilder, x: str, pads: Pads) -> list[tuple[int, int]]:
     """Return pads for every axis of x: none for the leading ones and the channels."""
-    _channels(lowering, x, len(pads))
-    return [(0, 0)] * (len(lowering.shape(x)) - 1 - len(pads)) + [*pads, (0, 0)]
+    _channels(builder, x, len(pads))
+    return [(0, 0)] * (len(builder.shape(x)) - 1 - len(pads)) + [*pads, (0, 0)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from metronn.frontends.common.builder import Lowering
+from metronn.frontends.common.builder import LayerBuilder
 from metronn.frontends.hls4ml.config import Hls4mlConfig
 from metronn.frontends.hls4ml.types import Fixed
 from metronn.model.graph import Floats, RealAdd, RealConstant, RealExtremum, RealGraph, RealMultiply, RealNode
@@ -27,7 +27,7 @@ class Rewriting:
 
     model: RealGraph
     config: Hls4mlConfig
-    new: Lowering = field(default_factory=Lowering)
+    new: LayerBuilder = field(default_factory=LayerBuilder)
     values: dict[str, Typed] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
     layers: dict[str, str] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from metronn.frontends.common.builder import LayerProblem, Lowering
+from metronn.frontends.common.builder import LayerBuilder, LayerProblem
 from metronn.frontends.keras.weights import LayerPlace, MissingWeightsError, WeightStore
 from metronn.model.graph import Floats
 
@@ -23,7 +23,7 @@ class LayerContext:
     call as saved by Keras 3, which names the arguments; None inside a sequential model.
     """
 
-    lowering: Lowering
+    builder: LayerBuilder
     kind: str
     config: Config
     path: tuple[LayerPlace, ...]
@@ -43,7 +43,7 @@ class LayerContext:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the only input, without the batch axis."""
-        return self.lowering.shape(self.x)
+        return self.builder.shape(self.x)
 
     def number(self, key: str, default: float | None = None) -> float:
         """Return a number from the configuration; raises LayerProblem when it is none."""
@@ -73,7 +73,7 @@ class LayerContext:
 
     def event_axis(self, axis: int) -> int:
         """Turn a Keras axis into an axis of the event; raises LayerProblem for the batch axis."""
-        rank = len(self.lowering.shape(self.xs[0])) + 1 - self.lead
+        rank = len(self.builder.shape(self.xs[0])) + 1 - self.lead
         positive = axis + rank if axis < 0 else axis
         if not 0 < positive < rank:
             raise LayerProblem(f"axis {axis} is the batch axis or outside a tensor with {rank} axes")
@@ -104,7 +104,7 @@ class LayerContext:
         try:
             arrays = self.store.arrays(self.path, tuple(shapes))
         except MissingWeightsError as error:
-            self.lowering.note(f"{self.lowering.layer} ({self.kind}): {error}")
+            self.builder.note(f"{self.builder.layer} ({self.kind}): {error}")
             return stand_ins
         wrong = [
             f"{name} has shape {array.shape} in the weights, the configuration gives {shape}"
@@ -112,6 +112,6 @@ class LayerContext:
             if array.shape != shape
         ]
         if wrong:
-            self.lowering.note(f"{self.lowering.layer} ({self.kind}): {'; '.join(wrong)}")
+            self.builder.note(f"{self.builder.layer} ({self.kind}): {'; '.join(wrong)}")
             return stand_ins
-        return [self.lowering.checked(array, name) for name, array in zip(shapes, arrays, strict=True)]
+        return [self.builder.checked(array, name) for name, array in zip(shapes, arrays, strict=True)]

@@ -12,7 +12,7 @@ from functools import reduce
 
 import numpy as np
 
-from metronn.frontends.common.builder import LayerProblem, Lowering
+from metronn.frontends.common.builder import LayerBuilder, LayerProblem
 from metronn.frontends.keras.activations import ACTIVATION_LAYERS, ACTIVATIONS, activation_name, apply_activation
 from metronn.frontends.keras.activations import LAYERS as ACTIVATION_FAMILY
 from metronn.frontends.keras.context import Config, LayerContext
@@ -31,41 +31,41 @@ def _flatten(c: LayerContext) -> str:
     x, lead, shape = c.x, c.shape[: c.lead], c.shape[c.lead :]
     if c.config.get("data_format") == "channels_first" and len(shape) > 1:
         axes = [*range(1, len(shape)), 0]
-        x = c.lowering.transpose(x, [*range(c.lead), *(axis + c.lead for axis in axes)])
-    return c.lowering.reshape(x, [*lead, -1])
+        x = c.builder.transpose(x, [*range(c.lead), *(axis + c.lead for axis in axes)])
+    return c.builder.reshape(x, [*lead, -1])
 
 
 def _reshape(c: LayerContext) -> str:
-    return c.lowering.reshape(c.x, [*c.shape[: c.lead], *c.integers("target_shape")])
+    return c.builder.reshape(c.x, [*c.shape[: c.lead], *c.integers("target_shape")])
 
 
 def _permute(c: LayerContext) -> str:
-    return c.lowering.transpose(c.x, [dim - 1 for dim in c.integers("dims")])
+    return c.builder.transpose(c.x, [dim - 1 for dim in c.integers("dims")])
 
 
 def _repeat_vector(c: LayerContext) -> str:
-    index = np.tile(c.lowering.indices(c.x), (int(c.number("n")), 1))
-    return c.lowering.rewire([c.x], index, "repeat")
+    index = np.tile(c.builder.indices(c.x), (int(c.number("n")), 1))
+    return c.builder.rewire([c.x], index, "repeat")
 
 
 def _concatenate(c: LayerContext) -> str:
-    return c.lowering.concatenate(c.xs, c.event_axes()[0])
+    return c.builder.concatenate(c.xs, c.event_axes()[0])
 
 
 def _embedding(c: LayerContext) -> str:
     if c.config.get("mask_zero"):
         raise LayerProblem("mask_zero true, which hides entries from later layers; false is allowed")
     (table,) = c.weights({"embeddings": (int(c.number("input_dim")), int(c.number("output_dim")))})
-    return c.lowering.looked_up(c.x, table)
+    return c.builder.looked_up(c.x, table)
 
 
-def _merge(combine: Callable[[Lowering, str, str], str]) -> Callable[[LayerContext], str]:
+def _merge(combine: Callable[[LayerBuilder, str, str], str]) -> Callable[[LayerContext], str]:
     """Make a merging layer of a binary op."""
 
     def layer(c: LayerContext) -> str:
         if len(c.xs) < 2:
             raise LayerProblem("reads one tensor, at least two are needed")
-        return reduce(lambda x, y: combine(c.lowering, x, y), c.xs)
+        return reduce(lambda x, y: combine(c.builder, x, y), c.xs)
 
     return layer
 
@@ -73,11 +73,11 @@ def _merge(combine: Callable[[Lowering, str, str], str]) -> Callable[[LayerConte
 def _subtract(c: LayerContext) -> str:
     if len(c.xs) != 2:
         raise LayerProblem(f"reads {len(c.xs)} tensors, two are needed")
-    return c.lowering.minus(*c.xs)
+    return c.builder.minus(*c.xs)
 
 
 def _average(c: LayerContext) -> str:
-    return c.lowering.scaled(_merge(Lowering.plus)(c), 1 / len(c.xs))
+    return c.builder.scaled(_merge(LayerBuilder.plus)(c), 1 / len(c.xs))
 
 
 def _identity(c: LayerContext) -> str:
@@ -91,7 +91,7 @@ LAYERS: Mapping[str, Callable[[LayerContext], str]] = {
     **QKERAS_LAYERS,
     "Activation": _activation,
     "ActivityRegularization": _identity,
-    "Add": _merge(Lowering.plus),
+    "Add": _merge(LayerBuilder.plus),
     "AlphaDropout": _identity,
     "Average": _average,
     "Concatenate": _concatenate,
@@ -101,9 +101,9 @@ LAYERS: Mapping[str, Callable[[LayerContext], str]] = {
     "GaussianDropout": _identity,
     "GaussianNoise": _identity,
     "Identity": _identity,
-    "Maximum": _merge(Lowering.maximum),
-    "Minimum": _merge(Lowering.minimum),
-    "Multiply": _merge(Lowering.times),
+    "Maximum": _merge(LayerBuilder.maximum),
+    "Minimum": _merge(LayerBuilder.minimum),
+    "Multiply": _merge(LayerBuilder.times),
     "Permute": _permute,
     "RepeatVector": _repeat_vector,
     "Reshape": _reshape,

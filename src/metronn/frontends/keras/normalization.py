@@ -27,7 +27,7 @@ def dense(c: LayerContext) -> str:
     if c.config.get("use_bias", True):
         shapes["bias"] = (units,)
     kernel, *bias = c.weights(shapes)
-    y = c.lowering.linear(c.x, kernel, bias[0] if bias else None)
+    y = c.builder.linear(c.x, kernel, bias[0] if bias else None)
     return apply_activation(c, y, c.config.get("activation"))
 
 
@@ -45,8 +45,8 @@ def normalized(c: LayerContext, axis: int, stats: Mapping[str, Floats]) -> str:
     scale = np.float32(1) / np.sqrt(raised) * gamma
     shift = beta - mean * scale
     shape = (-1, *(1,) * (len(c.shape) - 1 - axis))
-    x = c.lowering.times(c.x, c.lowering.constant(scale.reshape(shape), "scale"))
-    return c.lowering.plus(x, c.lowering.constant(shift.reshape(shape), "shift"))
+    x = c.builder.times(c.x, c.builder.constant(scale.reshape(shape), "scale"))
+    return c.builder.plus(x, c.builder.constant(shift.reshape(shape), "shift"))
 
 
 def _batch_normalization(c: LayerContext) -> str:
@@ -80,13 +80,13 @@ def _layer_normalization(c: LayerContext) -> str:
     names = ["gamma"] if c.config.get("scale", True) or rms else []
     names += ["beta"] if c.config.get("center", True) and not rms else []
     arrays = dict(zip(names, c.weights(dict.fromkeys(names, shape)), strict=True)) if names else {}
-    y = layer_normalized(c.lowering, c.x, axes, c.number("epsilon", 1e-3), centred=not rms)
+    y = layer_normalized(c.builder, c.x, axes, c.number("epsilon", 1e-3), centred=not rms)
     shaped = {name: _over_axes(c, values, axes) for name, values in arrays.items()}
-    return c.lowering.scaled(y, shaped.get("gamma", 1.0), shaped.get("beta"))
+    return c.builder.scaled(y, shaped.get("gamma", 1.0), shaped.get("beta"))
 
 
 def _unit_normalization(c: LayerContext) -> str:
-    return unit_normalized(c.lowering, c.x, c.event_axes(), 1e-24)
+    return unit_normalized(c.builder, c.x, c.event_axes(), 1e-24)
 
 
 def _normalization(c: LayerContext) -> str:
@@ -104,8 +104,8 @@ def _normalization(c: LayerContext) -> str:
     mean, variance = _over_axes(c, mean, axes), _over_axes(c, variance, axes)
     deviation = np.maximum(np.sqrt(variance), KERAS_EPSILON)
     if c.config.get("invert", False):
-        return c.lowering.scaled(c.x, deviation, mean)
-    return c.lowering.scaled(c.x, 1 / deviation, -mean / deviation)
+        return c.builder.scaled(c.x, deviation, mean)
+    return c.builder.scaled(c.x, 1 / deviation, -mean / deviation)
 
 
 def _rescaling(c: LayerContext) -> str:
@@ -114,7 +114,7 @@ def _rescaling(c: LayerContext) -> str:
         for key, default in (("scale", 1.0), ("offset", 0.0))
         for value in [c.config.get(key)]
     )
-    return c.lowering.scaled(c.x, scale, offset)
+    return c.builder.scaled(c.x, scale, offset)
 
 
 def _einsum_dense(c: LayerContext) -> str:
@@ -155,7 +155,7 @@ def _einsum_dense(c: LayerContext) -> str:
     kernel, *bias = c.weights(shapes)
     kept = "".join(label for label in labels if label in bias_axes)
     shift = (bias[0].reshape([sizes[label] for label in kept]), kept) if bias else None
-    y = constant_product(c.lowering, c.x, kernel, (ours, weight, out), shift)
+    y = constant_product(c.builder, c.x, kernel, (ours, weight, out), shift)
     return apply_activation(c, y, c.config.get("activation"))
 
 
@@ -163,21 +163,21 @@ def _dot(c: LayerContext) -> str:
     """Sum over one axis of each of two tensors; the others stay, those of the first tensor first."""
     if len(c.xs) != 2:
         raise LayerProblem(f"reads {len(c.xs)} tensors, two are needed")
-    axes, shapes = c.integers("axes"), [c.lowering.shape(x) for x in c.xs]
+    axes, shapes = c.integers("axes"), [c.builder.shape(x) for x in c.xs]
     axes = axes * 2 if len(axes) == 1 else axes
     axes = [axis + len(shape) + 1 if axis < 0 else axis for axis, shape in zip(axes, shapes, strict=True)]
     if not all(0 < axis <= len(shape) for axis, shape in zip(axes, shapes, strict=True)):
         raise LayerProblem(f"axes {axes} of tensors with {[len(shape) + 1 for shape in shapes]} axes; 0 is the batch")
     xs = list(c.xs)
     if c.config.get("normalize", False):
-        xs = [unit_normalized(c.lowering, x, [axis - 1], KERAS_EPSILON**2) for x, axis in zip(xs, axes, strict=True)]
+        xs = [unit_normalized(c.builder, x, [axis - 1], KERAS_EPSILON**2) for x, axis in zip(xs, axes, strict=True)]
     ours = [chr(97 + k) for k in range(len(shapes[0]))]
     theirs = [chr(65 + k) for k in range(len(shapes[1]))]
     theirs[axes[1] - 1] = ours[axes[0] - 1]
     common = ours[axes[0] - 1]
     out = [label for label in (*ours, *theirs) if label != common]
-    y = product(c.lowering, xs[0], xs[1], ("".join(ours), "".join(theirs), "".join(out)))
-    return y if out else c.lowering.reshape(y, [1])
+    y = product(c.builder, xs[0], xs[1], ("".join(ours), "".join(theirs), "".join(out)))
+    return y if out else c.builder.reshape(y, [1])
 
 
 NORMALIZATION_LAYERS: Mapping[str, Callable[[LayerContext], str]] = {

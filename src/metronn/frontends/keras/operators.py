@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from metronn.frontends.common.builder import Ints, LayerProblem, Lowering
+from metronn.frontends.common.builder import Ints, LayerBuilder, LayerProblem
 from metronn.frontends.common.products import constant_product, log_softmax, product
 from metronn.frontends.keras.activations import (
     glu,
@@ -47,7 +47,7 @@ Operand = Any
 class OperatorContext:
     """One call of an operation: what it was made with (`config`) and what it is called on."""
 
-    lowering: Lowering
+    builder: LayerBuilder
     config: Mapping[str, Any]
     arguments: Sequence[Operand]
 
@@ -73,7 +73,7 @@ class OperatorContext:
 
     def axes(self, x: str) -> tuple[tuple[int, ...], bool]:
         """Return the event axes of a reduction and whether they stay; raises LayerProblem for the batch axis."""
-        axis, rank = self.option("axis"), len(self.lowering.shape(x)) + 1
+        axis, rank = self.option("axis"), len(self.builder.shape(x)) + 1
         if axis is None:
             raise LayerProblem("works along all axes, the batch axis 0 among them; events must stay independent")
         listed = [axis] if isinstance(axis, int) else list(axis)
@@ -81,7 +81,7 @@ class OperatorContext:
 
     def axis(self, x: str, default: int = -1) -> int:
         """Return the event axis named by `axis`; raises LayerProblem for the batch axis."""
-        return event_axis(int(self.option("axis", default)), len(self.lowering.shape(x)) + 1)
+        return event_axis(int(self.option("axis", default)), len(self.builder.shape(x)) + 1)
 
 
 def event_axis(axis: int, rank: int) -> int:
@@ -102,7 +102,7 @@ def _number(value: object) -> float | None:
 def _pair(c: OperatorContext) -> tuple[str, str]:
     """Return both arguments as values of events; a constant loses its batch axis. Raises LayerProblem."""
     given = c.arguments[:2]
-    ranks = {len(c.lowering.shape(v.value)) for v in given if isinstance(v, Tensor)}
+    ranks = {len(c.builder.shape(v.value)) for v in given if isinstance(v, Tensor)}
     if len(given) != 2 or len(ranks) != 1:
         raise LayerProblem("needs two arguments with the same number of axes, so that events stay independent")
 
@@ -114,69 +114,69 @@ def _pair(c: OperatorContext) -> tuple[str, str]:
             array = array[0]
         if array.ndim > max(ranks):
             raise LayerProblem(f"a constant of shape {array.shape} would differ from event to event")
-        return c.lowering.constant(array)
+        return c.builder.constant(array)
 
     return value(given[0]), value(given[1])
 
 
-def _binary(combine: Callable[[Lowering, str, str], str]) -> Operator:
-    return lambda c: combine(c.lowering, *_pair(c))
+def _binary(combine: Callable[[LayerBuilder, str, str], str]) -> Operator:
+    return lambda c: combine(c.builder, *_pair(c))
 
 
 def _divide(c: OperatorContext) -> str:
     divisor = c.arguments[1]
     if isinstance(divisor, Tensor):
         x, y = _pair(c)
-        return c.lowering.times(x, c.lowering.function(y, FunctionKind.RECIPROCAL))
+        return c.builder.times(x, c.builder.function(y, FunctionKind.RECIPROCAL))
     array = np.asarray(divisor, dtype=np.float64)
     if not array.all():
         raise LayerProblem("divides by zero")
-    inverse = OperatorContext(lowering=c.lowering, config=c.config, arguments=(c.arguments[0], 1 / array))
-    return c.lowering.times(*_pair(inverse))
+    inverse = OperatorContext(builder=c.builder, config=c.config, arguments=(c.arguments[0], 1 / array))
+    return c.builder.times(*_pair(inverse))
 
 
 def _power(c: OperatorContext) -> str:
     exponent = _number(c.arguments[1])
     if exponent is None:
         raise LayerProblem("the exponent must be a number")
-    return c.lowering.times(c.x, c.x) if exponent == 2 else c.lowering.function(c.x, FunctionKind.POWER, exponent)
+    return c.builder.times(c.x, c.x) if exponent == 2 else c.builder.function(c.x, FunctionKind.POWER, exponent)
 
 
 def _reduce(kind: ReduceKind) -> Operator:
     def operator(c: OperatorContext) -> str:
         axes, keep = c.axes(c.x)
-        return c.lowering.reduced(c.x, axes, kind, keep=keep)
+        return c.builder.reduced(c.x, axes, kind, keep=keep)
 
     return operator
 
 
 def _mean(c: OperatorContext) -> str:
     axes, keep = c.axes(c.x)
-    return c.lowering.mean(c.x, axes, keep=keep)
+    return c.builder.mean(c.x, axes, keep=keep)
 
 
 def _variance(c: OperatorContext) -> str:
     axes, keep = c.axes(c.x)
-    below = c.lowering.minus(c.x, c.lowering.mean(c.x, axes, keep=True))
-    return c.lowering.mean(c.lowering.times(below, below), axes, keep=keep)
+    below = c.builder.minus(c.x, c.builder.mean(c.x, axes, keep=True))
+    return c.builder.mean(c.builder.times(below, below), axes, keep=keep)
 
 
 def _clip(c: OperatorContext) -> str:
     low, high = (_number(c.option(name, None, k)) for k, name in ((1, "x_min"), (2, "x_max")))
-    return c.lowering.clipped(c.x, low, high)
+    return c.builder.clipped(c.x, low, high)
 
 
 def _matmul(c: OperatorContext) -> str:
     """A matrix product of two computed tensors, or with a constant matrix behind."""
-    rank = len(c.lowering.shape(c.x))
+    rank = len(c.builder.shape(c.x))
     labels = [chr(97 + k) for k in range(rank)]
     right = c.arguments[1]
     if not isinstance(right, Tensor):
-        return c.lowering.linear(c.x, np.asarray(right, dtype=np.float64))
-    if rank < 2 or len(c.lowering.shape(right.value)) != rank:
+        return c.builder.linear(c.x, np.asarray(right, dtype=np.float64))
+    if rank < 2 or len(c.builder.shape(right.value)) != rank:
         raise LayerProblem("needs tensors with the same number of axes, at least three with the batch axis")
     theirs = [*labels[:-2], labels[-1], "Z"]
-    return product(c.lowering, c.x, right.value, ("".join(labels), "".join(theirs), "".join([*labels[:-1], "Z"])))
+    return product(c.builder, c.x, right.value, ("".join(labels), "".join(theirs), "".join([*labels[:-1], "Z"])))
 
 
 def _einsum(c: OperatorContext) -> str:
@@ -191,12 +191,12 @@ def _einsum(c: OperatorContext) -> str:
     if any(labels[k][0] != batch or batch in labels[k][1:] for k, _ in tensors):
         raise LayerProblem(f"equation {equation!r} mixes events: axis 0 must stay where it is")
     if len(tensors) == 2:
-        return product(c.lowering, tensors[0][1], tensors[1][1], (labels[0][1:], labels[1][1:], out[1:]))
+        return product(c.builder, tensors[0][1], tensors[1][1], (labels[0][1:], labels[1][1:], out[1:]))
     ((position, x),) = tensors
     weight = np.asarray(c.arguments[1 - position], dtype=np.float64)
     if batch in labels[1 - position]:
         raise LayerProblem(f"equation {equation!r} takes a constant for every event")
-    return constant_product(c.lowering, x, weight, (labels[position][1:], labels[1 - position], out[1:]))
+    return constant_product(c.builder, x, weight, (labels[position][1:], labels[1 - position], out[1:]))
 
 
 def movement(move: Callable[[OperatorContext, list[Ints]], Ints | list[Ints]]) -> Operator:
@@ -208,16 +208,16 @@ def movement(move: Callable[[OperatorContext, list[Ints]], Ints | list[Ints]]) -
         if not tensors or not all(isinstance(tensor, Tensor) for tensor in tensors):
             raise LayerProblem("moves constants; all of its tensors must be computed")
         xs = [tensor.value for tensor in tensors]
-        sizes = [c.lowering.indices(x).size for x in xs]
+        sizes = [c.builder.indices(x).size for x in xs]
         starts, total = np.cumsum([0, *sizes[:-1]]), sum(sizes)
         arrays = []
         for x, start in zip(xs, starts, strict=True):
-            one = c.lowering.indices(x) + start
+            one = c.builder.indices(x) + start
             arrays.append(np.stack([one + event * total for event in range(EVENTS)]))
         try:
             moved = move(c, arrays)
         except (ValueError, IndexError, TypeError) as error:
-            raise LayerProblem(f"cannot be applied to shapes {[c.lowering.shape(x) for x in xs]}: {error}") from None
+            raise LayerProblem(f"cannot be applied to shapes {[c.builder.shape(x) for x in xs]}: {error}") from None
         results = []
         for result in moved if isinstance(moved, list) else [moved]:
             apart = result.shape[:1] == (EVENTS,)
@@ -225,7 +225,7 @@ def movement(move: Callable[[OperatorContext, list[Ints]], Ints | list[Ints]]) -
                 apart = np.array_equal(np.where(result[0] < 0, -1, result[0] + total), result[1])
             if not apart or result[0].max(initial=-1) >= total:
                 raise LayerProblem("moves the batch axis 0; events must stay independent")
-            results.append(c.lowering.rewire(xs, np.asarray(result[0], dtype=np.int64), "move"))
+            results.append(c.builder.rewire(xs, np.asarray(result[0], dtype=np.int64), "move"))
         return results if isinstance(moved, list) else results[0]
 
     return operator
@@ -259,21 +259,21 @@ def _named_axis(function: Callable[..., Ints], *names: str) -> Operator:
 
 
 def _function(kind: FunctionKind) -> Operator:
-    return lambda c: c.lowering.function(c.x, kind)
+    return lambda c: c.builder.function(c.x, kind)
 
 
 def _gelu(c: OperatorContext) -> str:
-    return c.lowering.function(c.x, FunctionKind.GELU_TANH if c.option("approximate", True) else FunctionKind.GELU)
+    return c.builder.function(c.x, FunctionKind.GELU_TANH if c.option("approximate", True) else FunctionKind.GELU)
 
 
 def _shrink(c: OperatorContext, *, soft: bool) -> str:
     threshold = float(c.option("threshold", 0.5))
-    return c.lowering.function(c.x, FunctionKind.SHRINK, threshold, threshold if soft else 0.0)
+    return c.builder.function(c.x, FunctionKind.SHRINK, threshold, threshold if soft else 0.0)
 
 
 def _relu(c: OperatorContext) -> str:
     top = c.option("max_value")
-    return rectified(c.lowering, c.x, c.option("negative_slope", 0.0), top, c.option("threshold", 0.0))
+    return rectified(c.builder, c.x, c.option("negative_slope", 0.0), top, c.option("threshold", 0.0))
 
 
 def _cast(c: OperatorContext) -> str:
@@ -316,64 +316,64 @@ OPERATORS: Mapping[str, Operator] = {
             "Tanh": FunctionKind.TANH,
         }.items()
     },
-    "Absolute": lambda c: c.lowering.maximum(c.x, c.lowering.scaled(c.x, -1.0)),
-    "Add": _binary(Lowering.plus),
+    "Absolute": lambda c: c.builder.maximum(c.x, c.builder.scaled(c.x, -1.0)),
+    "Add": _binary(LayerBuilder.plus),
     "Amax": _reduce(ReduceKind.MAX),
     "Amin": _reduce(ReduceKind.MIN),
     "Cast": _cast,
-    "Celu": lambda c: c.lowering.function(c.x, FunctionKind.CELU, c.option("alpha", 1.0)),
+    "Celu": lambda c: c.builder.function(c.x, FunctionKind.CELU, c.option("alpha", 1.0)),
     "Clip": _clip,
     "Concatenate": movement(lambda c, xs: np.concatenate(xs, axis=c.option("axis", 0))),
     "Divide": _divide,
     "Einsum": _einsum,
-    "Elu": lambda c: c.lowering.function(c.x, FunctionKind.ELU, c.option("alpha", 1.0)),
+    "Elu": lambda c: c.builder.function(c.x, FunctionKind.ELU, c.option("alpha", 1.0)),
     "ExpandDims": _named_axis(np.expand_dims, "axis"),
-    "Expm1": lambda c: c.lowering.scaled(c.lowering.function(c.x, FunctionKind.EXP), 1.0, -1.0),
+    "Expm1": lambda c: c.builder.scaled(c.builder.function(c.x, FunctionKind.EXP), 1.0, -1.0),
     "Flip": _named_axis(np.flip, "axis"),
     "Gelu": _gelu,
     "GetItem": movement(_get_item),
-    "Glu": lambda c: glu(c.lowering, c.x, c.axis(c.x)),
+    "Glu": lambda c: glu(c.builder, c.x, c.axis(c.x)),
     "HardShrink": lambda c: _shrink(c, soft=False),
-    "HardSigmoid": lambda c: c.lowering.hard_sigmoid(c.x, 1 / 6, 0.5),
-    "HardSilu": lambda c: c.lowering.times(c.x, c.lowering.hard_sigmoid(c.x, 1 / 6, 0.5)),
-    "HardTanh": lambda c: c.lowering.clipped(c.x, -1.0, 1.0),
-    "LeakyRelu": lambda c: c.lowering.leaky_relu(c.x, c.option("negative_slope", 0.2)),
-    "Log1p": lambda c: c.lowering.function(c.lowering.scaled(c.x, 1.0, 1.0), FunctionKind.LOG),
-    "LogSigmoid": lambda c: log_sigmoid(c.lowering, c.x),
-    "LogSoftmax": lambda c: log_softmax(c.lowering, c.x, c.axis(c.x)),
+    "HardSigmoid": lambda c: c.builder.hard_sigmoid(c.x, 1 / 6, 0.5),
+    "HardSilu": lambda c: c.builder.times(c.x, c.builder.hard_sigmoid(c.x, 1 / 6, 0.5)),
+    "HardTanh": lambda c: c.builder.clipped(c.x, -1.0, 1.0),
+    "LeakyRelu": lambda c: c.builder.leaky_relu(c.x, c.option("negative_slope", 0.2)),
+    "Log1p": lambda c: c.builder.function(c.builder.scaled(c.x, 1.0, 1.0), FunctionKind.LOG),
+    "LogSigmoid": lambda c: log_sigmoid(c.builder, c.x),
+    "LogSoftmax": lambda c: log_softmax(c.builder, c.x, c.axis(c.x)),
     "Matmul": _matmul,
     "Max": _reduce(ReduceKind.MAX),
-    "Maximum": _binary(Lowering.maximum),
+    "Maximum": _binary(LayerBuilder.maximum),
     "Mean": _mean,
     "Min": _reduce(ReduceKind.MIN),
-    "Minimum": _binary(Lowering.minimum),
+    "Minimum": _binary(LayerBuilder.minimum),
     "Moveaxis": _named_axis(np.moveaxis, "source", "destination"),
-    "Multiply": _binary(Lowering.times),
-    "Negative": lambda c: c.lowering.scaled(c.x, -1.0),
+    "Multiply": _binary(LayerBuilder.times),
+    "Negative": lambda c: c.builder.scaled(c.x, -1.0),
     "Pad": movement(_pad),
     "Power": _power,
     "ReLU": _relu,
-    "Relu": lambda c: c.lowering.relu(c.x),
-    "Relu6": lambda c: c.lowering.clipped(c.x, 0.0, 6.0),
+    "Relu": lambda c: c.builder.relu(c.x),
+    "Relu6": lambda c: c.builder.clipped(c.x, 0.0, 6.0),
     "Repeat": _named_axis(np.repeat, "repeats", "axis"),
     "Reshape": movement(_reshape),
     "Roll": _named_axis(np.roll, "shift", "axis"),
     "Round": _function(FunctionKind.ROUND),
     "SoftShrink": lambda c: _shrink(c, soft=True),
-    "Softmax": lambda c: c.lowering.softmax(c.x, c.axis(c.x)),
-    "SparsePlus": lambda c: sparse_plus(c.lowering, c.x),
-    "SparseSigmoid": lambda c: c.lowering.hard_sigmoid(c.x, 0.5, 0.5),
+    "Softmax": lambda c: c.builder.softmax(c.x, c.axis(c.x)),
+    "SparsePlus": lambda c: sparse_plus(c.builder, c.x),
+    "SparseSigmoid": lambda c: c.builder.hard_sigmoid(c.x, 0.5, 0.5),
     "Split": movement(_split),
-    "Square": lambda c: c.lowering.times(c.x, c.x),
-    "Squareplus": lambda c: squareplus(c.lowering, c.x, c.option("b", 4.0)),
+    "Square": lambda c: c.builder.times(c.x, c.x),
+    "Squareplus": lambda c: squareplus(c.builder, c.x, c.option("b", 4.0)),
     "Squeeze": _named_axis(np.squeeze, "axis"),
     "Stack": movement(lambda c, xs: np.stack(xs, axis=c.option("axis", 0))),
     "StopGradient": lambda c: c.x,
-    "Subtract": _binary(Lowering.minus),
+    "Subtract": _binary(LayerBuilder.minus),
     "Sum": _reduce(ReduceKind.SUM),
     "Swapaxes": _named_axis(np.swapaxes, "axis1", "axis2"),
-    "TanhShrink": lambda c: c.lowering.minus(c.x, c.lowering.function(c.x, FunctionKind.TANH)),
-    "Threshold": lambda c: thresholded(c.lowering, c.x, c.option("threshold"), c.option("default_value")),
+    "TanhShrink": lambda c: c.builder.minus(c.x, c.builder.function(c.x, FunctionKind.TANH)),
+    "Threshold": lambda c: thresholded(c.builder, c.x, c.option("threshold"), c.option("default_value")),
     "Tile": _named_axis(np.tile, "repeats"),
     "Transpose": _named_axis(np.transpose, "axes"),
     "TrueDivide": _divide,

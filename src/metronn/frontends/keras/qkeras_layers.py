@@ -137,7 +137,7 @@ class _FoldingStore(_QuantizedStore):
 
 def _read(c: LayerContext, store: _QuantizedStore, plain: Layer, config: Config) -> str:
     """Read a layer of Keras from a store, give its matrices the steps of their grids, and apply the activation."""
-    first = len(c.lowering.builder.nodes)
+    first = len(c.builder.graph.nodes)
     y = plain(replace(c, store=store, config={**config, "activation": None}))
     _set_steps(c, store.steps, first)
     _keep_dyadic_steps(c, store.dyadic, first)
@@ -146,7 +146,7 @@ def _read(c: LayerContext, store: _QuantizedStore, plain: Layer, config: Config)
 
 def _keep_dyadic_steps(c: LayerContext, roles: Sequence[str], first: int) -> None:
     """Tell of the matrices read since node `first` whose weights are on a grid of a power of two."""
-    matrices = [node for node in c.lowering.builder.nodes[first:] if isinstance(node.op, RealLinear)]
+    matrices = [node for node in c.builder.graph.nodes[first:] if isinstance(node.op, RealLinear)]
     for role in roles:
         node = matrices[-1 if role == "pointwise" else 0]
         if not isinstance(node.op, RealLinear):
@@ -154,12 +154,12 @@ def _keep_dyadic_steps(c: LayerContext, roles: Sequence[str], first: int) -> Non
         weights = node.op.weight.array
         step = 2.0 ** grid_exponent(weights)
         if np.abs(weights).max(initial=0.0) < MOST_STEPS * step:
-            c.lowering.dyadic_steps[node.name] = np.full(node.shape[-1:], step)
+            c.builder.dyadic_steps[node.name] = np.full(node.shape[-1:], step)
 
 
 def _set_steps(c: LayerContext, steps: Mapping[str, Floats], first: int) -> None:
     """Give the matrices read since node `first` the step of each column; raises LayerProblem."""
-    nodes = c.lowering.builder.nodes
+    nodes = c.builder.graph.nodes
     places = [k for k in range(first, len(nodes)) if isinstance(nodes[k].op, RealLinear)]
     for role, step in steps.items():
         node = nodes[places[-1 if role == "pointwise" else 0]]
@@ -180,7 +180,7 @@ def _activated(c: LayerContext, y: str) -> str:
     value = c.config.get("activation")
     name = activation_name(value)
     if name is not None and name in FUNCTIONS:
-        return FUNCTIONS[name](c.lowering, y)
+        return FUNCTIONS[name](c.builder, y)
     return apply_activation(c, y, value)
 
 
@@ -229,7 +229,7 @@ def _batch_normalization(c: LayerContext) -> str:
         inverse = quantized_constant(quantizer, inverse.astype(np.float64))[0].astype(np.float32)
     shift = arrays.get("beta", np.float32(0)) - arrays["mean"] * inverse
     shape = (-1, *(1,) * (len(c.shape) - 1 - axes[0]))
-    return c.lowering.scaled(c.x, inverse.astype(float).reshape(shape), shift.astype(float).reshape(shape))
+    return c.builder.scaled(c.x, inverse.astype(float).reshape(shape), shift.astype(float).reshape(shape))
 
 
 def _pooling(plain: Layer, average: Callable[[int, PoolKind, float], Layer], area_of: Area) -> Layer:

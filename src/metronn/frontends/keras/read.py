@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from metronn.errors import ModelError
-from metronn.frontends.common.builder import LayerProblem, Lowering, unsupported_error
+from metronn.frontends.common.builder import LayerBuilder, LayerProblem, unsupported_error
 from metronn.frontends.common.files import FileKind, expect, read_bytes
 from metronn.frontends.keras.activations import ACTIVATIONS
 from metronn.frontends.keras.context import LayerContext
@@ -141,9 +141,9 @@ def _read(path: Path, model: Mapping[str, Any], store: WeightStore, version: obj
             raise unsupported_error(str(path), unsupported, listed)
         outputs = reader.model(top, (), None)
     except LayerProblem as problem:
-        reader.lowering.problems.append(str(problem))
+        reader.builder.problems.append(str(problem))
         outputs = []
-    return reader.lowering.finish(outputs, str(path))
+    return reader.builder.finish(outputs, str(path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +232,7 @@ class _Reader:
     where: str
     store: WeightStore
     major_version: int
-    lowering: Lowering = field(default_factory=Lowering)
+    builder: LayerBuilder = field(default_factory=LayerBuilder)
 
     def unsupported(self, layer: _Layer, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
         """Yield (name, type) of everything in a layer, or a model with all that it holds, that cannot be read."""
@@ -340,7 +340,7 @@ class _Reader:
                     f"input {name}: axis {axis} has no fixed size ({size}); only the batch axis 0 may vary, "
                     "save the model with fixed sizes"
                 )
-        return self.lowering.input(name, tuple(shape[1:]))
+        return self.builder.input(name, tuple(shape[1:]))
 
     def _call(
         self, layer: _Layer, path: tuple[LayerPlace, ...], xs: Sequence[str], node: object = None, lead: int = 0
@@ -355,7 +355,7 @@ class _Reader:
             if layer.kind.startswith((OPERATION, TENSORFLOW)):
                 raise LayerProblem("the configuration is damaged: an operation outside a functional model")
             context = LayerContext(
-                lowering=self.lowering,
+                builder=self.builder,
                 kind=layer.kind,
                 config=layer.config,
                 path=here,
@@ -366,7 +366,7 @@ class _Reader:
                 node=node,
             )
             value = ALL_LAYERS[layer.kind](context)
-            self.lowering.tensors.setdefault(self.lowering.layer, value)
+            self.builder.tensors.setdefault(self.builder.layer, value)
             return [value]
 
     def _distributed(self, inner: _Layer, path: tuple[LayerPlace, ...], xs: Sequence[str]) -> list[str]:
@@ -375,14 +375,14 @@ class _Reader:
             return self._call(inner, path, xs, lead=1)
         with self._reading(path, WRAPPER):
             (x,) = xs
-            index = self.lowering.indices(x)
+            index = self.builder.indices(x)
             if index.ndim < 2:
                 raise LayerProblem(f"repeats a layer along axis 1 of shape {index.shape}; two axes are needed")
-            slices = [self.lowering.rewire([x], part, "slice") for part in index]
+            slices = [self.builder.rewire([x], part, "slice") for part in index]
         results = [self._call(inner, path, [part]) for part in slices]
         with self._reading(path, WRAPPER):
-            shaped = [[self.lowering.reshape(y, (1, *self.lowering.shape(y))) for y in ys] for ys in results]
-            return [self.lowering.concatenate(parts, 0) for parts in zip(*shaped, strict=True)]
+            shaped = [[self.builder.reshape(y, (1, *self.builder.shape(y))) for y in ys] for ys in results]
+            return [self.builder.concatenate(parts, 0) for parts in zip(*shaped, strict=True)]
 
     def _operate(
         self, layer: _Layer, path: tuple[LayerPlace, ...], node: object, values: Mapping[Slot, str]
@@ -398,7 +398,7 @@ class _Reader:
 
     def _operation(self, layer: _Layer, node: object, values: Mapping[Slot, str]) -> tuple[Operator, OperatorContext]:
         """Return what a call of an operation computes, and what it is called on."""
-        context = OperatorContext(lowering=self.lowering, config={}, arguments=())
+        context = OperatorContext(builder=self.builder, config={}, arguments=())
         if layer.kind.startswith(TENSORFLOW):
             return call(layer.kind.removeprefix(TENSORFLOW), node, values, context)
         if not isinstance(node, dict):
@@ -412,7 +412,7 @@ class _Reader:
     def _reading(self, here: tuple[LayerPlace, ...], kind: str) -> Iterator[None]:
         """Name the layer in the ops added and in the problems met meanwhile."""
         name = "/".join(place.name for place in here)
-        self.lowering.layer = name
+        self.builder.layer = name
         try:
             yield
         except LayerProblem as problem:

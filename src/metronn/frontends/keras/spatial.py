@@ -40,7 +40,7 @@ def _enter(c: LayerContext, rank: int) -> str:
     if not _channels_first(c):
         return c.x
     lead = range(c.lead)
-    return c.lowering.transpose(c.x, [*lead, *range(c.lead + 1, c.lead + rank + 1), c.lead])
+    return c.builder.transpose(c.x, [*lead, *range(c.lead + 1, c.lead + rank + 1), c.lead])
 
 
 def _leave(c: LayerContext, y: str, rank: int) -> str:
@@ -48,7 +48,7 @@ def _leave(c: LayerContext, y: str, rank: int) -> str:
     if not _channels_first(c):
         return y
     last = c.lead + rank
-    return c.lowering.transpose(y, [*range(c.lead), last, *range(c.lead, last)])
+    return c.builder.transpose(y, [*range(c.lead), last, *range(c.lead, last)])
 
 
 def _pads(c: LayerContext, x: str, sizes: Mapping[str, tuple[int, ...]]) -> list[tuple[int, int]]:
@@ -58,7 +58,7 @@ def _pads(c: LayerContext, x: str, sizes: Mapping[str, tuple[int, ...]]) -> list
         case "valid":
             return [(0, 0)] * len(kernel)
         case "same":
-            spatial = c.lowering.shape(x)[-len(kernel) - 1 : -1]
+            spatial = c.builder.shape(x)[-len(kernel) - 1 : -1]
             return same_pads(spatial, kernel, strides, dilations)
         case "causal" if len(kernel) == 1:
             return [(dilations[0] * (kernel[0] - 1), 0)]
@@ -86,13 +86,13 @@ def _finish(c: LayerContext, y: str, rank: int) -> str:
 def _convolution(rank: int) -> Layer:
     def layer(c: LayerContext) -> str:
         x, sizes = _enter(c, rank), _geometry(c, rank)
-        channels, filters, groups = c.lowering.shape(x)[-1], int(c.number("filters")), int(c.number("groups", 1))
+        channels, filters, groups = c.builder.shape(x)[-1], int(c.number("filters")), int(c.number("groups", 1))
         if groups < 1 or channels % groups or filters % groups:
             raise LayerProblem(f"{channels} channels and {filters} filters cannot be {groups} groups")
         shape = (*sizes["kernel"], channels // groups, filters)
         kernel, *bias = c.weights({"kernel": shape, **_bias(c, filters)})
         y = convolution(
-            c.lowering,
+            c.builder,
             x,
             kernel,
             bias[0] if bias else None,
@@ -109,12 +109,12 @@ def _convolution(rank: int) -> Layer:
 def _depthwise(rank: int) -> Layer:
     def layer(c: LayerContext) -> str:
         x, sizes = _enter(c, rank), _geometry(c, rank)
-        channels, multiplier = c.lowering.shape(x)[-1], int(c.number("depth_multiplier", 1))
+        channels, multiplier = c.builder.shape(x)[-1], int(c.number("depth_multiplier", 1))
         name = "kernel" if c.major_version >= 3 else "depthwise_kernel"
         shapes = {name: (*sizes["kernel"], channels, multiplier), **_bias(c, channels * multiplier)}
         kernel, *bias = c.weights(shapes)
         y = convolution(
-            c.lowering,
+            c.builder,
             x,
             kernel.reshape(*sizes["kernel"], 1, channels * multiplier),
             bias[0] if bias else None,
@@ -131,7 +131,7 @@ def _depthwise(rank: int) -> Layer:
 def _separable(rank: int) -> Layer:
     def layer(c: LayerContext) -> str:
         x, sizes = _enter(c, rank), _geometry(c, rank)
-        channels, filters = c.lowering.shape(x)[-1], int(c.number("filters"))
+        channels, filters = c.builder.shape(x)[-1], int(c.number("filters"))
         multiplier = int(c.number("depth_multiplier", 1))
         middle = channels * multiplier
         depthwise, pointwise, *bias = c.weights(
@@ -142,7 +142,7 @@ def _separable(rank: int) -> Layer:
             }
         )
         y = convolution(
-            c.lowering,
+            c.builder,
             x,
             depthwise.reshape(*sizes["kernel"], 1, middle),
             None,
@@ -151,7 +151,7 @@ def _separable(rank: int) -> Layer:
             pads=_pads(c, x, sizes),
             groups=channels,
         )
-        y = c.lowering.linear(y, pointwise.reshape(middle, filters), bias[0] if bias else None)
+        y = c.builder.linear(y, pointwise.reshape(middle, filters), bias[0] if bias else None)
         return _finish(c, y, rank)
 
     return layer
@@ -160,7 +160,7 @@ def _separable(rank: int) -> Layer:
 def _transposed(rank: int) -> Layer:
     def layer(c: LayerContext) -> str:
         x, sizes = _enter(c, rank), _geometry(c, rank)
-        channels, filters = c.lowering.shape(x)[-1], int(c.number("filters"))
+        channels, filters = c.builder.shape(x)[-1], int(c.number("filters"))
         kernel, *bias = c.weights({"kernel": (*sizes["kernel"], filters, channels), **_bias(c, filters)})
         extra: list[int | None] = [None] * rank
         if c.config.get("output_padding") is not None:
@@ -174,7 +174,7 @@ def _transposed(rank: int) -> Layer:
             for k, s, d, p in zip(*sizes.values(), extra, strict=True)
         ]
         y = transposed_convolution(
-            c.lowering,
+            c.builder,
             x,
             np.swapaxes(kernel, -1, -2),
             bias[0] if bias else None,
@@ -209,7 +209,7 @@ def pooling(rank: int, kind: PoolKind, numerator: float = 1.0) -> Layer:
         ones = (1,) * rank
         pads = _pads(c, x, {"kernel": kernel, "strides": strides, "dilations": ones})
         moves = {"kernel": kernel, "strides": strides, "dilations": ones}
-        y = pool(c.lowering, x, kind, **moves, pads=pads, count_padding=False, numerator=numerator)
+        y = pool(c.builder, x, kind, **moves, pads=pads, count_padding=False, numerator=numerator)
         return _leave(c, y, rank)
 
     return layer
@@ -220,7 +220,7 @@ def global_pooling(rank: int, kind: PoolKind, numerator: float = 1.0) -> Layer:
 
     def layer(c: LayerContext) -> str:
         keep = bool(c.config.get("keepdims", False))
-        y = global_pool(c.lowering, _enter(c, rank), kind, rank=rank, keep=keep, numerator=numerator)
+        y = global_pool(c.builder, _enter(c, rank), kind, rank=rank, keep=keep, numerator=numerator)
         return _leave(c, y, rank) if keep else y
 
     return layer
@@ -240,21 +240,21 @@ def _margins(c: LayerContext, key: str, rank: int) -> list[tuple[int, int]]:
 
 def _padding(rank: int) -> Layer:
     def layer(c: LayerContext) -> str:
-        return _leave(c, pad(c.lowering, _enter(c, rank), _margins(c, "padding", rank)), rank)
+        return _leave(c, pad(c.builder, _enter(c, rank), _margins(c, "padding", rank)), rank)
 
     return layer
 
 
 def _cropping(rank: int) -> Layer:
     def layer(c: LayerContext) -> str:
-        return _leave(c, crop(c.lowering, _enter(c, rank), _margins(c, "cropping", rank)), rank)
+        return _leave(c, crop(c.builder, _enter(c, rank), _margins(c, "cropping", rank)), rank)
 
     return layer
 
 
 def _upsampling(rank: int) -> Layer:
     def layer(c: LayerContext) -> str:
-        return _leave(c, upsample_nearest(c.lowering, _enter(c, rank), c.sizes("size", rank, 2)), rank)
+        return _leave(c, upsample_nearest(c.builder, _enter(c, rank), c.sizes("size", rank, 2)), rank)
 
     return layer
 

@@ -115,11 +115,11 @@ def _matmul(c: OperatorContext) -> str:
             continue
         operand = arguments[position]
         if isinstance(operand, Tensor):
-            rank = len(c.lowering.shape(operand.value))
+            rank = len(c.builder.shape(operand.value))
             if rank < 2:
                 raise LayerProblem("transposes the batch axis 0; events must stay independent")
             axes = [*range(rank - 2), rank - 1, rank - 2]
-            arguments[position] = Tensor(c.lowering.transpose(operand.value, axes))
+            arguments[position] = Tensor(c.builder.transpose(operand.value, axes))
         else:
             arguments[position] = np.swapaxes(np.asarray(operand, dtype=np.float64), -1, -2)
     return str(OPERATORS["Matmul"](replace(c, arguments=arguments)))
@@ -135,29 +135,29 @@ def _sum(c: OperatorContext) -> str:
     tensors = [operand.value for operand in c.arguments[0] if isinstance(operand, Tensor)]
     total = tensors[0]
     for other in tensors[1:]:
-        total = c.lowering.plus(total, other)
+        total = c.builder.plus(total, other)
     return total
 
 
 def _squared_difference(c: OperatorContext) -> str:
     below = str(OPERATORS["Subtract"](c))
-    return c.lowering.times(below, below)
+    return c.builder.times(below, below)
 
 
 def _deviation(c: OperatorContext) -> str:
-    return c.lowering.function(str(OPERATORS["Var"](c)), FunctionKind.SQRT)
+    return c.builder.function(str(OPERATORS["Var"](c)), FunctionKind.SQRT)
 
 
 def _norm(c: OperatorContext) -> str:
     if c.option("ord", "euclidean") not in ("euclidean", 2):
         raise LayerProblem(f"a norm of order {c.option('ord')}; euclidean is allowed")
     axes, keep = c.axes(c.x)
-    square = c.lowering.times(c.x, c.x)
-    return c.lowering.function(c.lowering.reduced(square, axes, ReduceKind.SUM, keep=keep), FunctionKind.SQRT)
+    square = c.builder.times(c.x, c.x)
+    return c.builder.function(c.builder.reduced(square, axes, ReduceKind.SUM, keep=keep), FunctionKind.SQRT)
 
 
 def _gelu(c: OperatorContext) -> str:
-    return c.lowering.function(c.x, FunctionKind.GELU_TANH if c.option("approximate", False) else FunctionKind.GELU)
+    return c.builder.function(c.x, FunctionKind.GELU_TANH if c.option("approximate", False) else FunctionKind.GELU)
 
 
 def _split(c: OperatorContext, xs: list[Ints]) -> list[Ints]:

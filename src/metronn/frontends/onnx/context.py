@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from metronn.frontends.common.builder import LayerProblem, Lowering
+from metronn.frontends.common.builder import LayerBuilder, LayerProblem
 from metronn.frontends.onnx.batch import FRONT, Elsewhere, Place
 from metronn.frontends.onnx.evaluate import Array
 from metronn.model.graph import Floats
@@ -71,7 +71,7 @@ class NodeContext:
     for every operand of an operator that moves elements: where the batch of its tensor is.
     """
 
-    lowering: Lowering
+    builder: LayerBuilder
     node: onnx.NodeProto
     opset: int
     batch: int | None
@@ -136,7 +136,7 @@ class NodeContext:
         constant = self.constant(position)
         if constant.values.dtype.kind not in "fiubV":
             raise LayerProblem(f"{constant.name} holds no numbers but {constant.values.dtype}")
-        return self.lowering.checked(constant.values, constant.name)
+        return self.builder.checked(constant.values, constant.name)
 
     def steps(self, position: int) -> Floats | None:
         """Return the steps of a constant operand, None when it has none."""
@@ -144,12 +144,12 @@ class NodeContext:
 
     def shape(self, position: int) -> tuple[int, ...]:
         """Return the shape of a computed operand without its batch axis."""
-        return self.lowering.shape(self.value(position))
+        return self.builder.shape(self.value(position))
 
     def rank(self, position: int) -> int:
         """Return the rank of an operand, batch axis included."""
         operand = self.given(position)
-        return self.lead + len(self.lowering.shape(operand)) if isinstance(operand, str) else operand.values.ndim
+        return self.lead + len(self.builder.shape(operand)) if isinstance(operand, str) else operand.values.ndim
 
     def event_axis(self, axis: int, rank: int) -> int:
         """Turn an ONNX axis into an axis of the event; raises LayerProblem for the batch axis."""
@@ -180,7 +180,7 @@ class NodeContext:
             if self.lead and self.rank(position) != rank:
                 raise BatchProblem(f"inputs with {self.rank(position)} and {rank} axes would mix events")
             return operand
-        return self.lowering.constant(self.event_floats(position, rank), "constant")
+        return self.builder.constant(self.event_floats(position, rank), "constant")
 
     def event_floats(self, position: int, rank: int) -> Floats:
         """Return a constant without its batch axis, so that it broadcasts with the shape of an event."""

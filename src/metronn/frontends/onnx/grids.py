@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from metronn.frontends.common.builder import LayerProblem, Lowering, powers_of_two
+from metronn.frontends.common.builder import LayerBuilder, LayerProblem, powers_of_two
 from metronn.frontends.onnx.context import Codes, Constant
 from metronn.ir.ops import Rounding
 from metronn.model.graph import Floats
@@ -90,31 +90,33 @@ def inlined_constant(
     return None
 
 
-def whole_numbers(lowering: Lowering, codes: Codes) -> str:
+def whole_numbers(builder: LayerBuilder, codes: Codes) -> str:
     """Return codes - zero, exactly."""
-    return regrid(lowering, codes.value, codes.scale, np.ones(()), codes.lo - codes.zero, codes.hi - codes.zero)
+    return regrid(builder, codes.value, codes.scale, np.ones(()), codes.lo - codes.zero, codes.hi - codes.zero)
 
 
-def made(lowering: Lowering, codes: Codes) -> str:
+def made(builder: LayerBuilder, codes: Codes) -> str:
     """Return the codes themselves."""
-    x = whole_numbers(lowering, codes)
-    return lowering.plus(x, lowering.constant(codes.zero, "zero_point")) if codes.zero.any() else x
+    x = whole_numbers(builder, codes)
+    return builder.plus(x, builder.constant(codes.zero, "zero_point")) if codes.zero.any() else x
 
 
-def regrid(lowering: Lowering, x: str, old: Floats, new: Floats, lo: npt.ArrayLike, hi: npt.ArrayLike) -> str:
+def regrid(builder: LayerBuilder, x: str, old: Floats, new: Floats, lo: npt.ArrayLike, hi: npt.ArrayLike) -> str:
     """Return k * new of x = k * old with whole k in [lo, hi], exactly."""
     if np.array_equal(old, new):
         return x
     ratio = np.asarray(new / old)
     if powers_of_two(ratio) and np.array_equal(old * ratio, new):
-        return lowering.times(x, lowering.constant(ratio, "step"))
-    x = lowering.times(x, lowering.constant(1 / old, "inverse_step"))
+        return builder.times(x, builder.constant(ratio, "step"))
+    x = builder.times(x, builder.constant(1 / old, "inverse_step"))
     if not powers_of_two(old):
-        x = lowering.quantize(x, 1.0, np.asarray(lo).astype(np.int64), np.asarray(hi).astype(np.int64), part="codes")
-    return x if (np.asarray(new) == 1).all() else lowering.times(x, lowering.constant(new, "step"))
+        x = builder.quantize(x, 1.0, np.asarray(lo).astype(np.int64), np.asarray(hi).astype(np.int64), part="codes")
+    return x if (np.asarray(new) == 1).all() else builder.times(x, builder.constant(new, "step"))
 
 
-def rounded(lowering: Lowering, x: str, scale: Floats, zero: Floats, bounds: tuple[Floats, Floats], mode: str) -> str:
+def rounded(
+    builder: LayerBuilder, x: str, scale: Floats, zero: Floats, bounds: tuple[Floats, Floats], mode: str
+) -> str:
     """Return (clip(round(x / scale + zero), *bounds) - zero) * scale, rounded as QONNX does in this mode.
 
     The bounds are whole numbers. The zero point becomes part of them where the mode rounds alike on both sides of a
@@ -124,35 +126,35 @@ def rounded(lowering: Lowering, x: str, scale: Floats, zero: Floats, bounds: tup
         raise LayerProblem(f"scale {scale.min():g}; it must be positive")
     if mode not in ROUNDINGS:
         raise LayerProblem(f"rounding mode {mode}; {', '.join(ROUNDINGS)} are allowed")
-    if np.broadcast_shapes(scale.shape, zero.shape, lowering.shape(x)) != lowering.shape(x):
-        raise LayerProblem(f"a scale {scale.shape} and zero point {zero.shape} for values of shape {lowering.shape(x)}")
+    if np.broadcast_shapes(scale.shape, zero.shape, builder.shape(x)) != builder.shape(x):
+        raise LayerProblem(f"a scale {scale.shape} and zero point {zero.shape} for values of shape {builder.shape(x)}")
     lo, hi = bounds
     period = 1 if mode in ("FLOOR", "CEIL") else 2 if mode in ("ROUND", "HALF_EVEN") else 0
     if not zero.any() or (period and not np.mod(zero, period).any()):
-        return _quantized(lowering, x, scale, (lo - zero, hi - zero), mode)
-    shift = lowering.constant(zero * scale, "zero_point")
-    return lowering.minus(_quantized(lowering, lowering.plus(x, shift), scale, (lo, hi), mode), shift)
+        return _quantized(builder, x, scale, (lo - zero, hi - zero), mode)
+    shift = builder.constant(zero * scale, "zero_point")
+    return builder.minus(_quantized(builder, builder.plus(x, shift), scale, (lo, hi), mode), shift)
 
 
-def _quantized(lowering: Lowering, x: str, scale: Floats, bounds: tuple[Floats, Floats], mode: str) -> str:
+def _quantized(builder: LayerBuilder, x: str, scale: Floats, bounds: tuple[Floats, Floats], mode: str) -> str:
     lo, hi = (np.asarray(bound).astype(np.int64) for bound in bounds)
     if mode in _FIXED_POINT:
-        return lowering.quantize(x, scale, lo, hi, _FIXED_POINT[mode])
+        return builder.quantize(x, scale, lo, hi, _FIXED_POINT[mode])
     if mode == "CEIL" or (lo >= 0).all():
-        down = lowering.quantize(lowering.scaled(x, -1.0), scale, -hi, -lo, Rounding.TRN)
-        return lowering.scaled(down, -1.0)
-    below = lowering.minimum(x, lowering.constant(0.0, "zero"))
-    negative = lowering.quantize(below, scale, lo, np.maximum(hi, 0), Rounding.TRN)
-    raised = lowering.quantize(lowering.scaled(lowering.relu(x), -1.0), scale, -hi, np.maximum(-lo, 0), Rounding.TRN)
-    return lowering.minus(negative, raised)
+        down = builder.quantize(builder.scaled(x, -1.0), scale, -hi, -lo, Rounding.TRN)
+        return builder.scaled(down, -1.0)
+    below = builder.minimum(x, builder.constant(0.0, "zero"))
+    negative = builder.quantize(below, scale, lo, np.maximum(hi, 0), Rounding.TRN)
+    raised = builder.quantize(builder.scaled(builder.relu(x), -1.0), scale, -hi, np.maximum(-lo, 0), Rounding.TRN)
+    return builder.minus(negative, raised)
 
 
-def bipolar(lowering: Lowering, x: str, scale: Floats, zero: Floats) -> str:
+def bipolar(builder: LayerBuilder, x: str, scale: Floats, zero: Floats) -> str:
     """Return (1 - zero) * scale where x / scale + zero >= 0, else (-1 - zero) * scale."""
     if not (scale > 0).all():
         raise LayerProblem(f"scale {scale.min():g}; it must be positive")
     shift = zero * scale
     if zero.any():
-        x = lowering.plus(x, lowering.constant(shift, "zero_point"))
-    sign = lowering.quantize(x, 2 * scale, -1, 0, Rounding.TRN)
-    return lowering.plus(sign, lowering.constant(scale - shift, "offset"))
+        x = builder.plus(x, builder.constant(shift, "zero_point"))
+    sign = builder.quantize(x, 2 * scale, -1, 0, Rounding.TRN)
+    return builder.plus(sign, builder.constant(scale - shift, "offset"))

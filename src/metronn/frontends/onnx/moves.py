@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
-from metronn.frontends.common.builder import LayerProblem, Lowering
+from metronn.frontends.common.builder import LayerBuilder, LayerProblem
 from metronn.frontends.onnx.batch import FRONT, Elsewhere, Place, places, unplaced
 from metronn.frontends.onnx.context import BatchProblem, Constant, NodeContext
 from metronn.frontends.onnx.evaluate import Array, evaluate
@@ -38,7 +38,7 @@ def moved(c: NodeContext, data: Collection[int], fill: float = 0.0) -> Moved:
     Event b of the batch has the numbers 1 + b * total + i, so that the result also shows where the events are in it:
     number by number, event b must be event 0 plus b * total.
     """
-    lowering, events = c.lowering, c.batch or 1
+    builder, events = c.builder, c.batch or 1
     place = next((known for k, known in enumerate(c.places) if k in data and known != FRONT), FRONT)
     feeds: dict[str, Array] = {}
     named: dict[str, tuple[str, Place]] = {}
@@ -54,11 +54,11 @@ def moved(c: NodeContext, data: Collection[int], fill: float = 0.0) -> Moved:
         else:
             feeds[name] = operand.values
     xs = [x for x, _ in named.values()]
-    starts = [0, *np.cumsum([math.prod(lowering.shape(x)) for x in xs]).tolist()]
+    starts = [0, *np.cumsum([math.prod(builder.shape(x)) for x in xs]).tolist()]
     total = starts.pop()
     step = total * np.arange(events, dtype=np.int64)
     for (name, (x, at)), start in zip(named.items(), starts, strict=True):
-        index = lowering.indices(x) + start + 1
+        index = builder.indices(x) + start + 1
         if c.lead:
             rows = index[np.newaxis] + step.reshape(-1, *(1,) * index.ndim)
             index = rows if at == FRONT else at.joined(rows)
@@ -72,9 +72,9 @@ def moved(c: NodeContext, data: Collection[int], fill: float = 0.0) -> Moved:
         first, found = _one_event(numbers, events, step, total) if c.lead else (numbers, FRONT)
         index = np.where(first > 0, first - 1, -1)
         if fill and (index < 0).any():
-            filler = filler or [lowering.constant(np.full(1, fill), "fill")]
+            filler = filler or [builder.constant(np.full(1, fill), "fill")]
             index = np.where(index < 0, total, index)
-        y = lowering.rewire([*xs, *filler], index, "move")
+        y = builder.rewire([*xs, *filler], index, "move")
         results.append(y if found == FRONT else Elsewhere(y, found))
     return tuple(results)
 
@@ -102,13 +102,13 @@ def _event_rows(c: NodeContext, operand: Constant, place: Place) -> str:
         if not (rows == rows[:1]).all():
             raise problem
         values = rows[0][0] if place == FRONT else rows[0]
-    return c.lowering.constant(c.lowering.checked(values, operand.name))
+    return c.builder.constant(c.builder.checked(values, operand.name))
 
 
 def linear(c: NodeContext, data: int = 0) -> str:
     """Read a node as an affine function of one operand, found with unit vectors and tried on random numbers."""
-    x, lowering = c.value(data), c.lowering
-    shape = lowering.shape(x)
+    x, builder = c.value(data), c.builder
+    shape = builder.shape(x)
     size = math.prod(shape)
     feeds = {
         name: operand.values
@@ -129,8 +129,8 @@ def linear(c: NodeContext, data: int = 0) -> str:
     found = _responses(c, name, feeds, trial.reshape(-1, *shape)).reshape(-1, outputs)
     if not np.allclose(found, trial @ matrix + flat_shift, rtol=1e-4, atol=1e-4 * max(1.0, float(np.abs(found).max()))):
         raise LayerProblem("mixes the elements of different events, or is not linear")
-    y = lowering.linear(lowering.reshape(x, [size]), matrix, flat_shift)
-    return lowering.reshape(y, shift.shape[1:])
+    y = builder.linear(builder.reshape(x, [size]), matrix, flat_shift)
+    return builder.reshape(y, shift.shape[1:])
 
 
 def _responses(c: NodeContext, name: str, feeds: Mapping[str, Array], events: Floats) -> Floats:
@@ -155,7 +155,7 @@ def _gather(c: NodeContext) -> Moved:
     axis = int(c.attribute("axis", 0)) % max(1, table.values.ndim)
     if c.lead and axis:
         raise LayerProblem(f"its index is computed, and chooses along axis {axis} of {table.name}; axis 0 is allowed")
-    y = c.lowering.looked_up(index, c.floats(0), axis)
+    y = c.builder.looked_up(index, c.floats(0), axis)
     place = c.places[1] if c.places else FRONT
     return (y if place == FRONT else Elsewhere(y, place),)
 
@@ -197,8 +197,8 @@ def _resize(c: NodeContext) -> Moved | str:
                 raise LayerProblem("resizes the batch axis 0; events must stay independent")
             continue
         event_axis = axis - c.lead
-        count = c.lowering.shape(x)[event_axis]
-        x = _along(c.lowering, x, event_axis, _resize_matrix(c, count, target, by_size=sizes is not None))
+        count = c.builder.shape(x)[event_axis]
+        x = _along(c.builder, x, event_axis, _resize_matrix(c, count, target, by_size=sizes is not None))
     return x
 
 
@@ -212,13 +212,13 @@ def _resize_matrix(c: NodeContext, count: int, target: float, *, by_size: bool) 
     return np.asarray(evaluate(node, {"x": np.eye(count), **wanted}, max(c.opset, 19))[0], dtype=np.float64)
 
 
-def _along(lowering: Lowering, x: str, axis: int, matrix: Floats) -> str:
+def _along(builder: LayerBuilder, x: str, axis: int, matrix: Floats) -> str:
     """Apply a matrix along one axis."""
     if matrix.shape[0] == matrix.shape[1] and (matrix == np.eye(matrix.shape[0])).all():
         return x
-    order = list(range(len(lowering.shape(x))))
+    order = list(range(len(builder.shape(x))))
     order[axis], order[-1] = order[-1], order[axis]
-    return lowering.transpose(lowering.linear(lowering.transpose(x, order), matrix), order)
+    return builder.transpose(builder.linear(builder.transpose(x, order), matrix), order)
 
 
 def _upsample(c: NodeContext) -> Moved | str:
@@ -233,22 +233,22 @@ def _cumulated(c: NodeContext) -> tuple[str, int, bool, bool]:
 
 def _cumulative_sum(c: NodeContext) -> str:
     x, axis, exclusive, reverse = _cumulated(c)
-    count = c.lowering.shape(x)[axis]
+    count = c.builder.shape(x)[axis]
     below = np.triu(np.ones((count, count)), 1 if exclusive else 0)
-    return _along(c.lowering, x, axis, below.T if reverse else below)
+    return _along(c.builder, x, axis, below.T if reverse else below)
 
 
 def _cumulative_product(c: NodeContext) -> str:
     x, axis, exclusive, reverse = _cumulated(c)
-    lowering = c.lowering
-    index = np.moveaxis(lowering.indices(x), axis, 0)
-    parts = [lowering.rewire([x], part, "part") for part in (index[::-1] if reverse else index)]
-    results = [lowering.constant(np.ones(index.shape[1:]), "one")] if exclusive else [parts.pop(0)]
+    builder = c.builder
+    index = np.moveaxis(builder.indices(x), axis, 0)
+    parts = [builder.rewire([x], part, "part") for part in (index[::-1] if reverse else index)]
+    results = [builder.constant(np.ones(index.shape[1:]), "one")] if exclusive else [parts.pop(0)]
     for part in parts[: len(index) - 1]:
-        results.append(lowering.times(results[-1], part))
+        results.append(builder.times(results[-1], part))
     ordered = results[::-1] if reverse else results
     taken = np.arange(index.size).reshape(index.shape)
-    return lowering.rewire(ordered, np.moveaxis(taken, 0, axis), "cumulated")
+    return builder.rewire(ordered, np.moveaxis(taken, 0, axis), "cumulated")
 
 
 def _scatter(c: NodeContext) -> Moved | str:
@@ -263,8 +263,8 @@ def _scatter(c: NodeContext) -> Moved | str:
         case "add":
             data = c.event(0, c.rank(0))
             lead = () if c.batch is None else (c.batch,)
-            zeros = Constant("zeros", np.zeros((*lead, *c.lowering.shape(data))))
-            return c.lowering.plus(data, linear(renamed.reading(zeros, c.given(1), c.value(2)), 2))
+            zeros = Constant("zeros", np.zeros((*lead, *c.builder.shape(data))))
+            return c.builder.plus(data, linear(renamed.reading(zeros, c.given(1), c.value(2)), 2))
         case other:
             raise LayerProblem(f"scatters with reduction {other}; none and add are allowed")
 

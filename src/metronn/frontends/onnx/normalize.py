@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from metronn.frontends.common.builder import LayerProblem, Lowering
+from metronn.frontends.common.builder import LayerBuilder, LayerProblem
 from metronn.frontends.onnx.context import Constant, Layer, NodeContext
 from metronn.frontends.onnx.math import absolute, power
 from metronn.ir.ops import ReduceKind
@@ -16,112 +16,112 @@ from metronn.model.graph import Floats, FunctionKind
 LEAST_NORM = 1e-12
 """Norms below this count as this, so that a vector of zeros stays one (PyTorch's choice)."""
 
-Reduction = Callable[[Lowering, str, Sequence[int], bool], str]
-"""(lowering, value, axes, keep axes) -> value."""
+Reduction = Callable[[LayerBuilder, str, Sequence[int], bool], str]
+"""(builder, value, axes, keep axes) -> value."""
 
 
-def _sum(lowering: Lowering, x: str, axes: Sequence[int], keep: bool) -> str:
-    return lowering.reduced(x, axes, ReduceKind.SUM, keep=keep)
+def _sum(builder: LayerBuilder, x: str, axes: Sequence[int], keep: bool) -> str:
+    return builder.reduced(x, axes, ReduceKind.SUM, keep=keep)
 
 
-def _square(lowering: Lowering, x: str) -> str:
-    return lowering.times(x, x)
+def _square(builder: LayerBuilder, x: str) -> str:
+    return builder.times(x, x)
 
 
-def _log_sum_exp(lowering: Lowering, x: str, axes: Sequence[int], keep: bool) -> str:
-    highest = lowering.reduced(x, axes, ReduceKind.MAX, keep=True)
-    total = _sum(lowering, lowering.function(lowering.minus(x, highest), FunctionKind.EXP), axes, True)
-    y = lowering.plus(lowering.function(total, FunctionKind.LOG), highest)
-    return y if keep else lowering.reshape(y, [n for a, n in enumerate(lowering.shape(y)) if a not in axes])
+def _log_sum_exp(builder: LayerBuilder, x: str, axes: Sequence[int], keep: bool) -> str:
+    highest = builder.reduced(x, axes, ReduceKind.MAX, keep=True)
+    total = _sum(builder, builder.function(builder.minus(x, highest), FunctionKind.EXP), axes, True)
+    y = builder.plus(builder.function(total, FunctionKind.LOG), highest)
+    return y if keep else builder.reshape(y, [n for a, n in enumerate(builder.shape(y)) if a not in axes])
 
 
-def _product(lowering: Lowering, x: str, axes: Sequence[int], keep: bool) -> str:
-    shape = lowering.shape(x)
+def _product(builder: LayerBuilder, x: str, axes: Sequence[int], keep: bool) -> str:
+    shape = builder.shape(x)
     kept = [a for a in range(len(shape)) if a not in axes]
-    index = lowering.indices(x).transpose([*axes, *kept]).reshape(-1, *(shape[a] for a in kept))
-    parts = [lowering.rewire([x], part, "part") for part in index]
+    index = builder.indices(x).transpose([*axes, *kept]).reshape(-1, *(shape[a] for a in kept))
+    parts = [builder.rewire([x], part, "part") for part in index]
     while len(parts) > 1:
-        pairs = [lowering.times(a, b) for a, b in zip(parts[::2], parts[1::2], strict=False)]
+        pairs = [builder.times(a, b) for a, b in zip(parts[::2], parts[1::2], strict=False)]
         parts = pairs + parts[2 * len(pairs) :]
-    return lowering.reshape(parts[0], [1 if a in axes else n for a, n in enumerate(shape)]) if keep else parts[0]
+    return builder.reshape(parts[0], [1 if a in axes else n for a, n in enumerate(shape)]) if keep else parts[0]
 
 
 def _reduce(reduction: Reduction, input_since: int = 18) -> Layer:
     def layer(c: NodeContext) -> str:
         axes = c.event_axes(1, input_since=input_since)
         x = c.value(0)
-        if any(c.lowering.shape(x)[axis] == 0 for axis in axes):
+        if any(c.builder.shape(x)[axis] == 0 for axis in axes):
             raise LayerProblem("reduces an axis without elements")
-        return reduction(c.lowering, x, sorted(set(axes)), bool(c.attribute("keepdims", 1)))
+        return reduction(c.builder, x, sorted(set(axes)), bool(c.attribute("keepdims", 1)))
 
     return layer
 
 
 def _by_kind(kind: ReduceKind) -> Reduction:
-    return lambda lowering, x, axes, keep: lowering.reduced(x, axes, kind, keep=keep)
+    return lambda builder, x, axes, keep: builder.reduced(x, axes, kind, keep=keep)
 
 
-def _root(lowering: Lowering, x: str) -> str:
-    return lowering.function(x, FunctionKind.SQRT)
+def _root(builder: LayerBuilder, x: str) -> str:
+    return builder.function(x, FunctionKind.SQRT)
 
 
 def _softmax_axis(c: NodeContext) -> tuple[str, int, tuple[int, ...]]:
     """Return the operand, flattened behind the axis before opset 13, the event axis, and the shape to restore."""
-    x, lowering, rank = c.value(0), c.lowering, c.rank(0)
+    x, builder, rank = c.value(0), c.builder, c.rank(0)
     axis = int(c.attribute("axis", -1 if c.opset >= 13 else 1))
-    shape = lowering.shape(x)
+    shape = builder.shape(x)
     if c.opset < 13 and not c.lead and axis == 0:
-        return lowering.reshape(x, [math.prod(shape)]), 0, shape
+        return builder.reshape(x, [math.prod(shape)]), 0, shape
     event_axis = c.event_axis(axis, rank)
     if c.opset >= 13 or event_axis == len(shape) - 1:
         return x, event_axis, shape
-    flat = lowering.reshape(x, [math.prod(shape[:event_axis]), math.prod(shape[event_axis:])])
+    flat = builder.reshape(x, [math.prod(shape[:event_axis]), math.prod(shape[event_axis:])])
     return flat, 1, shape
 
 
 def _softmax(c: NodeContext) -> str:
     x, axis, shape = _softmax_axis(c)
-    return c.lowering.reshape(c.lowering.softmax(x, axis), shape)
+    return c.builder.reshape(c.builder.softmax(x, axis), shape)
 
 
 def _log_softmax(c: NodeContext) -> str:
     x, axis, shape = _softmax_axis(c)
-    lowering = c.lowering
-    centred = lowering.minus(x, lowering.reduced(x, [axis], ReduceKind.MAX, keep=True))
-    total = _sum(lowering, lowering.function(centred, FunctionKind.EXP), [axis], True)
-    return lowering.reshape(lowering.minus(centred, lowering.function(total, FunctionKind.LOG)), shape)
+    builder = c.builder
+    centred = builder.minus(x, builder.reduced(x, [axis], ReduceKind.MAX, keep=True))
+    total = _sum(builder, builder.function(centred, FunctionKind.EXP), [axis], True)
+    return builder.reshape(builder.minus(centred, builder.function(total, FunctionKind.LOG)), shape)
 
 
-def _one_hot(lowering: Lowering, x: str, axis: int, kind: ReduceKind, *, last: bool = False) -> str:
+def _one_hot(builder: LayerBuilder, x: str, axis: int, kind: ReduceKind, *, last: bool = False) -> str:
     """Return 1 at the first (or last) largest (or smallest) element along an axis, 0 elsewhere; the axis moves last."""
-    shape = lowering.shape(x)
+    shape = builder.shape(x)
     order = [a for a in range(len(shape)) if a != axis] + [axis]
-    x = lowering.transpose(x, order)
-    best = lowering.reduced(x, [len(shape) - 1], kind, keep=True)
-    apart = absolute(lowering, lowering.function(lowering.minus(x, best), FunctionKind.SIGN))
-    equal = lowering.scaled(apart, -1.0, 1.0)
+    x = builder.transpose(x, order)
+    best = builder.reduced(x, [len(shape) - 1], kind, keep=True)
+    apart = absolute(builder, builder.function(builder.minus(x, best), FunctionKind.SIGN))
+    equal = builder.scaled(apart, -1.0, 1.0)
     before = np.triu(np.ones((shape[axis], shape[axis])), 1)
-    earlier = lowering.linear(equal, before.T if last else before)
-    return lowering.relu(lowering.minus(equal, earlier))
+    earlier = builder.linear(equal, before.T if last else before)
+    return builder.relu(builder.minus(equal, earlier))
 
 
 def _hardmax(c: NodeContext) -> str:
     x, axis, shape = _softmax_axis(c)
-    rank = len(c.lowering.shape(x))
-    hot = _one_hot(c.lowering, x, axis, ReduceKind.MAX)
+    rank = len(c.builder.shape(x))
+    hot = _one_hot(c.builder, x, axis, ReduceKind.MAX)
     order = list(range(rank - 1))
     order.insert(axis, rank - 1)
-    return c.lowering.reshape(c.lowering.transpose(hot, order), shape)
+    return c.builder.reshape(c.builder.transpose(hot, order), shape)
 
 
 def _arg(kind: ReduceKind) -> Layer:
     def layer(c: NodeContext) -> str:
         axis = c.event_axis(int(c.attribute("axis", 0)), c.rank(0))
         shape = c.shape(0)
-        hot = _one_hot(c.lowering, c.value(0), axis, kind, last=bool(c.attribute("select_last_index", 0)))
-        place = c.lowering.linear(hot, np.arange(shape[axis], dtype=np.float64).reshape(-1, 1))
+        hot = _one_hot(c.builder, c.value(0), axis, kind, last=bool(c.attribute("select_last_index", 0)))
+        place = c.builder.linear(hot, np.arange(shape[axis], dtype=np.float64).reshape(-1, 1))
         keep = bool(c.attribute("keepdims", 1))
-        return c.lowering.reshape(place, [1 if a == axis else n for a, n in enumerate(shape) if keep or a != axis])
+        return c.builder.reshape(place, [1 if a == axis else n for a, n in enumerate(shape) if keep or a != axis])
 
     return layer
 
@@ -131,16 +131,16 @@ def _batch_normalization(c: NodeContext) -> str:
         raise LayerProblem("is in training mode; export the model for inference")
     x, epsilon = c.value(0), float(c.attribute("epsilon", 1e-5))
     gamma, beta, mean, variance = (c.floats(k) for k in (1, 2, 3, 4))
-    lowering = c.lowering
+    builder = c.builder
     if c.opset < 9 and not c.attribute("spatial", 1):
-        shape = lowering.shape(x)
-        flat = lowering.reshape(x, [math.prod(shape)])
+        shape = builder.shape(x)
+        flat = builder.reshape(x, [math.prod(shape)])
         stats = (gamma.ravel(), beta.ravel(), mean.ravel(), variance.ravel())
-        return lowering.reshape(lowering.normalized(flat, 0, stats, epsilon), shape)
+        return builder.reshape(builder.normalized(flat, 0, stats, epsilon), shape)
     axis = 1 - c.lead if c.rank(0) > 1 else 0
     if c.quantized:
         return _normalized_float32(c, x, axis, epsilon)
-    return lowering.normalized(x, axis, (gamma, beta, mean, variance), epsilon)
+    return builder.normalized(x, axis, (gamma, beta, mean, variance), epsilon)
 
 
 def _normalized_float32(c: NodeContext, x: str, axis: int, epsilon: float) -> str:
@@ -150,19 +150,19 @@ def _normalized_float32(c: NodeContext, x: str, axis: int, epsilon: float) -> st
         inverse = np.float32(1) / np.sqrt(variance + np.float32(epsilon))
     scale = inverse * gamma
     shift = beta - mean * scale
-    if scale.shape != (c.lowering.shape(x)[axis],):
-        raise LayerProblem(f"{scale.size} channels in the weights, {c.lowering.shape(x)[axis]} in the input")
-    trailing = (1,) * (len(c.lowering.shape(x)) - 1 - axis)
-    return c.lowering.scaled(x, scale.reshape(-1, *trailing), shift.reshape(-1, *trailing))
+    if scale.shape != (c.builder.shape(x)[axis],):
+        raise LayerProblem(f"{scale.size} channels in the weights, {c.builder.shape(x)[axis]} in the input")
+    trailing = (1,) * (len(c.builder.shape(x)) - 1 - axis)
+    return c.builder.scaled(x, scale.reshape(-1, *trailing), shift.reshape(-1, *trailing))
 
 
-def standardized(lowering: Lowering, x: str, axes: Sequence[int], epsilon: float) -> tuple[str, str, str]:
+def standardized(builder: LayerBuilder, x: str, axes: Sequence[int], epsilon: float) -> tuple[str, str, str]:
     """Return (x - mean) / sqrt(variance + epsilon) along axes, the mean, and 1 / sqrt(variance + epsilon)."""
-    mean = lowering.mean(x, axes, keep=True)
-    centred = lowering.minus(x, mean)
-    variance = lowering.mean(_square(lowering, centred), axes, keep=True)
-    inverse = lowering.function(lowering.scaled(variance, 1.0, epsilon), FunctionKind.RSQRT)
-    return lowering.times(centred, inverse), mean, inverse
+    mean = builder.mean(x, axes, keep=True)
+    centred = builder.minus(x, mean)
+    variance = builder.mean(_square(builder, centred), axes, keep=True)
+    inverse = builder.function(builder.scaled(variance, 1.0, epsilon), FunctionKind.RSQRT)
+    return builder.times(centred, inverse), mean, inverse
 
 
 def _trailing_axes(c: NodeContext) -> list[int]:
@@ -174,21 +174,21 @@ def _weighted(c: NodeContext, x: str, scale: int, shift: int) -> str:
     """Multiply by one operand and add another, where given."""
     rank = c.rank(0)
     if c.operand(scale) is not None:
-        x = c.lowering.times(x, c.event(scale, rank))
-    return x if c.operand(shift) is None else c.lowering.plus(x, c.event(shift, rank))
+        x = c.builder.times(x, c.event(scale, rank))
+    return x if c.operand(shift) is None else c.builder.plus(x, c.event(shift, rank))
 
 
 def _layer_normalization(c: NodeContext) -> tuple[str, ...]:
     epsilon = float(c.attribute("epsilon", 1e-5))
-    y, mean, inverse = standardized(c.lowering, c.value(0), _trailing_axes(c), epsilon)
+    y, mean, inverse = standardized(c.builder, c.value(0), _trailing_axes(c), epsilon)
     return (_weighted(c, y, 1, 2), mean, inverse)[: len(c.node.output)]
 
 
 def _rms_normalization(c: NodeContext) -> str:
-    x, lowering = c.value(0), c.lowering
-    mean = lowering.mean(_square(lowering, x), _trailing_axes(c), keep=True)
-    shifted = lowering.scaled(mean, 1.0, float(c.attribute("epsilon", 1e-5)))
-    return _weighted(c, lowering.times(x, lowering.function(shifted, FunctionKind.RSQRT)), 1, 2)
+    x, builder = c.value(0), c.builder
+    mean = builder.mean(_square(builder, x), _trailing_axes(c), keep=True)
+    shifted = builder.scaled(mean, 1.0, float(c.attribute("epsilon", 1e-5)))
+    return _weighted(c, builder.times(x, builder.function(shifted, FunctionKind.RSQRT)), 1, 2)
 
 
 def _per_channel(c: NodeContext, position: int) -> Floats:
@@ -197,53 +197,53 @@ def _per_channel(c: NodeContext, position: int) -> Floats:
 
 
 def _group_normalization(c: NodeContext) -> str:
-    lowering, x = c.lowering, c.value(0)
-    shape, axis, groups = lowering.shape(x), 1 - c.lead, int(c.attribute("num_groups", 1))
+    builder, x = c.builder, c.value(0)
+    shape, axis, groups = builder.shape(x), 1 - c.lead, int(c.attribute("num_groups", 1))
     if shape[axis] % groups:
         raise LayerProblem(f"{shape[axis]} channels cannot be {groups} groups")
-    parted = lowering.reshape(x, [*shape[:axis], groups, shape[axis] // groups, *shape[axis + 1 :]])
+    parted = builder.reshape(x, [*shape[:axis], groups, shape[axis] // groups, *shape[axis + 1 :]])
     axes = range(axis + 1, len(shape) + 1)
-    y = lowering.reshape(standardized(lowering, parted, axes, float(c.attribute("epsilon", 1e-5)))[0], shape)
+    y = builder.reshape(standardized(builder, parted, axes, float(c.attribute("epsilon", 1e-5)))[0], shape)
     scale, shift = _per_channel(c, 1), _per_channel(c, 2)
     if c.opset < 21:
         scale, shift = (np.repeat(values, shape[axis] // groups, axis=0) for values in (scale, shift))
-    return lowering.scaled(y, scale, shift)
+    return builder.scaled(y, scale, shift)
 
 
 def _instance_normalization(c: NodeContext) -> str:
     axes = range(2 - c.lead, len(c.shape(0)))
-    y = standardized(c.lowering, c.value(0), axes, float(c.attribute("epsilon", 1e-5)))[0]
-    return c.lowering.scaled(y, _per_channel(c, 1), _per_channel(c, 2))
+    y = standardized(c.builder, c.value(0), axes, float(c.attribute("epsilon", 1e-5)))[0]
+    return c.builder.scaled(y, _per_channel(c, 1), _per_channel(c, 2))
 
 
 def _mean_variance_normalization(c: NodeContext) -> str:
     axes = [c.event_axis(int(axis), c.rank(0)) for axis in c.attribute("axes", (0, 2, 3))]
-    return standardized(c.lowering, c.value(0), axes, 1e-18)[0]
+    return standardized(c.builder, c.value(0), axes, 1e-18)[0]
 
 
 def _lp_normalization(c: NodeContext) -> str:
-    lowering, x = c.lowering, c.value(0)
+    builder, x = c.builder, c.value(0)
     axes = [c.event_axis(int(c.attribute("axis", -1)), c.rank(0))]
     if int(c.attribute("p", 2)) == 1:
-        total = lowering.clipped(_sum(lowering, absolute(lowering, x), axes, True), LEAST_NORM, None)
-        return lowering.times(x, lowering.function(total, FunctionKind.RECIPROCAL))
-    total = lowering.clipped(_sum(lowering, _square(lowering, x), axes, True), LEAST_NORM**2, None)
-    return lowering.times(x, lowering.function(total, FunctionKind.RSQRT))
+        total = builder.clipped(_sum(builder, absolute(builder, x), axes, True), LEAST_NORM, None)
+        return builder.times(x, builder.function(total, FunctionKind.RECIPROCAL))
+    total = builder.clipped(_sum(builder, _square(builder, x), axes, True), LEAST_NORM**2, None)
+    return builder.times(x, builder.function(total, FunctionKind.RSQRT))
 
 
 def _local_response(c: NodeContext) -> str:
-    lowering, x, size = c.lowering, c.value(0), int(c.attribute("size"))
-    shape, axis = lowering.shape(x), 1 - c.lead
+    builder, x, size = c.builder, c.value(0), int(c.attribute("size"))
+    shape, axis = builder.shape(x), 1 - c.lead
     channel = np.arange(shape[axis])
     near = channel[:, np.newaxis] - channel[np.newaxis]
     band = ((near >= -((size - 1) // 2)) & (near <= size - 1 - (size - 1) // 2)).astype(np.float64)
     order = [a for a in range(len(shape)) if a != axis] + [axis]
     back = [order.index(a) for a in range(len(shape))]
-    moved = lowering.transpose(_square(lowering, x), order)
+    moved = builder.transpose(_square(builder, x), order)
     scale = float(c.attribute("alpha", 1e-4)) / size
-    total = lowering.linear(moved, band * scale, np.full(shape[axis], float(c.attribute("bias", 1.0))))
-    damping = power(lowering, lowering.transpose(total, back), -float(c.attribute("beta", 0.75)))
-    return lowering.times(x, damping)
+    total = builder.linear(moved, band * scale, np.full(shape[axis], float(c.attribute("bias", 1.0))))
+    damping = power(builder, builder.transpose(total, back), -float(c.attribute("beta", 0.75)))
+    return builder.times(x, damping)
 
 
 NORMALIZE: Mapping[str, Callable[[NodeContext], str | Constant | tuple[str, ...]]] = {

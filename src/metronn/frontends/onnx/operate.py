@@ -42,16 +42,16 @@ def _results(c: NodeContext, kind: str) -> tuple[Tensor, ...]:
 
 def _on_one_event(c: NodeContext, kind: str) -> tuple[Tensor, ...]:
     """Read an operator on one event that has all axes of the tensors."""
-    lowering = c.lowering
+    builder = c.builder
     values = {
-        k: lowering.reshape(x, (1, *lowering.shape(x))) if c.places[k] == FRONT else x
+        k: builder.reshape(x, (1, *builder.shape(x))) if c.places[k] == FRONT else x
         for k, x in enumerate(c.operands)
         if isinstance(x, str)
     }
     at = {k: c.places[k] for k in values}
     operands = [values.get(k, operand) for k, operand in enumerate(c.operands)]
     if kind in ELEMENTWISE:
-        place = aligned([(len(lowering.shape(x)), at[k]) for k, x in values.items()])
+        place = aligned([(len(builder.shape(x)), at[k]) for k, x in values.items()])
         operands = [_one_event(c, operand, values, place) for operand in operands]
     results = _results(replace(c, batch=None, places=(), operands=tuple(operands)), kind)
     if kind in ELEMENTWISE:
@@ -67,7 +67,7 @@ def _one_event(c: NodeContext, operand: Operand | None, values: dict[int, str], 
     """Return an operand of an elementwise operator, constants without the batch."""
     if not isinstance(operand, Constant):
         return operand
-    events = [c.lowering.shape(x) for x in values.values()]
+    events = [c.builder.shape(x) for x in values.values()]
     event = max(events, key=len)
     if operand.values.ndim > len(event):
         raise LayerProblem(f"{operand.name} of shape {operand.values.shape} has more axes than the other input")
@@ -80,7 +80,7 @@ def _tried(c: NodeContext, values: dict[int, str], at: dict[int, Place]) -> list
     for k, x in values.items():
         codes = c.codes[k] if k < len(c.codes) else None
         bounds = None if codes is None else (codes.lo, codes.hi)
-        trials[names[k]] = Trial(c.lowering.shape(x), at[k], bounds)
+        trials[names[k]] = Trial(c.builder.shape(x), at[k], bounds)
     constants = {
         names[k]: operand.values.astype(np.float64) if operand.values.dtype.kind == "f" else operand.values
         for k, operand in enumerate(c.operands)
@@ -94,9 +94,9 @@ def _shape(c: NodeContext, result: Tensor) -> tuple[int, ...]:
         case Constant():
             return tuple(result.values.shape)
         case Codes() | Elsewhere():
-            return c.lowering.shape(result.value)
+            return c.builder.shape(result.value)
         case str():
-            return c.lowering.shape(result)
+            return c.builder.shape(result)
 
 
 def _placed(c: NodeContext, result: Tensor, place: Place) -> Tensor:
@@ -106,11 +106,11 @@ def _placed(c: NodeContext, result: Tensor, place: Place) -> Tensor:
         case Constant() | Elsewhere():
             return result
         case str() if place == FRONT:
-            return c.lowering.reshape(result, shape[1:])
+            return c.builder.reshape(result, shape[1:])
         case str():
             return Elsewhere(result, place)
         case Codes() if place == FRONT:
             scale, zero = (a[0] if a.ndim == len(shape) else a for a in (result.scale, result.zero))
-            return replace(result, value=c.lowering.reshape(result.value, shape[1:]), scale=scale, zero=zero)
+            return replace(result, value=c.builder.reshape(result.value, shape[1:]), scale=scale, zero=zero)
         case Codes():
             return replace(result, place=place)

@@ -11,7 +11,7 @@ from string import ascii_letters
 
 import numpy as np
 
-from metronn.frontends.common.builder import LayerProblem, Lowering
+from metronn.frontends.common.builder import LayerBuilder, LayerProblem
 from metronn.frontends.onnx.context import BatchProblem, Constant, Layer, NodeContext
 from metronn.frontends.onnx.grids import column_steps
 from metronn.ir.ops import ReduceKind
@@ -24,12 +24,12 @@ Factor = str | Floats
 """A computed value, or a constant without batch axis."""
 
 
-def _shape(lowering: Lowering, factor: Factor) -> tuple[int, ...]:
-    return lowering.shape(factor) if isinstance(factor, str) else factor.shape
+def _shape(builder: LayerBuilder, factor: Factor) -> tuple[int, ...]:
+    return builder.shape(factor) if isinstance(factor, str) else factor.shape
 
 
 def contract(
-    lowering: Lowering,
+    builder: LayerBuilder,
     terms: tuple[str, str],
     factors: tuple[Factor, Factor],
     result: str,
@@ -41,7 +41,7 @@ def contract(
     """
     sizes: dict[str, int] = {}
     for term, factor in zip(terms, factors, strict=True):
-        for letter, size in zip(term, _shape(lowering, factor), strict=True):
+        for letter, size in zip(term, _shape(builder, factor), strict=True):
             if sizes.setdefault(letter, size) != size and 1 not in (size, sizes[letter]):
                 raise LayerProblem(f"axes of size {sizes[letter]} and {size} are multiplied")
             sizes[letter] = max(size, sizes[letter])
@@ -54,43 +54,43 @@ def contract(
     shared = [letter for letter in left if letter in right and letter in result]
     alone = [letter for letter in summed if letter not in left or letter not in right]
     if not isinstance(w, str) and not shared and not alone:
-        return _linear(lowering, (left, right), (x, w, steps), result, summed)
+        return _linear(builder, (left, right), (x, w, steps), result, summed)
     if math.prod(sizes.values()) > LARGEST_PRODUCT:
         raise LayerProblem(f"{math.prod(sizes.values())} products; up to {LARGEST_PRODUCT} are allowed")
     order = result + summed
-    other = lowering.constant(w, "factor") if not isinstance(w, str) else w
-    product = lowering.times(_aligned(lowering, left, x, order), _aligned(lowering, right, other, order))
+    other = builder.constant(w, "factor") if not isinstance(w, str) else w
+    product = builder.times(_aligned(builder, left, x, order), _aligned(builder, right, other, order))
     axes = range(len(result), len(order))
-    y = lowering.reduced(product, axes, ReduceKind.SUM, keep=False) if summed else product
+    y = builder.reduced(product, axes, ReduceKind.SUM, keep=False) if summed else product
     full = tuple(sizes[letter] for letter in result)
-    return y if lowering.shape(y) == full else lowering.reshape(y, full)
+    return y if builder.shape(y) == full else builder.reshape(y, full)
 
 
 def _linear(
-    lowering: Lowering, terms: tuple[str, str], factors: tuple[str, Floats, Floats | None], result: str, summed: str
+    builder: LayerBuilder, terms: tuple[str, str], factors: tuple[str, Floats, Floats | None], result: str, summed: str
 ) -> str:
     (left, right), (x, w, steps) = terms, factors
     kept, added = [a for a in left if a not in summed], [a for a in right if a not in summed]
     inner = [a for a in left if a in summed]
-    x = lowering.transpose(x, [left.index(a) for a in (*kept, *inner)])
-    rows = math.prod(lowering.shape(x)[len(kept) :])
-    x = lowering.reshape(x, [*lowering.shape(x)[: len(kept)], rows])
+    x = builder.transpose(x, [left.index(a) for a in (*kept, *inner)])
+    rows = math.prod(builder.shape(x)[len(kept) :])
+    x = builder.reshape(x, [*builder.shape(x)[: len(kept)], rows])
     order = [right.index(a) for a in (*inner, *added)]
     ordered = w.transpose(order)
     grid = None if steps is None else steps.transpose(order).reshape(rows, -1)
     matrix = ordered.reshape(rows, -1)
-    y = lowering.linear(x, matrix, step=column_steps(matrix, grid))
-    y = lowering.reshape(y, [*lowering.shape(y)[:-1], *ordered.shape[len(inner) :]])
+    y = builder.linear(x, matrix, step=column_steps(matrix, grid))
+    y = builder.reshape(y, [*builder.shape(y)[:-1], *ordered.shape[len(inner) :]])
     made = [*kept, *added]
-    return lowering.transpose(y, [made.index(a) for a in result])
+    return builder.transpose(y, [made.index(a) for a in result])
 
 
-def _aligned(lowering: Lowering, term: str, x: str, order: str) -> str:
+def _aligned(builder: LayerBuilder, term: str, x: str, order: str) -> str:
     """Return x with its axes in the given order, size 1 for letters it has not."""
     present = [letter for letter in order if letter in term]
-    x = lowering.transpose(x, [term.index(letter) for letter in present])
-    sizes = dict(zip(present, lowering.shape(x), strict=True))
-    return lowering.reshape(x, [sizes.get(letter, 1) for letter in order])
+    x = builder.transpose(x, [term.index(letter) for letter in present])
+    sizes = dict(zip(present, builder.shape(x), strict=True))
+    return builder.reshape(x, [sizes.get(letter, 1) for letter in order])
 
 
 def _factor(c: NodeContext, position: int, rank: int) -> Factor:
@@ -125,15 +125,15 @@ def matmul_node(c: NodeContext) -> str:
         if isinstance(left, str) and isinstance(right, Constant) and right.values.ndim > max(2, ranks[0]):
             raise LayerProblem(f"weights {right.name} have more axes ({right.values.ndim}) than the events of a batch")
     factors = _factor(c, 0, max(ranks)), _factor(c, 1, max(ranks))
-    return matmul(c.lowering, *factors, _factor_steps(c, max(ranks)))
+    return matmul(c.builder, *factors, _factor_steps(c, max(ranks)))
 
 
-def matmul(lowering: Lowering, left: Factor, right: Factor, steps: Floats | None = None) -> str:
+def matmul(builder: LayerBuilder, left: Factor, right: Factor, steps: Floats | None = None) -> str:
     """Return the matrix product of two tensors, broadcast and with vectors as in `numpy.matmul`.
 
     `steps` are those of the constant factor.
     """
-    shapes = (_shape(lowering, left), _shape(lowering, right))
+    shapes = (_shape(builder, left), _shape(builder, right))
     if not all(shapes):
         raise LayerProblem("a matrix product of a single number")
     inner, rows, columns, stack = "k", "m", "n", ascii_letters[14:].replace("k", "").replace("m", "").replace("n", "")
@@ -144,7 +144,7 @@ def matmul(lowering: Lowering, left: Factor, right: Factor, steps: Floats | None
     result = letters + (rows if len(shapes[0]) > 1 else "") + (columns if len(shapes[1]) > 1 else "")
     if shapes[0][-1] != shapes[1][-2 if len(shapes[1]) > 1 else 0]:
         raise LayerProblem(f"a product of shapes {shapes[0]} and {shapes[1]}")
-    return contract(lowering, (first, second), (left, right), result, steps)
+    return contract(builder, (first, second), (left, right), result, steps)
 
 
 def _gemm_steps(c: NodeContext, alpha: float, *, transposed: bool) -> Floats | None:
@@ -158,7 +158,7 @@ def _gemm_steps(c: NodeContext, alpha: float, *, transposed: bool) -> Floats | N
 
 def gemm_node(c: NodeContext) -> str:
     """Return alpha * A B + beta * C, with A and B transposed where the node says so."""
-    lowering = c.lowering
+    builder = c.builder
     trans_a, trans_b = bool(c.attribute("transA", 0)), bool(c.attribute("transB", 0))
     if c.lead:
         if isinstance(c.given(0), Constant):
@@ -177,27 +177,27 @@ def gemm_node(c: NodeContext) -> str:
     x, w = factors
     if isinstance(x, str) and not isinstance(w, str):
         weight, grid = (w.T if trans_b else w) * alpha, _gemm_steps(c, alpha, transposed=trans_b)
-        data = lowering.transpose(x, [1, 0]) if trans_a else x
+        data = builder.transpose(x, [1, 0]) if trans_a else x
         bias = None
         if isinstance(addend, Constant) and (c.floats(2).ndim < 2 or c.floats(2).shape[0] == 1):
             bias = c.floats(2).reshape(c.floats(2).shape[-1:] or ()) * beta
             if bias.size not in (1, weight.shape[1]):
                 shape = c.floats(2).shape
                 raise LayerProblem(f"bias {addend.name} of shape {shape} does not fit {weight.shape[1]} outputs")
-            return lowering.linear(data, weight, np.broadcast_to(bias, weight.shape[1:]), grid)
-        y = lowering.linear(data, weight, step=grid)
+            return builder.linear(data, weight, np.broadcast_to(bias, weight.shape[1:]), grid)
+        y = builder.linear(data, weight, step=grid)
     else:
         first, second = "km" if trans_a else "mk", "nk" if trans_b else "kn"
-        y = lowering.scaled(contract(lowering, (first, second), (x, w), "mn"), alpha)
+        y = builder.scaled(contract(builder, (first, second), (x, w), "mn"), alpha)
     if addend is None or beta == 0:
         return y
     if isinstance(addend, Constant) and c.lead and c.floats(2).ndim > 1:
         raise LayerProblem(f"bias {addend.name} of shape {c.floats(2).shape} has one entry per event of a batch")
-    return lowering.plus(y, lowering.scaled(c.event(2, 2), beta))
+    return builder.plus(y, builder.scaled(c.event(2, 2), beta))
 
 
 def _einsum(c: NodeContext) -> str:
-    lowering = c.lowering
+    builder = c.builder
     terms, result = _equation(str(c.attribute("equation")), [c.rank(k) for k in range(len(c.operands))])
     if c.lead:
         batch = {term[:1] for term, x in zip(terms, c.operands, strict=True) if isinstance(x, str)}
@@ -211,7 +211,7 @@ def _einsum(c: NodeContext) -> str:
         terms, result = [term.replace(letter, "") for term in terms], result.replace(letter, "")
     factors: list[Factor] = [x if isinstance(x, str) else c.floats(k) for k, x in enumerate(c.operands)]
     terms, factors = map(
-        list, zip(*(_diagonal(lowering, t, x) for t, x in zip(terms, factors, strict=True)), strict=True)
+        list, zip(*(_diagonal(builder, t, x) for t, x in zip(terms, factors, strict=True)), strict=True)
     )
     while len(factors) > 1:
         later = result + "".join(terms[2:])
@@ -219,7 +219,7 @@ def _einsum(c: NodeContext) -> str:
         if len(factors) == 2:
             kept = result
         if isinstance(factors[0], str) or isinstance(factors[1], str):
-            joined: Factor = contract(lowering, (terms[0], terms[1]), (factors[0], factors[1]), kept)
+            joined: Factor = contract(builder, (terms[0], terms[1]), (factors[0], factors[1]), kept)
         else:
             joined = np.einsum(f"{terms[0]},{terms[1]}->{kept}", factors[0], factors[1])
         terms[:2], factors[:2] = [kept], [joined]
@@ -228,9 +228,9 @@ def _einsum(c: NodeContext) -> str:
         raise AssertionError("an Einsum of constants is computed before")
     gone = [axis for axis, letter in enumerate(term) if letter not in result]
     if gone:
-        x = lowering.reduced(x, gone, ReduceKind.SUM, keep=False)
+        x = builder.reduced(x, gone, ReduceKind.SUM, keep=False)
         term = "".join(letter for letter in term if letter in result)
-    return lowering.transpose(x, [term.index(letter) for letter in result])
+    return builder.transpose(x, [term.index(letter) for letter in result])
 
 
 def _equation(equation: str, ranks: list[int]) -> tuple[list[str], str]:
@@ -255,15 +255,15 @@ def _equation(equation: str, ranks: list[int]) -> tuple[list[str], str]:
     return spelled, dots + "".join(sorted(a for a in set(letters) if letters.count(a) == 1 and a not in dots))
 
 
-def _diagonal(lowering: Lowering, term: str, x: Factor) -> tuple[str, Factor]:
+def _diagonal(builder: LayerBuilder, term: str, x: Factor) -> tuple[str, Factor]:
     """Take the diagonal of axes with the same letter."""
     once = "".join(dict.fromkeys(term))
     if once == term:
         return term, x
     index = np.einsum(
-        f"{term}->{once}", lowering.indices(x) if isinstance(x, str) else np.arange(x.size).reshape(x.shape)
+        f"{term}->{once}", builder.indices(x) if isinstance(x, str) else np.arange(x.size).reshape(x.shape)
     )
-    return once, lowering.rewire([x], index, "diagonal") if isinstance(x, str) else x.ravel()[index]
+    return once, builder.rewire([x], index, "diagonal") if isinstance(x, str) else x.ravel()[index]
 
 
 PRODUCTS: Mapping[str, Layer] = {"Einsum": _einsum, "Gemm": gemm_node, "MatMul": matmul_node}

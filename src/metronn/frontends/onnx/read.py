@@ -17,7 +17,7 @@ import onnx
 import onnx.numpy_helper
 
 from metronn.errors import ModelError
-from metronn.frontends.common.builder import LayerProblem, Lowering, unsupported_error
+from metronn.frontends.common.builder import LayerBuilder, LayerProblem, unsupported_error
 from metronn.frontends.onnx.batch import FRONT, Elsewhere
 from metronn.frontends.onnx.context import Codes, Constant, NodeContext, Operand
 from metronn.frontends.onnx.evaluate import Array, evaluate
@@ -94,7 +94,7 @@ class _Reader:
     model: onnx.ModelProto
     opset: int
     batch: int | None
-    lowering: Lowering = field(default_factory=Lowering)
+    builder: LayerBuilder = field(default_factory=LayerBuilder)
     operands: dict[str, Tensor | None] = field(default_factory=dict)
     codes: dict[str, str | Elsewhere] = field(default_factory=dict)
     unsupported: list[tuple[str, str]] = field(default_factory=list)
@@ -118,12 +118,12 @@ class _Reader:
                 case str() as value:
                     outputs.append((entry.name, value))
                 case Elsewhere() as moved:
-                    self.lowering.problems.append(f"output {entry.name}: {self._away(moved)}")
+                    self.builder.problems.append(f"output {entry.name}: {self._away(moved)}")
                 case Constant():
-                    self.lowering.problems.append(f"output {entry.name}: does not depend on any input")
-                case None if not self.lowering.problems:
-                    self.lowering.problems.append(f"output {entry.name}: no supported node makes it")
-        return with_inlined_quantizers(self.lowering.finish(outputs, self.where))
+                    self.builder.problems.append(f"output {entry.name}: does not depend on any input")
+                case None if not self.builder.problems:
+                    self.builder.problems.append(f"output {entry.name}: no supported node makes it")
+        return with_inlined_quantizers(self.builder.finish(outputs, self.where))
 
     def _initializers(self, graph: onnx.GraphProto) -> None:
         """Add the constants of a graph."""
@@ -173,34 +173,34 @@ class _Reader:
 
     def _input(self, entry: onnx.ValueInfoProto, shape: tuple[int, ...]) -> None:
         """Add an input; integers of a quantized network keep to the range of their type."""
-        value = self.lowering.input(entry.name, shape)
+        value = self.builder.input(entry.name, shape)
         kind = entry.type.tensor_type.elem_type
         if kind in WHOLE_TYPES:
-            self.lowering.whole.add(value)
+            self.builder.whole.add(value)
         if self.quantized and kind in RANGES:
-            value = self.lowering.quantize(value, 1.0, *RANGES[kind])
-        self.operands[entry.name] = self.lowering.tensors[entry.name] = value
+            value = self.builder.quantize(value, 1.0, *RANGES[kind])
+        self.operands[entry.name] = self.builder.tensors[entry.name] = value
 
     def _node(self, node: onnx.NodeProto) -> None:
         kind = _kind(node)
-        self.lowering.layer = node.name or next((name for name in node.output if name), kind)
+        self.builder.layer = node.name or next((name for name in node.output if name), kind)
         missing = [name for name in node.input if name and name not in self.operands]
         if missing:
-            self.lowering.problems.append(f"{self.lowering.layer}: reads {', '.join(missing)}, which no node makes")
+            self.builder.problems.append(f"{self.builder.layer}: reads {', '.join(missing)}, which no node makes")
         given = tuple(self.operands.get(name) if name else None for name in node.input)
         results: tuple[Tensor, ...] = ()
         try:
             if not any(name and operand is None for name, operand in zip(node.input, given, strict=True)):
                 results = self._branch(node, given[0]) if kind == "If" else self._results(node, kind, given)
             elif kind not in LAYERS and kind not in ("If", "Shape", "Size"):
-                self.unsupported.append((self.lowering.layer, kind))
+                self.unsupported.append((self.builder.layer, kind))
         except LayerProblem as problem:
-            self.lowering.problems.append(f"{self.lowering.layer} ({kind}): {problem}")
+            self.builder.problems.append(f"{self.builder.layer} ({kind}): {problem}")
         for position, name in enumerate(node.output):
             if name:
                 self.operands[name] = result = results[position] if position < len(results) else None
                 if isinstance(result, str):
-                    self.lowering.tensors[name] = result
+                    self.builder.tensors[name] = result
 
     def _branch(self, node: onnx.NodeProto, condition: Tensor | None) -> tuple[Tensor, ...]:
         """Return the results of the branch of an If that is taken; its nodes see the values around it."""
@@ -213,16 +213,16 @@ class _Reader:
             self.meets_batch_size = True
         wanted = "then_branch" if bool(condition.values.all()) else "else_branch"
         taken: onnx.GraphProto = next(attribute.g for attribute in node.attribute if attribute.name == wanted)
-        layer, known = self.lowering.layer, len(self.lowering.problems)
+        layer, known = self.builder.layer, len(self.builder.problems)
         self._initializers(taken)
         for inner in taken.node:
             self._node(inner)
-        self.lowering.layer = layer
+        self.builder.layer = layer
         found = [self.operands.get(entry.name) for entry in taken.output]
         results = tuple(result for result in found if result is not None)
         if len(results) == len(found):
             return results
-        if len(self.lowering.problems) == known and not self.unsupported:
+        if len(self.builder.problems) == known and not self.unsupported:
             raise LayerProblem("its branch does not compute all of its results")
         return ()
 
@@ -234,7 +234,7 @@ class _Reader:
         if kind in ("Shape", "Size") and computed:
             return (self._sizes(node, computed[0]),)
         if kind not in LAYERS:
-            self.unsupported.append((self.lowering.layer, kind))
+            self.unsupported.append((self.builder.layer, kind))
             return ()
         if kind not in SHAPES_ONLY and any(isinstance(x, Constant) and x.from_batch for x in given):
             self.meets_batch_size = True
@@ -248,7 +248,7 @@ class _Reader:
             else:
                 means.append(self._made(name, operand))
         context = NodeContext(
-            self.lowering,
+            self.builder,
             node,
             self.opset,
             self.batch,
@@ -263,12 +263,12 @@ class _Reader:
     def _made(self, name: str, codes: Codes) -> str | Elsewhere:
         """Return the codes of a tensor, which are made for the first reader."""
         if name not in self.codes:
-            layer, self.lowering.layer = self.lowering.layer, name
-            value = made(self.lowering, codes)
+            layer, self.builder.layer = self.builder.layer, name
+            value = made(self.builder, codes)
             self.codes[name] = value if codes.place == FRONT else Elsewhere(value, codes.place)
             if codes.place == FRONT:
-                self.lowering.tensors[name] = value
-            self.lowering.layer = layer
+                self.builder.tensors[name] = value
+            self.builder.layer = layer
         return self.codes[name]
 
     def _sizes(self, node: onnx.NodeProto, tensor: Tensor) -> Constant:
@@ -289,7 +289,7 @@ class _Reader:
         value = tensor.value if isinstance(tensor, Codes | Elsewhere) else tensor
         if isinstance(value, Constant):
             return tuple(value.values.shape)
-        shape = self.lowering.shape(value)
+        shape = self.builder.shape(value)
         if self.batch is None:
             return shape
         place = tensor.place if isinstance(tensor, Codes | Elsewhere) else FRONT
@@ -297,7 +297,7 @@ class _Reader:
 
     def _away(self, moved: Elsewhere) -> str:
         """Return what is wrong with an output whose batch is not on axis 0."""
-        place, events, event = moved.place, self.batch or 1, self.lowering.shape(moved.value)
+        place, events, event = moved.place, self.batch or 1, self.builder.shape(moved.value)
         count = event[place.axis]
         held = "the batch" if count == 1 else f"the batch times {count} elements of every event"
         return (

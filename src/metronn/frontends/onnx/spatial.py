@@ -18,17 +18,17 @@ Pads = list[tuple[int, int]]
 def _channels_last(c: NodeContext, position: int = 0) -> tuple[str, int]:
     """Return the operand with its channels moved last, and the number of its spatial axes."""
     x = c.value(position)
-    count = len(c.lowering.shape(x))
+    count = len(c.builder.shape(x))
     spatial = count - 2 + c.lead
     if spatial < 1:
-        raise LayerProblem(f"reads shape {c.lowering.shape(x)}; channels and at least one spatial axis are needed")
+        raise LayerProblem(f"reads shape {c.builder.shape(x)}; channels and at least one spatial axis are needed")
     first = 1 - c.lead
-    return c.lowering.transpose(x, [*range(first), *range(first + 1, count), first]), spatial
+    return c.builder.transpose(x, [*range(first), *range(first + 1, count), first]), spatial
 
 
 def _channels_first(c: NodeContext, y: str) -> str:
-    count, first = len(c.lowering.shape(y)), 1 - c.lead
-    return c.lowering.transpose(y, [*range(first), count - 1, *range(first, count - 1)])
+    count, first = len(c.builder.shape(y)), 1 - c.lead
+    return c.builder.transpose(y, [*range(first), count - 1, *range(first, count - 1)])
 
 
 def _steps(c: NodeContext, name: str, rank: int) -> list[int]:
@@ -83,11 +83,11 @@ def convolution_node(c: NodeContext) -> str:
     """Return the convolution of the first operand with the second, plus the third where given."""
     x, rank = _channels_last(c)
     weights, bias = _weights(c, rank)
-    kernel, sizes = weights.shape[2:], c.lowering.shape(x)[-rank - 1 : -1]
+    kernel, sizes = weights.shape[2:], c.builder.shape(x)[-rank - 1 : -1]
     strides, dilations = _steps(c, "strides", rank), _steps(c, "dilations", rank)
     order = [*range(2, rank + 2), 1, 0]
     y = convolution(
-        c.lowering,
+        c.builder,
         x,
         weights.transpose(order),
         bias,
@@ -124,11 +124,11 @@ def _transposed_pads(
 def _conv_transpose(c: NodeContext) -> str:
     x, rank = _channels_last(c)
     weights, bias = _weights(c, rank)
-    sizes = c.lowering.shape(x)[-rank - 1 : -1]
+    sizes = c.builder.shape(x)[-rank - 1 : -1]
     strides, dilations = _steps(c, "strides", rank), _steps(c, "dilations", rank)
     order, groups = [*range(2, rank + 2), 0, 1], int(c.attribute("group", 1))
     y = transposed_convolution(
-        c.lowering,
+        c.builder,
         x,
         weights.transpose(order),
         bias,
@@ -150,7 +150,7 @@ def _kernel(c: NodeContext, rank: int) -> list[int]:
 
 def _pool(c: NodeContext, x: str, kind: PoolKind, rank: int, *, count_padding: bool) -> str:
     kernel, strides, dilations = _kernel(c, rank), _steps(c, "strides", rank), _steps(c, "dilations", rank)
-    sizes = c.lowering.shape(x)[-rank - 1 : -1]
+    sizes = c.builder.shape(x)[-rank - 1 : -1]
     pads = _pads(c, sizes, kernel, strides, dilations)
     behind = [0] * rank
     if c.attribute("ceil_mode", 0):
@@ -163,7 +163,7 @@ def _pool(c: NodeContext, x: str, kind: PoolKind, rank: int, *, count_padding: b
             behind[axis] = max(0, (windows - 1) * s + reach - n - before - after)
             pads[axis] = (before, after + behind[axis])
     return pool(
-        c.lowering,
+        c.builder,
         x,
         kind,
         kernel=kernel,
@@ -195,18 +195,18 @@ def _norm_exponent(c: NodeContext) -> float:
 
 def _raised(c: NodeContext, x: str, p: float) -> str:
     """Return |x| to the power p."""
-    return c.lowering.times(x, x) if p == 2 else power(c.lowering, absolute(c.lowering, x), p)
+    return c.builder.times(x, x) if p == 2 else power(c.builder, absolute(c.builder, x), p)
 
 
 def _lp_pool(c: NodeContext) -> str:
     x, rank = _channels_last(c)
-    p, lowering = _norm_exponent(c), c.lowering
+    p, builder = _norm_exponent(c), c.builder
     kernel, strides, dilations = _kernel(c, rank), _steps(c, "strides", rank), _steps(c, "dilations", rank)
     if c.attribute("ceil_mode", 0):
         raise LayerProblem("ceil_mode 1; 0 is allowed")
-    sizes = lowering.shape(x)[-rank - 1 : -1]
+    sizes = builder.shape(x)[-rank - 1 : -1]
     means = pool(
-        lowering,
+        builder,
         _raised(c, x, p),
         PoolKind.AVERAGE,
         kernel=kernel,
@@ -215,23 +215,23 @@ def _lp_pool(c: NodeContext) -> str:
         pads=_pads(c, sizes, kernel, strides, dilations),
         count_padding=True,
     )
-    return _channels_first(c, power(lowering, lowering.scaled(means, float(math.prod(kernel))), 1 / p))
+    return _channels_first(c, power(builder, builder.scaled(means, float(math.prod(kernel))), 1 / p))
 
 
 def _global_pool(kind: PoolKind) -> Layer:
     def layer(c: NodeContext) -> str:
         x, rank = _channels_last(c)
-        return _channels_first(c, global_pool(c.lowering, x, kind, rank=rank, keep=True))
+        return _channels_first(c, global_pool(c.builder, x, kind, rank=rank, keep=True))
 
     return layer
 
 
 def _global_lp_pool(c: NodeContext) -> str:
     x, rank = _channels_last(c)
-    p, lowering = _norm_exponent(c), c.lowering
-    count = math.prod(lowering.shape(x)[-rank - 1 : -1])
-    means = global_pool(lowering, _raised(c, x, p), PoolKind.AVERAGE, rank=rank, keep=True)
-    return _channels_first(c, power(lowering, lowering.scaled(means, float(count)), 1 / p))
+    p, builder = _norm_exponent(c), c.builder
+    count = math.prod(builder.shape(x)[-rank - 1 : -1])
+    means = global_pool(builder, _raised(c, x, p), PoolKind.AVERAGE, rank=rank, keep=True)
+    return _channels_first(c, power(builder, builder.scaled(means, float(count)), 1 / p))
 
 
 SPATIAL: Mapping[str, Layer] = {

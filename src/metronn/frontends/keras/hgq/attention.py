@@ -52,7 +52,7 @@ def _einsum_dense(h: HgqContext, x: str, labels: tuple[str, str, str], bias: str
     """Return QEinsumDense without activation; `bias` are the labels of its bias."""
     own = h.own(["kernel", *(["bias"] if bias else []), COST])
     shift = (h.weights("bq", own["bias"]), bias) if bias else None
-    return h.left(constant_product(h.lowering, h.entered(x), h.weights("kq", own["kernel"]), labels, shift))
+    return h.left(constant_product(h.builder, h.entered(x), h.weights("kq", own["kernel"]), labels, shift))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class _Parts:
 
     def projection(self, name: str, x: str, *, bias: bool) -> str:
         """Return x projected from its last axis to heads and their features."""
-        free = string.ascii_lowercase[: len(self.h.lowering.shape(x)) - 1]
+        free = string.ascii_lowercase[: len(self.h.builder.shape(x)) - 1]
         inner = self.h.sub(InnerLayer(f"{name}_dense", name), self.conf(enable_iq=self._enabled, enable_oq=True))
         if self._enabled and child(inner.tree, InnerLayer("iq", r"(.*_)?iq")) is None:
             inner = self._sharing(inner, name)
@@ -109,12 +109,12 @@ class _Sharing:
 
 
 def _attention(h: HgqContext, project: Project, query: str, value: str, key: str) -> str:
-    lowering, parts = h.lowering, _Parts(h, project)
+    builder, parts = h.builder, _Parts(h, project)
     bias = bool(h.config.get("use_bias", True))
     q = parts.projection("query", query, bias=bias)
     k = parts.projection("key", key, bias=False)  # without bias in HGQ2, which no softmax would see
     v = parts.projection("value", value, bias=bias)
-    rank = len(lowering.shape(v)) + 1
+    rank = len(builder.shape(v)) + 1
     listed = h.config.get("attention_axes")
     axes = list(range(1, rank - 2)) if listed is None else [int(axis) for axis in listed]
     target = string.ascii_lowercase[:rank]
@@ -123,7 +123,7 @@ def _attention(h: HgqContext, project: Project, query: str, value: str, key: str
     source = "".join(target[axis] if axis in (*kept, rank - 1) else next(spare) for axis in range(rank))
     scores = "".join([*(target[a] for a in kept), *(target[a] for a in axes), *(source[a] for a in axes)])
     target, source, scores = target[1:], source[1:], scores[1:]
-    logits = _scores(h, product(lowering, k, q, (source, target, scores)))
+    logits = _scores(h, product(builder, k, q, (source, target, scores)))
     names = ("iq", "exp_iq", "exp_oq", "inv_iq", "inv_oq", "oq")
     config = {f"{name}_conf": h.config.get(f"softmax_{name}_conf") for name in names}
     softmax = h.sub(
@@ -137,7 +137,7 @@ def _attention(h: HgqContext, project: Project, query: str, value: str, key: str
         },
     )
     weights = quantized_softmax(softmax, logits, range(len(scores) - len(axes), len(scores)))
-    mixed = product(lowering, weights, v, (scores, source, target))
+    mixed = product(builder, weights, v, (scores, source, target))
     out = string.ascii_uppercase[: len(_sizes(h, query))]
     free = target[:-2]
     inner = h.sub(
@@ -152,7 +152,7 @@ def _sizes(h: HgqContext, query: str) -> list[int]:
     """Return the sizes of the last axes of the result."""
     shape = h.config.get("output_shape")
     if not shape:
-        return [h.lowering.shape(query)[-1]]
+        return [h.builder.shape(query)[-1]]
     return [int(size) for size in shape] if isinstance(shape, list) else [int(shape)]
 
 
@@ -160,7 +160,7 @@ def _scores(h: HgqContext, logits: str) -> str:
     """Return the scores; QSALTAttention convolves them, heads as channels."""
     if "conv_size" not in h.config or int(h.config["conv_size"]) <= 0:
         return logits
-    heads = h.lowering.shape(logits)[0]
+    heads = h.builder.shape(logits)[0]
     groups = heads if h.config.get("separate_conv", False) else 1
     conf = _Parts(h, _einsum_dense).conf(enable_iq=True, enable_oq=False)
     size = int(h.config["conv_size"])
@@ -191,7 +191,7 @@ def _linformer(project: Project) -> Callable[[HgqContext], str]:
         query, value, key = _called(h)
         parts, tables = _Parts(h, project), h.config.get("lin_kv_proj_mode", "dense") == "dense_t"
         listed = h.config.get("attention_axes")
-        rank = len(h.lowering.shape(value)) + 1
+        rank = len(h.builder.shape(value)) + 1
         axes = list(range(1, rank - 1)) if listed is None else [int(axis) for axis in listed]
 
         def along(x: str, which: str, number: int) -> str:
@@ -234,11 +234,11 @@ def _salt(h: HgqContext) -> str:
         inner = h.sub(InnerLayer(f"lin_{which}_proj", UNNAMED), parts.conf(enable_iq=True, enable_oq=False), number)
         if not clustered:
             return _einsum_dense(inner, x, ("ab", "ac", "cb"), "")
-        positions, features = h.lowering.shape(x)
+        positions, features = h.builder.shape(x)
         reach = math.ceil(positions / length)
-        index = h.lowering.indices(x).tolist()
+        index = h.builder.indices(x).tolist()
         index += [[-1] * features] * (reach * length - positions)
-        padded = h.lowering.rewire([x], np.asarray(index, dtype=np.int64).reshape(length, reach, features), "clusters")
+        padded = h.builder.rewire([x], np.asarray(index, dtype=np.int64).reshape(length, reach, features), "clusters")
         return _einsum_dense(inner, padded, ("mnd", "mn", "md"), "")
 
     return _attention(h, _einsum_dense, query, _shared_or(h, along, value), along(key, "k", 0))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from metronn.frontends.common.builder import LayerProblem, Lowering
+from metronn.frontends.common.builder import LayerBuilder, LayerProblem
 from metronn.frontends.keras.context import LayerContext
 from metronn.frontends.keras.hgq.quantizers import (
     Config,
@@ -46,9 +46,9 @@ class HgqContext:
     prefix: str = ""
 
     @property
-    def lowering(self) -> Lowering:
+    def builder(self) -> LayerBuilder:
         """The network being built."""
-        return self.c.lowering
+        return self.c.builder
 
     def inner(self, step: InnerLayer, number: int = 0) -> WeightTree:
         """Return the arrays of an inner layer; raises LayerProblem."""
@@ -75,7 +75,7 @@ class HgqContext:
             case PassThrough():
                 arrays = {}
         for array, values in arrays.items():
-            self.lowering.checked(values, f"{self.prefix}{role}.{array}")
+            self.builder.checked(values, f"{self.prefix}{role}.{array}")
         return quantizer
 
     def weights(self, role: str, values: Float32) -> Floats:
@@ -84,7 +84,7 @@ class HgqContext:
 
     def through(self, role: str, x: str, forced: Config | None = None) -> str:
         """Return x through the quantizer of this role, whether or not the layer has switched it on."""
-        return quantize_values(self.lowering, self.quantizer(role, forced), x, f"{self.prefix}{role}")
+        return quantize_values(self.builder, self.quantizer(role, forced), x, f"{self.prefix}{role}")
 
     def entered(self, x: str) -> str:
         """Return x through the input quantizer, if there is one."""
@@ -97,7 +97,7 @@ class HgqContext:
     def own(self, names: Sequence[str]) -> dict[str, Float32]:
         """Return the layer's own arrays, checked for NaN; raises MissingWeightsError."""
         arrays = self.tree.own(names)
-        return {name: self.lowering.checked(array, name).astype(np.float32) for name, array in arrays.items()}
+        return {name: self.builder.checked(array, name).astype(np.float32) for name, array in arrays.items()}
 
     def keras(self, kind: str, xs: Sequence[str], arrays: Mapping[str, Floats] | None = None) -> str:
         """Return what Keras' layer of this class makes of xs and these weights."""

@@ -87,7 +87,7 @@ def _batch_normalization(h: HgqContext) -> str:
     axes = h.c.event_axes()
     shape = [size if axis in axes else 1 for axis, size in enumerate(h.c.shape)]
     factor, shift = (h.weights(role, values).reshape(shape) for role, values in (("kq", scale), ("bq", offset)))
-    return h.left(h.lowering.scaled(h.entered(h.c.x), factor, shift))
+    return h.left(h.builder.scaled(h.entered(h.c.x), factor, shift))
 
 
 WEIGHTED: Mapping[str, Layer] = {

@@ -44,7 +44,7 @@ def _inputs(h: HgqContext) -> list[str]:
     if len(trees) != len(h.c.xs) or len(several) != len(trees):
         raise LayerProblem(f"{len(trees)} quantizers and {len(several)} configurations for {len(h.c.xs)} inputs")
     return [
-        quantize_values(h.lowering, read_quantizer(conf, tree), x, f"iq{number}")
+        quantize_values(h.builder, read_quantizer(conf, tree), x, f"iq{number}")
         for number, (x, conf, tree) in enumerate(zip(h.c.xs, several, trees, strict=True))
     ]
 
@@ -55,7 +55,7 @@ def _merge(kind: str) -> Layer:
 
 def _average(h: HgqContext) -> str:
     """Add, then divide by the nearest power of two."""
-    return h.left(h.lowering.scaled(h.keras("Add", _inputs(h)), nearest_power(1 / len(h.c.xs))))
+    return h.left(h.builder.scaled(h.keras("Add", _inputs(h)), nearest_power(1 / len(h.c.xs))))
 
 
 def _einsum(h: HgqContext) -> str:
@@ -76,13 +76,13 @@ def _einsum(h: HgqContext) -> str:
         later = "".join(own[position:]) + out[1:]
         kept = "".join(dict.fromkeys(label for label in labels + theirs if label in later))
         kept = out[1:] if position == len(xs) else kept
-        x, labels = product(h.lowering, x, y, (labels, theirs, kept)), kept
+        x, labels = product(h.builder, x, y, (labels, theirs, kept)), kept
     if len(xs) == 1:
         gone = [labels.index(label) for label in labels if label not in out]
         if gone:
-            x = h.lowering.reduced(x, gone, ReduceKind.SUM, keep=False)
+            x = h.builder.reduced(x, gone, ReduceKind.SUM, keep=False)
         labels = "".join(label for label in labels if label in out)
-        x = h.lowering.transpose(x, [labels.index(label) for label in out[1:]])
+        x = h.builder.transpose(x, [labels.index(label) for label in out[1:]])
     return h.left(x)
 
 
@@ -96,8 +96,8 @@ def _sum(scale: Callable[[HgqContext, list[int]], float]) -> Layer:
     def layer(h: HgqContext) -> str:
         axes = _axes(h)
         x = h.entered(h.c.x)
-        y = h.lowering.reduced(x, axes, ReduceKind.SUM, keep=bool(h.config.get("keepdims", False)))
-        return h.left(h.lowering.scaled(y, scale(h, axes)))
+        y = h.builder.reduced(x, axes, ReduceKind.SUM, keep=bool(h.config.get("keepdims", False)))
+        return h.left(h.builder.scaled(y, scale(h, axes)))
 
     return layer
 
@@ -121,12 +121,12 @@ def _function(h: HgqContext) -> str:
 
 def _affine_function(h: HgqContext) -> str:
     own = h.own(["scale", "bias", COST])
-    x = h.lowering.scaled(h.entered(h.c.x), float(own["scale"][0]), float(own["bias"][0]))
+    x = h.builder.scaled(h.entered(h.c.x), float(own["scale"][0]), float(own["bias"][0]))
     return h.left(apply_activation(h.c, x, h.config.get("activation")))
 
 
 def _quantizer(h: HgqContext) -> str:
-    return quantize_values(h.lowering, read_quantizer(h.config.get("config"), h.tree), h.c.x, "quantizer")
+    return quantize_values(h.builder, read_quantizer(h.config.get("config"), h.tree), h.c.x, "quantizer")
 
 
 def _softmax(h: HgqContext) -> str:
@@ -137,7 +137,7 @@ def _softmax(h: HgqContext) -> str:
 
 def quantized_softmax(h: HgqContext, x: str, axes: Sequence[int]) -> str:
     """Return QSoftmax along axes of the event: two tables, exp and 1 / sum, each between its quantizers."""
-    lowering, stable = h.lowering, bool(h.config.get("stable", True))
+    builder, stable = h.builder, bool(h.config.get("stable", True))
     sides = {
         name: h.sub(
             InnerLayer(f"{name}_table", rf".*_{name}_table"),
@@ -148,14 +148,14 @@ def quantized_softmax(h: HgqContext, x: str, axes: Sequence[int]) -> str:
     x = h.entered(x)
     factor = float32(float(h.config.get("input_scaler", 1.0)))
     if stable:
-        below = lowering.minus(lowering.reduced(x, axes, ReduceKind.MAX, keep=True), x)
+        below = builder.minus(builder.reduced(x, axes, ReduceKind.MAX, keep=True), x)
         x, factor = sides["exp"].through("iq", below), -factor
-    power = lowering.function(lowering.scaled(x, factor), FunctionKind.EXP)
+    power = builder.function(builder.scaled(x, factor), FunctionKind.EXP)
     power = sides["exp"].through("oq", power, TABLE_OUTPUT)
-    total = sides["inv"].through("iq", lowering.reduced(power, axes, ReduceKind.SUM, keep=True))
-    inverse = lowering.function(lowering.scaled(total, 1.0, DIVISION_EPSILON), FunctionKind.RECIPROCAL)
+    total = sides["inv"].through("iq", builder.reduced(power, axes, ReduceKind.SUM, keep=True))
+    inverse = builder.function(builder.scaled(total, 1.0, DIVISION_EPSILON), FunctionKind.RECIPROCAL)
     inverse = sides["inv"].through("oq", inverse, TABLE_OUTPUT)
-    return h.left(lowering.times(power, inverse))
+    return h.left(builder.times(power, inverse))
 
 
 OPERATORS: Mapping[str, Layer] = {

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from metronn.frontends.common.builder import LayerProblem, Lowering
+from metronn.frontends.common.builder import LayerBuilder, LayerProblem
 from metronn.frontends.keras.hgq.weights import Float32, InnerLayer, WeightTree, child
 from metronn.ir.ops import Overflow, Rounding
 from metronn.model.graph import Floats
@@ -249,7 +249,7 @@ def _minifloat(quantizer: Minifloat, x: Float32) -> Float32:
     return np.asarray(np.clip(np.rint(x / scale), -most, most) * scale, dtype=np.float32)
 
 
-def quantize_values(lowering: Lowering, quantizer: Quantizer, x: str, part: str) -> str:
+def quantize_values(builder: LayerBuilder, quantizer: Quantizer, x: str, part: str) -> str:
     """Return x through a quantizer; raises LayerProblem when there is no exact integer form."""
     outside = quantizer.outside
     match quantizer:
@@ -261,10 +261,10 @@ def quantize_values(lowering: Lowering, quantizer: Quantizer, x: str, part: str)
                 "form, use q_type kif or kbi for activations (weights may be minifloats)"
             )
         case FixedQuantizer():
-            y = _fixed_values(lowering, quantizer, x, part)
+            y = _fixed_values(builder, quantizer, x, part)
     if outside.affine is None:
         return y
-    return lowering.scaled(y, *outside.affine)
+    return builder.scaled(y, *outside.affine)
 
 
 def _per_event(array: Float32, shape: tuple[int, ...], part: str) -> Float32:
@@ -274,11 +274,11 @@ def _per_event(array: Float32, shape: tuple[int, ...], part: str) -> Float32:
     return np.asarray(array[0], dtype=np.float32)
 
 
-def _fixed_values(lowering: Lowering, quantizer: FixedQuantizer, x: str, part: str) -> str:
+def _fixed_values(builder: LayerBuilder, quantizer: FixedQuantizer, x: str, part: str) -> str:
     if quantizer.free or quantizer.overflow == REFLECTING:
         found = "is one of weights (is_weight) and has no bounds" if quantizer.free else f"has {REFLECTING}"
         raise LayerProblem(f"quantizer {part} of activations {found}; use WRAP, SAT or SAT_SYM with the place datalane")
-    shape = lowering.shape(x)
+    shape = builder.shape(x)
     k, i, f = (_per_event(array, shape, part) for array in (quantizer.k, quantizer.i, quantizer.f))
     alive = k + i + f > 0
     k, i, f = (np.where(alive, array, 0) for array in (k, i, f))
@@ -295,7 +295,7 @@ def _fixed_values(lowering: Lowering, quantizer: FixedQuantizer, x: str, part: s
     overflow = Overflow.WRAP if quantizer.overflow == WRAPPING else Overflow.SAT
     low, high = np.where(alive, low, 0.0), np.where(alive, high, 0.0)
     arrays = [_shared(array) for array in (scale, low, high)]
-    return lowering.quantize(
+    return builder.quantize(
         x, arrays[0], arrays[1].astype(np.int64), arrays[2].astype(np.int64), quantizer.rounding, overflow, part
     )
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from metronn.frontends.common.builder import LayerProblem, Lowering
+from metronn.frontends.common.builder import LayerBuilder, LayerProblem
 from metronn.frontends.common.spatial import same_pads
 from metronn.frontends.keras.activations import ACTIVATIONS, activation_name, apply_activation
 from metronn.frontends.keras.hgq.context import HgqContext
@@ -38,7 +38,7 @@ def _aligned(values: Float32, weight: str, presum: str, extra: int) -> Float32:
 
 def _stack(h: HgqContext, x: str, labels: Labels, presum: str, *, bias: bool) -> str:
     """Return the small networks' results for x, which has the axes `presum`."""
-    lowering, weight = h.lowering, labels[1]
+    builder, weight = h.builder, labels[1]
     module = h.inner(InnerLayer("module", r"sequential(_\d+)?"))
     inside: list[WeightTree] = module.children(InnerLayer("layers", r"(?!)")) or [module]
     layers = inside[0].children(InnerLayer("einsum_dense", r"einsum_dense(_\d+)?", many=True))
@@ -48,34 +48,34 @@ def _stack(h: HgqContext, x: str, labels: Labels, presum: str, *, bias: bool) ->
     activation = h.config.get("subnn_activation")
     if activation_name(activation) not in (None, *ACTIVATIONS):
         raise LayerProblem(f"its small networks have the activation {activation_name(activation)}, which is not known")
-    y = lowering.reshape(x, [*lowering.shape(x), 1])
+    y = builder.reshape(x, [*builder.shape(x), 1])
     for number, layer in enumerate(layers):
         last = number == hidden
         arrays = layer.own(["kernel", *(["bias"] if bias else [])])
         kernel = _aligned(arrays["kernel"], weight, presum, 1 if last else 2)
-        y = _mixed(lowering, y, kernel[..., np.newaxis] if last else kernel)
-        y = lowering.reshape(y, lowering.shape(y)[:-1]) if last else y
-        y = lowering.plus(y, lowering.constant(arrays["bias"], "bias")) if bias else y
+        y = _mixed(builder, y, kernel[..., np.newaxis] if last else kernel)
+        y = builder.reshape(y, builder.shape(y)[:-1]) if last else y
+        y = builder.plus(y, builder.constant(arrays["bias"], "bias")) if bias else y
         y = y if last else apply_activation(h.c, y, activation)
     return y
 
 
-def _mixed(lowering: Lowering, x: str, kernel: Float32) -> str:
+def _mixed(builder: LayerBuilder, x: str, kernel: Float32) -> str:
     """Return sum over d of x[..., d] kernel[..., d, D], element by element in the axes before."""
     if kernel.shape[-2] == 1:
-        return lowering.times(x, lowering.constant(kernel[..., 0, :], "kernel"))
-    wide = lowering.times(lowering.reshape(x, [*lowering.shape(x), 1]), lowering.constant(kernel, "kernel"))
-    return lowering.reduced(wide, [len(lowering.shape(wide)) - 2], ReduceKind.SUM, keep=False)
+        return builder.times(x, builder.constant(kernel[..., 0, :], "kernel"))
+    wide = builder.times(builder.reshape(x, [*builder.shape(x), 1]), builder.constant(kernel, "kernel"))
+    return builder.reduced(wide, [len(builder.shape(wide)) - 2], ReduceKind.SUM, keep=False)
 
 
 def _presum(h: HgqContext, x: str, labels: Labels, sizes: Mapping[str, int]) -> tuple[str, str]:
     """Return x repeated along the axes that only the weights have, through the input quantizer; and its labels."""
     ours, weight, _ = labels
     extra = "".join(label for label in weight if label not in ours)
-    shape = h.lowering.shape(x)
-    index = h.lowering.indices(x).reshape([*shape, *(1,) * len(extra)])
+    shape = h.builder.shape(x)
+    index = h.builder.indices(x).reshape([*shape, *(1,) * len(extra)])
     index = np.broadcast_to(index, [*shape, *(sizes[label] for label in extra)])
-    return h.entered(h.lowering.rewire([x], index, "repeat")), ours + extra
+    return h.entered(h.builder.rewire([x], index, "repeat")), ours + extra
 
 
 def _summed(h: HgqContext, y: str, presum: str, out: str) -> str:
@@ -83,8 +83,8 @@ def _summed(h: HgqContext, y: str, presum: str, out: str) -> str:
     y = h.through("toq", y)
     gone = [axis for axis, label in enumerate(presum) if label not in out]
     kept = [label for label in presum if label in out]
-    y = h.lowering.reduced(y, gone, ReduceKind.SUM, keep=False) if gone else y
-    return h.lowering.transpose(y, [kept.index(label) for label in out])
+    y = h.builder.reduced(y, gone, ReduceKind.SUM, keep=False) if gone else y
+    return h.builder.transpose(y, [kept.index(label) for label in out])
 
 
 def _weight_sizes(h: HgqContext, weight: str) -> dict[str, int]:
@@ -114,11 +114,11 @@ def _normalized(h: HgqContext, y: str, presum: str, labels: Labels, axes: str) -
     names = [*(["bn_gamma"] if scaled else []), *(["bn_beta"] if centred else [])]
     own = h.own([*names, "moving_mean", "moving_variance", COST])
     scale, offset = _affine(own, "bn_", float(h.config.get("bn_epsilon", 1e-3)))
-    sizes = h.lowering.shape(y)
+    sizes = h.builder.shape(y)
     shape = [size if label in axes else 1 for label, size in zip(presum, sizes, strict=True)]
     terms = math.prod(size for label, size in zip(presum, sizes, strict=True) if label not in labels[2])
-    y = h.lowering.scaled(y, scale.reshape(shape), offset.reshape(shape))
-    return h.lowering.scaled(y, 1 / float32(math.sqrt(terms)))
+    y = h.builder.scaled(y, scale.reshape(shape), offset.reshape(shape))
+    return h.builder.scaled(y, 1 / float32(math.sqrt(terms)))
 
 
 def _affine(own: Mapping[str, Float32], prefix: str, epsilon: float) -> tuple[Float32, Float32]:
@@ -144,9 +144,9 @@ def _einsum_dense(h: HgqContext) -> str:
 
 
 def _dense_of(h: HgqContext, x: str) -> str:
-    free = "".join(chr(97 + axis) for axis in range(len(h.lowering.shape(x)) - 1))
+    free = "".join(chr(97 + axis) for axis in range(len(h.builder.shape(x)) - 1))
     labels = (f"{free}X", "XY", f"{free}Y")
-    terms = h.lowering.shape(x)[-1]
+    terms = h.builder.shape(x)[-1]
     y, presum = _presum(h, x, labels, _weight_sizes(h, "XY"))
     y = _stack(h, y, labels, presum, bias=bool(h.config.get("use_bias", True)))
     if h.config.get("batch_norm", False):
@@ -154,8 +154,8 @@ def _dense_of(h: HgqContext, x: str) -> str:
         names = [*(["gamma"] if scaled else []), *(["beta"] if centred else [])]
         inner = h.inner(InnerLayer("bn_module", r"batch_normalization(_\d+)?"))
         own = inner.own([*names, "moving_mean", "moving_variance"])
-        y = h.lowering.scaled(y, *_affine(own, "", float(h.config.get("bn_epsilon", 1e-3))))
-        y = h.lowering.scaled(y, 1 / float32(math.sqrt(terms)))
+        y = h.builder.scaled(y, *_affine(own, "", float(h.config.get("bn_epsilon", 1e-3))))
+        y = h.builder.scaled(y, 1 / float32(math.sqrt(terms)))
     return h.left(apply_activation(h.c, _summed(h, y, presum, labels[2]), h.config.get("activation")))
 
 
@@ -176,7 +176,7 @@ def _convolution(rank: int) -> Callable[[HgqContext], str]:
         pads = same_pads(h.c.shape[:-1], kernel, strides, dilations) if padding == "same" else [(0, 0)] * rank
         before, after = tuple(a for a, _ in pads), tuple(b for _, b in pads)
         window = RealWindow(x=h.c.x, kernel=kernel, strides=strides, dilations=dilations, before=before, after=after)
-        return _dense_of(h, h.lowering.add(window, "window"))
+        return _dense_of(h, h.builder.add(window, "window"))
 
     return layer
 

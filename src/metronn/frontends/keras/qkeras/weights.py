@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from metronn.frontends.common.builder import LayerProblem, Lowering
+from metronn.frontends.common.builder import LayerBuilder, LayerProblem
 from metronn.frontends.keras.qkeras.activations import power_exponents, quantized_value
 from metronn.frontends.keras.qkeras.quantizers import Quantizer, Singles
 from metronn.model.graph import Floats
@@ -51,10 +51,10 @@ def quantized_constant(quantizer: Quantizer, values: Floats) -> Gridded:
 
 def _evaluated(quantizer: Quantizer, values: Floats) -> Floats:
     """Return constants through a quantizer that looks at one element at a time."""
-    lowering = Lowering()
+    builder = LayerBuilder()
     shape = values.shape or (1,)
-    y = quantized_value(lowering, lowering.input("x", shape), quantizer)
-    graph = lowering.finish([("y", y)], quantizer.name)
+    y = quantized_value(builder, builder.input("x", shape), quantizer)
+    graph = builder.finish([("y", y)], quantizer.name)
     found = run_reference(graph, {"x": values.reshape(1, *shape)})["y"]
     return np.broadcast_to(found[0], shape).reshape(values.shape)
 

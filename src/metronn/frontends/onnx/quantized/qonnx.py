@@ -65,10 +65,10 @@ def _quant(c: NodeContext) -> str | Constant:
     if not isinstance(c.given(0), Constant):
         scale, zero, bits = (_event(c, k) for k in (1, 2, 3))
         if signed and (bits == 1).all():
-            return bipolar(c.lowering, c.value(0), scale, zero)
+            return bipolar(c.builder, c.value(0), scale, zero)
         if signed and (bits == 1).any():
             raise LayerProblem("signed channels of 1 bit (-1 and 1) beside wider ones")
-        return rounded(c.lowering, c.value(0), scale, zero, _range(bits, mode, signed=signed, narrow=narrow), mode)
+        return rounded(c.builder, c.value(0), scale, zero, _range(bits, mode, signed=signed, narrow=narrow), mode)
     x, factor, offset = (_parameter(c, k) for k in (0, 1, 2))
     width = c.floats(3)
     with np.errstate(all="ignore"):
@@ -83,7 +83,7 @@ def _bipolar_quant(c: NodeContext) -> str | Constant:
     if isinstance(c.given(0), Constant):
         x, scale = (_parameter(c, k) for k in (0, 1))
         return _exact(c, np.where(x >= 0, 1, -1), scale)
-    return bipolar(c.lowering, c.value(0), _event(c, 1), np.zeros(()))
+    return bipolar(c.builder, c.value(0), _event(c, 1), np.zeros(()))
 
 
 def _trunc(c: NodeContext) -> str | Constant:
@@ -92,7 +92,7 @@ def _trunc(c: NodeContext) -> str | Constant:
     if isinstance(c.given(0), Constant):
         return _truncated(c, mode, second=second)
     scale, zero, bits_in = (_event(c, k) for k in (1, 2, 3))
-    lowering, x = c.lowering, c.value(0)
+    builder, x = c.builder, c.value(0)
     if second:
         scale_out, bits_out = _event(c, 4), _event(c, 5)
         shift = np.exp2(np.round(np.log2(scale_out / scale)))
@@ -103,12 +103,12 @@ def _trunc(c: NodeContext) -> str | Constant:
         scale_out, zero_out, shift = scale, zero, np.exp2(bits_in - _event(c, 4))
         bounds = (np.full((), -float(WIDEST)), np.full((), float(WIDEST)))
     if zero.any():
-        x = lowering.plus(x, lowering.constant(zero * scale, "zero_point"))
+        x = builder.plus(x, builder.constant(zero * scale, "zero_point"))
     none, widest = np.zeros(()), (np.full((), -float(WIDEST)), np.full((), float(WIDEST)))
-    whole = rounded(lowering, x, scale, none, widest, "ROUND")
-    kept = rounded(lowering, whole, scale * shift, none, bounds, mode)
-    y = regrid(lowering, kept, scale * shift, scale_out, *bounds)
-    return lowering.minus(y, lowering.constant(zero_out * scale_out, "zero_point_out")) if zero.any() else y
+    whole = rounded(builder, x, scale, none, widest, "ROUND")
+    kept = rounded(builder, whole, scale * shift, none, bounds, mode)
+    y = regrid(builder, kept, scale * shift, scale_out, *bounds)
+    return builder.minus(y, builder.constant(zero_out * scale_out, "zero_point_out")) if zero.any() else y
 
 
 def _truncated(c: NodeContext, mode: str, *, second: bool) -> Constant:

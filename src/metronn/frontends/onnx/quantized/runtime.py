@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from metronn.frontends.common.builder import LayerProblem, Lowering
+from metronn.frontends.common.builder import LayerBuilder, LayerProblem
 from metronn.frontends.common.spatial import PoolKind, global_pool
 from metronn.frontends.onnx.context import Codes, Constant, NodeContext
 from metronn.frontends.onnx.math import pairwise
@@ -19,7 +19,7 @@ from metronn.model.graph import FunctionKind
 
 
 def _binary(
-    combine: Callable[[Lowering, str, str], str], *, zero_first: bool = False
+    combine: Callable[[LayerBuilder, str, str], str], *, zero_first: bool = False
 ) -> Callable[[NodeContext], Codes]:
     def layer(c: NodeContext) -> Codes:
         factors = meaning(c, 0, 1, 2), meaning(c, 3, 4, 5)
@@ -50,11 +50,11 @@ def _channels_first(c: NodeContext) -> None:
 
 def _global_average(c: NodeContext, x: str) -> str:
     _channels_first(c)
-    count, first = len(c.lowering.shape(x)), 1 - c.lead
+    count, first = len(c.builder.shape(x)), 1 - c.lead
     rank = count - 1 - first
-    last = c.lowering.transpose(x, [*range(first), *range(first + 1, count), first])
-    y = global_pool(c.lowering, last, PoolKind.AVERAGE, rank=rank, keep=True)
-    return c.lowering.transpose(y, [*range(first), count - 1, *range(first, count - 1)])
+    last = c.builder.transpose(x, [*range(first), *range(first + 1, count), first])
+    y = global_pool(c.builder, last, PoolKind.AVERAGE, rank=rank, keep=True)
+    return c.builder.transpose(y, [*range(first), count - 1, *range(first, count - 1)])
 
 
 def _average(c: NodeContext, x: str) -> str:
@@ -63,13 +63,13 @@ def _average(c: NodeContext, x: str) -> str:
 
 
 def _leaky(c: NodeContext, x: str) -> str:
-    return c.lowering.leaky_relu(x, float(c.attribute("alpha", 0.01)))
+    return c.builder.leaky_relu(x, float(c.attribute("alpha", 0.01)))
 
 
 def _concat(c: NodeContext) -> Codes:
     parts = [_computed(c, position) for position in range(2, len(c.operands), 3)]
     axis = c.event_axis(int(c.attribute("axis")), c.rank(2))
-    return quantized(c, c.lowering.concatenate(parts, axis), 0, 1)
+    return quantized(c, c.builder.concatenate(parts, axis), 0, 1)
 
 
 def _gemm(c: NodeContext) -> Codes | str:
@@ -84,22 +84,22 @@ def _gemm(c: NodeContext) -> Codes | str:
 
 
 def _softmax(c: NodeContext, x: str) -> str:
-    rank = c.lead + len(c.lowering.shape(x))
+    rank = c.lead + len(c.builder.shape(x))
     axis = c.event_axis(int(c.attribute("axis", -1)), rank)
-    if int(c.attribute("opset", 13)) < 13 and axis != len(c.lowering.shape(x)) - 1:
+    if int(c.attribute("opset", 13)) < 13 and axis != len(c.builder.shape(x)) - 1:
         raise LayerProblem(f"opset {c.attribute('opset')} with axis {c.attribute('axis')}, the last axis is allowed")
-    return c.lowering.softmax(x, axis)
+    return c.builder.softmax(x, axis)
 
 
 RUNTIME: Mapping[str, Callable[[NodeContext], Codes | str]] = {
     "com.microsoft.QGemm": _gemm,
-    "com.microsoft.QLinearAdd": _binary(Lowering.plus, zero_first=True),
+    "com.microsoft.QLinearAdd": _binary(LayerBuilder.plus, zero_first=True),
     "com.microsoft.QLinearAveragePool": _unary(_average),
     "com.microsoft.QLinearConcat": _concat,
     "com.microsoft.QLinearGlobalAveragePool": _unary(_global_average),
     "com.microsoft.QLinearLeakyRelu": _unary(_leaky),
-    "com.microsoft.QLinearMul": _binary(Lowering.times, zero_first=True),
-    "com.microsoft.QLinearSigmoid": _unary(lambda c, x: c.lowering.function(x, FunctionKind.SIGMOID)),
+    "com.microsoft.QLinearMul": _binary(LayerBuilder.times, zero_first=True),
+    "com.microsoft.QLinearSigmoid": _unary(lambda c, x: c.builder.function(x, FunctionKind.SIGMOID)),
     "com.microsoft.QLinearSoftmax": _unary(_softmax),
 }
 """The operators of this file."""

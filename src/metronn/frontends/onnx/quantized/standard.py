@@ -84,7 +84,7 @@ def _shape(c: NodeContext, position: int) -> tuple[int, ...]:
     operand = c.given(position)
     if isinstance(operand, Constant):
         return operand.values.shape
-    return (*(() if c.batch is None else (c.batch,)), *c.lowering.shape(operand))
+    return (*(() if c.batch is None else (c.batch,)), *c.builder.shape(operand))
 
 
 def meaning(c: NodeContext, x: int, scale: int | None, zero: int, *, along: int | None = None) -> Operand:
@@ -96,15 +96,15 @@ def meaning(c: NodeContext, x: int, scale: int | None, zero: int, *, along: int 
         steps = np.array(np.broadcast_to(np.abs(factors), whole.shape))
         return Constant(operand.name, whole * factors, operand.from_batch, step=steps if (steps > 0).all() else None)
     factors, zeros = _parameters(c, scale, zero, shape, lead=c.lead, along=along)
-    lowering, codes = c.lowering, c.codes[x] if x < len(c.codes) else None
+    builder, codes = c.builder, c.codes[x] if x < len(c.codes) else None
     if codes is not None and np.array_equal(codes.zero, zeros):
         if np.array_equal(codes.scale, factors):
             return codes.value
-        operand = whole_numbers(lowering, codes)
+        operand = whole_numbers(builder, codes)
     else:
-        operand = made(lowering, codes) if codes is not None else operand
-        operand = lowering.minus(operand, lowering.constant(zeros, "zero_point")) if zeros.any() else operand
-    return operand if (factors == 1).all() else lowering.times(operand, lowering.constant(factors, "scale"))
+        operand = made(builder, codes) if codes is not None else operand
+        operand = builder.minus(operand, builder.constant(zeros, "zero_point")) if zeros.any() else operand
+    return operand if (factors == 1).all() else builder.times(operand, builder.constant(factors, "scale"))
 
 
 def quantized(
@@ -114,16 +114,16 @@ def quantized(
 
     With `zero_first`, the zero point is added before rounding, which matters for odd ones: half goes to even codes.
     """
-    shape = (*(() if c.batch is None else (c.batch,)), *c.lowering.shape(x))
+    shape = (*(() if c.batch is None else (c.batch,)), *c.builder.shape(x))
     factors, zeros = _parameters(c, scale, zero, shape, lead=c.lead)
     kind = default if c.operand(zero) is None else element_type(c.constant(zero).values)
     lo, hi = _codes_of(kind)
     if not (factors > 0).all():
         raise LayerProblem(f"scale {factors.min():g}; it must be positive")
     if zero_first:
-        value = rounded(c.lowering, x, factors, zeros, (np.full((), float(lo)), np.full((), float(hi))), "ROUND")
+        value = rounded(c.builder, x, factors, zeros, (np.full((), float(lo)), np.full((), float(hi))), "ROUND")
     else:
-        value = c.lowering.quantize(x, factors, (lo - zeros).astype(np.int64), (hi - zeros).astype(np.int64))
+        value = c.builder.quantize(x, factors, (lo - zeros).astype(np.int64), (hi - zeros).astype(np.int64))
     return Codes(value=value, scale=factors, zero=zeros, lo=lo, hi=hi)
 
 
@@ -143,7 +143,7 @@ def _quantize_linear(c: NodeContext) -> Codes | Constant:
         plain.CopyFrom(c.node)
         plain.domain = ""
         return Constant(operand.name, evaluate(plain, feeds, max(c.opset, 13))[0], operand.from_batch)
-    x = made(c.lowering, c.codes[0]) if c.codes and c.codes[0] is not None else operand
+    x = made(c.builder, c.codes[0]) if c.codes and c.codes[0] is not None else operand
     return quantized(c, x, 1, 2, default)
 
 
