@@ -25,7 +25,6 @@ from metronn.plan.kernels.memories import block_parts, memory_resources
 from metronn.plan.kernels.spec import Elementwise, ReduceTree, Table
 from metronn.plan.kernels.waiting.lines import shift_resources
 from metronn.plan.options import PlanOptions
-from metronn.plan.placing import timing_of
 from metronn.plan.planner import plan
 from metronn.plan.serialize import design_from_json, design_to_json
 from metronn.plan.verify import violations
@@ -252,7 +251,7 @@ def test_a_chain_of_different_devices_is_planned_for_what_both_can_be(tmp_path: 
         "latency_min_ns = 60.0\nlatency_max_ns = 100.0\n"
     )
     system = load_system(tmp_path / "mixed.toml")
-    rules = timing_of(system)
+    rules = system.timing
     assert rules.fabric == common([FABRICS["xc7z020"], FABRICS["ecp5-85f"]])
     assert (rules.fabric.lut_inputs, rules.fabric.multipliers) == (4, (Multiplier(wide=18, narrow=18, per_block=1),))
     assert rules.levels_per_stage == 3  # of the ECP5; the other one alone has 5
@@ -290,8 +289,8 @@ def own_device(folder: Path, change: dict[str, str], name: str = "ecp5-85f") -> 
 def test_a_family_that_nobody_has_heard_of_is_planned_by_its_file(tmp_path: Path) -> None:
     changes = {'family = "ecp5"': 'family = "gw2a"', 'command = "synth_ecp5"': 'command = "synth_gowin"'}
     slow = own_device(tmp_path, {**changes, "adder_level_ps = 3200": "adder_level_ps = 6000"})
-    assert timing_of(load_system(slow)).levels_per_stage == 2
-    assert timing_of(load_system("one-ulx3s")).levels_per_stage == 3
+    assert load_system(slow).timing.levels_per_stage == 2
+    assert load_system("one-ulx3s").timing.levels_per_stage == 3
     graph, _ = full(12, 8, 8, Range(0, 255))
     design = plan(graph, load_system(slow), PlanOptions())
     assert violations(design) == ()

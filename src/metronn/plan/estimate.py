@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from metronn.ir.graph import Graph
-from metronn.plan.candidates.steps import Step, input_layouts_of, steps
+from metronn.plan.candidates.steps import Step, steps
 from metronn.plan.figures import unrolled_part
 from metronn.plan.hardware.resources import Resources, lut_equivalents
 from metronn.plan.hardware.system import System
@@ -20,7 +20,6 @@ from metronn.plan.kernels.adders.unrolled_cost import unrolled_cost
 from metronn.plan.kernels.kernels import AnyKernel, Kernels, kernels_of
 from metronn.plan.kernels.streamed import PlannedStreamed
 from metronn.plan.options import PlanOptions
-from metronn.plan.placing import timing_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +37,8 @@ class Estimate:
 
 def estimate(graph: Graph, system: System, options: PlanOptions) -> Estimate:
     """Estimate what the graph costs on the system at its II. Deterministic; no solver runs."""
-    timing = timing_of(system)
-    kernels = kernels_of(graph, timing)
-    found = steps(graph, system.ii, timing, options, input_layouts_of(graph, system.ii, options.inputs))
+    kernels = kernels_of(graph, system.timing)
+    found = steps(graph, system.ii, system.timing, options)
     total = Resources()
     layers: dict[str, float] = {}
     for step in found:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metronn.ir.graph import Graph
-from metronn.plan.candidates.steps import input_layouts_of, steps
+from metronn.plan.candidates.steps import steps
 from metronn.plan.figures import unrolled_part
 from metronn.plan.hardware.resources import lut_equivalents
 from metronn.plan.hardware.system import System
@@ -25,7 +25,6 @@ from metronn.plan.kernels.kernels import AnyKernel, kernels_of
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, KernelSpec, MatvecAdders, Streamed
 from metronn.plan.kernels.streamed import PlannedStreamed
 from metronn.plan.options import PlanOptions
-from metronn.plan.placing import timing_of
 
 Groups = npt.NDArray[np.int64]
 
@@ -66,10 +65,9 @@ def graph_groups(graph: Graph, system: System, options: PlanOptions) -> tuple[Fo
     The kernel is the unrolled one where the planner may take one, else the cheapest fold: as `plan.estimate` counts.
     Whether the system holds the network plays no part.
     """
-    timing = timing_of(system)
-    kernels = kernels_of(graph, timing)
+    kernels = kernels_of(graph, system.timing)
     found = []
-    for step in steps(graph, system.ii, timing, options, input_layouts_of(graph, system.ii, options.inputs)):
+    for step in steps(graph, system.ii, system.timing, options):
         made = [kernels.of(spec) for spec in step.candidates if linear_of_kernel(spec) is not None]
         if not made:
             continue

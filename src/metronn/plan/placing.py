@@ -7,11 +7,10 @@ from dataclasses import replace
 
 from metronn.ir.graph import Graph
 from metronn.plan.bounds import least_load
-from metronn.plan.candidates.steps import input_layouts_of, steps
+from metronn.plan.candidates.steps import arrival_layouts, steps
 from metronn.plan.design import Design
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.system import System
-from metronn.plan.hardware.timing import Timing
 from metronn.plan.options import PlanOptions
 from metronn.plan.progress import Progress, silent
 from metronn.plan.schedule import Choice, Scheduler
@@ -21,15 +20,10 @@ RESERVE_ROUNDS = 4
 """Attempts to find room for delays that did not fit."""
 
 
-def timing_of(system: System) -> Timing:
-    """Return the rules that every FPGA of the system keeps."""
-    return Timing.of([fpga.device for fpga in system.fpgas], system.period_ps)
-
-
 def problem_of(graph: Graph, system: System, options: PlanOptions, log: Progress = silent) -> Problem:
     """Return the planning problem of a graph on a system."""
-    timing = timing_of(system)
-    inputs = input_layouts_of(graph, system.ii, options.inputs)
+    timing = system.timing
+    inputs = arrival_layouts(graph, system.ii, options.inputs)
     found = steps(graph, system.ii, timing, options, inputs, log)
     return Problem(graph=graph, system=system, timing=timing, options=options, steps=found, inputs=inputs)
 

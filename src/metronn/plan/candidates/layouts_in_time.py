@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-from metronn.plan.kernels.waiting.taps import Raster, raster_of
 from metronn.plan.layout import Layout
+from metronn.plan.raster import Raster, raster_of
 
 
 def raster_layout(shape: tuple[int, ...], ii_cycles: int) -> Layout | None:

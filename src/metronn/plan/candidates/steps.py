@@ -77,7 +77,7 @@ class Step:
     candidates: tuple[KernelSpec, ...]
 
 
-def input_layouts_of(graph: Graph, ii_cycles: int, form: InputForm) -> dict[str, Layout]:
+def arrival_layouts(graph: Graph, ii_cycles: int, form: InputForm) -> dict[str, Layout]:
     """Return the layout in which each input of the graph arrives; first beats of all inputs come together."""
     windowed = _windowed(graph) if form is InputForm.AUTO else set()
     found = {}
@@ -111,7 +111,7 @@ def steps(
 
     Raises ModelError that lists every layer that no kernel makes with the reuse asked for.
     """
-    given = inputs if inputs is not None else input_layouts_of(graph, ii_cycles, options.inputs)
+    given = inputs if inputs is not None else arrival_layouts(graph, ii_cycles, options.inputs)
     return _Builder(graph, ii_cycles, timing, options, given).run(log)
 
 

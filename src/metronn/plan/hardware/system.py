@@ -22,6 +22,7 @@ from metronn.plan.hardware.boards import (
 )
 from metronn.plan.hardware.links import Encoding, Identifier, Link, LinkSettings, exact
 from metronn.plan.hardware.resources import Resources
+from metronn.plan.hardware.timing import Timing
 from metronn.toml_tables import (
     FrequencyMhz,
     Table,
@@ -99,6 +100,11 @@ class System(Table):
     def period_ps(self) -> float:
         """The clock period in picoseconds."""
         return float(1_000_000 / exact(self.clock_mhz))
+
+    @property
+    def timing(self) -> Timing:
+        """The rules that every FPGA of the system keeps."""
+        return Timing.of([fpga.device for fpga in self.fpgas], self.period_ps)
 
     def nanoseconds(self, cycles: int) -> float:
         """Convert a number of clock cycles to nanoseconds."""

@@ -18,7 +18,8 @@ from metronn.ir.ops import Constant, Padding, Rewire, Window
 from metronn.ir.windows import window_index
 from metronn.plan.kernels.slices import NotStreamableError
 from metronn.plan.kernels.spec import Reorder, WindowBuffer
-from metronn.plan.layout import Layout, boxes
+from metronn.plan.layout import Layout
+from metronn.plan.raster import raster_of as raster_of  # the template of windows in HLS reads it from here
 
 Index = npt.NDArray[np.int64]
 
@@ -57,12 +58,17 @@ def element_map(spec: WindowBuffer | Reorder, graph: Graph) -> tuple[tuple[str, 
     """Operands in port order, and for each output element the element of the joined operands it holds, or -1."""
     if isinstance(spec, Reorder):
         return (spec.value,), np.arange(graph.type_of(spec.value).size)
-    op = graph.by_name[spec.node].op
+    return _moved(spec.node, graph)
+
+
+def _moved(node: str, graph: Graph) -> tuple[tuple[str, ...], Index]:
+    """Return what `element_map` says of a window or a movement."""
+    op = graph.by_name[node].op
     if isinstance(op, Window):
         return (op.x,), window_index(op, graph.type_of(op.x).shape).ravel()
     assert isinstance(op, Rewire)
     if any(isinstance(graph.by_name[x].op, Constant) for x in op.xs):
-        raise NotStreamableError(f"{spec.node}: joins constants")
+        raise NotStreamableError(f"{node}: joins constants")
     names = tuple(dict.fromkeys(op.xs))
     starts = dict(zip(names, np.cumsum([0, *(graph.type_of(x).size for x in names)]).tolist(), strict=False))
     moved = np.concatenate([np.arange(graph.type_of(x).size) + starts[x] for x in op.xs] + [np.array([-1])])
@@ -141,52 +147,6 @@ def graph_value(spec: WindowBuffer | Reorder) -> str:
 # Natural output layouts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Raster:
-    """An image in time: pixel block j of row r, part s, arrives at sum(r * row_cycles) + j * block_cycles + parts[s].
-
-    `lead`: number of axes before the last spatial one; `width`: pixels of a block; `blocks`: blocks of a row; `parts`:
-    cycle and channels of each part of a block.
-    """
-
-    row_cycles: tuple[int, ...]
-    block_cycles: int
-    width: int
-    blocks: int
-    parts: tuple[tuple[int, tuple[int, ...]], ...]
-
-
-def raster_of(layout: Layout, shape: tuple[int, ...]) -> Raster | None:
-    """Return the layout of an image (*rows, columns, channels) as a raster, or None when it is none."""
-    box = boxes(layout, shape) if len(shape) >= 2 else None
-    if box is None or any(n != 1 for n in box.lens[:-2]):
-        return None
-    columns, width = shape[-2], box.lens[-2]
-    blocks = -(-columns // width)
-    where: dict[tuple[int, ...], list[tuple[int, tuple[int, ...]]]] = {}
-    for lists, cycle in zip(box.indices, layout.cycles, strict=True):
-        first = lists[-2][0]
-        wanted = tuple(range(first, min(first + width, columns)))
-        if first % width or lists[-2] != wanted:
-            return None
-        where.setdefault((*(rs[0] for rs in lists[:-2]), first // width), []).append((cycle, lists[-1]))
-    origin = where.get((0,) * (len(shape) - 1))
-    if origin is None or origin[0][0] != 0:
-        return None
-    parts = tuple(origin)
-    steps = []
-    for axis, n in enumerate((*shape[:-2], blocks)):
-        unit = tuple(int(a == axis) for a in range(len(shape) - 1))
-        if n > 1 and unit not in where:
-            return None
-        steps.append(where[unit][0][0] if n > 1 else 0)
-    for place, found in where.items():
-        base = sum(k * step for k, step in zip(place, steps, strict=True))
-        if found != [(base + cycle, channels) for cycle, channels in parts]:
-            return None
-    return Raster(row_cycles=tuple(steps[:-1]), block_cycles=steps[-1], width=width, blocks=blocks, parts=parts)
-
-
 def window_output(op: Window, shape: tuple[int, ...], layout: Layout) -> tuple[Layout, int] | None:
     """Layout in which the windows over a raster leave as soon as each is complete, and the cycle of the first one.
 
@@ -240,14 +200,13 @@ def _windows(op: Window, shape: tuple[int, ...], axis: int) -> int:
     return room // op.strides[axis] + 1
 
 
-def rewire_output(spec_node: str, graph: Graph, layouts: Sequence[Layout]) -> tuple[Layout, int] | None:
+def rewire_output(node: str, graph: Graph, layouts: Sequence[Layout]) -> tuple[Layout, int] | None:
     """Layout in which every element leaves with the beat it came in, and the cycle of the first one; None if mixed.
 
     All operands come in the same cycles. Zeros leave with the element before them (the first with the one after).
     """
-    probe = WindowBuffer(node=spec_node, layouts=tuple(layouts), output=Layout(((0,),)), offset=0)
     try:
-        names, index = element_map(probe, graph)
+        names, index = _moved(node, graph)
     except NotStreamableError:
         return None
     cycles = layouts[0].cycles
