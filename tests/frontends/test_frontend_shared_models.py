@@ -10,7 +10,7 @@ import pytest
 
 from metronn.errors import ModelError
 from metronn.frontends import load_model
-from metronn.model.graph import RealRewire
+from metronn.ir.ops import Rewire
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import prepare
 
@@ -72,7 +72,7 @@ def test_spatial_networks_agree_and_turn_channels_last(name: str, shared_models:
     for network in (graph, prepared):
         found = run_reference(network, {graph.inputs[0].name: x})
         assert_close(found[SPATIAL[name]], data["y"][:100].reshape(found[SPATIAL[name]].shape))
-    moves = [node.op.index.array.ravel() for node in prepared.nodes if isinstance(node.op, RealRewire)]
+    moves = [node.op.index.array.ravel() for node in prepared.nodes if isinstance(node.op, Rewire)]
     assert all(np.array_equal(index, np.arange(index.size)) for index in moves), "no transpose is left"
 
 

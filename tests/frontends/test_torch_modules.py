@@ -14,7 +14,8 @@ from metronn.errors import ModelError
 from metronn.frontends import load_model
 from metronn.frontends.torch import from_module
 from metronn.ir.arrays import IntArray
-from metronn.model.graph import RealGraph, RealRewire
+from metronn.ir.ops import Rewire
+from metronn.model.graph import RealGraph
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import prepare
 
@@ -98,7 +99,7 @@ def test_an_exported_program_agrees(tmp_path: Path, assert_close: Close) -> None
 def test_only_the_input_is_transposed() -> None:
     module, x = made("image")
     prepared = prepare(from_module(module, (x,)))
-    moves = [node.op for node in prepared.nodes if isinstance(node.op, RealRewire)]
+    moves = [node.op for node in prepared.nodes if isinstance(node.op, Rewire)]
     changing = [op for op in moves if op.index != IntArray.of(np.arange(op.index.array.size).reshape(op.index.shape))]
     assert [op.shape for op in changing] == [(14, 14, 2)]
 

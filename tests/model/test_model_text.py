@@ -13,26 +13,32 @@ from hypothesis import strategies as st
 
 from metronn.ir.arrays import IntArray
 from metronn.ir.lines import TextError
-from metronn.ir.ops import ExtremumKind, Overflow, Padding, ReduceKind, Rounding
+from metronn.ir.ops import (
+    Add,
+    Extremum,
+    ExtremumKind,
+    Multiply,
+    Overflow,
+    Padding,
+    Reduce,
+    ReduceKind,
+    Rewire,
+    Rounding,
+    Window,
+)
 from metronn.model.graph import (
     PARAMETERS,
     FloatArray,
     FunctionKind,
-    RealAdd,
     RealConstant,
-    RealExtremum,
     RealFunction,
     RealGraph,
     RealGraphBuilder,
     RealInput,
     RealLinear,
-    RealMultiply,
     RealOp,
     RealQuantize,
-    RealReduce,
-    RealRewire,
     RealSoftmax,
-    RealWindow,
 )
 from metronn.model.text import real_from_text, real_to_text
 from metronn.passes.pipeline import prepare
@@ -75,14 +81,14 @@ def drawn_op(draw: st.DrawFn, kind: type, x: str, b: RealGraphBuilder) -> RealOp
     positive = st.floats(min_value=1e-300, allow_infinity=False)
     if kind is RealConstant:
         return RealConstant(values=floats(*draw(st.sampled_from([(), (3,), (2, 3), (0, 3)]))))
-    if kind is RealRewire and np.prod(shape):
+    if kind is Rewire and np.prod(shape):
         size = draw(st.integers(0, 6))
         top = int(np.prod(shape)) - 1
         index = draw(st.lists(st.integers(-1, top), min_size=size, max_size=size))
-        return RealRewire(xs=(x,), index=IntArray.of(np.array(index, dtype=np.int64)), shape=(size, 1))
-    if kind is RealWindow and len(shape) == 2 and shape[0] >= 2:
+        return Rewire(xs=(x,), index=IntArray.of(np.array(index, dtype=np.int64)), shape=(size, 1))
+    if kind is Window and len(shape) == 2 and shape[0] >= 2:
         padding = draw(st.sampled_from(Padding))
-        return RealWindow(
+        return Window(
             x=x,
             kernel=(2,),
             strides=(1,),
@@ -94,15 +100,15 @@ def drawn_op(draw: st.DrawFn, kind: type, x: str, b: RealGraphBuilder) -> RealOp
     if kind is RealLinear and shape:
         step = floats(2, of=positive) if draw(st.booleans()) else None
         return RealLinear(x=x, weight=floats(shape[-1], 2), bias=floats(2), step=step)
-    if kind in (RealAdd, RealMultiply, RealExtremum):
+    if kind in (Add, Multiply, Extremum):
         return draw(
             st.sampled_from(
-                [RealAdd(x=x, y=x, subtract=draw(st.booleans())), RealMultiply(x=x, y=x)]
-                + [RealExtremum(x=x, y=x, kind=which) for which in ExtremumKind]
+                [Add(x=x, y=x, subtract=draw(st.booleans())), Multiply(x=x, y=x)]
+                + [Extremum(x=x, y=x, kind=which) for which in ExtremumKind]
             )
         )
-    if kind is RealReduce and shape:
-        return RealReduce(x=x, axes=(len(shape) - 1,), kind=draw(st.sampled_from(ReduceKind)))
+    if kind is Reduce and shape:
+        return Reduce(x=x, axes=(len(shape) - 1,), kind=draw(st.sampled_from(ReduceKind)))
     if kind is RealSoftmax and shape:
         return RealSoftmax(x=x, axis=0)
     if kind is RealQuantize:

@@ -10,23 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metronn.ir.arrays import IntArray
-from metronn.ir.ops import ExtremumKind, Padding, ReduceKind
+from metronn.ir.ops import Add, Extremum, ExtremumKind, Multiply, Padding, Reduce, ReduceKind, Rewire, Window
 from metronn.model.graph import (
     FloatArray,
     FunctionKind,
-    RealAdd,
     RealConstant,
-    RealExtremum,
     RealFunction,
     RealGraph,
     RealGraphBuilder,
     RealInput,
     RealLinear,
-    RealMultiply,
-    RealReduce,
-    RealRewire,
     RealSoftmax,
-    RealWindow,
 )
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import prepare
@@ -56,7 +50,7 @@ class Net:
         return self.builder.add(RealConstant(values=FloatArray.of(self.rng.normal(size=shape) + 2.0)), "c")
 
     def rewire(self, index: np.ndarray, *xs: str) -> str:
-        return self.builder.add(RealRewire(xs=xs, index=IntArray.of(index), shape=index.shape), "move")
+        return self.builder.add(Rewire(xs=xs, index=IntArray.of(index), shape=index.shape), "move")
 
     def transpose(self, x: str, *order: int) -> str:
         return self.rewire(self.indices(x).transpose(order), x)
@@ -66,14 +60,14 @@ class Net:
 
     def relu(self, x: str) -> str:
         zero = self.builder.add(RealConstant(values=FloatArray.of(0.0)), "zero")
-        return self.builder.add(RealExtremum(x=x, y=zero, kind=ExtremumKind.MAX), "relu")
+        return self.builder.add(Extremum(x=x, y=zero, kind=ExtremumKind.MAX), "relu")
 
     def linear(self, x: str, outputs: int) -> str:
         weight, bias = self.rng.normal(size=(self.shape(x)[-1], outputs)), self.rng.normal(size=outputs)
         return self.builder.add(RealLinear(x=x, weight=FloatArray.of(weight), bias=FloatArray.of(bias)), "dense")
 
     def window(self, x: str, kernel: int, padding: Padding = Padding.ZERO) -> str:
-        op = RealWindow(
+        op = Window(
             x=x, kernel=(kernel,) * 2, strides=(1, 1), dilations=(1, 1), before=(0, 0), after=(0, 0), padding=padding
         )
         return self.builder.add(op, "window")
@@ -105,7 +99,7 @@ def same(before: RealGraph, after: RealGraph, *, exact: bool = False, events: in
 
 def movements(graph: RealGraph) -> list[tuple[int, ...]]:
     """Return the shapes of movements that change the order of elements."""
-    ops = [node.op for node in graph.nodes if isinstance(node.op, RealRewire)]
+    ops = [node.op for node in graph.nodes if isinstance(node.op, Rewire)]
     return [op.shape for op in ops if not np.array_equal(op.index.array.ravel(), np.arange(op.index.array.size))]
 
 
@@ -114,19 +108,19 @@ def test_a_channels_first_network_keeps_one_transpose() -> None:
     x = net.input(3, 12, 12)
     for outputs in (4, 5):
         x = net.convolution(x, outputs)
-        for combine in (RealMultiply, RealAdd):
+        for combine in (Multiply, Add):
             x = net.builder.add(combine(x=x, y=net.constant((outputs, 1, 1))), "norm")
         x = net.relu(x)
         channels, height, width = net.shape(x)
         windows = net.window(net.transpose(x, 1, 2, 0), 2, Padding.LOWEST)
         apart = net.reshape(windows, height - 1, width - 1, 4, channels)
-        x = net.transpose(net.builder.add(RealReduce(x=apart, axes=(2,), kind=ReduceKind.MAX), "pool"), 2, 0, 1)
+        x = net.transpose(net.builder.add(Reduce(x=apart, axes=(2,), kind=ReduceKind.MAX), "pool"), 2, 0, 1)
     x = net.linear(net.reshape(x, int(np.prod(net.shape(x)))), 2)
     graph = net.build(x)
     prepared = prepare(graph)
     assert movements(prepared) == [(12, 12, 3)]
     kinds = [type(node.op) for node in prepared.nodes]
-    assert RealAdd not in kinds and RealMultiply not in kinds, "the normalization is in the matrices"
+    assert Add not in kinds and Multiply not in kinds, "the normalization is in the matrices"
     same(graph, prepared)
 
 
@@ -135,18 +129,18 @@ def test_skip_connections_and_branches_stay_channels_last() -> None:
     start = net.relu(net.convolution(net.input(2, 9, 9), 4))
     index = np.pad(net.indices(start), ((0, 0), (1, 1), (1, 1)), constant_values=-1)
     branch = net.convolution(net.rewire(index, start), 4)
-    joined = net.relu(net.builder.add(RealAdd(x=branch, y=start), "add"))
+    joined = net.relu(net.builder.add(Add(x=branch, y=start), "add"))
     both = net.rewire(
         np.concatenate([net.indices(joined), net.indices(start) + net.indices(joined).size]), joined, start
     )
-    gate = net.builder.add(RealReduce(x=both, axes=(1, 2)), "gate")
-    scaled = net.builder.add(RealMultiply(x=both, y=net.reshape(gate, 8, 1, 1)), "scale")
+    gate = net.builder.add(Reduce(x=both, axes=(1, 2)), "gate")
+    scaled = net.builder.add(Multiply(x=both, y=net.reshape(gate, 8, 1, 1)), "scale")
     graph = net.build(net.linear(net.reshape(net.convolution(scaled, 3), 3 * 5 * 5), 2))
     prepared = prepare(graph)
     same(graph, prepared)
     single = [shape for shape in movements(prepared) if shape != (7, 7, 8)]
     assert single == [(9, 9, 2)], "the input's transpose, and the concatenation along the last axis"
-    padded = [node.op for node in prepared.nodes if isinstance(node.op, RealWindow) and any(node.op.before)]
+    padded = [node.op for node in prepared.nodes if isinstance(node.op, Window) and any(node.op.before)]
     assert [op.before for op in padded] == [(1, 1)]
 
 
@@ -173,7 +167,7 @@ def test_zeros_around_an_image_become_the_windows_padding(before: tuple[int, int
     padded = net.rewire(np.pad(net.indices(x), (before, (2, 0), (0, 0)), constant_values=-1), x)
     graph = net.build(net.window(padded, 2))
     folded = fold_window_padding(graph)
-    windows = [node.op for node in folded.nodes if isinstance(node.op, RealWindow)]
+    windows = [node.op for node in folded.nodes if isinstance(node.op, Window)]
     assert [(op.before, op.after) for op in windows] == [((before[0], 2), (before[1], 0))]
     same(graph, folded, exact=True)
 
@@ -229,20 +223,20 @@ def _step(draw: st.DrawFn, net: Net, values: list[str], x: str) -> str:
             return net.builder.add(RealFunction(x=x, kind=FunctionKind.TANH), "tanh")
         case "channel":
             along = tuple(n if a == axis else 1 for a, n in enumerate(shape))[draw(st.integers(0, axis)) :]
-            return net.builder.add(RealMultiply(x=net.constant(along), y=x), "times")
+            return net.builder.add(Multiply(x=net.constant(along), y=x), "times")
         case "full":
-            return net.builder.add(RealAdd(x=net.constant(shape), y=x, subtract=draw(st.booleans())), "plus")
+            return net.builder.add(Add(x=net.constant(shape), y=x, subtract=draw(st.booleans())), "plus")
         case "add" | "join":
             same_shape = [v for v in values if net.shape(v) == shape]
             other = draw(st.sampled_from(same_shape))
-            return net.builder.add(RealAdd(x=x, y=other, subtract=step == "join"), "sum")
+            return net.builder.add(Add(x=x, y=other, subtract=step == "join"), "sum")
         case "scale":
-            total = net.builder.add(RealReduce(x=x, axes=(axis,)), "total")
+            total = net.builder.add(Reduce(x=x, axes=(axis,)), "total")
             kept = net.reshape(total, *(1 if a == axis else n for a, n in enumerate(shape)))
-            return net.builder.add(RealMultiply(x=x, y=kept), "scaled")
+            return net.builder.add(Multiply(x=x, y=kept), "scaled")
         case "sum" | "max":
             kind = ReduceKind.SUM if step == "sum" else ReduceKind.MAX
-            return net.builder.add(RealReduce(x=x, axes=(axis,), kind=kind), step)
+            return net.builder.add(Reduce(x=x, axes=(axis,), kind=kind), step)
         case "softmax":
             return net.builder.add(RealSoftmax(x=x, axis=axis), "softmax")
         case "linear":

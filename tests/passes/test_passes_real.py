@@ -11,20 +11,8 @@ from hypothesis import strategies as st
 
 from metronn.errors import ModelError
 from metronn.ir.arrays import IntArray
-from metronn.ir.ops import operands
-from metronn.model.graph import (
-    FloatArray,
-    RealAdd,
-    RealConstant,
-    RealExtremum,
-    RealGraph,
-    RealGraphBuilder,
-    RealInput,
-    RealLinear,
-    RealMultiply,
-    RealReduce,
-    RealRewire,
-)
+from metronn.ir.ops import Add, Extremum, Multiply, Reduce, Rewire, operands
+from metronn.model.graph import FloatArray, RealConstant, RealGraph, RealGraphBuilder, RealInput, RealLinear
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import REAL_PASSES, prepare
 from random_tests import examples
@@ -54,16 +42,16 @@ class Net:
         return self.builder.add(RealLinear(x=x, weight=FloatArray.of(weight), bias=FloatArray.of(bias)), "dense")
 
     def times(self, x: str, y: str) -> str:
-        return self.builder.add(RealMultiply(x=x, y=y), "times")
+        return self.builder.add(Multiply(x=x, y=y), "times")
 
     def plus(self, x: str, y: str, *, subtract: bool = False) -> str:
-        return self.builder.add(RealAdd(x=x, y=y, subtract=subtract), "plus")
+        return self.builder.add(Add(x=x, y=y, subtract=subtract), "plus")
 
     def relu(self, x: str) -> str:
-        return self.builder.add(RealExtremum(x=x, y=self.values(0.0)), "relu")
+        return self.builder.add(Extremum(x=x, y=self.values(0.0)), "relu")
 
     def rewire(self, x: str, index: object, *shape: int) -> str:
-        return self.builder.add(RealRewire(xs=(x,), index=IntArray.of(np.asarray(index)), shape=shape), "rewire")
+        return self.builder.add(Rewire(xs=(x,), index=IntArray.of(np.asarray(index)), shape=shape), "rewire")
 
     def normalized(self, x: str, *shape: int) -> str:
         return self.plus(self.times(x, self.constant(*shape)), self.constant(*shape))
@@ -76,7 +64,11 @@ class Net:
 
 def kinds(graph: RealGraph) -> list[str]:
     """Return the ops of a network, constants left out."""
-    return [type(node.op).__name__[4:].lower() for node in graph.nodes if not isinstance(node.op, RealConstant)]
+    return [
+        type(node.op).__name__.removeprefix("Real").lower()
+        for node in graph.nodes
+        if not isinstance(node.op, RealConstant)
+    ]
 
 
 def same_function(before: RealGraph, after: RealGraph) -> None:
@@ -223,7 +215,7 @@ def test_constants_are_computed_and_merged() -> None:
 def test_dead_nodes_go_and_inputs_stay() -> None:
     net = Net()
     x = net.input(3)
-    net.builder.add(RealReduce(x=x, axes=(0,)), "unused")
+    net.builder.add(Reduce(x=x, axes=(0,)), "unused")
     unused = net.builder.add(RealInput(shape=(2,)), "z")
     graph = net.build(net.linear(x, 2))
     assert kinds(prepare(graph)) == ["input", "input", "linear"]
@@ -234,7 +226,7 @@ def test_movements_of_movements_become_one() -> None:
     net = Net()
     x = net.input(2, 3)
     y = net.rewire(net.rewire(x, [5, 4, 3, 2, 1, -1], 6), [0, -1, 5, 1], 2, 2)
-    z = net.builder.add(RealRewire(xs=(x, y), index=IntArray.of(np.array([9, 0, 7, 6, -1])), shape=(5,)), "joined")
+    z = net.builder.add(Rewire(xs=(x, y), index=IntArray.of(np.array([9, 0, 7, 6, -1])), shape=(5,)), "joined")
     graph = net.build(z)
     ready = prepare(graph)
     assert kinds(ready) == ["input", "rewire"]

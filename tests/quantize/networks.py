@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from metronn.ir.ops import Extremum
 from metronn.model.graph import (
     FloatArray,
     Floats,
     FunctionKind,
     RealConstant,
-    RealExtremum,
     RealFunction,
     RealGraph,
     RealGraphBuilder,
@@ -32,7 +32,7 @@ def dense(sizes: Sequence[int], *, seed: int = 0, last: str = "", scale: float =
         bias = rng.normal(size=outputs) * 0.1
         x = builder.add(linear(x, weight, bias), f"dense{layer}")
         if layer < len(sizes) - 2:
-            x = builder.add(RealExtremum(x=x, y=zero), f"relu{layer}", f"dense{layer}")
+            x = builder.add(Extremum(x=x, y=zero), f"relu{layer}", f"dense{layer}")
     if last == "softmax":
         x = builder.add(RealSoftmax(x=x, axis=0), "softmax")
     elif last:

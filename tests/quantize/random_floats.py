@@ -14,24 +14,18 @@ from metronn.events.codes import decode_outputs, encode_inputs
 from metronn.events.data import Events
 from metronn.flow.stages import judging_events
 from metronn.ir.arrays import IntArray
-from metronn.ir.ops import ReduceKind
+from metronn.ir.ops import Add, Extremum, Multiply, Reduce, ReduceKind, Rewire, Window
 from metronn.model.graph import (
     FloatArray,
     Floats,
     FunctionKind,
-    RealAdd,
     RealConstant,
-    RealExtremum,
     RealFunction,
     RealGraph,
     RealGraphBuilder,
     RealInput,
     RealLinear,
-    RealMultiply,
-    RealReduce,
-    RealRewire,
     RealSoftmax,
-    RealWindow,
 )
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import prepare, quantize_model
@@ -118,7 +112,7 @@ class Net:
             case "dense":
                 self.x = self.fitted(int(self.rng.integers(3, 13)))
             case "relu":
-                self.x = self.builder.add(RealExtremum(x=self.x, y=self.constant(0.0)), "relu")
+                self.x = self.builder.add(Extremum(x=self.x, y=self.constant(0.0)), "relu")
             case "sigmoid" | "tanh" | "gelu":
                 self.x = self.function(self.x, FunctionKind(kind))
             case "conv":
@@ -127,14 +121,14 @@ class Net:
                 self.normalization(size, centred=kind == "norm")
             case "skip":
                 scale = 10.0 ** self.rng.integers(-2, 3)
-                branch = self.builder.add(RealMultiply(x=self.fitted(size), y=self.constant(scale)), "branch")
-                self.x = self.builder.add(RealAdd(x=self.x, y=branch), "skip")
+                branch = self.builder.add(Multiply(x=self.fitted(size), y=self.constant(scale)), "branch")
+                self.x = self.builder.add(Add(x=self.x, y=branch), "skip")
             case "gate":
                 gate = self.function(self.fitted(size), FunctionKind.SIGMOID)
-                self.x = self.builder.add(RealMultiply(x=self.x, y=gate), "gate")
+                self.x = self.builder.add(Multiply(x=self.x, y=gate), "gate")
             case "mask":
                 mask = np.where(np.arange(size) < max(2, size // 2), 0.0, MASKED)
-                masked = self.builder.add(RealAdd(x=self.fitted(size), y=self.constant(mask)), "mask")
+                masked = self.builder.add(Add(x=self.fitted(size), y=self.constant(mask)), "mask")
                 self.x = self.builder.add(RealSoftmax(x=masked, axis=0), "softmax")
             case "softmax":
                 self.x = self.builder.add(RealSoftmax(x=self.fitted(size), axis=0), "softmax")
@@ -142,13 +136,13 @@ class Net:
                 raise AssertionError(kind)
 
     def convolution(self, size: int) -> None:
-        image = RealRewire(xs=(self.fitted(size),), index=IntArray.of(np.arange(size)), shape=(size, 1))
-        windows = RealWindow(
+        image = Rewire(xs=(self.fitted(size),), index=IntArray.of(np.arange(size)), shape=(size, 1))
+        windows = Window(
             x=self.builder.add(image, "image"), kernel=(3,), strides=(1,), dilations=(1,), before=(1,), after=(1,)
         )
         kernel = self.builder.add(windows, "windows")
         result = self.matrix(kernel, self.rng.normal(size=(3, 2)), self.rng.normal(0, 0.1, 2), "conv")
-        flat = RealRewire(xs=(result,), index=IntArray.of(np.arange(2 * size)), shape=(2 * size,))
+        flat = Rewire(xs=(result,), index=IntArray.of(np.arange(2 * size)), shape=(2 * size,))
         self.x = self.builder.add(flat, "flat")
 
     def normalization(self, size: int, *, centred: bool) -> None:
@@ -156,15 +150,15 @@ class Net:
         share, epsilon = self.constant(1 / size), self.constant(1e-5 * float(np.square(self.values()).mean()) + 1e-30)
 
         def mean(x: str) -> str:
-            total = self.builder.add(RealReduce(x=x, axes=(0,), kind=ReduceKind.SUM), "sum")
-            return self.builder.add(RealMultiply(x=total, y=share), "mean")
+            total = self.builder.add(Reduce(x=x, axes=(0,), kind=ReduceKind.SUM), "sum")
+            return self.builder.add(Multiply(x=total, y=share), "mean")
 
         x = self.x
         if centred:
-            x = self.builder.add(RealAdd(x=x, y=mean(x), subtract=True), "centred")
-        square = mean(self.builder.add(RealMultiply(x=x, y=x), "square"))
-        inverse = self.function(self.builder.add(RealAdd(x=square, y=epsilon), "variance"), FunctionKind.RSQRT)
-        self.x = self.builder.add(RealMultiply(x=x, y=inverse), "normalized")
+            x = self.builder.add(Add(x=x, y=mean(x), subtract=True), "centred")
+        square = mean(self.builder.add(Multiply(x=x, y=x), "square"))
+        inverse = self.function(self.builder.add(Add(x=square, y=epsilon), "variance"), FunctionKind.RSQRT)
+        self.x = self.builder.add(Multiply(x=x, y=inverse), "normalized")
 
 
 def drawn(recipe: Recipe, rng: np.random.Generator, count: int, *, calibrates: bool = False) -> Floats:

@@ -9,23 +9,18 @@ import numpy as np
 from hypothesis import strategies as st
 
 from metronn.ir.arrays import IntArray
-from metronn.ir.ops import ExtremumKind, Overflow, ReduceKind, Rounding
+from metronn.ir.ops import Add, Extremum, ExtremumKind, Multiply, Overflow, Reduce, ReduceKind, Rewire, Rounding
 from metronn.model.graph import (
     FloatArray,
     FunctionKind,
-    RealAdd,
     RealConstant,
-    RealExtremum,
     RealFunction,
     RealGraph,
     RealGraphBuilder,
     RealInput,
     RealLinear,
-    RealMultiply,
     RealOp,
     RealQuantize,
-    RealReduce,
-    RealRewire,
     RealSoftmax,
 )
 
@@ -106,7 +101,7 @@ class SharedDrawing:
         steps = (STEP, 1 - STEP) if self.draw(st.booleans()) else (self.step(), self.step())
         apart = self.draw(st.booleans())
         return lambda x, y: self.add(
-            RealAdd(
+            Add(
                 x=self.matrix(x, first, steps[0]),
                 y=self.matrix(y if apart else x, second, steps[1]),
                 subtract=subtract,
@@ -137,8 +132,8 @@ class SharedDrawing:
         factor, summand = self.draw(st.sampled_from(CONSTANTS)), self.draw(st.sampled_from((*CONSTANTS, 0.0)))
 
         def apply(x: str, _: str) -> str:
-            y = self.add(RealMultiply(x=x, y=self.constant(factor)), "scaled")
-            return self.add(RealAdd(x=y, y=self.constant(summand)), "shifted") if summand else y
+            y = self.add(Multiply(x=x, y=self.constant(factor)), "scaled")
+            return self.add(Add(x=y, y=self.constant(summand)), "shifted") if summand else y
 
         return apply
 
@@ -146,17 +141,17 @@ class SharedDrawing:
         """Return an op of two values."""
         kind = self.draw(st.integers(0, 4))
         if kind == 0:
-            return lambda x, y: self.add(RealMultiply(x=x, y=y), "product")
+            return lambda x, y: self.add(Multiply(x=x, y=y), "product")
         if kind == 1:
             which = self.draw(st.sampled_from(ExtremumKind))
-            return lambda x, y: self.add(RealExtremum(x=x, y=y, kind=which), "extremum")
+            return lambda x, y: self.add(Extremum(x=x, y=y, kind=which), "extremum")
         subtract = self.draw(st.booleans())
-        return lambda x, y: self.add(RealAdd(x=x, y=y, subtract=subtract), "add")
+        return lambda x, y: self.add(Add(x=x, y=y, subtract=subtract), "add")
 
     def moved(self) -> Layer:
         """Return elements of two values, or zeros."""
         index = np.array(self.draw(st.lists(st.integers(-1, 2 * SIZE - 1), min_size=SIZE, max_size=SIZE)))
-        return lambda x, y: self.add(RealRewire(xs=(x, y), index=IntArray.of(index), shape=(SIZE,)), "moved")
+        return lambda x, y: self.add(Rewire(xs=(x, y), index=IntArray.of(index), shape=(SIZE,)), "moved")
 
     def reduced(self) -> Layer:
         """Return a reduction of pairs of elements of two values."""
@@ -164,15 +159,15 @@ class SharedDrawing:
         index = np.arange(2 * SIZE).reshape(2, SIZE).T
 
         def apply(x: str, y: str) -> str:
-            pairs = self.add(RealRewire(xs=(x, y), index=IntArray.of(index), shape=(SIZE, 2)), "pairs")
-            return self.add(RealReduce(x=pairs, axes=(1,), kind=kind), "reduce")
+            pairs = self.add(Rewire(xs=(x, y), index=IntArray.of(index), shape=(SIZE, 2)), "pairs")
+            return self.add(Reduce(x=pairs, axes=(1,), kind=kind), "reduce")
 
         return apply
 
     def clipped(self) -> Layer:
         """Return a maximum with constants."""
         bound = self.draw(st.sampled_from((0.0, *CONSTANTS)))
-        return lambda x, _: self.add(RealExtremum(x=x, y=self.constant(bound)), "clip")
+        return lambda x, _: self.add(Extremum(x=x, y=self.constant(bound)), "clip")
 
     def function(self) -> Layer:
         """Return a function."""

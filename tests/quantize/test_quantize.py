@@ -19,22 +19,30 @@ from metronn.events.data import Events
 from metronn.ir.arrays import IntArray
 from metronn.ir.check import problems
 from metronn.ir.graph import Graph
-from metronn.ir.ops import Constant, Extremum, Linear, Lookup, Overflow, Requantize, Rounding, op_name
+from metronn.ir.ops import (
+    Add,
+    Constant,
+    Extremum,
+    Linear,
+    Lookup,
+    Multiply,
+    Overflow,
+    Reduce,
+    Requantize,
+    Rewire,
+    Rounding,
+    op_name,
+)
 from metronn.ir.text import from_text, to_text
 from metronn.model.graph import (
     PARAMETERS,
     FloatArray,
     FunctionKind,
-    RealAdd,
     RealConstant,
-    RealExtremum,
     RealFunction,
     RealGraph,
     RealGraphBuilder,
     RealInput,
-    RealMultiply,
-    RealReduce,
-    RealRewire,
     RealSoftmax,
 )
 from metronn.model.reference import run_reference
@@ -166,8 +174,8 @@ def constant(builder: RealGraphBuilder, values: object, name: str = "c") -> str:
 def test_leaky_relu_multiplies_exactly_before_it_requantizes() -> None:
     builder, x = unary(shape=(4,))
     y = builder.add(linear(x, normal(4, 5, 3), np.zeros(5)), "layer")
-    part = builder.add(RealMultiply(x=y, y=constant(builder, 0.3)), "part", "layer")
-    y = builder.add(RealExtremum(x=y, y=part), "leaky", "layer")
+    part = builder.add(Multiply(x=y, y=constant(builder, 0.3)), "part", "layer")
+    y = builder.add(Extremum(x=y, y=part), "leaky", "layer")
     builder.output("y", builder.add(linear(y, normal(5, 2, 4), np.zeros(2)), "last"))
     quantized, ratio = run(builder.build(), normal(500, 4))
     assert ops(quantized.graph) == [
@@ -180,9 +188,9 @@ def test_leaky_relu_multiplies_exactly_before_it_requantizes() -> None:
 def test_clipped_relu_keeps_exact_bounds() -> None:
     builder, x = unary(shape=(4,))
     y = builder.add(linear(x, normal(4, 5, 3) * 4, np.zeros(5)), "layer")
-    y = builder.add(RealExtremum(x=y, y=constant(builder, 0.0)), "relu", "layer")
-    kind = type(RealExtremum(x="", y="").kind).MIN
-    y = builder.add(RealExtremum(x=y, y=constant(builder, 6.0), kind=kind), "six", "layer")
+    y = builder.add(Extremum(x=y, y=constant(builder, 0.0)), "relu", "layer")
+    kind = type(Extremum(x="", y="").kind).MIN
+    y = builder.add(Extremum(x=y, y=constant(builder, 6.0), kind=kind), "six", "layer")
     builder.output("y", builder.add(linear(y, normal(5, 2, 4), np.zeros(2)), "last"))
     quantized, ratio = run(builder.build(), normal(500, 4))
     assert ops(quantized.graph) == ["input", "linear", "extremum", "extremum", "requantize", "linear", "requantize"]
@@ -283,13 +291,13 @@ def test_softmax(shape: tuple[int, ...], axis: int) -> None:
 def test_sums_products_reductions_and_movement_of_variables() -> None:
     builder, x = unary(shape=(2, 3))
     y = builder.add(linear(x, normal(3, 4, 3), np.ones(4)), "layer")
-    total = builder.add(RealReduce(x=y, axes=(0,)), "total")
-    largest = builder.add(RealReduce(x=y, axes=(0,), kind=type(RealReduce(x="", axes=()).kind).MAX), "largest")
-    product = builder.add(RealMultiply(x=total, y=largest), "product")
+    total = builder.add(Reduce(x=y, axes=(0,)), "total")
+    largest = builder.add(Reduce(x=y, axes=(0,), kind=type(Reduce(x="", axes=()).kind).MAX), "largest")
+    product = builder.add(Multiply(x=total, y=largest), "product")
     index = IntArray.of(np.array([3, 2, 1, 0, -1, 4]))
-    moved = builder.add(RealRewire(xs=(product, total), index=index, shape=(6,)), "moved")
-    shifted = builder.add(RealAdd(x=constant(builder, np.arange(6.0) / 3), y=moved, subtract=True), "shifted")
-    both = builder.add(RealAdd(x=shifted, y=moved, subtract=True), "both")
+    moved = builder.add(Rewire(xs=(product, total), index=index, shape=(6,)), "moved")
+    shifted = builder.add(Add(x=constant(builder, np.arange(6.0) / 3), y=moved, subtract=True), "shifted")
+    both = builder.add(Add(x=shifted, y=moved, subtract=True), "both")
     builder.output("y", builder.add(linear(both, normal(6, 2, 8), np.zeros(2)), "last"))
     builder.output("side", shifted)
     quantized, ratio = run(builder.build(), np.random.default_rng(2).normal(size=(800, 2, 3)))
@@ -299,9 +307,9 @@ def test_sums_products_reductions_and_movement_of_variables() -> None:
 
 def test_wide_mixed_operands_are_brought_to_a_multiplier() -> None:
     builder, x = unary(shape=(2,))
-    small = builder.add(RealMultiply(x=x, y=constant(builder, 2.0**-14)), "small")
-    big = builder.add(RealMultiply(x=x, y=constant(builder, 2.0**14, "d")), "big")
-    joined = builder.add(RealRewire(xs=(small, big), index=IntArray.of(np.arange(4)), shape=(4,)), "joined")
+    small = builder.add(Multiply(x=x, y=constant(builder, 2.0**-14)), "small")
+    big = builder.add(Multiply(x=x, y=constant(builder, 2.0**14, "d")), "big")
+    joined = builder.add(Rewire(xs=(small, big), index=IntArray.of(np.arange(4)), shape=(4,)), "joined")
     builder.output("y", builder.add(linear(joined, np.ones((4, 1)), np.zeros(1)), "layer"))
     quantized, ratio = run(builder.build(), normal(300, 2))
     for node in quantized.graph.nodes:
@@ -418,7 +426,7 @@ def test_report_is_plain_data_with_a_row_for_each_layer() -> None:
 def test_saturations_are_counted() -> None:
     builder, x = unary(shape=(1,))
     y = builder.add(linear(x, np.array([[1.0]]), np.zeros(1)), "layer")
-    y = builder.add(RealExtremum(x=y, y=constant(builder, 0.0)), "relu", "layer")
+    y = builder.add(Extremum(x=y, y=constant(builder, 0.0)), "relu", "layer")
     builder.output("y", builder.add(linear(y, np.array([[1.0]]), np.zeros(1)), "last"))
     options = QuantizeOptions(
         layers={"layer": LayerOptions(activation_frac=0, activation_bits=3)}, bias_correction=False, rescale=False

@@ -11,8 +11,8 @@ from metronn.events.data import Events
 from metronn.events.split import split_events
 from metronn.frontends.common.builder import LayerBuilder
 from metronn.frontends.common.spatial import PoolKind, convolution, global_pool, pool
-from metronn.ir.ops import op_name
-from metronn.model.graph import Floats, RealAdd, RealGraph, RealLinear, RealMultiply
+from metronn.ir.ops import Add, Multiply, op_name
+from metronn.model.graph import Floats, RealGraph, RealLinear
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import prepare, quantize_model
 from metronn.quantize.calibrated import calibration
@@ -104,7 +104,7 @@ def assert_same_function(model: RealGraph, other: RealGraph) -> None:
 def test_normalization_after_a_convolution_disappears_into_it() -> None:
     model = Network((8, 8, 2)).conv(4, pad=1, relu=False).norm().conv(3).finish()
     prepared = prepare(model)
-    assert not any(isinstance(n.op, RealAdd) for n in prepared.nodes)
+    assert not any(isinstance(n.op, Add) for n in prepared.nodes)
     assert kinds(prepared).count("multiply") == 0
     assert_same_function(model, prepared)
 
@@ -112,11 +112,11 @@ def test_normalization_after_a_convolution_disappears_into_it() -> None:
 def test_normalization_before_a_convolution_folds_without_padding_and_stays_with_it() -> None:
     """Padding is zero after the normalization: its shift cannot be a bias where windows reach over the edge."""
     folded = prepare(Network((8, 8, 2)).norm().conv(3).finish())
-    assert not any(isinstance(node.op, RealAdd) for node in folded.nodes)
+    assert not any(isinstance(node.op, Add) for node in folded.nodes)
     assert_same_function(Network((8, 8, 2)).norm().conv(3).finish(), folded)
     model = Network((8, 8, 2)).norm().conv(3, pad=1).finish()
     kept = prepare(model)
-    assert sum(isinstance(node.op, RealAdd) for node in kept.nodes) == 1
+    assert sum(isinstance(node.op, Add) for node in kept.nodes) == 1
     assert_same_function(model, kept)
 
 
@@ -124,14 +124,14 @@ def test_normalization_before_a_convolution_folds_without_padding_and_stays_with
 def test_the_scale_of_an_average_disappears_into_the_next_convolution(pad: int) -> None:
     model = Network((8, 8, 2)).conv(4).pooled(PoolKind.AVERAGE).conv(3, pad=pad).finish()
     prepared = prepare(model)
-    assert not any(isinstance(node.op, RealMultiply) for node in prepared.nodes)
+    assert not any(isinstance(node.op, Multiply) for node in prepared.nodes)
     assert_same_function(model, prepared)
 
 
 def test_averages_of_unequal_counts_are_scaled_position_by_position() -> None:
     model = Network((6, 6, 2)).pooled(PoolKind.AVERAGE, pad=1).conv(3).finish()
     prepared = prepare(model)
-    scales = [node for node in prepared.nodes if isinstance(node.op, RealMultiply)]
+    scales = [node for node in prepared.nodes if isinstance(node.op, Multiply)]
     assert [node.shape for node in scales] == [(4, 4, 2)]
     assert_same_function(model, prepared)
 

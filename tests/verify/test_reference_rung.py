@@ -13,7 +13,7 @@ from metronn.events.codes import encode_inputs
 from metronn.events.data import Events
 from metronn.frontends.common.builder import LayerBuilder
 from metronn.ir.arrays import Array, IntArray
-from metronn.ir.ops import ReduceKind, Rounding
+from metronn.ir.ops import Multiply, Reduce, ReduceKind, Rounding
 from metronn.model.graph import (
     FloatArray,
     Floats,
@@ -22,9 +22,7 @@ from metronn.model.graph import (
     RealGraphBuilder,
     RealInput,
     RealLinear,
-    RealMultiply,
     RealQuantize,
-    RealReduce,
     RealSoftmax,
 )
 from metronn.passes.pipeline import prepare, quantize_model
@@ -130,10 +128,10 @@ def mean(factor: float = 1.75) -> RealGraph:
     x = builder.add(RealInput(shape=(7,)), "x")
     lo, hi = IntArray.of(np.array(-128)), IntArray.of(np.array(127))
     x = builder.add(RealQuantize(x=x, scale=FloatArray.of(0.25), lo=lo, hi=hi, rounding=Rounding.RND), "grid")
-    x = builder.add(RealReduce(x=x, axes=(0,), kind=ReduceKind.SUM), "sum")
+    x = builder.add(Reduce(x=x, axes=(0,), kind=ReduceKind.SUM), "sum")
     for constant in (1 / 7, factor):
         name = builder.add(RealConstant(values=FloatArray.of(constant)), "constant")
-        x = builder.add(RealMultiply(x=x, y=name), "scaled")
+        x = builder.add(Multiply(x=x, y=name), "scaled")
     x = builder.add(RealQuantize(x=x, scale=FloatArray.of(0.5), lo=lo, hi=hi, rounding=Rounding.RND), "out")
     builder.output("y", x)
     return builder.build()

@@ -9,7 +9,7 @@ from typing import assert_never
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from metronn.ir.arrays import Array, as_dtype_for, fits_int64
+from metronn.ir.arrays import Array, as_dtype_for, fits_int64, same_rank
 from metronn.ir.graph import Graph
 from metronn.ir.infer import aligned_bounds, linear_shifts, reduce_shifts, shifted_bounds
 from metronn.ir.ops import (
@@ -33,16 +33,6 @@ FLOAT64_EXACT = 2**53
 def reach_of(*types: TensorType) -> tuple[int, int]:
     """Lowest and highest code of any of the types."""
     return min(t.range.lowest for t in types), max(t.range.highest for t in types)
-
-
-def same_rank(x: Array, y: Array) -> tuple[Array, Array]:
-    """Insert axes after the batch axis so that the shapes behind it broadcast from the right."""
-    rank = max(x.ndim, y.ndim)
-
-    def widen(a: Array) -> Array:
-        return a.reshape(a.shape[0], *(1,) * (rank - a.ndim), *a.shape[1:])
-
-    return widen(x), widen(y)
 
 
 def _shifted(array: Array, shift: Array, bounds: tuple[int, int]) -> Array:

@@ -19,14 +19,13 @@ from metronn.emulate.arithmetic import (
     reduce,
     requantize,
     rewire,
-    same_rank,
     shifted_code_bounds,
     window,
     window_fill,
     window_shifts,
 )
 from metronn.errors import ModelError
-from metronn.ir.arrays import Array, as_dtype_for, fits_int64
+from metronn.ir.arrays import Array, as_dtype_for, fits_int64, same_rank
 from metronn.ir.graph import Graph, Node
 from metronn.ir.infer import linear_shifts
 from metronn.ir.ops import (

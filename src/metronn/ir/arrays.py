@@ -97,6 +97,16 @@ class IntArray:
         return f"IntArray(shape={self.shape}, {self.digest[:8]})"
 
 
+def same_rank(x: Array, y: Array) -> tuple[Array, Array]:
+    """Insert axes after the batch axis so that the shapes behind it broadcast from the right."""
+    rank = max(x.ndim, y.ndim)
+
+    def widen(a: Array) -> Array:
+        return a.reshape(a.shape[0], *(1,) * (rank - a.ndim), *a.shape[1:])
+
+    return widen(x), widen(y)
+
+
 def object_array(values: Iterable[int], shape: tuple[int, ...]) -> Array:
     """Return Python integers as an object array of the given shape."""
     flat = list(values)

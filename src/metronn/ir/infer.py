@@ -11,12 +11,14 @@ import numpy as np
 from metronn.ir.arrays import Array, as_dtype_for, object_array
 from metronn.ir.ops import (
     Add,
+    Arithmetic,
     Constant,
     Extremum,
     ExtremumKind,
     Input,
     Linear,
     Lookup,
+    Movement,
     Multiply,
     Op,
     Overflow,
@@ -28,8 +30,9 @@ from metronn.ir.ops import (
     Rounding,
     Window,
 )
+from metronn.ir.shapes import result_shape
 from metronn.ir.types import Range, TensorType
-from metronn.ir.windows import window_index, window_shape
+from metronn.ir.windows import window_index
 
 
 class TypeRuleError(ValueError):
@@ -56,7 +59,7 @@ def infer(op: Op, types: Sequence[TensorType]) -> TensorType:
         case Add():
             return _infer_add(op, types[0], types[1])
         case Multiply():
-            return _infer_multiply(types[0], types[1])
+            return _infer_multiply(op, types[0], types[1])
         case Extremum():
             return _infer_extremum(op, types[0], types[1])
         case Reduce():
@@ -67,6 +70,13 @@ def infer(op: Op, types: Sequence[TensorType]) -> TensorType:
             return _infer_lookup(op, types[0])
         case _:
             assert_never(op)
+
+
+def _shape(op: Movement | Arithmetic, *types: TensorType) -> tuple[int, ...]:
+    try:
+        return result_shape(op, [t.shape for t in types])
+    except ValueError as error:
+        raise TypeRuleError(str(error)) from None
 
 
 def _infer_input(op: Input) -> TensorType:
@@ -92,19 +102,13 @@ def _range_of(lo: Array, hi: Array, frac: Array) -> Range:
 
 
 def _infer_rewire(op: Rewire, types: Sequence[TensorType]) -> TensorType:
-    total = sum(t.size for t in types)
-    index = op.index.ints()
-    if math.prod(op.shape) != len(index):
-        raise TypeRuleError(f"rewire: index has {len(index)} entries, shape {op.shape} needs {math.prod(op.shape)}")
-    low, high = op.index.bounds()
-    if low < -1 or high >= total:
-        raise TypeRuleError(f"rewire: index goes from {low} to {high}, allowed is -1 to {total - 1}")
+    shape, index = _shape(op, *types), op.index.ints()
     lo = [v for t in types for v in t.range.los(t.size)] + [0]
     hi = [v for t in types for v in t.range.his(t.size)] + [0]
     frac = [v for t in types for v in t.range.fracs(t.size)]
     picked = np.array([0 if k < 0 else frac[k] for k in index], dtype=np.int64)
-    fracs = filled_fracs(picked, np.array([k < 0 for k in index]), op.shape[-1] if op.shape else 1, 0)
-    return TensorType(op.shape, Range(tuple(lo[k] for k in index), tuple(hi[k] for k in index), fracs))
+    fracs = filled_fracs(picked, np.array([k < 0 for k in index]), shape[-1] if shape else 1, 0)
+    return TensorType(shape, Range(tuple(lo[k] for k in index), tuple(hi[k] for k in index), fracs))
 
 
 def filled_fracs(fracs: Array, empty: Array, channels: int, default: int) -> tuple[int, ...]:
@@ -123,10 +127,7 @@ def filled_fracs(fracs: Array, empty: Array, channels: int, default: int) -> tup
 
 
 def _infer_window(op: Window, x: TensorType) -> TensorType:
-    try:
-        shape = window_shape(op, x.shape)
-    except ValueError as error:
-        raise TypeRuleError(str(error)) from None
+    shape = _shape(op, x)
     lowest = op.padding is Padding.LOWEST
     if lowest and not isinstance(x.range.frac, int):
         by_channel = x.range.frac_array(x.shape).reshape(-1, x.shape[-1])
@@ -216,13 +217,6 @@ def _infer_linear(op: Linear, x: TensorType) -> TensorType:
     return TensorType(shape, _range_of(np.asarray(out_lo), np.asarray(out_hi), frac))
 
 
-def _broadcast(name: str, x: TensorType, y: TensorType) -> tuple[int, ...]:
-    try:
-        return tuple(int(n) for n in np.broadcast_shapes(x.shape, y.shape))
-    except ValueError:
-        raise TypeRuleError(f"{name}: shapes {x.shape} and {y.shape} do not broadcast") from None
-
-
 def _operand_arrays(t: TensorType, shape: tuple[int, ...]) -> tuple[Array, Array, Array]:
     def spread(values: tuple[int, ...]) -> Array:
         return np.broadcast_to(object_array(values, t.shape), shape)
@@ -230,8 +224,10 @@ def _operand_arrays(t: TensorType, shape: tuple[int, ...]) -> tuple[Array, Array
     return spread(t.range.los(t.size)), spread(t.range.his(t.size)), spread(t.range.fracs(t.size))
 
 
-def _align_pair(name: str, x: TensorType, y: TensorType) -> tuple[tuple[int, ...], Array, Array, Array, Array, Array]:
-    shape = _broadcast(name, x, y)
+def _align_pair(
+    op: Add | Extremum, x: TensorType, y: TensorType
+) -> tuple[tuple[int, ...], Array, Array, Array, Array, Array]:
+    shape = _shape(op, x, y)
     x_lo, x_hi, x_frac = _operand_arrays(x, shape)
     y_lo, y_hi, y_frac = _operand_arrays(y, shape)
     frac = np.maximum(x_frac, y_frac)
@@ -244,14 +240,14 @@ def _align_pair(name: str, x: TensorType, y: TensorType) -> tuple[tuple[int, ...
 
 
 def _infer_add(op: Add, x: TensorType, y: TensorType) -> TensorType:
-    shape, x_lo, x_hi, y_lo, y_hi, frac = _align_pair("add", x, y)
+    shape, x_lo, x_hi, y_lo, y_hi, frac = _align_pair(op, x, y)
     if op.subtract:
         return TensorType(shape, _range_of(np.asarray(x_lo - y_hi), np.asarray(x_hi - y_lo), frac))
     return TensorType(shape, _range_of(np.asarray(x_lo + y_lo), np.asarray(x_hi + y_hi), frac))
 
 
-def _infer_multiply(x: TensorType, y: TensorType) -> TensorType:
-    shape = _broadcast("multiply", x, y)
+def _infer_multiply(op: Multiply, x: TensorType, y: TensorType) -> TensorType:
+    shape = _shape(op, x, y)
     x_lo, x_hi, x_frac = _operand_arrays(x, shape)
     y_lo, y_hi, y_frac = _operand_arrays(y, shape)
     corners = [np.asarray(a * b, dtype=object) for a in (x_lo, x_hi) for b in (y_lo, y_hi)]
@@ -262,16 +258,13 @@ def _infer_multiply(x: TensorType, y: TensorType) -> TensorType:
 
 
 def _infer_extremum(op: Extremum, x: TensorType, y: TensorType) -> TensorType:
-    shape, x_lo, x_hi, y_lo, y_hi, frac = _align_pair("extremum", x, y)
+    shape, x_lo, x_hi, y_lo, y_hi, frac = _align_pair(op, x, y)
     pick = np.maximum if op.kind is ExtremumKind.MAX else np.minimum
     return TensorType(shape, _range_of(np.asarray(pick(x_lo, y_lo)), np.asarray(pick(x_hi, y_hi)), frac))
 
 
 def _infer_reduce(op: Reduce, x: TensorType) -> TensorType:
-    if not op.axes or len(set(op.axes)) != len(op.axes) or any(not 0 <= a < len(x.shape) for a in op.axes):
-        raise TypeRuleError(
-            f"reduce: axes {op.axes} are not distinct axes of shape {x.shape} (0 to {len(x.shape) - 1})"
-        )
+    shape = _shape(op, x)
     lo, hi = shifted_bounds(x, reduce_shifts(op, x).astype(object))
     match op.kind:
         case ReduceKind.SUM:
@@ -282,7 +275,6 @@ def _infer_reduce(op: Reduce, x: TensorType) -> TensorType:
             lo, hi = lo.min(axis=op.axes), hi.min(axis=op.axes)
         case _:
             assert_never(op.kind)
-    shape = tuple(n for axis, n in enumerate(x.shape) if axis not in op.axes)
     lo, hi = np.asarray(lo, dtype=object), np.asarray(hi, dtype=object)
     return TensorType(shape, _range_of(lo, hi, reduce_fracs(op, x)))
 

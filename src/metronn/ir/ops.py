@@ -1,7 +1,8 @@
 """The ops: a closed union of frozen dataclasses. Every op is exact; only Requantize and Lookup lose information.
 
 `docs/ir.md` is the normative description. Fields that name other values hold their names; `operands` lists them.
-Shapes never include the batch axis.
+Shapes never include the batch axis. Ops of `Movement` and `Arithmetic` are ops of trained networks too
+(`model.graph`): there their formulas hold of real numbers, and what is said of codes and fracs means nothing.
 """
 
 from __future__ import annotations
@@ -179,7 +180,7 @@ class Window(Unary):
     (*lead, *out, prod(kernel) * C), its last axis in the order (kernel position, channel). Along a spatial axis,
     out = (n + before + after - dilation * (kernel - 1) - 1) // stride + 1. Positions beyond the edge hold 0 or, with
     `Padding.LOWEST`, the lowest code any element of x can take (x then needs one frac for each channel): neutral for a
-    maximum.
+    maximum. Over real numbers that is minus infinity, and a maximum follows.
     """
 
     kernel: tuple[int, ...]
@@ -262,7 +263,11 @@ class Lookup(Unary):
     frac: int = 0
 
 
-Op = Input | Constant | Rewire | Window | Linear | Add | Multiply | Extremum | Reduce | Requantize | Lookup
+Movement = Rewire | Window
+"""Ops whose results are elements of their operands, or nothing."""
+Arithmetic = Add | Multiply | Extremum | Reduce
+"""Ops that combine elements without constants of their own."""
+Op = Input | Constant | Movement | Linear | Arithmetic | Requantize | Lookup
 
 
 def is_elementwise(op: Op) -> bool:

@@ -1,7 +1,8 @@
 """RealGraph: a trained network over real numbers, before quantization. Shapes never include the batch axis.
 
-It has the movement and arithmetic ops of the integer IR with float constants, plus smooth functions and softmax,
-which quantization replaces by tables. `docs/ir.md` says how each becomes integer ops.
+Its movement and arithmetic are those of the integer IR, the same classes (`ir.ops.Movement`, `ir.ops.Arithmetic`);
+matrices are of floats, and smooth functions and softmax are what quantization replaces by tables. `docs/ir.md` says how
+each becomes integer ops.
 """
 
 from __future__ import annotations
@@ -21,19 +22,16 @@ from metronn.ir.arrays import IntArray
 from metronn.ir.names import encodable, free_name, sanitized
 from metronn.ir.network import Network
 from metronn.ir.ops import (
-    Binary,
+    Arithmetic,
     Entry,
-    ExtremumKind,
+    Movement,
     Overflow,
-    Padding,
-    ReduceKind,
     Rounding,
     Source,
     Unary,
-    Variadic,
     operands,
 )
-from metronn.ir.windows import window_shape
+from metronn.ir.shapes import result_shape
 
 Floats = npt.NDArray[np.float64]
 
@@ -138,26 +136,6 @@ class RealConstant(Source):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RealRewire(Variadic):
-    """Static movement of elements, as `ir.ops.Rewire`; -1 in the index gives 0."""
-
-    index: IntArray
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RealWindow(Unary):
-    """Sliding windows, as `ir.ops.Window`; `Padding.LOWEST` stands for minus infinity (a maximum follows)."""
-
-    kernel: tuple[int, ...]
-    strides: tuple[int, ...]
-    dilations: tuple[int, ...]
-    before: tuple[int, ...]
-    after: tuple[int, ...]
-    padding: Padding = Padding.ZERO
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RealLinear(Unary):
     """y[..., o] = sum_i x[..., i] weight[i, o] + bias[o].
 
@@ -168,33 +146,6 @@ class RealLinear(Unary):
     weight: FloatArray
     bias: FloatArray
     step: FloatArray | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RealAdd(Binary):
-    """x + y or x - y, broadcast as in NumPy."""
-
-    subtract: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RealMultiply(Binary):
-    """x * y, broadcast."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RealExtremum(Binary):
-    """max or min of x and y, broadcast."""
-
-    kind: ExtremumKind = ExtremumKind.MAX
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RealReduce(Unary):
-    """Sum, max or min along `axes`, which vanish."""
-
-    axes: tuple[int, ...]
-    kind: ReduceKind = ReduceKind.SUM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,52 +180,24 @@ class RealQuantize(Unary):
     overflow: Overflow = Overflow.SAT
 
 
-RealOp = (
-    RealInput
-    | RealConstant
-    | RealRewire
-    | RealWindow
-    | RealLinear
-    | RealAdd
-    | RealMultiply
-    | RealExtremum
-    | RealReduce
-    | RealFunction
-    | RealSoftmax
-    | RealQuantize
-)
+RealOp = RealInput | RealConstant | Movement | RealLinear | Arithmetic | RealFunction | RealSoftmax | RealQuantize
 
 
 def real_shape(op: RealOp, shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
     """Return the shape of the result; raises ValueError saying what does not fit."""
+    if isinstance(op, Movement | Arithmetic):
+        return result_shape(op, shapes)
     match op:
         case RealInput():
             return op.shape
         case RealConstant():
             return op.values.shape
-        case RealRewire():
-            low, high = op.index.bounds()
-            total = sum(math.prod(s) for s in shapes)
-            if math.prod(op.shape) != len(op.index.ints()) or low < -1 or high >= total:
-                raise ValueError(f"rewire of {total} elements to shape {op.shape}: index {low}..{high} does not fit")
-            return op.shape
-        case RealWindow():
-            return window_shape(op, shapes[0])
         case RealLinear():
             if not shapes[0] or op.weight.shape[:1] != shapes[0][-1:] or op.bias.shape != op.weight.shape[1:]:
                 raise ValueError(f"weight {op.weight.shape} and bias {op.bias.shape} do not fit an input {shapes[0]}")
             if op.step is not None and (op.step.shape != op.bias.shape or not (op.step.array > 0).all()):
                 raise ValueError(f"steps of shape {op.step.shape}, allowed are {op.bias.shape}, all positive")
             return (*shapes[0][:-1], op.weight.shape[1])
-        case RealAdd() | RealMultiply() | RealExtremum():
-            try:
-                return tuple(int(n) for n in np.broadcast_shapes(*shapes))
-            except ValueError:
-                raise ValueError(f"shapes {shapes[0]} and {shapes[1]} do not broadcast") from None
-        case RealReduce():
-            if any(not 0 <= a < len(shapes[0]) for a in op.axes):
-                raise ValueError(f"axes {op.axes} are not axes of shape {shapes[0]}")
-            return tuple(n for a, n in enumerate(shapes[0]) if a not in op.axes)
         case RealFunction():
             names = PARAMETERS.get(op.kind, ())
             if op.kind is FunctionKind.TABLE:
@@ -393,6 +316,8 @@ class RealGraphBuilder:
 
 def real_op_arrays(op: RealOp) -> tuple[Any, ...]:
     """Return the float constants inside an op, for checks on NaN and infinities."""
+    if isinstance(op, Movement | Arithmetic):
+        return ()
     match op:
         case RealConstant():
             return (op.values,)
@@ -400,9 +325,9 @@ def real_op_arrays(op: RealOp) -> tuple[Any, ...]:
             return (op.weight, op.bias)
         case RealQuantize():
             return (op.scale,)
-        case RealInput() | RealRewire() | RealWindow() | RealReduce() | RealSoftmax():
+        case RealInput() | RealSoftmax():
             return ()
-        case RealAdd() | RealMultiply() | RealExtremum() | RealFunction():
+        case RealFunction():
             return ()  # parameters of functions are finite, says `real_shape`
         case _:
             assert_never(op)

@@ -18,26 +18,32 @@ from typing import assert_never
 import numpy as np
 import numpy.typing as npt
 
-from metronn.ir.ops import ExtremumKind, Overflow, Padding, ReduceKind, Rounding, operands
-from metronn.ir.windows import window_index
+from metronn.ir.arrays import same_rank
+from metronn.ir.moves import element_index, lowest_from_nowhere, picked
+from metronn.ir.ops import (
+    Add,
+    Extremum,
+    ExtremumKind,
+    Movement,
+    Multiply,
+    Overflow,
+    Reduce,
+    ReduceKind,
+    Rounding,
+    operands,
+)
 from metronn.model.constants import meant
 from metronn.model.functions import apply_function
 from metronn.model.graph import (
     Floats,
-    RealAdd,
     RealConstant,
-    RealExtremum,
     RealFunction,
     RealGraph,
     RealInput,
     RealLinear,
-    RealMultiply,
     RealNode,
     RealQuantize,
-    RealReduce,
-    RealRewire,
     RealSoftmax,
-    RealWindow,
 )
 
 Numbers = npt.NDArray[np.object_]
@@ -105,30 +111,28 @@ def run_rational(
 
 def _evaluate(node: RealNode, xs: list[Rational], inputs: Mapping[str, Floats]) -> Rational:
     op = node.op
+    if isinstance(op, Movement):
+        return _moved(op, xs)
     match op:
         case RealInput():
             return Rational.of(np.asarray(inputs[node.name], dtype=np.float64))
         case RealConstant():
             values = [meant(value) for value in op.values.array.ravel().tolist()]
             return Rational.fractions(values, (1, *op.values.shape))
-        case RealRewire():
-            return _rewire(op, xs)
-        case RealWindow():
-            return _window(op, xs[0])
         case RealLinear():
             weight, bias = Rational.of(op.weight.array), Rational.of(op.bias.array)
             numbers = np.asarray(xs[0].numbers @ weight.numbers, dtype=object)
             product = Rational(numbers, xs[0].frac + weight.frac, xs[0].divisor)
             grid = _common([product, bias])
             return Rational(np.asarray(product.at(*grid) + bias.at(*grid), dtype=object), *grid)
-        case RealAdd() | RealExtremum():
+        case Add() | Extremum():
             grid = _common(xs)
-            x, y = _pair(xs[0].at(*grid), xs[1].at(*grid))
+            x, y = same_rank(xs[0].at(*grid), xs[1].at(*grid))
             return Rational(np.asarray(_joined(op, x, y), dtype=object), *grid)
-        case RealMultiply():
-            x, y = _pair(xs[0].numbers, xs[1].numbers)
+        case Multiply():
+            x, y = same_rank(xs[0].numbers, xs[1].numbers)
             return Rational(np.asarray(x * y, dtype=object), xs[0].frac + xs[1].frac, xs[0].divisor * xs[1].divisor)
-        case RealReduce():
+        case Reduce():
             axes = tuple(axis + 1 for axis in op.axes)
             match op.kind:
                 case ReduceKind.SUM:
@@ -155,36 +159,18 @@ def _evaluate(node: RealNode, xs: list[Rational], inputs: Mapping[str, Floats]) 
             assert_never(op)
 
 
-def _joined(op: RealAdd | RealExtremum, x: Numbers, y: Numbers) -> Numbers:
-    if isinstance(op, RealAdd):
+def _joined(op: Add | Extremum, x: Numbers, y: Numbers) -> Numbers:
+    if isinstance(op, Add):
         return np.asarray(x - y if op.subtract else x + y, dtype=object)
     picked = np.maximum(x, y) if op.kind is ExtremumKind.MAX else np.minimum(x, y)
     return np.asarray(picked, dtype=object)
 
 
-def _pair(x: Numbers, y: Numbers) -> tuple[Numbers, Numbers]:
-    rank = max(x.ndim, y.ndim)
-    return (
-        x.reshape(x.shape[0], *(1,) * (rank - x.ndim), *x.shape[1:]),
-        y.reshape(y.shape[0], *(1,) * (rank - y.ndim), *y.shape[1:]),
-    )
-
-
-def _rewire(op: RealRewire, xs: list[Rational]) -> Rational:
+def _moved(op: Movement, xs: list[Rational]) -> Rational:
     grid = _common(xs)
-    events = max(x.numbers.shape[0] for x in xs)
-    flat = [x.at(*grid).reshape(x.numbers.shape[0], -1) for x in xs]
-    joined = np.concatenate([np.broadcast_to(part, (events, part.shape[1])) for part in flat], axis=1)
-    padded = np.concatenate([joined, np.zeros((events, 1), dtype=object)], axis=1)
-    return Rational(padded[:, op.index.array.ravel()].reshape(events, *op.shape), *grid)
-
-
-def _window(op: RealWindow, x: Rational) -> Rational:
-    fill = x.numbers.min() if op.padding is Padding.LOWEST else 0
-    events = x.numbers.shape[0]
-    edge = np.full((events, 1), fill, dtype=object)
-    padded = np.concatenate([x.numbers.reshape(events, -1), edge], axis=1)
-    return Rational(padded[:, window_index(op, x.numbers.shape[1:])], x.frac, x.divisor)
+    parts = [x.at(*grid) for x in xs]
+    fill = parts[0].min() if lowest_from_nowhere(op) else 0
+    return Rational(picked(parts, element_index(op, [part.shape[1:] for part in parts]), fill), *grid)
 
 
 def _quantize(op: RealQuantize, x: Rational, shape: tuple[int, ...]) -> Rational:

@@ -8,26 +8,32 @@ from typing import assert_never
 import numpy as np
 
 from metronn.errors import ModelError
-from metronn.ir.ops import ExtremumKind, Overflow, Padding, ReduceKind, Rounding, operands
-from metronn.ir.windows import window_index
+from metronn.ir.arrays import same_rank
+from metronn.ir.moves import element_index, lowest_from_nowhere, picked
+from metronn.ir.ops import (
+    Add,
+    Extremum,
+    ExtremumKind,
+    Movement,
+    Multiply,
+    Overflow,
+    Reduce,
+    ReduceKind,
+    Rounding,
+    operands,
+)
 from metronn.model.constants import quotient
 from metronn.model.functions import apply_function
 from metronn.model.graph import (
     Floats,
-    RealAdd,
     RealConstant,
-    RealExtremum,
     RealFunction,
     RealGraph,
     RealInput,
     RealLinear,
-    RealMultiply,
     RealNode,
     RealQuantize,
-    RealReduce,
-    RealRewire,
     RealSoftmax,
-    RealWindow,
 )
 
 
@@ -71,7 +77,7 @@ def _divided(graph: RealGraph) -> dict[str, tuple[str, Floats, Floats]]:
     """Return, for products of a quantized network with fractions that no float64 is, what to multiply and divide by."""
     found: dict[str, tuple[str, Floats, Floats]] = {}
     for node in graph.nodes if graph.quantized else ():
-        if isinstance(node.op, RealMultiply):
+        if isinstance(node.op, Multiply):
             for x, y in ((node.op.x, node.op.y), (node.op.y, node.op.x)):
                 constant = graph.by_name[y].op
                 if isinstance(constant, RealConstant) and graph.by_name[x].shape == node.shape:
@@ -84,27 +90,25 @@ def _divided(graph: RealGraph) -> dict[str, tuple[str, Floats, Floats]]:
 def evaluate_real(node: RealNode, values: Mapping[str, Floats], inputs: Mapping[str, Floats]) -> Floats:
     """Return the floats of one node, (events, *shape), from those of its operands; a constant has one event."""
     op = node.op
+    if isinstance(op, Movement):
+        return _moved(op, [values[x] for x in operands(op)])
     match op:
         case RealInput():
             return np.asarray(inputs[node.name], dtype=np.float64)
         case RealConstant():
             return op.values.array[np.newaxis]
-        case RealRewire():
-            return _rewire(op, [values[x] for x in op.xs])
-        case RealWindow():
-            return _window(op, values[op.x])
         case RealLinear():
             return np.asarray(values[op.x] @ op.weight.array + op.bias.array)
-        case RealAdd():
-            x, y = _pair(values[op.x], values[op.y])
+        case Add():
+            x, y = same_rank(values[op.x], values[op.y])
             return x - y if op.subtract else x + y
-        case RealMultiply():
-            x, y = _pair(values[op.x], values[op.y])
+        case Multiply():
+            x, y = same_rank(values[op.x], values[op.y])
             return x * y
-        case RealExtremum():
-            x, y = _pair(values[op.x], values[op.y])
+        case Extremum():
+            x, y = same_rank(values[op.x], values[op.y])
             return np.maximum(x, y) if op.kind is ExtremumKind.MAX else np.minimum(x, y)
-        case RealReduce():
+        case Reduce():
             axes = tuple(axis + 1 for axis in op.axes)
             return _reduce(op.kind, values[op.x], axes)
         case RealFunction():
@@ -119,11 +123,10 @@ def evaluate_real(node: RealNode, values: Mapping[str, Floats], inputs: Mapping[
             assert_never(op)
 
 
-def _window(op: RealWindow, x: Floats) -> Floats:
-    """Gather the windows. Beyond the edge, LOWEST gives the lowest value of all events: the same behind a maximum."""
-    fill = float(x.min()) if op.padding is Padding.LOWEST else 0.0
-    padded = np.concatenate([x.reshape(x.shape[0], -1), np.full((x.shape[0], 1), fill)], axis=1)
-    return np.asarray(padded[:, window_index(op, x.shape[1:])])
+def _moved(op: Movement, xs: list[Floats]) -> Floats:
+    """Return a movement. Where the lowest value is asked for it is that of all events: the same behind a maximum."""
+    fill = float(xs[0].min()) if lowest_from_nowhere(op) else 0.0
+    return picked(xs, element_index(op, [x.shape[1:] for x in xs]), fill)
 
 
 def _reduce(kind: ReduceKind, x: Floats, axes: tuple[int, ...]) -> Floats:
@@ -136,22 +139,6 @@ def _reduce(kind: ReduceKind, x: Floats, axes: tuple[int, ...]) -> Floats:
             return np.asarray(x.min(axis=axes))
         case _:
             assert_never(kind)
-
-
-def _pair(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Insert axes behind the batch axis so that the event shapes broadcast from the right."""
-    rank = max(x.ndim, y.ndim)
-    return (
-        x.reshape(x.shape[0], *(1,) * (rank - x.ndim), *x.shape[1:]),
-        y.reshape(y.shape[0], *(1,) * (rank - y.ndim), *y.shape[1:]),
-    )
-
-
-def _rewire(op: RealRewire, xs: list[Floats]) -> Floats:
-    events = max(x.shape[0] for x in xs)
-    joined = np.concatenate([np.broadcast_to(x.reshape(x.shape[0], -1), (events, x[0].size)) for x in xs], axis=1)
-    padded = np.concatenate([joined, np.zeros((events, 1))], axis=1)
-    return padded[:, op.index.array.ravel()].reshape(events, *op.shape)
 
 
 def quantize_real(op: RealQuantize, x: Floats) -> Floats:

@@ -10,7 +10,7 @@ import numpy as np
 
 from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Entry, Op, Rewire, operands, with_operands
-from metronn.model.graph import RealGraph, RealNode, RealOp, RealRewire
+from metronn.model.graph import RealGraph, RealNode, RealOp
 
 GraphT = TypeVar("GraphT", Graph, RealGraph)
 
@@ -81,7 +81,7 @@ def drop_dead(graph: GraphT) -> GraphT:
     return rebuilt(graph, removed=dead) if dead else graph
 
 
-def moves_nothing(graph: Graph | RealGraph, op: Rewire | RealRewire) -> bool:
+def moves_nothing(graph: Graph | RealGraph, op: Rewire) -> bool:
     """Whether a movement of elements keeps all of its one operand, shape and order."""
     if len(op.xs) != 1 or graph.by_name[op.xs[0]].shape != op.shape:
         return False

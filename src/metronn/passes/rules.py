@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from metronn.ir.graph import Graph
 from metronn.ir.ops import Entry, Requantize, Rewire, operands
-from metronn.model.graph import RealConstant, RealGraph, RealRewire
+from metronn.model.graph import RealConstant, RealGraph
 from metronn.passes.contract import Rule
 from metronn.passes.integer.clean import covers
 from metronn.passes.real.rewriting import affine_of
@@ -28,7 +28,7 @@ def _made_of_constants(graph: RealGraph) -> Iterator[str]:
 
 def _neutral_real(graph: RealGraph) -> Iterator[str]:
     for node in graph:
-        if isinstance(node.op, RealRewire):
+        if isinstance(node.op, Rewire):
             x = node.op.xs[0] if moves_nothing(graph, node.op) else None
         else:
             affine = affine_of(graph, node)
@@ -40,7 +40,7 @@ def _neutral_real(graph: RealGraph) -> Iterator[str]:
 def _movement_of_movement(graph: RealGraph) -> Iterator[str]:
     for node in graph:
         reader = graph.only_reader(node.name)
-        if isinstance(node.op, RealRewire) and reader is not None and isinstance(reader.op, RealRewire):
+        if isinstance(node.op, Rewire) and reader is not None and isinstance(reader.op, Rewire):
             if reader.op.xs.count(node.name) == 1:
                 yield reader.name
 

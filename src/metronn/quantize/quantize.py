@@ -17,9 +17,9 @@ from metronn.events.split import FEWEST, Split, candidates, split_events
 from metronn.ir.arrays import Array
 from metronn.ir.check import check
 from metronn.ir.graph import Graph
-from metronn.ir.ops import Input
+from metronn.ir.ops import Input, Movement
 from metronn.ir.types import Range, TensorType
-from metronn.model.graph import Floats, RealGraph, RealNode, RealRewire, RealWindow, real_op_arrays
+from metronn.model.graph import Floats, RealGraph, RealNode, real_op_arrays
 from metronn.model.reference import run_reference
 from metronn.quantize.calibrated.calibration import RealValues, affordable_events, chunks
 from metronn.quantize.calibrated.contributions import contributions
@@ -270,7 +270,7 @@ def run_in_parts(model: RealGraph, inputs: Mapping[str, Floats], values: RealVal
     parts: dict[str, list[Floats]] = {}
 
     def keep(node: RealNode, part: Floats) -> None:
-        if isinstance(node.op, RealRewire | RealWindow):
+        if isinstance(node.op, Movement):
             values.keep(node, part)
         else:
             parts.setdefault(node.name, []).append(part)
@@ -321,7 +321,7 @@ def check_names(model: RealGraph, options: QuantizeOptions) -> None:
 def check_values(model: RealGraph, values: Mapping[str, Floats]) -> None:
     """Raise ModelError naming the first layer whose float values are NaN or infinite."""
     for node in model.nodes:
-        if isinstance(node.op, RealRewire | RealWindow):
+        if isinstance(node.op, Movement):
             continue
         bad = ~np.isfinite(values[node.name])
         if bad.any():

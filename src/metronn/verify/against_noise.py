@@ -15,25 +15,28 @@ from typing import assert_never
 
 import numpy as np
 
-from metronn.ir.ops import ExtremumKind, Overflow, Padding, operands
-from metronn.ir.windows import window_index
+from metronn.ir.moves import element_index, lowest_from_nowhere, picked
+from metronn.ir.ops import (
+    Add,
+    Extremum,
+    ExtremumKind,
+    Movement,
+    Multiply,
+    Overflow,
+    Reduce,
+    operands,
+)
 from metronn.model.functions import apply_function
 from metronn.model.graph import (
     Floats,
-    RealAdd,
     RealConstant,
-    RealExtremum,
     RealFunction,
     RealGraph,
     RealInput,
     RealLinear,
-    RealMultiply,
     RealNode,
     RealQuantize,
-    RealReduce,
-    RealRewire,
     RealSoftmax,
-    RealWindow,
 )
 from metronn.model.grid import DEEPEST, grid_exponent
 from metronn.model.reference import evaluate_real, quantize_real
@@ -102,13 +105,11 @@ def _envelope(node: RealNode, found: Mapping[str, Envelope], inputs: Mapping[str
     xs = [found[name] for name in operands(op)]
     values = {name: found[name].value for name in operands(op)}
     value = evaluate_real(node, values, inputs)
+    if isinstance(op, Movement):
+        return _moved(op, value, xs)
     match op:
         case RealInput() | RealConstant():
             return _sure(value)
-        case RealRewire():
-            return _moved(node, value, found)
-        case RealWindow():
-            return _windows(op, value, xs[0])
         case RealLinear():
             weight = np.abs(op.weight.array)
             exponent = xs[0].exponent + grid_exponent(op.weight.array)
@@ -116,23 +117,23 @@ def _envelope(node: RealNode, found: Mapping[str, Envelope], inputs: Mapping[str
             magnitude = np.abs(xs[0].value) @ weight + np.abs(op.bias.array)
             noise = _noise(magnitude, exponent, len(weight))
             return _around(value, _radius(xs[0]) @ weight + noise, exponent)
-        case RealAdd():
+        case Add():
             x, y = _broadcast(node, xs)
             exponent = min(xs[0].exponent, xs[1].exponent)
             noise = _noise(np.abs(x.value) + np.abs(y.value), exponent)
             return _around(value, _radius(x) + _radius(y) + noise, exponent)
-        case RealMultiply():
+        case Multiply():
             x, y = _broadcast(node, xs)
             exponent = xs[0].exponent + xs[1].exponent
             noise = _noise(np.abs(value), exponent)
             spread = np.abs(x.value) * _radius(y) + np.abs(y.value) * _radius(x) + _radius(x) * _radius(y)
             return _around(value, spread + noise, exponent)
-        case RealExtremum():
+        case Extremum():
             x, y = _broadcast(node, xs)
             pick = np.maximum if op.kind is ExtremumKind.MAX else np.minimum
             low, high = pick(x.low, y.low), pick(x.high, y.high)
             return Envelope(value=value, low=low, high=high, exponent=min(xs[0].exponent, xs[1].exponent))
-        case RealReduce():
+        case Reduce():
             return _reduced(node, op, value, xs[0])
         case RealFunction():
             ends = [apply_function(op.kind, end, op.parameters) for end in (xs[0].low, xs[0].high)]
@@ -157,26 +158,15 @@ def _broadcast(node: RealNode, xs: list[Envelope]) -> list[Envelope]:
     return [Envelope(value=wide(x.value), low=wide(x.low), high=wide(x.high), exponent=x.exponent) for x in xs]
 
 
-def _moved(node: RealNode, value: Floats, found: Mapping[str, Envelope]) -> Envelope:
-    names = operands(node.op)
-    low = evaluate_real(node, {name: found[name].low for name in names}, {})
-    high = evaluate_real(node, {name: found[name].high for name in names}, {})
-    return Envelope(value=value, low=low, high=high, exponent=min(found[name].exponent for name in names))
+def _moved(op: Movement, value: Floats, xs: list[Envelope]) -> Envelope:
+    """Move both bounds; what comes from nowhere is the same in all three."""
+    fill = float(xs[0].value.min()) if lowest_from_nowhere(op) else 0.0
+    index = element_index(op, [x.value.shape[1:] for x in xs])
+    low, high = picked([x.low for x in xs], index, fill), picked([x.high for x in xs], index, fill)
+    return Envelope(value=value, low=low, high=high, exponent=min(x.exponent for x in xs))
 
 
-def _windows(op: RealWindow, value: Floats, x: Envelope) -> Envelope:
-    """Gather the windows of both bounds; what lies beyond the edge is the same in all three."""
-    fill = float(x.value.min()) if op.padding is Padding.LOWEST else 0.0
-    index = window_index(op, x.value.shape[1:])
-
-    def gathered(array: Floats) -> Floats:
-        padded = np.concatenate([array.reshape(len(array), -1), np.full((len(array), 1), fill)], axis=1)
-        return np.asarray(padded[:, index])
-
-    return Envelope(value=value, low=gathered(x.low), high=gathered(x.high), exponent=x.exponent)
-
-
-def _reduced(node: RealNode, op: RealReduce, value: Floats, x: Envelope) -> Envelope:
+def _reduced(node: RealNode, op: Reduce, value: Floats, x: Envelope) -> Envelope:
     axes = tuple(axis + 1 for axis in op.axes)
     if op.kind.value != "sum":
         low, high = (evaluate_real(node, {op.x: end}, {}) for end in (x.low, x.high))

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from metronn.frontends import load_model
-from metronn.model.graph import RealExtremum, RealGraph
+from metronn.ir.ops import Extremum
+from metronn.model.graph import RealGraph
 from metronn.model.reference import run_reference
 from random_tests import seeds
 
@@ -177,7 +178,7 @@ def test_layers_are_found_by_name_whatever_their_number(tmp_path: Path, assert_c
 def test_leaky_relu_needs_no_more_than_a_product_and_a_maximum(tmp_path: Path, assert_close: Close) -> None:
     graph = check(keras.Sequential([L.Input((4,)), L.LeakyReLU(0.1, name="leaky")]), tmp_path, assert_close)[0]
     assert [node.name for node in graph.nodes[1:]] == ["leaky.slope", "leaky", "leaky.leaky_relu"]
-    assert isinstance(graph.nodes[-1].op, RealExtremum)
+    assert isinstance(graph.nodes[-1].op, Extremum)
 
 
 def random_model(seed: int) -> Any:

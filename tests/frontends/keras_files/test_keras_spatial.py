@@ -28,7 +28,8 @@ from keras_networks import Close, check, randomized  # noqa: E402
 
 from metronn.errors import ModelError  # noqa: E402
 from metronn.frontends import load_model  # noqa: E402
-from metronn.model.graph import RealLinear, RealWindow  # noqa: E402
+from metronn.ir.ops import Window  # noqa: E402
+from metronn.model.graph import RealLinear  # noqa: E402
 
 L = keras.layers
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
@@ -160,7 +161,7 @@ def test_a_convolution_is_a_window_and_a_matrix(tmp_path: Path, assert_close: Cl
     model = randomized(keras.Sequential([L.Input((6, 6, 2)), L.Conv2D(3, 3, padding="same", name="conv")]))
     graph = check(model, tmp_path, assert_close, KERAS)[0]
     window, matrix = (node.op for node in graph.nodes[1:])
-    assert isinstance(window, RealWindow)
+    assert isinstance(window, Window)
     assert (window.before, window.after) == ((1, 1), (1, 1))
     assert isinstance(matrix, RealLinear)
     assert matrix.weight.shape == (18, 3)

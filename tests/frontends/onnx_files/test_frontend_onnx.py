@@ -21,7 +21,8 @@ from metronn.frontends import load_model
 from metronn.frontends.onnx.layers import LAYERS
 from metronn.frontends.onnx.quantized.qonnx import QONNX
 from metronn.frontends.onnx.read import load_onnx
-from metronn.model.graph import RealExtremum, RealLinear, RealMultiply
+from metronn.ir.ops import Extremum, Multiply
+from metronn.model.graph import RealLinear
 from metronn.model.reference import run_reference
 from random_tests import examples
 
@@ -255,7 +256,7 @@ def test_names_follow_the_layers() -> None:
 
 def test_leaky_relu_is_the_larger_of_x_and_alpha_x() -> None:
     graph = read(model_of([node("LeakyRelu", "x", alpha=0.125)], {"x": ["n", 4]}))
-    assert [type(n.op) for n in graph.nodes[2:]] == [RealMultiply, RealExtremum]
+    assert [type(n.op) for n in graph.nodes[2:]] == [Multiply, Extremum]
 
 
 def test_unused_nodes_are_left_out_and_inputs_stay() -> None:

@@ -16,7 +16,7 @@ from onnx.reference import ReferenceEvaluator
 
 from metronn.errors import ModelError
 from metronn.frontends.onnx.read import load_onnx
-from metronn.model.graph import RealRewire
+from metronn.ir.ops import Rewire
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import prepare
 from random_tests import examples
@@ -149,11 +149,11 @@ def test_a_network_of_images_transposes_its_input_only(assert_close: Close) -> N
     net.add("Flatten")
     net.add("Gemm", net.weights(net.shape[0], 5), net.weights(5))
     prepared = net.check(assert_close)
-    moves = [node for node in prepared.nodes if isinstance(node.op, RealRewire)]
+    moves = [node for node in prepared.nodes if isinstance(node.op, Rewire)]
     changing = [n for n in moves if not np.array_equal(n.op.index.array.ravel(), np.arange(n.op.index.array.size))]
     assert [node.shape for node in changing] == [(16, 16, 3)]
     kinds = [type(node.op).__name__ for node in prepared.nodes]
-    assert "RealMultiply" not in kinds and "RealAdd" not in kinds
+    assert "Multiply" not in kinds and "Add" not in kinds
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from metronn.frontends.onnx.grids import ROUNDINGS
 from metronn.frontends.onnx.layers import KEEP_CODES, KEEP_STEPS, LAYERS, READ_CODES
 from metronn.frontends.onnx.quantized.qonnx import QONNX
 from metronn.frontends.onnx.read import load_onnx
-from metronn.ir.ops import Rounding
-from metronn.model.graph import FloatArray, RealAdd, RealGraph, RealLinear, RealMultiply, RealQuantize
+from metronn.ir.ops import Add, Multiply, Rounding
+from metronn.model.graph import FloatArray, RealGraph, RealLinear, RealQuantize
 from metronn.model.reference import run_reference
 
 Array = np.ndarray[Any, Any]
@@ -106,7 +106,7 @@ def test_zero_points_become_bounds_where_rounding_allows() -> None:
     even = only(read(model_of([quant("x", "y")], parameters(zero=2.0))), RealQuantize)
     assert (even.lo.array, even.hi.array) == (-10, 5)
     odd = read(model_of([quant("x", "y")], parameters(zero=3.0)))
-    assert (only(odd, RealQuantize).lo.array, sum(isinstance(node.op, RealAdd) for node in odd.nodes)) == (-8, 2)
+    assert (only(odd, RealQuantize).lo.array, sum(isinstance(node.op, Add) for node in odd.nodes)) == (-8, 2)
     down = only(read(model_of([quant("x", "y", rounding_mode="FLOOR")], parameters(zero=3.0))), RealQuantize)
     assert (down.lo.array, down.rounding) == (-11, Rounding.TRN)
 
@@ -290,7 +290,7 @@ def test_moves_keep_codes_and_their_grid() -> None:
         dequantized("c", "y"),
     ]
     graph = read(model_of(nodes, {"s": F32(0.1), "z": np.uint8(3)}, (4, 3)))
-    assert not any(isinstance(node.op, RealMultiply | RealAdd) for node in graph.nodes)
+    assert not any(isinstance(node.op, Multiply | Add) for node in graph.nodes)
     assert only(graph, RealQuantize).scale.array == float(F32(0.1))
 
 

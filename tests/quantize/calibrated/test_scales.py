@@ -13,19 +13,9 @@ from networks import dense, linear, normal
 from metronn.events.data import Events
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph
-from metronn.ir.ops import ExtremumKind, Linear, Requantize
+from metronn.ir.ops import Add, Extremum, ExtremumKind, Linear, Requantize, Rewire
 from metronn.ir.text import from_text, to_text
-from metronn.model.graph import (
-    FloatArray,
-    Floats,
-    RealAdd,
-    RealConstant,
-    RealExtremum,
-    RealGraph,
-    RealGraphBuilder,
-    RealInput,
-    RealRewire,
-)
+from metronn.model.graph import FloatArray, Floats, RealConstant, RealGraph, RealGraphBuilder, RealInput
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import optimize, quantize_model
 from metronn.quantize.calibrated.formats.per_channel import WASTED_BITS, activation_fracs, automatic_input, feature_axis
@@ -41,7 +31,7 @@ def scaled_first(weights: Floats, scales: Floats) -> RealGraph:
     builder = RealGraphBuilder()
     y = builder.add(RealInput(shape=scales.shape), "x")
     y = builder.add(linear(y, weights / scales[:, np.newaxis], np.linspace(-0.5, 0.5, weights.shape[1])), "first")
-    y = builder.add(RealExtremum(x=y, y=builder.add(RealConstant(values=FloatArray.of(0.0)), "zero")), "relu", "first")
+    y = builder.add(Extremum(x=y, y=builder.add(RealConstant(values=FloatArray.of(0.0)), "zero")), "relu", "first")
     builder.output("y", builder.add(linear(y, normal(weights.shape[1], 3, 9), np.zeros(3)), "last"))
     return builder.build()
 
@@ -91,7 +81,7 @@ def test_biases_and_answers_in_unusual_units(scale: float) -> None:
     y = builder.add(RealInput(shape=(6,)), "x")
     y = builder.add(linear(y, normal(6, 4, 1), normal(1, 4, 2)[0] * scale), "layer")
     zero = builder.add(RealConstant(values=FloatArray.of(0.0)), "zero")
-    builder.output("y", builder.add(RealExtremum(x=y, y=zero, kind=ExtremumKind.MAX), "relu", "layer"))
+    builder.output("y", builder.add(Extremum(x=y, y=zero, kind=ExtremumKind.MAX), "relu", "layer"))
     model, x = builder.build(), normal(400, 6, 3) * scale
     quantized = quantize_model(model, Events(inputs={"x": x}), QuantizeOptions(bits=8))
     assert signal(model, {"x": x}, run_fixed(quantized.graph, {"x": x})) > KEPT_DB
@@ -104,7 +94,7 @@ def branches(scale: float) -> RealGraph:
     large = builder.add(RealInput(shape=(4,)), "large")
     a = builder.add(linear(small, normal(4, 6, 1), np.zeros(6)), "a")
     b = builder.add(linear(large, normal(4, 6, 2), np.zeros(6)), "b")
-    joined = builder.add(RealRewire(xs=(a, b), index=IntArray.of(np.arange(12)), shape=(12,)), "joined")
+    joined = builder.add(Rewire(xs=(a, b), index=IntArray.of(np.arange(12)), shape=(12,)), "joined")
     weight = normal(12, 5, 3)
     weight[6:] /= scale
     builder.output("y", builder.add(linear(joined, weight, np.zeros(5)), "last"))
@@ -133,7 +123,7 @@ def test_a_sum_leaves_out_what_is_too_small_to_count() -> None:
     builder = RealGraphBuilder()
     x = builder.add(RealInput(shape=(4,)), "x")
     z = builder.add(RealInput(shape=(4,)), "z")
-    builder.output("y", builder.add(RealAdd(x=x, y=z), "sum"))
+    builder.output("y", builder.add(Add(x=x, y=z), "sum"))
     inputs = {"x": normal(300, 4), "z": normal(300, 4, 1) * 1e-25}
     quantized = quantize_model(builder.build(), Events(inputs=inputs))
     assert max(node.type.range.width_bits for node in quantized.graph.nodes) <= 42

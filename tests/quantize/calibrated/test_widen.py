@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from networks import dense, linear, normal
 
 from metronn.events.data import Events
-from metronn.model.graph import FunctionKind, RealFunction, RealGraph, RealGraphBuilder, RealInput, RealMultiply
+from metronn.ir.ops import Multiply
+from metronn.model.graph import FunctionKind, RealFunction, RealGraph, RealGraphBuilder, RealInput
 from metronn.passes.pipeline import quantize_model
 from metronn.quantize.calibrated.contributions import Site
 from metronn.quantize.calibrated.widen import WIDEST, Widths, is_given, more_bits
@@ -37,7 +38,7 @@ def products(count: int = 4) -> RealGraph:
     x = builder.add(RealInput(shape=(3,)), "x")
     y = x
     for power in range(count):
-        y = builder.add(RealMultiply(x=y, y=x), f"power{power}")
+        y = builder.add(Multiply(x=y, y=x), f"power{power}")
     builder.output("y", y)
     return builder.build()
 

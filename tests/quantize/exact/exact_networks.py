@@ -8,24 +8,18 @@ import numpy as np
 import numpy.typing as npt
 
 from metronn.ir.arrays import IntArray
-from metronn.ir.ops import ExtremumKind, Overflow, ReduceKind, Rounding
+from metronn.ir.ops import Add, Extremum, ExtremumKind, Multiply, Overflow, Reduce, ReduceKind, Rewire, Rounding, Window
 from metronn.model.graph import (
     FloatArray,
     Floats,
     FunctionKind,
-    RealAdd,
     RealConstant,
-    RealExtremum,
     RealFunction,
     RealGraph,
     RealGraphBuilder,
     RealInput,
     RealLinear,
-    RealMultiply,
     RealQuantize,
-    RealReduce,
-    RealRewire,
-    RealWindow,
 )
 
 ROUNDINGS = tuple(Rounding)
@@ -103,7 +97,7 @@ class Drawing:
     def window(self, x: str) -> str:
         """Add sliding windows over an image or a sequence."""
         rank = len(self.shape(x)) - 1
-        op = RealWindow(
+        op = Window(
             x=x,
             kernel=(2,) * rank,
             strides=(1,) * rank,
@@ -120,29 +114,29 @@ class Drawing:
             return x
         split = (*shape[:-1], shape[-1] // 2, 2)
         index = np.arange(int(np.prod(shape))).reshape(split)
-        y = self.builder.add(RealRewire(xs=(x,), index=IntArray.of(index), shape=split), "pairs")
+        y = self.builder.add(Rewire(xs=(x,), index=IntArray.of(index), shape=split), "pairs")
         kind = (ReduceKind.SUM, ReduceKind.MAX, ReduceKind.MIN)[self.rng.integers(3)]
-        y = self.builder.add(RealReduce(x=y, axes=(len(split) - 1,), kind=kind), "pool")
+        y = self.builder.add(Reduce(x=y, axes=(len(split) - 1,), kind=kind), "pool")
         if kind is ReduceKind.SUM:
-            y = self.builder.add(RealMultiply(x=y, y=self.constant(0.5)), "mean")
+            y = self.builder.add(Multiply(x=y, y=self.constant(0.5)), "mean")
         return y
 
     def activation(self, x: str) -> str:
         """Add what may stand between a matrix and its quantizer."""
         match self.rng.integers(6):
             case 0:
-                return self.builder.add(RealExtremum(x=x, y=self.constant(0.0)), "relu")
+                return self.builder.add(Extremum(x=x, y=self.constant(0.0)), "relu")
             case 1:
-                low = self.builder.add(RealExtremum(x=x, y=self.constant(-0.8)), "low")
-                return self.builder.add(RealExtremum(x=low, y=self.constant(1.3), kind=ExtremumKind.MIN), "high")
+                low = self.builder.add(Extremum(x=x, y=self.constant(-0.8)), "low")
+                return self.builder.add(Extremum(x=low, y=self.constant(1.3), kind=ExtremumKind.MIN), "high")
             case 2:
                 size = self.shape(x)[-1]
                 scale = np.float32(self.rng.normal(size=size) + 0.5)
                 shift = np.float32(self.rng.normal(size=size))
                 if self.dyadic:
                     scale = 2.0 ** np.round(np.log2(np.abs(scale))) * np.sign(scale)
-                y = self.builder.add(RealMultiply(x=x, y=self.constant(scale)), "scaled")
-                return self.builder.add(RealAdd(x=y, y=self.constant(shift)), "shifted")
+                y = self.builder.add(Multiply(x=x, y=self.constant(scale)), "scaled")
+                return self.builder.add(Add(x=y, y=self.constant(shift)), "shifted")
             case 3:
                 kind = (FunctionKind.TANH, FunctionKind.SIGMOID, FunctionKind.EXP)[self.rng.integers(3)]
                 return self.builder.add(RealFunction(x=x, kind=kind), "function")
@@ -159,18 +153,16 @@ class Drawing:
                 y = self.pooled(x)
             case 2:
                 first, second = self.quantize(x, 0.25, "branch"), self.quantize(x, 0.2, "branch")
-                op: RealAdd | RealMultiply | RealExtremum = RealAdd(
-                    x=first, y=second, subtract=bool(self.rng.integers(2))
-                )
+                op: Add | Multiply | Extremum = Add(x=first, y=second, subtract=bool(self.rng.integers(2)))
                 if self.rng.integers(3) == 0:
-                    op = RealMultiply(x=first, y=second)
+                    op = Multiply(x=first, y=second)
                 if self.rng.integers(3) == 0:
-                    op = RealExtremum(x=first, y=second)
+                    op = Extremum(x=first, y=second)
                 y = self.builder.add(op, "both")
             case 3:
                 index = np.arange(int(np.prod(shape))).reshape(shape)
                 index = np.concatenate([index, np.full_like(index, -1)[..., :1]], axis=-1)
-                y = self.builder.add(RealRewire(xs=(x,), index=IntArray.of(index), shape=index.shape), "pad")
+                y = self.builder.add(Rewire(xs=(x,), index=IntArray.of(index), shape=index.shape), "pad")
             case _:
                 y = self.linear(x, int(self.rng.integers(1, 5)))
         return self.quantize(self.activation(y), 0.25)
@@ -196,10 +188,10 @@ def normalized(*, relu: bool = False) -> RealGraph:
     builder = drawing.builder
     x = builder.add(RealInput(shape=(4, 3)), "x")
     scale = np.float32(rng.uniform(0.003, 1, 3))
-    x = builder.add(RealMultiply(x=x, y=drawing.constant(scale)), "scaled")
-    x = builder.add(RealAdd(x=x, y=drawing.constant(np.float32(rng.normal(size=3)))), "normalized")
+    x = builder.add(Multiply(x=x, y=drawing.constant(scale)), "scaled")
+    x = builder.add(Add(x=x, y=drawing.constant(np.float32(rng.normal(size=3)))), "normalized")
     if relu:
-        x = builder.add(RealExtremum(x=x, y=drawing.constant(0.0)), "relu")
+        x = builder.add(Extremum(x=x, y=drawing.constant(0.0)), "relu")
     x = drawing.linear(drawing.window(x), 2)
     builder.output("y", drawing.quantize(x, 0.25, "out"))
     return builder.build()

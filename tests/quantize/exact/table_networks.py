@@ -6,19 +6,8 @@ import numpy as np
 from exact_networks import Drawing
 
 from metronn.ir.arrays import IntArray
-from metronn.model.graph import (
-    Floats,
-    FunctionKind,
-    RealAdd,
-    RealExtremum,
-    RealFunction,
-    RealGraph,
-    RealInput,
-    RealMultiply,
-    RealReduce,
-    RealRewire,
-    RealSoftmax,
-)
+from metronn.ir.ops import Add, Extremum, Multiply, Reduce, Rewire
+from metronn.model.graph import Floats, FunctionKind, RealFunction, RealGraph, RealInput, RealSoftmax
 
 KINDS = (FunctionKind.TANH, FunctionKind.SIGMOID, FunctionKind.SILU, None)
 
@@ -34,26 +23,26 @@ def table_layer(drawing: Drawing, x: str, outputs: int, hidden: int) -> str:
     rng, builder = drawing.rng, drawing.builder
     (inputs,) = drawing.shape(x)
     index = np.arange(inputs * outputs) // outputs
-    x = builder.add(RealRewire(xs=(x,), index=IntArray.of(index), shape=(inputs, outputs)), "repeat")
+    x = builder.add(Rewire(xs=(x,), index=IntArray.of(index), shape=(inputs, outputs)), "repeat")
     x = drawing.quantize(x, 0.25, "iq")
     index = np.arange(inputs * outputs)
-    wide = builder.add(RealRewire(xs=(x,), index=IntArray.of(index), shape=(inputs, outputs, 1)), "wide")
+    wide = builder.add(Rewire(xs=(x,), index=IntArray.of(index), shape=(inputs, outputs, 1)), "wide")
     shape = (inputs, outputs, hidden)
-    y = builder.add(RealMultiply(x=wide, y=drawing.constant(single(rng, shape))), "first")
-    y = builder.add(RealAdd(x=y, y=drawing.constant(single(rng, shape))), "bias")
+    y = builder.add(Multiply(x=wide, y=drawing.constant(single(rng, shape))), "first")
+    y = builder.add(Add(x=y, y=drawing.constant(single(rng, shape))), "bias")
     kind = KINDS[rng.integers(len(KINDS))]
     if kind is None:
-        y = builder.add(RealExtremum(x=y, y=drawing.constant(0.0)), "relu")
+        y = builder.add(Extremum(x=y, y=drawing.constant(0.0)), "relu")
     else:
         y = builder.add(RealFunction(x=y, kind=kind), "function")
     if rng.integers(5) == 0:
         y = builder.add(RealSoftmax(x=y, axis=2), "softmax")
-    y = builder.add(RealMultiply(x=y, y=drawing.constant(single(rng, shape))), "second")
-    y = builder.add(RealReduce(x=y, axes=(2,)), "hidden")
+    y = builder.add(Multiply(x=y, y=drawing.constant(single(rng, shape))), "second")
+    y = builder.add(Reduce(x=y, axes=(2,)), "hidden")
     if rng.integers(3) == 0:
-        y = builder.add(RealAdd(x=y, y=x, subtract=bool(rng.integers(2))), "skip")
+        y = builder.add(Add(x=y, y=x, subtract=bool(rng.integers(2))), "skip")
     y = drawing.quantize(y, 0.25, "toq")
-    return builder.add(RealReduce(x=y, axes=(0,)), "sum")
+    return builder.add(Reduce(x=y, axes=(0,)), "sum")
 
 
 def draw_tables(seed: int, *, dyadic: bool, sizes: tuple[int, ...] = (3, 2), hidden: int = 3) -> RealGraph:

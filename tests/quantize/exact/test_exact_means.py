@@ -12,18 +12,9 @@ from metronn.events.codes import encode_inputs
 from metronn.events.data import Events
 from metronn.ir.arrays import IntArray
 from metronn.ir.infer import overflowed
-from metronn.ir.ops import Overflow, ReduceKind, Requantize, Rounding
+from metronn.ir.ops import Multiply, Overflow, Reduce, ReduceKind, Requantize, Rounding
 from metronn.model.constants import meant
-from metronn.model.graph import (
-    FloatArray,
-    RealConstant,
-    RealGraph,
-    RealGraphBuilder,
-    RealInput,
-    RealMultiply,
-    RealQuantize,
-    RealReduce,
-)
+from metronn.model.graph import FloatArray, RealConstant, RealGraph, RealGraphBuilder, RealInput, RealQuantize
 from metronn.model.rational import run_rational
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import prepare, quantize_model
@@ -40,10 +31,10 @@ def mean_of(count: int, bits: int, rounding: Rounding, factor: float = 1.0) -> R
     top = 2 ** (bits - 1)
     lo, hi = IntArray.of(np.array(-top)), IntArray.of(np.array(top - 1))
     x = builder.add(RealQuantize(x=x, scale=FloatArray.of(0.25), lo=lo, hi=hi, rounding=Rounding.RND), "grid")
-    x = builder.add(RealReduce(x=x, axes=(0,), kind=ReduceKind.SUM), "sum")
+    x = builder.add(Reduce(x=x, axes=(0,), kind=ReduceKind.SUM), "sum")
     for constant in (1 / count, factor):
         name = builder.add(RealConstant(values=FloatArray.of(constant)), "constant")
-        x = builder.add(RealMultiply(x=x, y=name), "scaled")
+        x = builder.add(Multiply(x=x, y=name), "scaled")
     x = builder.add(RealQuantize(x=x, scale=FloatArray.of(0.5), lo=lo, hi=hi, rounding=rounding), "out")
     builder.output("y", x)
     return builder.build()

@@ -10,8 +10,8 @@ from metronn.emulate.numpy import emulate
 from metronn.errors import ModelError
 from metronn.events.codes import decode, encode_inputs
 from metronn.events.data import Events
-from metronn.ir.ops import Linear, Lookup, Overflow, Reduce, Rounding
-from metronn.model.graph import FunctionKind, RealAdd, RealFunction, RealInput, RealMultiply, RealReduce
+from metronn.ir.ops import Add, Linear, Lookup, Multiply, Overflow, Reduce, Rounding
+from metronn.model.graph import FunctionKind, RealFunction, RealInput
 from metronn.model.rational import run_rational
 from metronn.model.reference import run_reference
 from metronn.passes.pipeline import prepare, quantize_model
@@ -57,9 +57,9 @@ def test_functions_that_differ_between_channels_need_no_quantizer() -> None:
     drawing = Drawing(rng=np.random.default_rng(2), dyadic=True)
     builder = drawing.builder
     x = drawing.quantize(builder.add(RealInput(shape=(4, 2)), "x"), 0.25)
-    x = builder.add(RealMultiply(x=x, y=drawing.constant([0.3, 1.7])), "scaled")
+    x = builder.add(Multiply(x=x, y=drawing.constant([0.3, 1.7])), "scaled")
     x = builder.add(RealFunction(x=x, kind=FunctionKind.TANH), "tanh")
-    x = builder.add(RealAdd(x=x, y=drawing.constant([0.125, -0.5])), "shifted")
+    x = builder.add(Add(x=x, y=drawing.constant([0.125, -0.5])), "shifted")
     builder.output("y", x)
     model = builder.build()
     events = {"x": np.random.default_rng(0).normal(size=(100, 4, 2))}
@@ -77,10 +77,10 @@ def test_sums_of_normalized_values_wait_for_their_quantizer() -> None:
     drawing = Drawing(rng=np.random.default_rng(3), dyadic=True, rounding=Rounding.RND_CONV, overflow=Overflow.SAT)
     builder = drawing.builder
     x = drawing.quantize(builder.add(RealInput(shape=(6, 2)), "x"), 0.25)
-    x = builder.add(RealMultiply(x=x, y=drawing.constant(np.float32([0.3, 1.7]))), "scaled")
-    x = builder.add(RealAdd(x=x, y=drawing.constant(np.float32([0.1, -0.7]))), "shifted")
-    x = builder.add(RealReduce(x=x, axes=(0,)), "sum")
-    x = builder.add(RealMultiply(x=x, y=drawing.constant(1 / 6)), "mean")
+    x = builder.add(Multiply(x=x, y=drawing.constant(np.float32([0.3, 1.7]))), "scaled")
+    x = builder.add(Add(x=x, y=drawing.constant(np.float32([0.1, -0.7]))), "shifted")
+    x = builder.add(Reduce(x=x, axes=(0,)), "sum")
+    x = builder.add(Multiply(x=x, y=drawing.constant(1 / 6)), "mean")
     builder.output("y", drawing.quantize(x, 0.25, "out"))
     events = {"x": np.random.default_rng(0).normal(size=(200, 6, 2)) * 2}
     quantized = quantize_model(builder.build(), Events(inputs=events), QuantizeOptions(metric="none"))

@@ -17,9 +17,9 @@ from metronn.events.codes import decode, encode_inputs
 from metronn.events.data import Events
 from metronn.frontends.common.builder import LayerBuilder
 from metronn.ir.infer import overflowed
-from metronn.ir.ops import Overflow, ReduceKind, Rounding
+from metronn.ir.ops import Extremum, Overflow, Reduce, ReduceKind, Rounding
 from metronn.model.functions import apply_function
-from metronn.model.graph import Floats, FunctionKind, RealExtremum, RealFunction, RealGraph, RealReduce
+from metronn.model.graph import Floats, FunctionKind, RealFunction, RealGraph
 from metronn.model.rational import run_rational
 from metronn.passes.pipeline import prepare, quantize_model
 from metronn.quantize.exact.chains import Affine, Call, Chain, power_of_two
@@ -143,7 +143,7 @@ def constants_beside(net: LayerBuilder, x: str) -> str:
 def elements_apart(net: LayerBuilder, x: str) -> str:
     """Take the largest of elements of unlike scales."""
     scaled = net.times(x, net.constant(np.array([1.0, STEP, 0.1, 1.0])))
-    return net.add(RealReduce(x=scaled, axes=(0,), kind=ReduceKind.MAX), "largest")
+    return net.add(Reduce(x=scaled, axes=(0,), kind=ReduceKind.MAX), "largest")
 
 
 def inputs_apart(net: LayerBuilder, x: str) -> str:
@@ -271,7 +271,7 @@ def test_an_extremum_left_to_its_quantizer_has_the_reasons_of_both(first: bool) 
     x = net.tensors["grid"] = net.quantize(x, 1.0, -8, 7)
     net.layer = "both"
     pair = [net.times(x, net.constant(STEP)), net.softmax(x, 0)]
-    larger = net.add(RealExtremum(x=pair[not first], y=pair[first]), "larger")
+    larger = net.add(Extremum(x=pair[not first], y=pair[first]), "larger")
     net.layer = "cut"
     y = net.tensors["cut"] = net.quantize(larger, 0.25, -8, 7)
     inputs = {"x": np.random.default_rng(1).integers(-8, 8, (20, SIZE)).astype(np.float64)}
@@ -298,7 +298,7 @@ def test_a_result_has_the_reasons_of_both_operands(kind: str, scale: float, firs
         case "times":
             y = net.times(one, other)
         case "larger":
-            y = net.add(RealExtremum(x=one, y=other), "larger")
+            y = net.add(Extremum(x=one, y=other), "larger")
         case _:
             y = net.concatenate([one, other], 0)
     net.tensors["both"] = y

@@ -18,21 +18,8 @@ from metronn.events.codes import encode_inputs
 from metronn.events.data import Events
 from metronn.frontends import load_model
 from metronn.ir.arrays import IntArray
-from metronn.ir.ops import Lookup, Multiply, Overflow, Rounding
-from metronn.model.graph import (
-    FloatArray,
-    FunctionKind,
-    RealAdd,
-    RealFunction,
-    RealGraph,
-    RealInput,
-    RealLinear,
-    RealMultiply,
-    RealQuantize,
-    RealReduce,
-    RealRewire,
-    RealWindow,
-)
+from metronn.ir.ops import Add, Lookup, Multiply, Overflow, Reduce, Rewire, Rounding, Window
+from metronn.model.graph import FloatArray, FunctionKind, RealFunction, RealGraph, RealInput, RealLinear, RealQuantize
 from metronn.passes.pipeline import prepare, quantize_model
 from metronn.quantize.exact import tables as exact_tables
 from metronn.quantize.exact.regions import MAX_CODES, inner_names, regions
@@ -90,8 +77,8 @@ def test_ordinary_layers_have_no_regions(seed: int, dyadic: bool) -> None:
     found = regions(model, constants)
     for region in found.values():
         kinds = {type(node.op) for node in region.nodes}
-        assert RealFunction in kinds or RealLinear in kinds or RealMultiply in kinds
-        assert kinds & {RealReduce, RealLinear, RealAdd, RealRewire, RealWindow}
+        assert RealFunction in kinds or RealLinear in kinds or Multiply in kinds
+        assert kinds & {Reduce, RealLinear, Add, Rewire, Window}
 
 
 def hidden_sum(bits: int, width: int, *, weights: np.ndarray | None = None, bias: float = 0.3) -> RealGraph:
@@ -102,13 +89,13 @@ def hidden_sum(bits: int, width: int, *, weights: np.ndarray | None = None, bias
     wide = builder.add(
         RealLinear(x=x, weight=FloatArray.of(np.ones((1, width))), bias=FloatArray.of(np.zeros(width))), "w"
     )
-    scaled = builder.add(RealMultiply(x=wide, y=drawing.constant(single(drawing.rng, (width,)))), "scaled")
+    scaled = builder.add(Multiply(x=wide, y=drawing.constant(single(drawing.rng, (width,)))), "scaled")
     hidden = builder.add(RealFunction(x=scaled, kind=FunctionKind.TANH), "tanh")
     matrix = np.float32(drawing.rng.normal(size=(width, 1))).astype(np.float64)
     y = builder.add(RealLinear(x=hidden, weight=FloatArray.of(matrix), bias=FloatArray.of([bias])), "sum")
     if weights is not None:
         index = IntArray.of(np.arange(2))
-        flat = builder.add(RealRewire(xs=(y,), index=index, shape=(2,)), "flat")
+        flat = builder.add(Rewire(xs=(y,), index=index, shape=(2,)), "flat")
         y = builder.add(RealLinear(x=flat, weight=FloatArray.of(weights), bias=FloatArray.of([0.0])), "mixed")
     builder.output("y", builder.add(quantizer(y, 7, 2.0**-4, Rounding.RND_CONV), "closing"))
     return builder.build()
@@ -166,9 +153,9 @@ def test_functions_that_only_shift_are_wires() -> None:
     drawing = Drawing(rng=np.random.default_rng(0), dyadic=True)
     builder = drawing.builder
     x = builder.add(quantizer(builder.add(RealInput(shape=(3,)), "x"), 6, 2.0**-2), "narrow")
-    grown = builder.add(RealMultiply(x=x, y=drawing.constant(np.float64(np.float32(0.7)))), "grown")
-    shrunk = builder.add(RealMultiply(x=x, y=drawing.constant(np.float64(np.float32(0.3)))), "shrunk")
-    both = builder.add(RealAdd(x=grown, y=shrunk), "both")
+    grown = builder.add(Multiply(x=x, y=drawing.constant(np.float64(np.float32(0.7)))), "grown")
+    shrunk = builder.add(Multiply(x=x, y=drawing.constant(np.float64(np.float32(0.3)))), "shrunk")
+    both = builder.add(Add(x=grown, y=shrunk), "both")
     builder.output("y", builder.add(quantizer(both, 4, 2.0**-1, Rounding.RND), "closing"))
     quantized = checked(builder.build(), 2)
     assert tables_of(quantized) == 0

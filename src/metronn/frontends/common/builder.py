@@ -18,25 +18,31 @@ from metronn.errors import ModelError
 from metronn.frontends.common.foreign import NOT_YET
 from metronn.ir.arrays import IntArray
 from metronn.ir.names import encodable, sanitized
-from metronn.ir.ops import ExtremumKind, Overflow, ReduceKind, Rounding, operands
+from metronn.ir.ops import (
+    Add,
+    Extremum,
+    ExtremumKind,
+    Multiply,
+    Overflow,
+    Reduce,
+    ReduceKind,
+    Rewire,
+    Rounding,
+    operands,
+)
 from metronn.model.graph import (
     FloatArray,
     Floats,
     FunctionKind,
-    RealAdd,
     RealConstant,
-    RealExtremum,
     RealFunction,
     RealGraph,
     RealGraphBuilder,
     RealInput,
     RealLinear,
-    RealMultiply,
     RealNode,
     RealOp,
     RealQuantize,
-    RealReduce,
-    RealRewire,
     RealSoftmax,
 )
 
@@ -114,7 +120,7 @@ class LayerBuilder:
         shape = tuple(int(n) for n in index.shape)
         if len(xs) == 1 and shape == self.shape(xs[0]) and np.array_equal(index.ravel(), np.arange(index.size)):
             return xs[0]
-        moved = self.add(RealRewire(xs=tuple(xs), index=IntArray.of(index), shape=shape), part)
+        moved = self.add(Rewire(xs=tuple(xs), index=IntArray.of(index), shape=shape), part)
         if self.whole.issuperset(xs):
             self.whole.add(moved)
         return moved
@@ -181,23 +187,23 @@ class LayerBuilder:
 
     def plus(self, x: str, y: str) -> str:
         """Return x + y, broadcast."""
-        return self.add(RealAdd(x=x, y=y), "add")
+        return self.add(Add(x=x, y=y), "add")
 
     def minus(self, x: str, y: str) -> str:
         """Return x - y, broadcast."""
-        return self.add(RealAdd(x=x, y=y, subtract=True), "subtract")
+        return self.add(Add(x=x, y=y, subtract=True), "subtract")
 
     def times(self, x: str, y: str) -> str:
         """Return x * y, broadcast."""
-        return self.add(RealMultiply(x=x, y=y), "multiply")
+        return self.add(Multiply(x=x, y=y), "multiply")
 
     def maximum(self, x: str, y: str, part: str = "max") -> str:
         """Return the larger of x and y, broadcast."""
-        return self.add(RealExtremum(x=x, y=y, kind=ExtremumKind.MAX), part)
+        return self.add(Extremum(x=x, y=y, kind=ExtremumKind.MAX), part)
 
     def minimum(self, x: str, y: str, part: str = "min") -> str:
         """Return the smaller of x and y, broadcast."""
-        return self.add(RealExtremum(x=x, y=y, kind=ExtremumKind.MIN), part)
+        return self.add(Extremum(x=x, y=y, kind=ExtremumKind.MIN), part)
 
     def scaled(self, x: str, scale: npt.ArrayLike, shift: npt.ArrayLike | None = None) -> str:
         """Return x * scale + shift with constants; a scale of 1 and a shift of 0 are left out."""
@@ -225,9 +231,11 @@ class LayerBuilder:
         return self.plus(x, self.constant(shift.reshape(-1, *trailing), "shift"))
 
     def reduced(self, x: str, axes: Iterable[int], kind: ReduceKind, *, keep: bool) -> str:
-        """Sum, max or min along axes, which vanish or stay with size 1."""
+        """Sum, max or min along axes, which vanish or stay with size 1; along none it is x."""
         shape, gone = self.shape(x), tuple(sorted(set(axes)))
-        y = self.add(RealReduce(x=x, axes=gone, kind=kind), kind.value)
+        if not gone:
+            return x
+        y = self.add(Reduce(x=x, axes=gone, kind=kind), kind.value)
         return self.reshape(y, [1 if a in gone else n for a, n in enumerate(shape)]) if keep else y
 
     def mean(self, x: str, axes: Iterable[int], *, keep: bool) -> str:
@@ -352,7 +360,7 @@ def _with_indices(nodes: list[RealNode]) -> list[RealNode]:
         match node.op:
             case RealFunction(kind=FunctionKind.TABLE, parameters=parameters):
                 entries: int | None = len(parameters)
-            case RealRewire():
+            case Rewire():
                 entries = tables.get(node.name)
             case _:
                 entries = None

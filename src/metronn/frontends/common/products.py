@@ -1,7 +1,7 @@
 """Einstein sums, and normalization by the values themselves, shared by the frontends.
 
 Labels are one letter per axis of the event (no batch axis). A sum with constant weights is one matrix; a sum of two
-computed values is `RealMultiply` and `RealReduce`.
+computed values is `Multiply` and `Reduce`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Everything is channels last: x has shape (*lead, *spatial, C), and the number of spatial axes follows from the kernel
 or the pads given. Kernels have Keras' order (*kernel, channels in / groups, channels out). A convolution is
-`RealWindow` and `RealLinear`; depthwise and grouped ones have a block matrix, zero outside the groups. Pads are one
+`Window` and `RealLinear`; depthwise and grouped ones have a block matrix, zero outside the groups. Pads are one
 (before, after) for each spatial axis; where a negative one is allowed, the text says so.
 """
 
@@ -15,9 +15,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from metronn.frontends.common.builder import Ints, LayerBuilder, LayerProblem
-from metronn.ir.ops import Padding, ReduceKind
+from metronn.ir.ops import Padding, ReduceKind, Window
 from metronn.ir.windows import window_index
-from metronn.model.graph import Floats, RealWindow
+from metronn.model.graph import Floats
 
 Pads = Sequence[tuple[int, int]]
 
@@ -206,8 +206,8 @@ def _grouped(kernel: Floats, groups: int, channels: int) -> Floats:
 
 def _window(
     x: str, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], pads: Pads, padding: Padding
-) -> RealWindow:
-    return RealWindow(
+) -> Window:
+    return Window(
         x=x,
         kernel=tuple(kernel),
         strides=tuple(strides),

@@ -16,21 +16,16 @@ from metronn.errors import ModelError
 from metronn.frontends.common.builder import LayerProblem, counted, unsupported_error
 from metronn.frontends.hls4ml.config import APPLIED, HARDWARE, Hls4mlConfig
 from metronn.frontends.hls4ml.layers import SOFTMAX_TABLE, TABLE, Rewriter
+from metronn.ir.ops import Add, Extremum, Movement, Multiply, Reduce
 from metronn.model.graph import (
-    RealAdd,
     RealConstant,
-    RealExtremum,
     RealFunction,
     RealGraph,
     RealInput,
     RealLinear,
-    RealMultiply,
     RealNode,
     RealQuantize,
-    RealReduce,
-    RealRewire,
     RealSoftmax,
-    RealWindow,
 )
 
 SUPPORTED = (
@@ -79,23 +74,23 @@ def apply_hls4ml(model: RealGraph, config: Hls4mlConfig) -> Hls4mlApplied:
 
 def rewrite(rewriter: Rewriter, node: RealNode) -> None:
     """Add what hls4ml makes of one node, and of those behind it that belong to the same hls4ml layer."""
+    if isinstance(node.op, Movement):
+        return rewriter.move(node)
     match node.op:
         case RealInput():
             rewriter.input(node)
         case RealLinear():
             rewriter.linear(node, node.op)
-        case RealMultiply() | RealAdd():
+        case Multiply() | Add():
             rewriter.arithmetic(node, node.op)
-        case RealExtremum():
+        case Extremum():
             rewriter.extremum(node, node.op)
         case RealFunction():
             rewriter.function(node, node.op)
         case RealSoftmax():
             rewriter.softmax(node, node.op)
-        case RealReduce():
+        case Reduce():
             rewriter.pooling(node, node.op)
-        case RealRewire() | RealWindow():
-            rewriter.move(node)
         case RealConstant() | RealQuantize():
             raise AssertionError(f"{node.name}: constants and quantizers are no layers")
         case _:

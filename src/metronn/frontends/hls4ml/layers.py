@@ -19,22 +19,20 @@ from metronn.frontends.hls4ml.types import (
     sum_type,
     times_type,
 )
-from metronn.ir.ops import ExtremumKind, Overflow, ReduceKind, Rounding, operands
-from metronn.model.graph import (
-    Floats,
-    FunctionKind,
-    RealAdd,
-    RealConstant,
-    RealExtremum,
-    RealFunction,
-    RealLinear,
-    RealMultiply,
-    RealNode,
-    RealReduce,
-    RealRewire,
-    RealSoftmax,
-    RealWindow,
+from metronn.ir.ops import (
+    Add,
+    Extremum,
+    ExtremumKind,
+    Multiply,
+    Overflow,
+    Reduce,
+    ReduceKind,
+    Rewire,
+    Rounding,
+    Window,
+    operands,
 )
+from metronn.model.graph import Floats, FunctionKind, RealConstant, RealFunction, RealLinear, RealNode, RealSoftmax
 from metronn.model.grid import grid_exponent
 
 NO_BIAS = Fixed(width=1, integer=1, signed=False)
@@ -79,12 +77,12 @@ class Rewriter(Rewriting):
         self.end(last, name, self.cast(y, result_type or inferred, "result"))
         self.values[node.name] = self.values[last.name]
 
-    def window_before(self, node: RealNode, x: str) -> RealWindow | None:
+    def window_before(self, node: RealNode, x: str) -> Window | None:
         """Return the sliding window of the same layer that a matrix reads."""
         before = self.model.by_name[x]
-        while before.source == node.source and isinstance(before.op, RealRewire) and len(before.op.xs) == 1:
+        while before.source == node.source and isinstance(before.op, Rewire) and len(before.op.xs) == 1:
             before = self.model.by_name[before.op.xs[0]]
-        return before.op if before.source == node.source and isinstance(before.op, RealWindow) else None
+        return before.op if before.source == node.source and isinstance(before.op, Window) else None
 
     def with_normalization(self, node: RealNode, weight: Floats, bias: Floats) -> tuple[Floats, Floats, RealNode]:
         """Fold a batch normalization right behind into weight and bias, in float32 as hls4ml does."""
@@ -102,11 +100,11 @@ class Rewriter(Rewriting):
 
     def normalization(self, node: RealNode) -> tuple[RealNode, Floats, Floats] | None:
         """Return the addition that ends a batch normalization, scale and shift; None where none begins."""
-        if not isinstance(node.op, RealMultiply):
+        if not isinstance(node.op, Multiply):
             return None
         _, scale = self.split(node.op)
         add = self.only_reader(node.name)
-        if scale is None or add is None or add.source != node.source or not isinstance(add.op, RealAdd):
+        if scale is None or add is None or add.source != node.source or not isinstance(add.op, Add):
             return None
         _, shift = self.split(add.op)
         return None if shift is None or add.op.subtract else (add, scale, shift)
@@ -141,7 +139,7 @@ class Rewriter(Rewriting):
             total = self.quantized(self.new.plus(total, part), accumulator, "accum")
         return Typed(total, accumulator)
 
-    def arithmetic(self, node: RealNode, op: RealMultiply | RealAdd) -> None:
+    def arithmetic(self, node: RealNode, op: Multiply | Add) -> None:
         """Batch normalization, or addition, subtraction and multiplication of two values."""
         variable, values = self.split(op)
         if values is None:
@@ -163,21 +161,21 @@ class Rewriter(Rewriting):
         self.taken.add(node.name)
         return self.end(add, name, self.cast(Typed(y, exact), result_type, "result"))
 
-    def merged(self, node: RealNode, op: RealMultiply | RealAdd | RealExtremum) -> None:
+    def merged(self, node: RealNode, op: Multiply | Add | Extremum) -> None:
         """Two values joined element by element."""
         name = node.source
         x, y = self.values[op.x], self.values[op.y]
         self.start(node, name, "Merge")
         match op:
-            case RealMultiply():
+            case Multiply():
                 exact, inferred = (times_type(x.type, y.type, most) for most in (None, self.config.maximum))
                 value = self.new.times(x.name, y.name)
-            case RealAdd():
+            case Add():
                 exact, inferred = (
                     sum_type(x.type, y.type, most, subtract=op.subtract) for most in (None, self.config.maximum)
                 )
                 value = self.new.minus(x.name, y.name) if op.subtract else self.new.plus(x.name, y.name)
-            case RealExtremum():
+            case Extremum():
                 exact = inferred = common_type(x.type, y.type)
                 join = self.new.maximum if op.kind is ExtremumKind.MAX else self.new.minimum
                 value = join(x.name, y.name)
@@ -186,7 +184,7 @@ class Rewriter(Rewriting):
         result_type = self.precision(name, "Merge", "result") or inferred
         self.end(node, name, self.cast(Typed(value, exact), result_type, "result"))
 
-    def extremum(self, node: RealNode, op: RealExtremum) -> None:
+    def extremum(self, node: RealNode, op: Extremum) -> None:
         """ReLU, or the larger or smaller of two values."""
         variable, bound = self.split(op)
         if bound is None:
@@ -262,7 +260,7 @@ class Rewriter(Rewriting):
         kept = Fixed(width=bits, integer=x.type.integer, signed=x.type.signed)
         return self.quantized(x.name, kept, part)
 
-    def pooling(self, node: RealNode, op: RealReduce) -> None:
+    def pooling(self, node: RealNode, op: Reduce) -> None:
         """Maximum and average over windows or whole images."""
         source = self.model.by_name[op.x]
         window = self.window_before(node, op.x)
@@ -306,7 +304,7 @@ class Rewriter(Rewriting):
     def mean_factor(self, node: RealNode, count: int) -> tuple[RealNode, Floats | None]:
         """Return the node that ends a mean, and 1 / number of summands, never below the real quotient."""
         following = self.only_reader(node.name)
-        if following is not None and following.source == node.source and isinstance(following.op, RealMultiply):
+        if following is not None and following.source == node.source and isinstance(following.op, Multiply):
             _, factor = self.split(following.op)
             if factor is not None:
                 return following, np.vectorize(_not_below, otypes=[float])(np.rint(1 / factor))
@@ -322,12 +320,12 @@ class Rewriter(Rewriting):
         held = xs[0].type
         for x in xs[1:]:
             held = common_type(held, x.type)
-        if isinstance(node.op, RealRewire):
+        if isinstance(node.op, Rewire):
             value = self.new.rewire([x.name for x in xs], node.op.index.array.reshape(node.shape), "rewire")
-        elif isinstance(node.op, RealWindow):
+        elif isinstance(node.op, Window):
             op = node.op
             value = self.new.add(
-                RealWindow(
+                Window(
                     x=xs[0].name,
                     kernel=op.kernel,
                     strides=op.strides,
@@ -351,7 +349,7 @@ class Rewriter(Rewriting):
     def kind_of_move(self, node: RealNode) -> str:
         """Return hls4ml's class of a layer that only moves elements and assigns them; empty where none assigns."""
         others = [n for n in self.model.nodes if n.source == node.source and not isinstance(n.op, RealConstant)]
-        if not isinstance(node.op, RealRewire) or len(others) > 1:
+        if not isinstance(node.op, Rewire) or len(others) > 1:
             return ""
         index = node.op.index.array.ravel()
         if len(node.op.xs) > 1:

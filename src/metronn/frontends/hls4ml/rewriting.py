@@ -10,7 +10,8 @@ import numpy as np
 from metronn.frontends.common.builder import LayerBuilder
 from metronn.frontends.hls4ml.config import Hls4mlConfig
 from metronn.frontends.hls4ml.types import Fixed
-from metronn.model.graph import Floats, RealAdd, RealConstant, RealExtremum, RealGraph, RealMultiply, RealNode
+from metronn.ir.ops import Add, Extremum, Multiply
+from metronn.model.graph import Floats, RealConstant, RealGraph, RealNode
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ class Rewriting:
         op = self.model.by_name[name].op
         return op.values.array if isinstance(op, RealConstant) else None
 
-    def split(self, op: RealAdd | RealMultiply | RealExtremum) -> tuple[str, Floats | None]:
+    def split(self, op: Add | Multiply | Extremum) -> tuple[str, Floats | None]:
         """Return the variable operand and the constant one, if there is one."""
         for variable, other in ((op.x, op.y), (op.y, op.x)):
             values = self.constant_of(other)

@@ -9,8 +9,8 @@ import numpy as np
 
 from metronn.ir.arrays import Array, IntArray
 from metronn.ir.names import free_name
-from metronn.ir.ops import Padding
-from metronn.model.graph import RealGraph, RealLinear, RealNode, RealRewire, RealWindow
+from metronn.ir.ops import Padding, Rewire, Window
+from metronn.model.graph import RealGraph, RealLinear, RealNode
 from metronn.passes.real.rewriting import frozen, with_new_nodes
 from metronn.passes.rewriting import rebuilt
 
@@ -24,7 +24,7 @@ def absorb_into_matrix(graph: RealGraph) -> RealGraph:
         if not isinstance(node.op, RealLinear) or len(graph.by_name[node.op.x].shape) != 1:
             continue
         rewire = graph.by_name[node.op.x].op
-        if not isinstance(rewire, RealRewire):
+        if not isinstance(rewire, Rewire):
             continue
         index = rewire.index.array.ravel()
         total = sum(math.prod(graph.by_name[x].shape) for x in rewire.xs)
@@ -33,7 +33,7 @@ def absorb_into_matrix(graph: RealGraph) -> RealGraph:
         weight = np.zeros((total, node.op.weight.shape[1]))
         inside = index >= 0
         np.add.at(weight, index[inside], node.op.weight.array[inside])
-        flat = RealRewire(xs=rewire.xs, index=IntArray.of(np.arange(total)), shape=(total,))
+        flat = Rewire(xs=rewire.xs, index=IntArray.of(np.arange(total)), shape=(total,))
         graph = _reading(graph, node, flat, replace(node.op, weight=frozen(weight)))
     return graph
 
@@ -41,16 +41,16 @@ def absorb_into_matrix(graph: RealGraph) -> RealGraph:
 def fold_window_padding(graph: RealGraph) -> RealGraph:
     """Let a window with zero padding pad instead of the movement before it that puts zeros around."""
     for node in graph.nodes:
-        if not isinstance(node.op, RealWindow) or node.op.padding is not Padding.ZERO:
+        if not isinstance(node.op, Window) or node.op.padding is not Padding.ZERO:
             continue
         rewire = graph.by_name[node.op.x].op
-        if not isinstance(rewire, RealRewire):
+        if not isinstance(rewire, Rewire):
             continue
         box = _inside(rewire.index.array.reshape(rewire.shape), len(node.op.kernel))
         if box is None:
             continue
         index, before, after = box
-        inner = RealRewire(xs=rewire.xs, index=IntArray.of(index), shape=tuple(int(n) for n in index.shape))
+        inner = Rewire(xs=rewire.xs, index=IntArray.of(index), shape=tuple(int(n) for n in index.shape))
         window = replace(
             node.op,
             before=tuple(a + b for a, b in zip(node.op.before, before, strict=True)),
@@ -60,7 +60,7 @@ def fold_window_padding(graph: RealGraph) -> RealGraph:
     return graph
 
 
-def _reading(graph: RealGraph, node: RealNode, rewire: RealRewire, op: RealLinear | RealWindow) -> RealGraph:
+def _reading(graph: RealGraph, node: RealNode, rewire: Rewire, op: RealLinear | Window) -> RealGraph:
     """Return the graph in which a node has a new op, which reads a new movement."""
     name = free_name(f"{node.name}.order", graph.by_name)
     inserted = RealNode(name=name, op=rewire, shape=rewire.shape, source=node.source)

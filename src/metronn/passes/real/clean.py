@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from metronn.ir.arrays import IntArray
-from metronn.model.graph import RealAdd, RealGraph, RealMultiply, RealOp, RealRewire
+from metronn.ir.moves import composed, shifted
+from metronn.ir.ops import Add, Multiply, Rewire
+from metronn.model.graph import RealGraph, RealOp
 from metronn.passes.real.rewriting import affine_of
 from metronn.passes.rewriting import moves_nothing, rebuilt
 
@@ -22,9 +26,9 @@ def drop_neutral(graph: RealGraph) -> RealGraph:
 
 def _neutral(graph: RealGraph, op: RealOp, name: str) -> str | None:
     node = graph.by_name[name]
-    if isinstance(op, RealRewire):
+    if isinstance(op, Rewire):
         return op.xs[0] if moves_nothing(graph, op) else None
-    if isinstance(op, RealAdd | RealMultiply):
+    if isinstance(op, Add | Multiply):
         affine = affine_of(graph, node)
         if affine is not None and (affine[1] == 1).all() and (affine[2] == 0).all():
             return affine[0]
@@ -41,30 +45,23 @@ def merge_rewires(graph: RealGraph) -> RealGraph:
 def _merge_one(graph: RealGraph) -> RealGraph | None:
     for node in graph.nodes:
         op = node.op
-        if not isinstance(op, RealRewire):
+        if not isinstance(op, Rewire):
             continue
         for position, name in enumerate(op.xs):
             inner = graph.by_name[name].op
             alone = graph.uses[name] == (node.name,) and op.xs.count(name) == 1 and name not in graph.shown_values
-            if isinstance(inner, RealRewire) and alone:
+            if isinstance(inner, Rewire) and alone:
                 merged = _composed(graph, op, position, inner)
                 return rebuilt(graph, {node.name: merged}, removed={name})
     return None
 
 
-def _composed(graph: RealGraph, outer: RealRewire, position: int, inner: RealRewire) -> RealRewire:
-    sizes = [len(np.empty(graph.by_name[x].shape).ravel()) for x in outer.xs]
-    start = sum(sizes[:position])
-    grown = sum(len(np.empty(graph.by_name[x].shape).ravel()) for x in inner.xs)
-    moved = inner.index.array.ravel()
-    source = np.concatenate(
-        [
-            np.arange(start),
-            np.where(moved < 0, -1, moved + start),
-            np.arange(start + grown, start + grown + sum(sizes[position + 1 :])),
-        ]
-    )
-    index = outer.index.array
-    picked = np.where(index < 0, -1, source[index])
+def _composed(graph: RealGraph, outer: Rewire, position: int, inner: Rewire) -> Rewire:
+    parts, start = [], 0
+    for place, x in enumerate(outer.xs):
+        read = inner.xs if place == position else (x,)
+        size = sum(math.prod(graph.by_name[name].shape) for name in read)
+        parts.append(shifted(inner.index.array.ravel() if place == position else np.arange(size), start))
+        start += size
     xs = (*outer.xs[:position], *inner.xs, *outer.xs[position + 1 :])
-    return RealRewire(xs=xs, index=IntArray.of(picked.astype(np.int64)), shape=outer.shape)
+    return Rewire(xs=xs, index=IntArray.of(composed(outer.index.array, parts)), shape=outer.shape)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from metronn.ir.ops import Padding
+from metronn.ir.ops import Padding, Rewire, Window
 from metronn.ir.windows import window_index
-from metronn.model.graph import Floats, RealGraph, RealLinear, RealNode, RealOp, RealRewire, RealWindow
+from metronn.model.graph import Floats, RealGraph, RealLinear, RealNode, RealOp
 from metronn.passes.real.rewriting import affine_of, frozen
 from metronn.passes.rewriting import rebuilt
 
@@ -113,12 +113,12 @@ def _absorbed(graph: RealGraph, node: RealNode, constants: _Constants) -> dict[s
                 ops[user] = replace(
                     reader.op, weight=frozen(scale[:, np.newaxis] * weight), bias=frozen(bias + offset @ weight)
                 )
-            case RealRewire() if len(reader.op.xs) == 1:
+            case Rewire() if len(reader.op.xs) == 1:
                 further = _absorbed(graph, reader, constants.moved(reader.op.index.array, reader.shape))
                 if further is None:
                     return None
                 ops |= further
-            case RealWindow() if reader.op.padding is Padding.ZERO:
+            case Window() if reader.op.padding is Padding.ZERO:
                 index = window_index(reader.op, node.shape)
                 further = _absorbed(graph, reader, constants.moved(index, reader.shape))
                 if further is None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from metronn.ir.names import free_name
-from metronn.ir.ops import operands
-from metronn.model.graph import RealAdd, RealConstant, RealGraph, RealInput, RealMultiply, RealNode
+from metronn.ir.ops import Add, Multiply, operands
+from metronn.model.graph import RealConstant, RealGraph, RealInput, RealNode
 from metronn.model.reference import run_reference
 from metronn.passes.real.rewriting import affine_of, frozen, with_new_nodes
 from metronn.passes.rewriting import rebuilt
@@ -50,9 +50,9 @@ def _merge_one(graph: RealGraph) -> RealGraph | None:
         if inner is None or graph.only_reader(inner_node.name) is not node:
             continue
         both = (inner_node.op, node.op)
-        if all(isinstance(op, RealMultiply) for op in both):
+        if all(isinstance(op, Multiply) for op in both):
             values, product = inner[1] * outer[1], True
-        elif all(isinstance(op, RealAdd) for op in both) and (outer[1] == 1).all():
+        elif all(isinstance(op, Add) for op in both) and (outer[1] == 1).all():
             values, product = inner[2] + outer[2], False
         else:
             continue
@@ -60,13 +60,13 @@ def _merge_one(graph: RealGraph) -> RealGraph | None:
         constant = RealNode(
             name=name, op=RealConstant(values=frozen(values)), shape=values.shape, source=inner_node.source
         )
-        op: RealAdd | RealMultiply
+        op: Add | Multiply
         if product:
-            op = RealMultiply(x=inner[0], y=name)
+            op = Multiply(x=inner[0], y=name)
         elif (inner[1] == 1).all():
-            op = RealAdd(x=inner[0], y=name)
+            op = Add(x=inner[0], y=name)
         else:
-            op = RealAdd(x=name, y=inner[0], subtract=True)
+            op = Add(x=name, y=inner[0], subtract=True)
         grown = with_new_nodes(graph, {inner_node.name: (constant,)})
         others = tuple((tensor, value) for tensor, value in grown.tensors if value != inner_node.name)
         grown = replace(grown, tensors=others)  # the inner value is gone, its name is the outer value's now

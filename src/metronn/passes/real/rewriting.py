@@ -7,15 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from metronn.model.graph import (
-    FloatArray,
-    Floats,
-    RealAdd,
-    RealConstant,
-    RealGraph,
-    RealMultiply,
-    RealNode,
-)
+from metronn.ir.ops import Add, Multiply
+from metronn.model.graph import FloatArray, Floats, RealConstant, RealGraph, RealNode
 
 
 def with_new_nodes(graph: RealGraph, before: Mapping[str, tuple[RealNode, ...]]) -> RealGraph:
@@ -36,18 +29,18 @@ def affine_of(graph: RealGraph, node: RealNode) -> tuple[str, Floats, Floats] | 
     The constants broadcast against the node's shape; a node whose shape is not x's is none.
     """
     op = node.op
-    if not isinstance(op, RealAdd | RealMultiply):
+    if not isinstance(op, Add | Multiply):
         return None
     right, left = constant_of(graph, op.y), constant_of(graph, op.x)
     if right is not None and left is None:
         x = op.x
-        if isinstance(op, RealMultiply):
+        if isinstance(op, Multiply):
             scale, offset = right, np.zeros(())
         else:
             scale, offset = np.ones(()), -right if op.subtract else right
     elif left is not None and right is None:
         x = op.y
-        if isinstance(op, RealMultiply):
+        if isinstance(op, Multiply):
             scale, offset = left, np.zeros(())
         else:
             scale, offset = np.array(-1.0 if op.subtract else 1.0), left

@@ -16,25 +16,20 @@ import numpy as np
 import numpy.typing as npt
 
 from metronn.ir.arrays import IntArray
-from metronn.ir.ops import operands, with_operands
+from metronn.ir.moves import composed
+from metronn.ir.ops import Add, Extremum, Multiply, Reduce, Rewire, Window, operands, with_operands
 from metronn.model.graph import (
     Floats,
-    RealAdd,
     RealConstant,
-    RealExtremum,
     RealFunction,
     RealGraph,
     RealGraphBuilder,
     RealInput,
     RealLinear,
-    RealMultiply,
     RealNode,
     RealOp,
     RealQuantize,
-    RealReduce,
-    RealRewire,
     RealSoftmax,
-    RealWindow,
 )
 from metronn.passes.real.rewriting import frozen
 from metronn.passes.rewriting import kept_tensors
@@ -92,7 +87,7 @@ class _Sinking:
     names: dict[str, str] = field(default_factory=dict)
     movements: dict[str, Movement] = field(default_factory=dict)
     constants: dict[str, Floats] = field(default_factory=dict)
-    rewires: dict[RealRewire, str] = field(default_factory=dict)
+    rewires: dict[Rewire, str] = field(default_factory=dict)
     inputs: set[str] = field(default_factory=set)
 
     def run(self) -> RealGraph:
@@ -126,7 +121,7 @@ class _Sinking:
         flat = index.ravel()
         if len(xs) == 1 and shape == self._shape(xs[0]) and np.array_equal(flat, np.arange(flat.size)):
             return xs[0]
-        op = RealRewire(xs=xs, index=IntArray.of(index), shape=shape)
+        op = Rewire(xs=xs, index=IntArray.of(index), shape=shape)
         if op in self.rewires:
             return self.rewires[op]
         added = self.builder.add(op, name, node.source)
@@ -151,13 +146,13 @@ class _Sinking:
         op = with_operands(node.op, self.names)
         moved: str | None
         match op:
-            case RealRewire():
+            case Rewire():
                 return self._visit_rewire(op, node)
             case RealFunction():
                 moved = self._through(op, node)
             case RealQuantize():
                 moved = self._through_quantizer(op, node)
-            case RealReduce() | RealSoftmax():
+            case Reduce() | RealSoftmax():
                 moved = self._along_axes(op, node)
             case RealLinear():
                 moved, movement = None, self._moving(op.x)
@@ -168,15 +163,15 @@ class _Sinking:
                 ):
                     y = self._add(replace(op, x=movement.x), node)
                     moved = self._transpose(y, movement.order, node)
-            case RealAdd() | RealMultiply() | RealExtremum():
+            case Add() | Multiply() | Extremum():
                 moved = self._binary(op, node)
-            case RealInput() | RealConstant() | RealWindow():
+            case RealInput() | RealConstant() | Window():
                 moved = None
             case _:
                 assert_never(op)
         return self._add(op, node) if moved is None else moved
 
-    def _visit_rewire(self, op: RealRewire, node: RealNode) -> str:
+    def _visit_rewire(self, op: Rewire, node: RealNode) -> str:
         index = op.index.array.reshape(op.shape)
         found = [self.movements.get(x) for x in op.xs]
         sources = tuple(x if m is None else m.x for x, m in zip(op.xs, found, strict=True))
@@ -185,16 +180,14 @@ class _Sinking:
             start + (np.arange(math.prod(self._shape(x))) if m is None else m.index.ravel())
             for x, m, start in zip(op.xs, found, starts[:-1], strict=True)
         ]
-        composed = np.where(index < 0, -1, np.concatenate([*parts, [-1]])[index])
+        moved = composed(index, parts)
         orders = {None if self._moving(x) is None or m is None else m.order for x, m in zip(op.xs, found, strict=True)}
         order = orders.pop() if len(orders) == 1 else None
         if order is None or len(order) != index.ndim:
-            return self._rewire(sources, composed, node, node.name)
-        if len(sources) == 1 and np.array_equal(
-            np.sort(composed.ravel()), np.arange(math.prod(self._shape(sources[0])))
-        ):
-            return self._rewire(sources, composed, node, node.name)
-        y = self._rewire(sources, composed.transpose(np.argsort(order)), node, node.name)
+            return self._rewire(sources, moved, node, node.name)
+        if len(sources) == 1 and np.array_equal(np.sort(moved.ravel()), np.arange(math.prod(self._shape(sources[0])))):
+            return self._rewire(sources, moved, node, node.name)
+        y = self._rewire(sources, moved.transpose(np.argsort(order)), node, node.name)
         return self._transpose(y, order, node)
 
     def _through(self, op: RealFunction, node: RealNode) -> str | None:
@@ -222,7 +215,7 @@ class _Sinking:
         y = self._add(replace(op, x=movement.x, scale=scale, lo=lo, hi=hi), node)
         return self._rewire((y,), movement.index, node, f"{node.name}.order")
 
-    def _along_axes(self, op: RealReduce | RealSoftmax, node: RealNode) -> str | None:
+    def _along_axes(self, op: Reduce | RealSoftmax, node: RealNode) -> str | None:
         movement = self._moving(op.x)
         if movement is None or movement.order is None:
             return None
@@ -235,7 +228,7 @@ class _Sinking:
         kept = [axis for axis in range(len(order)) if axis not in gone]
         return self._transpose(y, [kept.index(axis) for axis in order if axis not in gone], node)
 
-    def _binary(self, op: RealAdd | RealMultiply | RealExtremum, node: RealNode) -> str | None:
+    def _binary(self, op: Add | Multiply | Extremum, node: RealNode) -> str | None:
         names = operands(op)
         for x, other in (names, names[::-1]):
             movement = self._moving(x)
@@ -267,7 +260,7 @@ class _Sinking:
         shape = self._shape(other)
         full = (1,) * (len(movement.order) - len(shape)) + shape
         index = np.arange(math.prod(full)).reshape(full).transpose(movement.inverse)
-        op = RealRewire(xs=(other,), index=IntArray.of(index), shape=tuple(int(n) for n in index.shape))
+        op = Rewire(xs=(other,), index=IntArray.of(index), shape=tuple(int(n) for n in index.shape))
         if op in self.rewires and other in self.inputs and movement.x not in self.inputs:
             return self.rewires[
                 op

@@ -15,8 +15,8 @@ import numpy as np
 from metronn.emulate.numpy import evaluate
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph, Node
-from metronn.ir.ops import Rewire, Window, operands
-from metronn.model.graph import Floats, RealGraph, RealNode, RealRewire, RealWindow
+from metronn.ir.ops import Movement, operands
+from metronn.model.graph import Floats, RealGraph, RealNode
 from metronn.model.reference import evaluate_real
 
 KEPT_ELEMENTS = 1 << 25
@@ -27,7 +27,7 @@ CHUNK_ELEMENTS = 1 << 23
 
 def kept_elements(model: RealGraph) -> int:
     """Count the values per event that calibration keeps."""
-    return sum(math.prod(node.shape) for node in model.nodes if not isinstance(node.op, RealRewire | RealWindow))
+    return sum(math.prod(node.shape) for node in model.nodes if not isinstance(node.op, Movement))
 
 
 def affordable_events(model: RealGraph, wanted: int) -> int:
@@ -50,7 +50,7 @@ class RealValues(Mapping[str, Floats]):
 
     def keep(self, node: RealNode, values: Floats) -> None:
         """Take the values of a node."""
-        if isinstance(node.op, RealRewire | RealWindow):
+        if isinstance(node.op, Movement):
             self.moved[node.name] = node
         else:
             self.held[node.name] = values
@@ -87,7 +87,7 @@ class CodeValues(Mapping[str, Array]):
     def add(self, node: Node, inputs: Mapping[str, Array]) -> None:
         """Take a node, whose operands are there, and compute it, in pieces where movement feeds it."""
         self.nodes[node.name] = node
-        if isinstance(node.op, Rewire | Window):
+        if isinstance(node.op, Movement):
             return
         sources = tuple(dict.fromkeys(operands(node.op)))
         step = Graph(nodes=(*(self.nodes[x] for x in sources), node), outputs=())

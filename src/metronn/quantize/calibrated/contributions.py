@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from metronn.events.codes import decode
-from metronn.ir.ops import operands
-from metronn.model.graph import Floats, RealLinear, RealNode, RealRewire, RealWindow
+from metronn.ir.ops import Movement, operands
+from metronn.model.graph import Floats, RealLinear, RealNode
 from metronn.model.reference import evaluate_real
 from metronn.quantize.calibrated.lowering import Lowering
 from metronn.quantize.judge import WORST, Typical, usual_of_all
@@ -60,7 +60,7 @@ def contributions(lowering: Lowering) -> dict[Site, float]:
     usual = {value: Usual.of(values[value]) for _, value in lowering.graph.outputs}
     found: dict[Site, float] = {}
     for node in lowering.graph.nodes:
-        if node.name in lowering.constants or isinstance(node.op, RealRewire | RealWindow):
+        if node.name in lowering.constants or isinstance(node.op, Movement):
             continue
         for error in _local_errors(lowering, node, values, events):
             if error.values.any():

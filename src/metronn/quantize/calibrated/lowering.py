@@ -34,20 +34,14 @@ from metronn.ir.ops import (
 from metronn.ir.types import Range, TensorType
 from metronn.model.graph import (
     Floats,
-    RealAdd,
     RealConstant,
-    RealExtremum,
     RealFunction,
     RealGraph,
     RealInput,
     RealLinear,
-    RealMultiply,
     RealNode,
     RealQuantize,
-    RealReduce,
-    RealRewire,
     RealSoftmax,
-    RealWindow,
 )
 from metronn.quantize.calibrated.calibration import RealValues
 from metronn.quantize.calibrated.emitter import Emitter
@@ -119,35 +113,25 @@ class Lowering:
                 raise AssertionError(f"{node.name} is constant")
             case RealInput():
                 self._input(node, op)
-            case RealRewire():
+            case Rewire():
                 xs = tuple(self._read(x, node) for x in op.xs)
-                self._moved(node, emit(Rewire(xs=xs, index=op.index, shape=op.shape), node.name, node.source))
-            case RealWindow():
+                self._moved(node, emit(replace(op, xs=xs), node.name, node.source))
+            case Window():
                 x = self._read(op.x, node)
-                window = Window(
-                    x=self.emitter.one_frac(x, node.name, node.source) if op.padding is Padding.LOWEST else x,
-                    kernel=op.kernel,
-                    strides=op.strides,
-                    dilations=op.dilations,
-                    before=op.before,
-                    after=op.after,
-                    padding=op.padding,
-                )
-                self._moved(node, emit(window, node.name, node.source))
+                if op.padding is Padding.LOWEST:
+                    x = self.emitter.one_frac(x, node.name, node.source)
+                self._moved(node, emit(replace(op, x=x), node.name, node.source))
             case RealLinear():
                 self._linear(node, op)
-            case RealAdd():
+            case Add() | Extremum():
                 x, y = self._pair(op.x, op.y, node)
-                self._settle(node, emit(Add(x=x, y=y, subtract=op.subtract), node.name, node.source))
-            case RealMultiply():
+                self._settle(node, emit(replace(op, x=x, y=y), node.name, node.source))
+            case Multiply():
                 x, y = self._read(op.x, node), self._read(op.y, node)
-                self._settle(node, emit(Multiply(x=x, y=y), node.name, node.source))
-            case RealExtremum():
-                x, y = self._pair(op.x, op.y, node)
-                self._settle(node, emit(Extremum(x=x, y=y, kind=op.kind), node.name, node.source))
-            case RealReduce():
+                self._settle(node, emit(replace(op, x=x, y=y), node.name, node.source))
+            case Reduce():
                 x = self._read(op.x, node)
-                value = emit(Reduce(x=x, axes=op.axes, kind=op.kind), node.name, node.source)
+                value = emit(replace(op, x=x), node.name, node.source)
                 if op.kind is ReduceKind.SUM:
                     self._settle(node, value)
                 else:

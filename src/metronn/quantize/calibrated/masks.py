@@ -13,25 +13,31 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from metronn.ir.arrays import Array
-from metronn.ir.ops import ExtremumKind, ReduceKind, operands
+from metronn.ir.ops import (
+    Add,
+    Extremum,
+    ExtremumKind,
+    Movement,
+    Multiply,
+    Reduce,
+    ReduceKind,
+    Rewire,
+    Window,
+    operands,
+    with_operands,
+)
 from metronn.model.graph import (
     FloatArray,
     Floats,
     FunctionKind,
-    RealAdd,
     RealConstant,
-    RealExtremum,
     RealFunction,
     RealGraph,
     RealInput,
     RealLinear,
-    RealMultiply,
     RealNode,
     RealOp,
-    RealReduce,
-    RealRewire,
     RealSoftmax,
-    RealWindow,
 )
 from metronn.quantize.calibrated.functions.tables import JUMPING
 from metronn.quantize.calibrated.structure import constant_names
@@ -65,7 +71,7 @@ def soften_masks(graph: RealGraph, values: Mapping[str, Floats]) -> RealGraph:
     softer = _Softening(search=search, depth=depth)
     nodes: list[RealNode] = []
     for node in graph.nodes:
-        if node.name in found and isinstance(node.op, RealSoftmax | RealReduce | RealFunction):
+        if node.name in found and isinstance(node.op, RealSoftmax | Reduce | RealFunction):
             x = softer.softened(node.op.x, found[node.name])
             nodes += softer.taken()
             node = replace(node, op=replace(node.op, x=x))
@@ -82,9 +88,9 @@ def _gain(node: RealNode, values: Mapping[str, Floats]) -> float | None:
     match node.op:
         case RealSoftmax() | RealFunction(kind=FunctionKind.EXP | FunctionKind.SIGMOID):
             return 1.0
-        case RealReduce(kind=ReduceKind.MAX) if values[node.name].min() > -MASKED:
+        case Reduce(kind=ReduceKind.MAX) if values[node.name].min() > -MASKED:
             return 1.0
-        case RealReduce(kind=ReduceKind.MIN) if values[node.name].max() < MASKED:
+        case Reduce(kind=ReduceKind.MIN) if values[node.name].max() < MASKED:
             return -1.0
         case _:
             return None
@@ -131,21 +137,19 @@ class _Search:
     def parts(self, name: str, gain: float) -> list[tuple[str, float]]:
         """Return the values that this one is made of so that masks remain masks, each with its gain."""
         op = self.graph.by_name[name].op
+        if isinstance(op, Movement):
+            return [(x, gain) for x in operands(op)]
         match op:
-            case RealRewire():
-                return [(x, gain) for x in op.xs]
-            case RealWindow():
-                return [(op.x, gain)]
-            case RealAdd():
+            case Add():
                 return [(op.x, gain), (op.y, -gain if op.subtract else gain)]
-            case RealExtremum() if (op.kind is ExtremumKind.MAX) == (gain > 0):
+            case Extremum() if (op.kind is ExtremumKind.MAX) == (gain > 0):
                 return [(op.x, gain), (op.y, gain)]
-            case RealMultiply() if (number := self._number(op)) is not None:
+            case Multiply() if (number := self._number(op)) is not None:
                 return [(number[0], gain * number[1])]
             case _:
                 return []
 
-    def _number(self, op: RealMultiply) -> tuple[str, float] | None:
+    def _number(self, op: Multiply) -> tuple[str, float] | None:
         for x, y in ((op.x, op.y), (op.y, op.x)):
             if y in self.constant and x not in self.constant:
                 numbers = np.unique(self.values[y])
@@ -225,7 +229,7 @@ class _Softening:
             bias = np.where(masked, np.maximum(node.op.bias.array * gain, -self.depth) / gain, node.op.bias.array)
             return self._add(node, replace(node.op, weight=FloatArray.of(weight), bias=FloatArray.of(bias)))
         parts = {x: self.softened(x, own) for x, own in self.search.parts(name, gain)}
-        return self._add(node, _with_operands(node.op, parts))
+        return self._add(node, with_operands(node.op, parts))
 
     def _scaled(self, name: str, factor: float, unit: float) -> str:
         """Return a mask times a factor; constants next to a whole multiple of `unit` become that."""
@@ -240,18 +244,18 @@ class _Softening:
         if node.name in self.search.constant:
             return RealConstant(values=_snapped(self.search.values[node.name][0] * factor, unit))
         match op:
-            case RealRewire() | RealWindow() | RealAdd() | RealExtremum():
-                return _with_operands(op, {x: self._scaled(x, factor, unit) for x in operands(op)})
-            case RealMultiply() if op.x in self.search.constant:
+            case Rewire() | Window() | Add() | Extremum():
+                return with_operands(op, {x: self._scaled(x, factor, unit) for x in operands(op)})
+            case Multiply() if op.x in self.search.constant:
                 return replace(op, x=self._scaled(op.x, factor, unit))
-            case RealMultiply() if op.y in self.search.constant:
+            case Multiply() if op.y in self.search.constant:
                 return replace(op, y=self._scaled(op.y, factor, unit))
             case RealLinear():
                 weight, bias = op.weight.array * factor, op.bias.array * factor
                 return replace(op, weight=_snapped(weight, unit), bias=_snapped(bias, unit))
             case _:
                 by = self._add(node, RealConstant(values=FloatArray.of(factor)))
-                return RealMultiply(x=node.name, y=by)
+                return Multiply(x=node.name, y=by)
 
     def _add(self, node: RealNode, op: RealOp) -> str:
         shape = op.values.shape if isinstance(op, RealConstant) else node.shape
@@ -268,18 +272,6 @@ def _snapped(values: Floats, unit: float) -> FloatArray:
     ratio = values / unit
     near = np.rint(ratio)
     return FloatArray.of(np.where(np.abs(ratio - near) <= SAME * np.maximum(1.0, np.abs(near)), near * unit, values))
-
-
-def _with_operands(op: RealOp, names: Mapping[str, str]) -> RealOp:
-    match op:
-        case RealRewire():
-            return replace(op, xs=tuple(names.get(x, x) for x in op.xs))
-        case RealWindow():
-            return replace(op, x=names.get(op.x, op.x))
-        case RealAdd() | RealMultiply() | RealExtremum():
-            return replace(op, x=names.get(op.x, op.x), y=names.get(op.y, op.y))
-        case _:
-            raise AssertionError(f"{type(op).__name__} is not looked through")
 
 
 def _without_dead(graph: RealGraph) -> RealGraph:

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from metronn.ir.ops import ExtremumKind, Overflow
+from metronn.ir.ops import Extremum, ExtremumKind, Overflow
 from metronn.ir.types import Range
-from metronn.model.graph import FloatArray, Floats, RealConstant, RealExtremum, RealGraph, RealLinear
+from metronn.model.graph import FloatArray, Floats, RealConstant, RealGraph, RealLinear
 from metronn.quantize.calibrated.fixed import CLIPPED_BITS, choose_range, covering_frac
 from metronn.quantize.options import Calibration, QuantizeOptions
 
@@ -144,13 +144,13 @@ def _pairs(graph: RealGraph) -> Iterator[_Pair]:
         if not isinstance(node.op, RealLinear):
             continue
         between, reader = node.name, graph.only_reader(node.name)
-        if reader is not None and isinstance(reader.op, RealExtremum) and _is_relu(graph, reader.op):
+        if reader is not None and isinstance(reader.op, Extremum) and _is_relu(graph, reader.op):
             between, reader = reader.name, graph.only_reader(reader.name)
         if reader is not None and isinstance(reader.op, RealLinear):
             yield _Pair(first=node.name, between=between, second=reader.name)
 
 
-def _is_relu(graph: RealGraph, op: RealExtremum) -> bool:
+def _is_relu(graph: RealGraph, op: Extremum) -> bool:
     if op.kind is not ExtremumKind.MAX:
         return False
     constants = [graph.by_name[name].op for name in (op.x, op.y)]

@@ -6,23 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from metronn.ir.ops import ReduceKind, operands
-from metronn.model.graph import (
-    Floats,
-    FunctionKind,
-    RealAdd,
-    RealExtremum,
-    RealFunction,
-    RealGraph,
-    RealInput,
-    RealMultiply,
-    RealNode,
-    RealOp,
-    RealReduce,
-    RealRewire,
-    RealSoftmax,
-    RealWindow,
-)
+from metronn.ir.ops import Add, Extremum, Multiply, Reduce, ReduceKind, Rewire, Window, operands
+from metronn.model.graph import Floats, FunctionKind, RealFunction, RealGraph, RealInput, RealNode, RealOp, RealSoftmax
 from metronn.quantize.calibrated.functions.tables import EXP_REACH
 from metronn.quantize.calibrated.functions.wide import is_factor, is_wide
 
@@ -52,7 +37,7 @@ def precise_values(graph: RealGraph, reference: Mapping[str, Floats]) -> frozens
     shallow, deep = list[str](), list[str]()
     for node in graph.nodes:
         match node.op:
-            case RealReduce() if _reads_wide_values(node, node.op, reference):
+            case Reduce() if _reads_wide_values(node, node.op, reference):
                 shallow.append(node.name)
             case RealFunction(kind=FunctionKind.EXP) if _reads_wide_values(node, node.op, reference):
                 shallow.append(node.op.x)
@@ -73,9 +58,9 @@ def _upwards(graph: RealGraph, constant: frozenset[str], names: list[str], *, pr
         found.add(name)
         op = graph.by_name[name].op
         match op:
-            case RealRewire() | RealWindow() | RealReduce() | RealAdd() | RealExtremum():
+            case Rewire() | Window() | Reduce() | Add() | Extremum():
                 queue.extend(operands(op))
-            case RealMultiply() if products or op.x in constant or op.y in constant:
+            case Multiply() if products or op.x in constant or op.y in constant:
                 queue.extend(operands(op))
             case RealFunction(kind=FunctionKind.SQRT):
                 queue.append(op.x)
@@ -89,19 +74,19 @@ def _multiplied(graph: RealGraph, factor: str) -> list[str]:
     found = []
     for user in graph.uses[factor]:
         op = graph.by_name[user].op
-        if isinstance(op, RealRewire):
+        if isinstance(op, Rewire):
             found += _multiplied(graph, user)
-        elif isinstance(op, RealMultiply):
+        elif isinstance(op, Multiply):
             found.append(op.y if op.x == factor else op.x)
     return found
 
 
 def is_product(constants: Mapping[str, Floats], op: RealOp) -> bool:
     """Whether the op multiplies two computed values."""
-    return isinstance(op, RealMultiply) and op.x not in constants and op.y not in constants
+    return isinstance(op, Multiply) and op.x not in constants and op.y not in constants
 
 
-def _reads_wide_values(node: RealNode, op: RealFunction | RealReduce, reference: Mapping[str, Floats]) -> bool:
+def _reads_wide_values(node: RealNode, op: RealFunction | Reduce, reference: Mapping[str, Floats]) -> bool:
     if isinstance(op, RealFunction):
         if op.kind is FunctionKind.EXP:
             return float(np.ptp(reference[op.x])) > EXP_REACH
@@ -125,17 +110,17 @@ def defers(
     match user.op:
         case RealFunction() | RealSoftmax():
             return True
-        case RealRewire() | RealWindow() | RealReduce():
+        case Rewire() | Window() | Reduce():
             return user.name in precise
-        case RealAdd() | RealMultiply() | RealExtremum():
+        case Add() | Multiply() | Extremum():
             other = user.op.y if user.op.x == name else user.op.x
             if other in constants:
                 return True
-            if isinstance(user.op, RealMultiply):
+            if isinstance(user.op, Multiply):
                 return False
             if user.name in precise:
                 return True
-            if not isinstance(user.op, RealExtremum):
+            if not isinstance(user.op, Extremum):
                 return False
             multiples = ((name, other), (other, name))
             return any(_is_own_multiple(graph, constants, user, whole, part) for whole, part in multiples)
@@ -145,6 +130,6 @@ def defers(
 
 def _is_own_multiple(graph: RealGraph, constants: Mapping[str, Floats], user: RealNode, whole: str, part: str) -> bool:
     op = graph.by_name[part].op
-    if not isinstance(op, RealMultiply) or graph.uses[part] != (user.name,):
+    if not isinstance(op, Multiply) or graph.uses[part] != (user.name,):
         return False
     return (op.x == whole and op.y in constants) or (op.y == whole and op.x in constants)

@@ -14,24 +14,13 @@ from metronn.ir.ops import (
     Add,
     Extremum,
     ExtremumKind,
+    Movement,
     Multiply,
     Overflow,
     Reduce,
     ReduceKind,
 )
-from metronn.model.graph import (
-    Floats,
-    RealAdd,
-    RealExtremum,
-    RealGraph,
-    RealLinear,
-    RealMultiply,
-    RealNode,
-    RealQuantize,
-    RealReduce,
-    RealRewire,
-    RealWindow,
-)
+from metronn.model.graph import Floats, RealGraph, RealLinear, RealNode, RealQuantize
 from metronn.quantize.calibrated.emitter import Emitter
 from metronn.quantize.exact.chains import ONE, Affine, Chain, Chains, power_of_two
 from metronn.quantize.exact.emission import Emission, object_fractions
@@ -47,7 +36,7 @@ class Arithmetic:
     graph: RealGraph
     operands: Operands
     scales: Scales
-    extrema: dict[str, tuple[RealExtremum, Form, Form]] = field(default_factory=dict)
+    extrema: dict[str, tuple[Extremum, Form, Form]] = field(default_factory=dict)
 
     @property
     def emission(self) -> Emission:
@@ -59,7 +48,7 @@ class Arithmetic:
         """What the ops are added to."""
         return self.emission.emitter
 
-    def binary(self, node: RealNode, op: RealAdd | RealMultiply | RealExtremum) -> Form:
+    def binary(self, node: RealNode, op: Add | Multiply | Extremum) -> Form:
         """Return an op of two values, or of a value and constants."""
         if op.y in self.operands.constants:
             return self._with_constant(node, op, op.x, self.operands.constants[op.y], first=True)
@@ -67,17 +56,17 @@ class Arithmetic:
             return self._with_constant(node, op, op.y, self.operands.constants[op.x], first=False)
         x, y = self.operands.read(op.x, node), self.operands.read(op.y, node)
         match op:
-            case RealMultiply():
+            case Multiply():
                 x, y = self.scales.numbers.settled(x, node), self.scales.numbers.settled(y, node)
-                value = self.emitter.add(Multiply(x=x.value, y=y.value), node.name, node.source)
+                value = self.emitter.add(replace(op, x=x.value, y=y.value), node.name, node.source)
                 return Form(value, x.chains.paired(y.chains, _product), together(x.inexact, y.inexact))
-            case RealAdd():
+            case Add():
                 pending = self._pending_sum(x, y, op, node)
                 if pending is not None:
                     return pending
                 x, y = self.scales.common(x, y, node)
-                value = self.emitter.add(Add(x=x.value, y=y.value, subtract=op.subtract), node.name, node.source)
-            case RealExtremum():
+                value = self.emitter.add(replace(op, x=x.value, y=y.value), node.name, node.source)
+            case Extremum():
                 if self._left_to_quantizers(x, y, node):
                     self.extrema[node.name] = (op, x, y)
                     return replace(x, inexact=together(x.inexact, y.inexact))
@@ -85,7 +74,7 @@ class Arithmetic:
                 value = self._extremum(x, y, op.kind, node)
         return Form(value, x.chains.broadcast(node.shape), together(x.inexact, y.inexact))
 
-    def _pending_sum(self, x: Form, y: Form, op: RealAdd, node: RealNode) -> Form | None:
+    def _pending_sum(self, x: Form, y: Form, op: Add, node: RealNode) -> Form | None:
         """Leave the sum of two values of unlike scales to the quantizer behind, where there is one."""
         x, y = self.scales.numbers.settled(x, node), self.scales.numbers.settled(y, node)
         mine = np.broadcast_to(x.chains.fractions(), node.shape)
@@ -122,7 +111,7 @@ class Arithmetic:
         return self.emitter.add(Extremum(x=x.value, y=y.value, kind=kind), node.name, node.source)
 
     def _with_constant(
-        self, node: RealNode, op: RealAdd | RealMultiply | RealExtremum, x: str, constant: Floats, *, first: bool
+        self, node: RealNode, op: Add | Multiply | Extremum, x: str, constant: Floats, *, first: bool
     ) -> Form:
         form = self.operands.forms[x]
         if form.chains.shape != node.shape:
@@ -140,11 +129,11 @@ class Arithmetic:
         for user in map(self.graph.by_name.__getitem__, self.graph.uses[name]):
             if isinstance(user.op, RealLinear):
                 return True
-            if isinstance(user.op, RealRewire | RealWindow) and self._matrix_behind(user.name):
+            if isinstance(user.op, Movement) and self._matrix_behind(user.name):
                 return True
         return False
 
-    def reduce(self, node: RealNode, op: RealReduce) -> Form:
+    def reduce(self, node: RealNode, op: Reduce) -> Form:
         """Return a reduction."""
         form = self.operands.read(op.x, node)
         alike = self._alike(form, op.axes)
@@ -155,7 +144,7 @@ class Arithmetic:
             chains = Chains(form.chains.kinds, np.asarray(one)).every(
                 lambda chain: Chain(Affine(chain.affine.scale, chain.affine.offset * count))
             )
-            summed = Reduce(x=form.value, axes=op.axes, kind=op.kind)
+            summed = replace(op, x=form.value)
             return Form(self.emitter.add(summed, node.name, node.source), chains, form.inexact)
         if not alike or op.kind is ReduceKind.SUM or not all(kind.pure for kind in form.chains.kinds):
             form = self.scales.same_scale(self.scales.numbers.settled(form, node), node, op.axes)
@@ -175,7 +164,7 @@ class Arithmetic:
                 ]
             elif signs == {False}:
                 kind = ReduceKind.MIN if kind is ReduceKind.MAX else ReduceKind.MAX
-        value = self.emitter.add(Reduce(x=form.value, axes=op.axes, kind=kind), node.name, node.source)
+        value = self.emitter.add(replace(op, x=form.value, kind=kind), node.name, node.source)
         return Form(value, Chains(form.chains.kinds, np.asarray(first)), form.inexact)
 
     def _alike(self, form: Form, axes: tuple[int, ...]) -> bool:
@@ -189,14 +178,14 @@ def _is_line(chain: Chain) -> bool:
     return not chain.calls and chain.affine.low is None and chain.affine.high is None
 
 
-def _applied(op: RealAdd | RealMultiply | RealExtremum, affine: Affine, constant: Fraction, *, first: bool) -> Affine:
+def _applied(op: Add | Multiply | Extremum, affine: Affine, constant: Fraction, *, first: bool) -> Affine:
     """Return what follows from an op with a constant; `first` says that the variable is the first operand."""
     match op:
-        case RealMultiply():
+        case Multiply():
             return affine.times(constant)
-        case RealExtremum():
+        case Extremum():
             return affine.bounded(op.kind, constant)
-        case RealAdd():
+        case Add():
             if op.subtract:
                 return affine.plus(-constant) if first else affine.times(-ONE).plus(constant)
             return affine.plus(constant)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from metronn.model.graph import RealGraph, RealInput, RealQuantize, RealRewire
+from metronn.ir.ops import Rewire
+from metronn.model.graph import RealGraph, RealInput, RealQuantize
 from metronn.quantize.exact.operands import Operands
 from metronn.quantize.exact.values import ExactValue
 
@@ -47,10 +48,10 @@ def ahead_of_inputs(graph: RealGraph, done: Collection[str], shared_inputs: Coll
     """Return inputs, and movements of them, that are floats in the framework and codes of a quantizer here."""
     ahead = set(shared_inputs)
     for node in graph.nodes:
-        if isinstance(node.op, RealRewire) and all(x in ahead for x in node.op.xs):
+        if isinstance(node.op, Rewire) and all(x in ahead for x in node.op.xs):
             ahead.add(node.name)
     for node in reversed(graph.nodes):
-        if isinstance(node.op, RealInput | RealRewire):
+        if isinstance(node.op, RealInput | Rewire):
             users = graph.uses[node.name]
             if users and all(user in done or user in ahead for user in users):
                 ahead.add(node.name)

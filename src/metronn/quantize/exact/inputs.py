@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from metronn.ir.arrays import IntArray, object_array
-from metronn.ir.ops import Input, Overflow, Rounding
+from metronn.ir.moves import composed
+from metronn.ir.ops import Input, Overflow, Rewire, Rounding
 from metronn.ir.types import Range, width_bits
-from metronn.model.graph import RealGraph, RealNode, RealQuantize, RealRewire
+from metronn.model.graph import RealGraph, RealNode, RealQuantize
 from metronn.quantize.exact.chains import power_of_two
 
 Index = npt.NDArray[np.int64]
@@ -141,10 +142,8 @@ def _readers(graph: RealGraph, node: RealNode) -> Iterator[tuple[RealNode, Index
             yield graph.by_name[name], index
         for user in graph.uses[name]:
             reader = graph.by_name[user]
-            if isinstance(reader.op, RealRewire) and reader.op.xs == (name,):
-                moved = reader.op.index.array
-                picked = np.where(moved < 0, -1, index.ravel()[np.maximum(moved, 0)])
-                queue.append((user, picked.reshape(reader.shape)))
+            if isinstance(reader.op, Rewire) and reader.op.xs == (name,):
+                queue.append((user, composed(reader.op.index.array, [index.ravel()]).reshape(reader.shape)))
             else:
                 yield reader, index
 

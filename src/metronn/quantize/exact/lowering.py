@@ -16,10 +16,13 @@ from typing import assert_never
 import numpy as np
 
 from metronn.ir.ops import (
+    Add,
     Extremum,
     Input,
+    Multiply,
     Overflow,
     Padding,
+    Reduce,
     Requantize,
     Rewire,
     Rounding,
@@ -30,20 +33,14 @@ from metronn.ir.types import Range
 from metronn.ir.windows import window_index
 from metronn.model.graph import (
     Floats,
-    RealAdd,
     RealConstant,
-    RealExtremum,
     RealFunction,
     RealGraph,
     RealInput,
     RealLinear,
-    RealMultiply,
     RealNode,
     RealQuantize,
-    RealReduce,
-    RealRewire,
     RealSoftmax,
-    RealWindow,
 )
 from metronn.quantize.calibrated.calibration import RealValues
 from metronn.quantize.calibrated.emitter import Emitter
@@ -169,15 +166,15 @@ class ExactLowering:
                 raise AssertionError(f"{node.name} is constant")
             case RealInput():
                 return self._input(node)
-            case RealRewire():
+            case Rewire():
                 return self._rewire(node, op)
-            case RealWindow():
+            case Window():
                 return self._window(node, op)
             case RealLinear():
                 return self.matrices.linear(node, op)
-            case RealAdd() | RealMultiply() | RealExtremum():
+            case Add() | Multiply() | Extremum():
                 return self.arithmetic.binary(node, op)
-            case RealReduce():
+            case Reduce():
                 return self.arithmetic.reduce(node, op)
             case RealFunction():
                 return self._function(node, op)
@@ -238,14 +235,13 @@ class ExactLowering:
         indices = index_range(node.op) if isinstance(node.op, RealInput) else None
         return indices or input_range(node.name, node.shape, self.reference[node.name], self.options)
 
-    def _rewire(self, node: RealNode, op: RealRewire) -> Form:
+    def _rewire(self, node: RealNode, op: Rewire) -> Form:
         forms = [self.operands.read(x, node) for x in op.xs]
         if (op.index.array < 0).any():
             forms = [self._zero_kept(form, node) for form in forms]
         index = op.index.array.reshape(op.shape).astype(np.int64)
-        value = self.emitter.add(
-            Rewire(xs=tuple(form.value for form in forms), index=op.index, shape=op.shape), node.name, node.source
-        )
+        moved = replace(op, xs=tuple(form.value for form in forms))
+        value = self.emitter.add(moved, node.name, node.source)
         chains = Chains.joined([form.chains for form in forms]).moved(index)
         return Form(value, chains, together(*(form.inexact for form in forms)))
 
@@ -255,7 +251,7 @@ class ExactLowering:
             return form
         return self.numbers.settled(form, node)
 
-    def _window(self, node: RealNode, op: RealWindow) -> Form:
+    def _window(self, node: RealNode, op: Window) -> Form:
         form = self.operands.read(op.x, node)
         if op.padding is Padding.LOWEST:
             form = self.scales.one_frac(self.scales.same_scale(self.numbers.settled(form, node), node, None), node)
@@ -266,26 +262,18 @@ class ExactLowering:
                 form = replace(form, value=value, chains=Chains.uniform(shape, Chain(Affine(-scale))))
         elif any(op.before) or any(op.after):
             form = self._zero_kept(form, node)
-        window = Window(
-            x=form.value,
-            kernel=op.kernel,
-            strides=op.strides,
-            dilations=op.dilations,
-            before=op.before,
-            after=op.after,
-            padding=op.padding,
-        )
+        window = replace(op, x=form.value)
         index = window_index(window, form.chains.shape)
         value = self.emitter.add(window, node.name, node.source)
         return replace(form, value=value, chains=form.chains.moved(index))
 
-    def _closed_extremum(self, node: RealNode, op: RealQuantize, parts: tuple[RealExtremum, Form, Form]) -> Form:
+    def _closed_extremum(self, node: RealNode, op: RealQuantize, parts: tuple[Extremum, Form, Form]) -> Form:
         """Quantize both operands of an extremum and take that of the codes."""
         extremum, x, y = parts
         first, second = (
             self.closing.close(self.emission.broadcast(form, node.shape, node), node, op) for form in (x, y)
         )
-        value = self.emitter.add(Extremum(x=first.value, y=second.value, kind=extremum.kind), node.name, node.source)
+        value = self.emitter.add(replace(extremum, x=first.value, y=second.value), node.name, node.source)
         return Form(value, first.chains, together(first.inexact, second.inexact))
 
     def _quantize(self, node: RealNode, op: RealQuantize) -> Form:

@@ -14,21 +14,13 @@ from metronn.ir.arrays import IntArray, object_array
 from metronn.ir.infer import aligned_bounds
 from metronn.ir.ops import (
     Linear,
+    Movement,
     Overflow,
     Rounding,
     operands,
 )
 from metronn.ir.types import Range, width_bits
-from metronn.model.graph import (
-    FloatArray,
-    RealGraph,
-    RealInput,
-    RealLinear,
-    RealNode,
-    RealQuantize,
-    RealRewire,
-    RealWindow,
-)
+from metronn.model.graph import FloatArray, RealGraph, RealInput, RealLinear, RealNode, RealQuantize
 from metronn.quantize.calibrated.calibration import RealValues
 from metronn.quantize.calibrated.emitter import Emitter
 from metronn.quantize.calibrated.fixed import choose_range, round_weights, squared_error
@@ -160,7 +152,7 @@ class Matrices:
         if any(isinstance(node.op, RealQuantize) for node in self.graph.nodes):
             return False
         node = self.graph.by_name[name]
-        while isinstance(node.op, RealRewire | RealWindow):
+        while isinstance(node.op, Movement):
             node = self.graph.by_name[operands(node.op)[0]]
         return not isinstance(node.op, RealInput)
 

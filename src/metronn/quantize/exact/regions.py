@@ -14,24 +14,18 @@ from typing import assert_never
 import numpy as np
 import numpy.typing as npt
 
-from metronn.ir.ops import Overflow, operands
-from metronn.ir.windows import window_index
+from metronn.ir.moves import element_index
+from metronn.ir.ops import Add, Extremum, Movement, Multiply, Overflow, Reduce, Rewire, Window, operands
 from metronn.model.graph import (
     Floats,
-    RealAdd,
     RealConstant,
-    RealExtremum,
     RealFunction,
     RealGraph,
     RealInput,
     RealLinear,
-    RealMultiply,
     RealNode,
     RealQuantize,
-    RealReduce,
-    RealRewire,
     RealSoftmax,
-    RealWindow,
 )
 from metronn.quantize.exact.weights import SIGNIFICANT_BITS, integer_weights
 
@@ -126,13 +120,13 @@ def _beyond_chains(nodes: tuple[RealNode, ...], constants: Mapping[str, Floats])
 
 def _needs_numbers(op: object, constants: Mapping[str, Floats]) -> bool:
     match op:
-        case RealLinear() | RealReduce() | RealSoftmax():
+        case RealLinear() | Reduce() | RealSoftmax():
             return True
-        case RealAdd() | RealMultiply() | RealExtremum():
+        case Add() | Multiply() | Extremum():
             return op.x not in constants and op.y not in constants
-        case RealRewire():
+        case Rewire():
             return bool((op.index.array < 0).any())
-        case RealWindow():
+        case Window():
             return any(op.before) or any(op.after)
         case _:
             return False
@@ -140,7 +134,7 @@ def _needs_numbers(op: object, constants: Mapping[str, Floats]) -> bool:
 
 def _float_constant(op: object, constants: Mapping[str, Floats]) -> bool:
     """Whether an op has constants that no quantizer made: of too many bits for its result to be numbers."""
-    if not isinstance(op, RealMultiply | RealAdd):
+    if not isinstance(op, Multiply | Add):
         return False
     values = constants.get(op.x, constants.get(op.y))
     if values is None:
@@ -218,28 +212,25 @@ def _code_counts(op: RealQuantize, shape: tuple[int, ...]) -> Index:
 
 def _span(node: RealNode, spans: Mapping[str, _Span], constants: Mapping[str, Floats]) -> _Span:
     op = node.op
+    if isinstance(op, Movement):
+        xs = [spans[x] for x in operands(op)]
+        joined = _Span(np.concatenate([x.low.ravel() for x in xs]), np.concatenate([x.high.ravel() for x in xs]))
+        return joined.moved(element_index(op, [x.low.shape for x in xs]).astype(np.int64))
     match op:
         case RealInput() | RealConstant() | RealQuantize():
             raise AssertionError(f"{node.name} is no inner value of a region")
-        case RealRewire():
-            low = np.concatenate([spans[x].low.ravel() for x in op.xs])
-            high = np.concatenate([spans[x].high.ravel() for x in op.xs])
-            return _Span(low, high).moved(op.index.array.reshape(op.shape).astype(np.int64))
-        case RealWindow():
-            x = spans[op.x]
-            return x.moved(window_index(op, x.low.shape))
         case RealLinear():
             parts = [spans[op.x].where(column != 0).over((-1,)) for column in op.weight.array.T]
             return _Span(np.stack([p.low for p in parts], axis=-1), np.stack([p.high for p in parts], axis=-1))
-        case RealAdd() | RealMultiply() | RealExtremum():
+        case Add() | Multiply() | Extremum():
             both = [spans[name] for name in (op.x, op.y)]
-            if isinstance(op, RealMultiply):
+            if isinstance(op, Multiply):
                 for constant in {op.x, op.y} & set(constants):
                     kept = np.broadcast_to(constants[constant] != 0, node.shape)
                     both = [_Span(*np.broadcast_arrays(s.low, s.high, kept)[:2]).where(kept) for s in both]
             x, y = both
             return _Span(np.minimum(x.low, y.low), np.maximum(x.high, y.high))
-        case RealReduce():
+        case Reduce():
             return spans[op.x].over(op.axes)
         case RealFunction():
             return spans[op.x]

@@ -19,8 +19,7 @@ from metronn.frontends.keras.activations import ACTIVATIONS, activation_name, ap
 from metronn.frontends.keras.hgq.context import HgqContext
 from metronn.frontends.keras.hgq.quantizers import float32
 from metronn.frontends.keras.hgq.weights import COST, Float32, InnerLayer, WeightTree
-from metronn.ir.ops import ReduceKind
-from metronn.model.graph import RealWindow
+from metronn.ir.ops import ReduceKind, Window
 
 TABLE_KEYS = ("n_hl", "d_hl", "subnn_activation", "batch_norm", "bn_center", "bn_scale", "bn_epsilon")
 """Parameters that an attention layer hands to its projections."""
@@ -175,7 +174,7 @@ def _convolution(rank: int) -> Callable[[HgqContext], str]:
             raise LayerProblem(f"padding is {padding!r} in the configuration; valid and same are allowed")
         pads = same_pads(h.c.shape[:-1], kernel, strides, dilations) if padding == "same" else [(0, 0)] * rank
         before, after = tuple(a for a, _ in pads), tuple(b for _, b in pads)
-        window = RealWindow(x=h.c.x, kernel=kernel, strides=strides, dilations=dilations, before=before, after=after)
+        window = Window(x=h.c.x, kernel=kernel, strides=strides, dilations=dilations, before=before, after=after)
         return _dense_of(h, h.builder.add(window, "window"))
 
     return layer

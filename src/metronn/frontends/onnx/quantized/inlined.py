@@ -20,25 +20,19 @@ from fractions import Fraction
 import numpy as np
 
 from metronn.ir.arrays import IntArray
-from metronn.ir.ops import ExtremumKind, Rounding, operands
+from metronn.ir.ops import Add, Extremum, ExtremumKind, Movement, Multiply, Reduce, Rounding, operands
 from metronn.model.constants import meant
 from metronn.model.graph import (
     FloatArray,
     Floats,
     FunctionKind,
-    RealAdd,
     RealConstant,
-    RealExtremum,
     RealFunction,
     RealGraph,
     RealLinear,
-    RealMultiply,
     RealNode,
     RealOp,
     RealQuantize,
-    RealReduce,
-    RealRewire,
-    RealWindow,
 )
 from metronn.model.grid import grid_exponent
 
@@ -105,7 +99,7 @@ class _Reader:
         op = self.graph.by_name[name].op
         return op.values.array if isinstance(op, RealConstant) else None
 
-    def split(self, op: RealAdd | RealMultiply | RealExtremum) -> tuple[str, Floats] | None:
+    def split(self, op: Add | Multiply | Extremum) -> tuple[str, Floats] | None:
         """Return the variable operand and the constant one; None where both vary."""
         for variable, other in ((op.x, op.y), (op.y, op.x)):
             values = self.constant(other)
@@ -145,13 +139,13 @@ class _Reader:
             if op.kind is FunctionKind.SIGN:
                 return op.x, op.kind, Rounding.TRN
             return (op.x, op.kind, ROUNDINGS[op.kind]) if op.kind in ROUNDINGS else None
-        if isinstance(op, RealAdd) and not op.subtract:
+        if isinstance(op, Add) and not op.subtract:
             for up, down in ((op.x, op.y), (op.y, op.x)):
                 first, second = self._function(up, FunctionKind.FLOOR), self._function(down, FunctionKind.CEIL)
                 x = None if first is None else self._part(first, ExtremumKind.MAX)
                 if x is not None and second is not None and x == self._part(second, ExtremumKind.MIN):
                     return x, FunctionKind.FLOOR, Rounding.TRN_ZERO
-        if isinstance(op, RealMultiply):
+        if isinstance(op, Multiply):
             for sign, size in ((op.x, op.y), (op.y, op.x)):
                 x, whole = self._function(sign, FunctionKind.SIGN), self._function(size, FunctionKind.FLOOR)
                 if x is not None and whole is not None and self._absolute(whole) == x:
@@ -165,17 +159,17 @@ class _Reader:
     def _part(self, name: str, kind: ExtremumKind) -> str | None:
         """Return x of max(x, 0) or min(x, 0)."""
         op = self.graph.by_name[name].op
-        found = self.split(op) if isinstance(op, RealExtremum) and op.kind is kind else None
+        found = self.split(op) if isinstance(op, Extremum) and op.kind is kind else None
         return None if found is None or found[1].any() else found[0]
 
     def _absolute(self, name: str) -> str | None:
         """Return x of max(x, -x)."""
         op = self.graph.by_name[name].op
-        if not isinstance(op, RealExtremum) or op.kind is not ExtremumKind.MAX:
+        if not isinstance(op, Extremum) or op.kind is not ExtremumKind.MAX:
             return None
         for x, other in ((op.x, op.y), (op.y, op.x)):
             negative = self.graph.by_name[other].op
-            found = self.split(negative) if isinstance(negative, RealMultiply) else None
+            found = self.split(negative) if isinstance(negative, Multiply) else None
             if found is not None and found[0] == x and (found[1] == -1).all():
                 return x
         return None
@@ -191,10 +185,10 @@ class _Reader:
         if isinstance(op, RealFunction) and op.kind in ROUNDINGS:
             lo, hi = self.bounds(op.x)
             return NEAREST[op.kind](lo), NEAREST[op.kind](hi)
-        if not isinstance(op, RealAdd | RealMultiply | RealExtremum):
+        if not isinstance(op, Add | Multiply | Extremum):
             return free
         found = self.split(op)
-        if found is None or (isinstance(op, RealAdd) and op.subtract and op.y == found[0]):
+        if found is None or (isinstance(op, Add) and op.subtract and op.y == found[0]):
             return free
         return _after(op, found[1], self.bounds(found[0]))
 
@@ -204,18 +198,18 @@ class _Reader:
         shown = {value for _, value in self.graph.outputs}
         while node.name not in shown and len(self.graph.uses[node.name]) == 1:
             node = self.graph.by_name[self.graph.uses[node.name][0]]
-            found = self.split(node.op) if isinstance(node.op, RealAdd | RealExtremum) else None
+            found = self.split(node.op) if isinstance(node.op, Add | Extremum) else None
             if (
                 found is None
                 or np.mod(found[1], 1).any()
                 or np.broadcast_shapes(found[1].shape, node.shape) != node.shape
             ):
                 break
-            if isinstance(node.op, RealAdd):
+            if isinstance(node.op, Add):
                 if node.op.subtract and node.op.y == found[0]:
                     break
                 shift = shift + (-found[1] if node.op.subtract else found[1])
-            elif isinstance(node.op, RealExtremum) and node.op.kind is ExtremumKind.MAX:
+            elif isinstance(node.op, Extremum) and node.op.kind is ExtremumKind.MAX:
                 lo, hi = np.maximum(lo, found[1] - shift), np.maximum(hi, found[1] - shift)
             else:
                 lo, hi = np.minimum(lo, found[1] - shift), np.minimum(hi, found[1] - shift)
@@ -226,8 +220,8 @@ class _Reader:
         reached = set(sites)
         for node in self.graph.nodes:
             op = node.op
-            kept = isinstance(op, RealRewire | RealWindow | RealReduce) or (
-                isinstance(op, RealAdd | RealMultiply | RealExtremum) and self.split(op) is not None
+            kept = isinstance(op, Movement | Reduce) or (
+                isinstance(op, Add | Multiply | Extremum) and self.split(op) is not None
             )
             if kept and reached.intersection(operands(op)):
                 reached.add(node.name)
@@ -242,20 +236,20 @@ def on_grid(op: RealLinear) -> bool:
     return op.step is not None or bool(np.abs(weights).max(initial=0.0) < MOST_STEPS * 2.0 ** grid_exponent(weights))
 
 
-def _after(op: RealAdd | RealMultiply | RealExtremum, constant: Floats, bounds: Bounds) -> Bounds:
+def _after(op: Add | Multiply | Extremum, constant: Floats, bounds: Bounds) -> Bounds:
     """Return the bounds of a sum, product or extremum with a constant."""
     lo, hi = bounds
     with np.errstate(invalid="ignore"):
         match op:
-            case RealAdd():
+            case Add():
                 shift = -constant if op.subtract else constant
                 return lo + shift, hi + shift
-            case RealMultiply():
+            case Multiply():
                 if not constant.all():
                     return np.array(-np.inf), np.array(np.inf)
                 ends = lo * constant, hi * constant
                 return np.minimum(*ends), np.maximum(*ends)
-            case RealExtremum():
+            case Extremum():
                 pick = np.maximum if op.kind is ExtremumKind.MAX else np.minimum
                 return pick(lo, constant), pick(hi, constant)
 
@@ -273,10 +267,10 @@ def _written(graph: RealGraph, sites: dict[str, Site]) -> RealGraph:
         if site.kind is FunctionKind.SIGN:
             below = add(_quantizer(site.x, -1, 0), "below")
             above = add(_quantizer(add.negated(site.x), -1, 0), "above")
-            nodes.append(replace(node, op=RealAdd(x=below, y=above, subtract=True)))
+            nodes.append(replace(node, op=Add(x=below, y=above, subtract=True)))
         elif site.kind is FunctionKind.CEIL:
             down = add(_quantizer(add.negated(site.x), -site.hi, -site.lo), "down")
-            nodes.append(replace(node, op=RealMultiply(x=down, y=add.minus())))
+            nodes.append(replace(node, op=Multiply(x=down, y=add.minus())))
         else:
             nodes.append(replace(node, op=_quantizer(site.x, site.lo, site.hi, site.rounding)))
     return replace(graph, nodes=tuple(nodes))
@@ -305,7 +299,7 @@ class _Adder:
 
     def negated(self, x: str) -> str:
         """Return -x."""
-        return self(RealMultiply(x=x, y=self.minus()), "negative")
+        return self(Multiply(x=x, y=self.minus()), "negative")
 
 
 def _quantizer(x: str, lo: object, hi: object, rounding: Rounding = Rounding.TRN) -> RealQuantize:
@@ -331,7 +325,7 @@ def _merged(graph: RealGraph) -> RealGraph:
         last = _skip_idle_clips(reader, node, op, only)
         final = only(last.name)
         before = _before(reader, op)
-        if final is None or before is None or not isinstance(final.op, RealMultiply):
+        if final is None or before is None or not isinstance(final.op, Multiply):
             continue
         found = reader.split(final.op)
         x, factor, rounding = before
@@ -348,7 +342,7 @@ def _skip_idle_clips(
     reader: _Reader, node: RealNode, op: RealQuantize, only: Callable[[str], RealNode | None]
 ) -> RealNode:
     """Return the last of the clips behind a quantizer whose bounds hold its codes already, or the quantizer."""
-    while (user := only(node.name)) is not None and isinstance(user.op, RealExtremum):
+    while (user := only(node.name)) is not None and isinstance(user.op, Extremum):
         found = reader.split(user.op)
         if found is None or user.shape != node.shape:
             break
@@ -369,21 +363,19 @@ def _before(reader: _Reader, op: RealQuantize) -> tuple[str, Floats, Rounding] |
     factor: Floats | None = None
     while True:
         node = reader.graph.by_name[name]
-        found = reader.split(node.op) if isinstance(node.op, RealMultiply | RealExtremum | RealAdd) else None
-        if found is not None and isinstance(node.op, RealMultiply) and factor is None and (found[1] > 0).all():
+        found = reader.split(node.op) if isinstance(node.op, Multiply | Extremum | Add) else None
+        if found is not None and isinstance(node.op, Multiply) and factor is None and (found[1] > 0).all():
             factor = found[1]
-        elif found is not None and isinstance(node.op, RealAdd) and factor is None:
+        elif found is not None and isinstance(node.op, Add) and factor is None:
             if node.op.subtract or rounding is not Rounding.TRN or not (found[1] == HALF).all():
                 return None
             rounding = Rounding.RND
-        elif (
-            found is None or not isinstance(node.op, RealExtremum) or not _idle(node.op, found[1], factor, op, rounding)
-        ):
+        elif found is None or not isinstance(node.op, Extremum) or not _idle(node.op, found[1], factor, op, rounding):
             return None if factor is None else (name, factor, rounding)
         name = found[0]
 
 
-def _idle(op: RealExtremum, bound: Floats, factor: Floats | None, quantizer: RealQuantize, rounding: Rounding) -> bool:
+def _idle(op: Extremum, bound: Floats, factor: Floats | None, quantizer: RealQuantize, rounding: Rounding) -> bool:
     """Whether a clip of what a quantizer rounds, or of that divided by `factor`, bounds its codes no further."""
     parts = (bound, 1.0 if factor is None else factor, quantizer.lo.array, quantizer.hi.array)
     try:

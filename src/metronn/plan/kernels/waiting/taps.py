@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metronn.ir.graph import Graph
+from metronn.ir.moves import composed
 from metronn.ir.ops import Constant, Padding, Rewire, Window
 from metronn.ir.windows import window_index
 from metronn.plan.kernels.slices import NotStreamableError
@@ -71,8 +72,8 @@ def _moved(node: str, graph: Graph) -> tuple[tuple[str, ...], Index]:
         raise NotStreamableError(f"{node}: joins constants")
     names = tuple(dict.fromkeys(op.xs))
     starts = dict(zip(names, np.cumsum([0, *(graph.type_of(x).size for x in names)]).tolist(), strict=False))
-    moved = np.concatenate([np.arange(graph.type_of(x).size) + starts[x] for x in op.xs] + [np.array([-1])])
-    return names, np.asarray(moved[op.index.array.ravel()])
+    parts = [np.arange(graph.type_of(x).size) + starts[x] for x in op.xs]
+    return names, composed(op.index.array.ravel(), parts)
 
 
 def input_names(spec: WindowBuffer | Reorder, graph: Graph) -> tuple[str, ...]:

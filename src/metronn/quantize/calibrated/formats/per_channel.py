@@ -12,19 +12,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import numpy.typing as npt
 
+from metronn.ir.moves import element_index
+from metronn.ir.ops import Add, Extremum, Movement, Multiply, Rewire, Window, operands
 from metronn.ir.types import Range
-from metronn.ir.windows import window_index
-from metronn.model.graph import (
-    Floats,
-    RealAdd,
-    RealExtremum,
-    RealGraph,
-    RealLinear,
-    RealMultiply,
-    RealNode,
-    RealRewire,
-    RealWindow,
-)
+from metronn.model.graph import Floats, RealGraph, RealLinear, RealNode
 from metronn.quantize.calibrated.fixed import CLIPPED_BITS, covering_frac, exact_grid
 from metronn.quantize.options import Calibration
 
@@ -294,16 +285,16 @@ def _element_importance(
                 power = np.square(values[user].reshape(-1, reader.shape[-1])).mean(axis=0)
                 gains = np.square(reader.op.weight.array) @ np.where(power > 0, 1 / np.where(power > 0, power, 1), 0.0)
                 part = np.broadcast_to(gains, node.shape)
-            case RealRewire() | RealWindow():
+            case Rewire() | Window():
                 index = _index(reader.op, graph, node)
                 behind = _element_importance(graph, values, constants, reader).ravel()
                 counted = np.bincount(index[index >= 0], behind[index >= 0], minlength=math.prod(node.shape))
                 part = counted.astype(np.float64).reshape(node.shape)
-            case RealAdd() | RealExtremum() | RealMultiply():
+            case Add() | Extremum() | Multiply():
                 other = reader.op.y if reader.op.x == node.name else reader.op.x
                 if other in constants and reader.shape == node.shape:
                     part = _element_importance(graph, values, constants, reader)
-                    if isinstance(reader.op, RealMultiply):
+                    if isinstance(reader.op, Multiply):
                         part = part * np.square(constants[other])
             case _:
                 pass
@@ -312,15 +303,14 @@ def _element_importance(
     return total if readers else np.ones(node.shape)
 
 
-def _index(op: RealRewire | RealWindow, graph: RealGraph, node: RealNode) -> npt.NDArray[np.int64]:
+def _index(op: Movement, graph: RealGraph, node: RealNode) -> npt.NDArray[np.int64]:
     """Return for each element behind a movement the element of the node that it is, or -1."""
-    if isinstance(op, RealWindow):
-        return window_index(op, node.shape).ravel()
-    index = op.index.array.ravel().astype(np.int64)
+    shapes = [graph.by_name[x].shape for x in operands(op)]
+    index = element_index(op, shapes).ravel().astype(np.int64)
     own = np.full(index.shape, -1, dtype=np.int64)
     start = 0
-    for x in op.xs:
-        count = math.prod(graph.by_name[x].shape)
+    for x, shape in zip(operands(op), shapes, strict=True):
+        count = math.prod(shape)
         if x == node.name:
             inside = (index >= start) & (index < start + count)
             own = np.where(inside, index - start, own)

@@ -15,19 +15,10 @@ import numpy as np
 
 from metronn.ir.arrays import Array
 from metronn.ir.infer import aligned_bounds
-from metronn.ir.ops import ExtremumKind
+from metronn.ir.ops import Add, Extremum, ExtremumKind, Multiply
 from metronn.ir.types import TensorType
 from metronn.model.functions import apply_function
-from metronn.model.graph import (
-    Floats,
-    FunctionKind,
-    RealAdd,
-    RealExtremum,
-    RealFunction,
-    RealGraph,
-    RealMultiply,
-    RealNode,
-)
+from metronn.model.graph import Floats, FunctionKind, RealFunction, RealGraph, RealNode
 from metronn.quantize.calibrated.fixed import covering_frac
 from metronn.quantize.calibrated.functions.intervals import CodeFunction, Tolerance
 from metronn.quantize.calibrated.functions.tables import table_domain
@@ -116,7 +107,7 @@ def _step(constants: Mapping[str, Floats], node: RealNode) -> tuple[str, Map] | 
     op = node.op
     if isinstance(op, RealFunction) and op.kind is FunctionKind.SQRT:
         return op.x, np.sqrt
-    if not isinstance(op, RealAdd | RealMultiply | RealExtremum) or (op.x in constants) == (op.y in constants):
+    if not isinstance(op, Add | Multiply | Extremum) or (op.x in constants) == (op.y in constants):
         return None
     other, constant = (op.y, op.x) if op.x in constants else (op.x, op.y)
     numbers = np.unique(constants[constant])
@@ -124,11 +115,11 @@ def _step(constants: Mapping[str, Floats], node: RealNode) -> tuple[str, Map] | 
         return None
     number = float(numbers[0])
     match op:
-        case RealMultiply() if number > 0:
+        case Multiply() if number > 0:
             return other, lambda x: x * number
-        case RealAdd(subtract=False) if number >= 0:
+        case Add(subtract=False) if number >= 0:
             return other, lambda x: x + number
-        case RealExtremum(kind=ExtremumKind.MAX) if number >= 0:
+        case Extremum(kind=ExtremumKind.MAX) if number >= 0:
             return other, lambda x: np.maximum(x, number)
         case _:
             return None
