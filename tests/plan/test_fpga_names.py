@@ -9,14 +9,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from plan_networks import stack
-from test_ladder import check_all
 
-from metronn.emit.build import emit_build
+from builds import check_all, written
 from metronn.emit.rtl.port_names import port_names
 from metronn.emit.tops import module_name, top_name
 from metronn.errors import ModelError
@@ -52,18 +50,7 @@ def system_file(names: Sequence[str], folder: Path) -> Path:
 
 def designed(names: Sequence[str], folder: Path) -> Design:
     system = load_system(system_file(names, folder))
-    return plan(stack((4, 5, 4, 3)), system, PlanOptions(fpgas=len(names)))
-
-
-def written(design: Design, folder: Path, events: int) -> None:
-    generator = np.random.Generator(np.random.PCG64(5))
-    real = {
-        node.name: generator.integers(0, node.type.range.highest + 1, (events, *node.type.shape))
-        for node in design.graph.inputs
-    }
-    for name, content in emit_build(design, real, events=events, rtl_events=events).items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
+    return plan(stack((4, 5, *[4] * (len(names) - 2), 3)), system, PlanOptions(fpgas=len(names)))
 
 
 @given(names=THREE)
@@ -73,7 +60,7 @@ def written(design: Design, folder: Path, events: int) -> None:
 def test_every_fpga_has_files_modules_and_targets_of_its_own(names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        written(designed(names, folder), folder, 1)
+        written(designed(names, folder), folder, events=1, rtl_events=1)
         modules = []
         for path in sorted((folder / "rtl").rglob("*.sv")):
             found = re.findall(r"^module (\w+)", path.read_text(), re.MULTILINE)
@@ -127,9 +114,9 @@ def test_a_chain_grows_by_names_that_are_free(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("names", [["all", "clean", "system"], ["module", "int", "library"], ["a", "a_b", "types"]])
-def test_taken_names_of_fpgas_up_the_ladder(names: list[str], tmp_path: Path) -> None:
+def test_taken_names_of_fpgas_up_the_ladder(tmp_path: Path) -> None:
+    """A target of make, the system's module, words of both languages, and a name that begins like another."""
     need("verilator")
     pytest.importorskip("hls4ml")
-    written(designed(names, tmp_path), tmp_path, 60)
+    written(designed(["all", "system", "module", "int", "a", "a_b"], tmp_path), tmp_path)
     check_all(verify_build(tmp_path), {2, 3, 4, 5})

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from stream_networks import Net
-from test_ladder import check_all
 
+from builds import check_all, written
 from metronn.emit.build import emit_build
 from metronn.ir.graph import Graph
 from metronn.ir.names import LONGEST_COMMENT, LONGEST_IDENTIFIER, comment_name, encodable, sanitized, toml_string
@@ -133,12 +133,5 @@ def test_hostile_names_up_the_ladder(tmp_path: Path) -> None:
     need("verilator")
     pytest.importorskip("hls4ml")
     design = plan(network(HOSTILE), load_system("one-serenity").with_overrides(ii=16), PlanOptions())
-    generator = np.random.Generator(np.random.PCG64(5))
-    real = {
-        node.name: generator.integers(0, node.type.range.highest + 1, (40, *node.type.shape))
-        for node in design.graph.inputs
-    }
-    for name, content in emit_build(design, real, events=40, rtl_events=40).items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(content)
+    written(design, tmp_path, events=40, rtl_events=40)
     check_all(verify_build(tmp_path, rungs=(2, 3, 4)), {2, 3, 4})

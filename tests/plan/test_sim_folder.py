@@ -11,8 +11,8 @@ from types import ModuleType
 
 import pytest
 from plan_networks import stack
-from test_ladder import build
 
+from builds import build
 from metronn.emit.data import data_directory
 from metronn.plan.options import PlanOptions
 from simulators import need

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from stream_networks import NETWORKS, attention_network, image_network, residual_network
-from test_ladder import build, check_all
 
+from builds import build, check_all
 from metronn.errors import InfeasibleError
 from metronn.ir.ops import Linear
 from metronn.plan.candidates.layouts_in_time import evenly, raster_layout, split_beats, whole_blocks
@@ -150,14 +150,15 @@ def test_a_limit_below_the_time_of_the_inputs_says_what_helps() -> None:
     ],
 )
 def test_streams_up_the_ladder(name: str, ii: int, options: PlanOptions, tmp_path: Path) -> None:
+    """The system of one FPGA, rung 5, holds all of rung 4: the same module, the same events, the same cycles."""
     need("verilator")
     pytest.importorskip("hls4ml")
     folder = build(NETWORKS[name](), tmp_path / "build", "one-serenity", ii, options)
-    check_all(verify_build(folder), {2, 3, 4, 5})
+    check_all(verify_build(folder, rungs=(2, 3, 5)), {2, 3, 5})
 
 
 @pytest.mark.slow
 def test_a_stream_crosses_links(tmp_path: Path) -> None:
     need("verilator")
     folder = build(image_network(), tmp_path / "build", "two-serenity", 144, PlanOptions(fpgas=2))
-    check_all(verify_build(folder, rungs=(2, 4, 5)), {2, 4, 5})
+    check_all(verify_build(folder, rungs=(2, 5)), {2, 5})

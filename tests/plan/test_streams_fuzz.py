@@ -10,8 +10,8 @@ from fuzz_networks import random_network, random_setting
 from hypothesis import given
 from hypothesis import strategies as st
 from stream_networks import Net
-from test_ladder import build, check_all
 
+from builds import build, check_all
 from metronn.errors import InfeasibleError
 from metronn.ir.arrays import IntArray
 from metronn.ir.ops import Linear, Rewire
