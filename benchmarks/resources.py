@@ -9,7 +9,8 @@ kind:
 Counted as LUTs: LUT1 to LUT6 (two small ones are not packed into one LUT6_2), one per shift register SRL16E or SRLC32E,
 and those inside a distributed RAM (RAM32M 4, RAM32M16 8, ...). Inverters, multiplexers F7 to F9 and carries are not.
 Kernels that are planned without block RAM are synthesised without it (-nobram): Yosys would turn a registered table
-of 10 address bits into memory.
+of 10 address bits into memory. Registers of DSP blocks, which Yosys leaves outside in all families but xc7, are not
+counted.
 Folds are also held against ceil(MACs / (II x products per DSP)) DSP blocks, 5 % more allowed.
 Exit status 1 when a LUT or flip-flop estimate is off by more than 30 % (counts below 50: by more than 15), or a DSP or
 block RAM count differs.
@@ -29,7 +30,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.system import load_system
 from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.folds.fold import fold_outputs_spec, outputs_layout, packing
+from metronn.plan.kernels.folds.planned import PlannedFoldInputs, PlannedFoldOutputs
 from metronn.plan.kernels.kernels import planned
 from metronn.plan.kernels.spec import (
     Delay,
@@ -133,7 +135,10 @@ WITH_ABC = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """An emitted kernel: its SystemVerilog, its estimate, and for folds the DSP blocks an ideal one has."""
+    """An emitted kernel: its SystemVerilog, its estimate, and for folds the DSP blocks an ideal one has.
+
+    `block_ff`: flip-flops that are registers of DSP blocks, which Yosys moves into blocks of its 7-series only.
+    """
 
     kind: str
     name: str
@@ -141,6 +146,7 @@ class Sample:
     text: str
     estimate: Resources
     ideal_dsps: int | None = None
+    block_ff: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +173,7 @@ def sample(
         text=emit_kernel(kernel, top),
         estimate=kernel.resources,
         ideal_dsps=ideal_dsps,
+        block_ff=kernel.block_registers if isinstance(kernel, PlannedFoldOutputs | PlannedFoldInputs) else 0,
     )
 
 
@@ -472,10 +479,14 @@ def counted_ecp5(cells: Mapping[str, int]) -> Resources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
-    """How Yosys maps to a family: the mappers to try, each with its commands, and what its cells count as."""
+    """How Yosys maps to a family: the mappers to try, each with its commands, and what its cells count as.
+
+    `packs`: it moves registers into DSP blocks.
+    """
 
     mappers: tuple[tuple[str, Sequence[str]], ...]
     counted: Callable[[Mapping[str, int]], Resources]
+    packs: bool = False
 
 
 def flow_of(device: Device) -> Flow:
@@ -486,6 +497,7 @@ def flow_of(device: Device) -> Flow:
         return Flow(
             mappers=tuple((name, [c.replace("xcup", family) for c in commands]) for name, commands in mappers),
             counted=counted,
+            packs=family == "xc7",
         )
     if command == "synth_ecp5":
         return Flow(mappers=(("abc9", ("synth_ecp5 -top {top}{options}",)),), counted=counted_ecp5)
@@ -520,6 +532,11 @@ def synthesise(one: Sample, folder: Path, commands: Sequence[str], timeout_s: fl
     return cells
 
 
+def fabric_only(count: Resources, block_ff: int) -> Resources:
+    """Return a count without the flip-flops that are registers of DSP blocks."""
+    return replace(count, ff=count.ff - block_ff)
+
+
 def measure(one: Sample, flow: Flow, folder: Path, timeout_s: float) -> Row:
     """Synthesise a sample, with the older mapper when abc9 leaves no result."""
     start = time.perf_counter()
@@ -529,7 +546,7 @@ def measure(one: Sample, flow: Flow, folder: Path, timeout_s: float) -> Row:
         if not isinstance(found, str):
             return Row(
                 sample=one,
-                counted=flow.counted(found),
+                counted=fabric_only(flow.counted(found), 0 if flow.packs else one.block_ff),
                 seconds=time.perf_counter() - start,
                 mapper=mapper,
                 problem="; ".join(problems),

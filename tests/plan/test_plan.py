@@ -45,9 +45,9 @@ def branched_design() -> Design:
     return plan(everything(), load_system("four-serenity").with_overrides(ii=5), PlanOptions(fpgas=3))
 
 
-def test_demo_size_on_one_fpga_takes_at_most_165_cycles_towards_120() -> None:
+def test_demo_size_on_one_fpga_takes_at_most_130_cycles() -> None:
     design = plan(stack(DEMO_SIZES), load_system("one-large-virtual"), PlanOptions())
-    assert design.latency_cycles <= 120
+    assert design.latency_cycles <= 130
     assert violations(design) == ()
 
 

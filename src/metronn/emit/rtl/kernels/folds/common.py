@@ -175,7 +175,7 @@ def sum_stage(
     """Register sums of up to `radix` neighbouring terms in every lane. Returns the terms left."""
     left = -(-terms // radix)
     full = terms // radix
-    module.add(f"logic [{lanes * left * width - 1}:0] {target};")
+    module.add(f'(* use_dsp = "no" *) logic [{lanes * left * width - 1}:0] {target};')
     body = [f"for (int l = 0; l < {lanes}; l++) begin"]
     if full:
         body.append(f"  for (int t = 0; t < {full}; t++)")
@@ -190,20 +190,62 @@ def sum_stage(
 
 
 def products(module: ModuleText, name: str, sites: Sites, x: Operand, xs: str, ws: str) -> None:
-    """Register `name`: every site's weights times its input; 0 where the weights are 0 in every beat."""
+    """Register `name`: every site's weights times its input; 0 where the weights are 0 in every beat.
+
+    Multipliers in DSP blocks have the register behind the multiplier (`NAME_m`) and the one behind the adder, which
+    adds the half that lets sums split (`Packing.half`) to one product of each group.
+    """
     (pairs, inputs), pack = sites.shape, sites.pack
-    bits = pack.product_bits
-    module.add(f"logic [{pairs * inputs * bits - 1}:0] {name};")
-    if sites.count(Kind.MULTIPLIER) == pairs * inputs:
+    bits, width = pack.product_bits, pairs * inputs * pack.product_bits
+    every = sites.count(Kind.MULTIPLIER) == pairs * inputs
+    first = f"{name}_m" if pack.in_blocks else name
+    hint = '(* use_dsp = "yes" *) ' if pack.in_blocks and every else ""
+    module.add(f"{hint}logic [{width - 1}:0] {first};")
+    if every:
         index = f"k*{inputs}+i"
         module.clocked(
             f"for (int k = 0; k < {pairs}; k++)",
             f"  for (int i = 0; i < {inputs}; i++)",
-            f"    {part(name, index, bits)} <= {_product(pack, x, ws, index, xs, 'i')};",
+            f"    {part(first, index, bits)} <= {_product(pack, x, ws, index, xs, 'i')};",
         )
+    else:
+        module.unused += [xs, ws]
+        _each_product(module, name, first, sites, x, xs, ws)
+    if not pack.in_blocks:
         return
-    module.unused += [xs, ws]
-    statements = [f"{name} <= '0;"]
+    module.add(f"logic [{width - 1}:0] {name};")
+    if not pack.half:
+        module.clocked(f"{name} <= {first};")
+    elif every:
+        half = f"((i % {pack.group} == 0) ? {bits}'sd{pack.half} : {bits}'sd0)"
+        module.clocked(
+            f"for (int k = 0; k < {pairs}; k++)",
+            f"  for (int i = 0; i < {inputs}; i++)",
+            f"    {part(name, index, bits)} <= {bits}'($signed({part(first, index, bits)}) + {half});",
+        )
+    else:
+        module.clocked(f"{name} <= {first};", *_halves(name, first, sites))
+
+
+def _halves(name: str, source: str, sites: Sites) -> list[str]:
+    """Add the half to one product of each group: a multiplier's where there is one, else what costs least."""
+    (pairs, inputs), pack = sites.shape, sites.pack
+    bits, statements = pack.product_bits, []
+    for pair in range(pairs):
+        for start in range(0, inputs, pack.group):
+            kinds = sites.kinds[pair, start : start + pack.group]
+            multiplied = (kinds == int(Kind.MULTIPLIER)).any()
+            at = str(pair * inputs + start + int(kinds.argmax() if multiplied else kinds.argmin()))
+            statements.append(
+                f"{part(name, at, bits)} <= {bits}'($signed({part(source, at, bits)}) + {bits}'sd{pack.half});"
+            )
+    return statements
+
+
+def _each_product(module: ModuleText, name: str, target: str, sites: Sites, x: Operand, xs: str, ws: str) -> None:
+    """Register what each site is made of."""
+    (pairs, inputs), pack = sites.shape, sites.pack
+    bits, statements = pack.product_bits, [f"{target} <= '0;"]
     for pair in range(pairs):
         for place in range(inputs):
             at = pair * inputs + place
@@ -216,7 +258,7 @@ def products(module: ModuleText, name: str, sites: Sites, x: Operand, xs: str, w
                     )
                 case Kind.MULTIPLIER:
                     value = _product(pack, x, ws, str(at), xs, str(place))
-            statements.append(f"{part(name, str(at), bits)} <= {value};")
+            statements.append(f"{part(target, str(at), bits)} <= {value};")
     module.clocked(*statements)
 
 
@@ -252,26 +294,27 @@ def _shifted(module: ModuleText, sites: Sites, site: tuple[int, int], name: str,
 
 
 def split_terms(module: ModuleText, source: str, prefix: str, pairs: int, terms: int, pack: Packing, bits: int) -> int:
-    """Declare wires `<prefix>_term` [lane][term] and, for packed products, `<prefix>_borrow` [pair][term].
+    """Declare wires `<prefix>_term` [lane][term]. Returns the width of a term.
 
-    The lower sum of a packed one is its low `shift` bits as a signed number; the upper sum is the rest plus that
-    number's sign bit, the borrow. Returns the width of a term.
+    The sums of packed products have a half in them (`Packing.half`): their low `shift` bits with the highest inverted
+    are the lower sum, the bits above the upper one.
     """
     if pack.ways == 1:
         module.add(f"wire [{pairs * terms * bits - 1}:0] {prefix}_term = {source};", "")
         return bits
     width = max(pack.shift, bits - pack.shift)
+    low = f"(k*{terms}+t)*{bits}"
+    lower = f"~{source}[{low}+{pack.shift - 1}]"
+    if pack.shift > 1:
+        lower = f"{{{lower}, {source}[{low} +: {pack.shift - 1}]}}"
     module.add(
         f"logic [{2 * pairs * terms * width - 1}:0] {prefix}_term;",
-        f"logic [{pairs * terms - 1}:0] {prefix}_borrow;",
         "always_comb begin",
         f"  for (int k = 0; k < {pairs}; k++)",
         f"    for (int t = 0; t < {terms}; t++) begin",
-        f"      {part(f'{prefix}_term', f'2*k*{terms}+t', width)} = "
-        f"{width}'($signed({source}[(k*{terms}+t)*{bits} +: {pack.shift}]));",
+        f"      {part(f'{prefix}_term', f'2*k*{terms}+t', width)} = {width}'($signed({lower}));",
         f"      {part(f'{prefix}_term', f'(2*k+1)*{terms}+t', width)} = "
-        f"{width}'($signed({source}[(k*{terms}+t)*{bits}+{pack.shift} +: {bits - pack.shift}]));",
-        f"      {prefix}_borrow[k*{terms}+t] = {source}[(k*{terms}+t)*{bits}+{pack.shift - 1}];",
+        f"{width}'($signed({source}[{low}+{pack.shift} +: {bits - pack.shift}]));",
         "    end",
         "end",
         "",

@@ -150,7 +150,10 @@ class _Writer:
         return split_terms(text, source, "multiplied", self.pairs, terms, pack, bits)
 
     def _constant(self, x: Operand) -> int:
-        """Slots used in one beat: constant multiples from shifts and adds, zero in all other beats."""
+        """Slots used in one beat: constant multiples from shifts and adds, zero in all other beats.
+
+        Beside DSP blocks, which take two cycles, the choice of the beat has a register of its own.
+        """
         text, slots = self.text, self.slots.constant
         low, high = product_bounds(self.weight, self.x_type.range.lowest, self.x_type.range.highest)
         bits, phase_width = signed_bits(low, high), phase_bits(self.beats)
@@ -164,9 +167,13 @@ class _Writer:
             text.add(
                 f"// Slot {slot} carries input {element} in beat {beat} only: its weights are constants.",
                 f"wire {active} = {phase} == {phase_width}'d{beat};" if self.beats > 1 else f"wire {active} = 1'b1;",
-                f"wire signed [{bits - 1}:0] in_{position} = "
-                f"{active} ? {bits}'({x.multiplicand('x_q', str(slot))}) : {bits}'sd0;",
             )
+            chosen = f"{active} ? {bits}'({x.multiplicand('x_q', str(slot))}) : {bits}'sd0"
+            if self.pack.in_blocks:
+                text.add(f"logic signed [{bits - 1}:0] in_{position};")
+                text.clocked(f"in_{position} <= {chosen};")
+            else:
+                text.add(f"wire signed [{bits - 1}:0] in_{position} = {chosen};")
             text.unused.append(f"in_{position}")
             self._multiples(position, bits, [int(w) for w in self.weight[element]])
             for output in range(self.lanes):
@@ -202,7 +209,7 @@ class _Writer:
 
     def _accumulate(self, parts: list[tuple[str, int, int]]) -> None:
         """Sum the terms of a beat, then add them to the accumulators, which start from the bias in the first beat."""
-        text, pack, acc = self.text, self.pack, self.acc_bits
+        text, acc = self.text, self.acc_bits
         width = max(bits for _, _, bits in parts)
         terms = sum(count for _, count, _ in parts)
         source = "term"
@@ -218,22 +225,13 @@ class _Writer:
                 text.add(f"    {target} = {signed_part(vector, f'l*{count}+{k}', bits, width)};")
             offset += count
         text.add("  end", "")
-        borrows = self.kernel.terms[0] if pack.ways == 2 else 0
-        counted = ""
-        if borrows:
-            text.unused.append("multiplied_borrow")
-            counted = " + ".join(f"{acc}'(multiplied_borrow[(l/2)*{borrows}+{t}])" for t in range(borrows))
         for stage in range(1, len(self.tree)):
             grown = min(acc, width + self.timing.levels_per_stage)
-            if borrows:
-                counted = self._count_stage(stage, borrows)
             terms = sum_stage(text, source, f"sum_{stage}", self.lanes, terms, self.timing.radix, width, grown)
             source, width = f"sum_{stage}", grown
         bias = self.op.bias.ints() + [0] * (self.lanes - self.outputs)
         first = f"start_q[{self.front + len(self.tree) - 1}]"
         value = f"{part('base', 'l', acc)} + {sum_of(source, f'l*{terms}', range(terms), width, acc)}"
-        if counted:
-            value += f" + ((l % 2 == 1) ? {counted} : {acc}'d0)"
         text.add(
             "// Accumulators: bias and the first beat's sum, then every further beat.",
             f"logic [{self.lanes * acc - 1}:0] acc;",
@@ -243,17 +241,6 @@ class _Writer:
         if not counts_beats(self.spec):
             update = [f"if (beat_q[{self.front + len(self.tree) - 1}])", *(f"  {line}" for line in update)]
         text.clocked(*update)
-
-    def _count_stage(self, stage: int, borrows: int) -> str:
-        """Register the number of borrows of each pair; returns the expression for lane l."""
-        bits, name = borrows.bit_length(), f"count_{stage}"
-        self.text.add(f"logic [{self.pairs * bits - 1}:0] {name};")
-        if stage > 1:
-            self.text.clocked(f"{name} <= count_{stage - 1};")
-        else:
-            total = " + ".join(f"{bits}'(multiplied_borrow[k*{borrows}+{t}])" for t in range(borrows))
-            self.text.clocked(f"for (int k = 0; k < {self.pairs}; k++)", f"  {part(name, 'k', bits)} <= {total};")
-        return f"{self.acc_bits}'({part(name, 'l/2', bits)})"
 
     def _finish(self, last: str) -> None:
         """Apply each output's epilogue, when `last` is high (always if empty), and join the output slots."""

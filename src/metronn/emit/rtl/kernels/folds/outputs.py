@@ -123,7 +123,7 @@ class _Writer:
         weight_rom(text, "main_weight", words(sites), pack.weight_bits)
         products(text, "main_product", sites, x, "x_q", "main_weight")
         terms, width = self._group("main", pairs, self.inputs)
-        self._offsets(pairs, terms)
+        self._offsets()
         source = "main_term"
         for stage in range(1, len(self.main_tree)):
             grown = min(self.acc_bits, width + self.timing.levels_per_stage)
@@ -149,8 +149,8 @@ class _Writer:
             source, bits = f"{prefix}_group", pack.sum_bits
         return terms, split_terms(self.text, source, prefix, pairs, terms, pack, bits)
 
-    def _offsets(self, pairs: int, terms: int) -> None:
-        """Bias of each lane, plus the borrows of its group splits, registered before the last tree stage."""
+    def _offsets(self) -> None:
+        """Bias of each lane, registered before the last tree stage."""
         spec, text, pack, acc = self.spec, self.text, self.pack, self.acc_bits
         stages, front = len(self.main_tree), pack.front_stages
         bias_bits = spec.lanes * acc
@@ -169,32 +169,10 @@ class _Writer:
                 "  endcase",
                 "",
             )
-        borrow = f"{acc}'d0"
-        if pack.ways == 2:
-            count_bits = terms.bit_length()
-            text.add(f"logic [{pairs * count_bits - 1}:0] main_count;")
-            text.unused += ["main_borrow", "main_count"]
-            target, count = "main_count", "main_count"
-            text.add("// Borrows of the upper sums, counted.", "always_comb begin", f"  {target} = '0;")
-            text.add(
-                f"  for (int k = 0; k < {pairs}; k++)",
-                f"    for (int t = 0; t < {terms}; t++)",
-                f"      {part(target, 'k', count_bits)} = {part(target, 'k', count_bits)} + "
-                f"{count_bits}'(main_borrow[k*{terms}+t]);",
-                "end",
-                "",
-            )
-            for stage in range(1, stages - 1):
-                text.add(f"logic [{pairs * count_bits - 1}:0] main_count_{stage}_q;")
-                text.clocked(f"main_count_{stage}_q <= {count};")
-                count = f"main_count_{stage}_q"
-            borrow = f"((l % 2 == 1) ? {acc}'({part(count, 'l/2', count_bits)}) : {acc}'d0)"
-        value = f"{part('main_bias', 'l', acc)} + {borrow}"
-        loop = f"for (int l = 0; l < {spec.lanes}; l++)"
         if stages > 1:
-            text.clocked(loop, f"  {part('main_offset', 'l', acc)} <= {value};")
+            text.clocked("main_offset <= main_bias;")
         else:
-            text.add("always_comb", f"  {loop}", f"    {part('main_offset', 'l', acc)} = {value};", "")
+            text.add("assign main_offset = main_bias;", "")
 
     def _rest(self, x: Operand, sites: Sites) -> None:
         """A slice of the inputs each cycle into the outputs beyond lanes * beats."""
@@ -218,30 +196,15 @@ class _Writer:
             text.clocked("unique case (phase)", *cases, f"  default: slice_q <= {arms[-1]};", "endcase")
         products(text, "rest_product", sites, x, "slice_q", "rest_weight")
         terms, width = self._group("rest", pairs, count)
-        source, borrow, borrows = "rest_term", "rest_borrow", terms
+        source = "rest_term"
         for stage in range(1, len(self.rest_tree)):
             grown = min(acc, width + self.timing.levels_per_stage)
             target = f"rest_sum_{stage}"
-            if pack.ways == 2:
-                borrow = self._count_stage(stage, pairs, borrows, borrow)
             terms = sum_stage(text, source, target, lanes, terms, self.timing.radix, width, grown)
             source, width = target, grown
-        self._accumulate(lanes, pairs, terms, width, source, borrow, borrows)
+        self._accumulate(lanes, terms, width, source)
 
-    def _count_stage(self, stage: int, pairs: int, terms: int, source: str) -> str:
-        """Register the count of borrows of each pair (first stage) or pass it on."""
-        bits, name = terms.bit_length(), f"rest_count_{stage}"
-        self.text.add(f"logic [{pairs * bits - 1}:0] {name};")
-        if stage > 1:
-            self.text.clocked(f"{name} <= {source};")
-            return name
-        total = " + ".join(f"{bits}'({source}[k*{terms}+{t}])" for t in range(terms))
-        self.text.clocked(f"for (int k = 0; k < {pairs}; k++)", f"  {part(name, 'k', bits)} <= {total};")
-        return name
-
-    def _accumulate(
-        self, lanes: int, pairs: int, terms: int, width: int, source: str, borrow: str, borrows: int
-    ) -> None:
+    def _accumulate(self, lanes: int, terms: int, width: int, source: str) -> None:
         """Add the slice's sum to the accumulator, which starts from the bias in the first cycle of an event."""
         text, acc, pack, stages = self.text, self.acc_bits, self.pack, len(self.rest_tree)
         bias = self.bias[self.spec.lanes * self.spec.beats :] + [0] * (lanes - self.spec.remainder)
@@ -251,14 +214,6 @@ class _Writer:
             f"wire  [{lanes * acc - 1}:0] rest_base = {first} ? {literal(bias, acc)} : rest_sum;",
         )
         value = f"{signed_part('rest_base', 'l', acc, acc)} + {sum_of(source, f'l*{terms}', range(terms), width, acc)}"
-        if pack.ways == 2:
-            bits = borrows.bit_length()
-            counted = (
-                f"{acc}'({part(borrow, 'l/2', bits)})"
-                if stages > 1
-                else " + ".join(f"{acc}'({borrow}[(l/2)*{borrows}+{t}])" for t in range(borrows))
-            )
-            value += f" + ((l % 2 == 1) ? {counted} : {acc}'d0)"
         text.clocked(f"for (int l = 0; l < {lanes}; l++)", f"  {part('rest_sum', 'l', acc)} <= {value};")
         acc_bits = self.spec.remainder * acc
         waits = (len(self.main_tree) - stages) if self.spec.lanes else 0
@@ -269,8 +224,6 @@ class _Writer:
             held = f"rest_wait_{k}"
         text.add(f"wire [{acc_bits - 1}:0] rest_acc = {held}[{acc_bits - 1}:0];", "")
         text.unused += ["rest_sum", held, "x_now"]
-        if pack.ways == 2:
-            text.unused.append("rest_borrow")
 
     def _finish(self, prefix: str, functions: list[ScalarFunction], slots: range) -> list[str]:
         """Apply the epilogue to every lane and return one expression per slot."""
