@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from metronn.passes.rules import (
 from metronn.quantize.exact.values import present
 from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.quantize import Quantized, check_constants, quantize
+from metronn.quantize.traced import Origin, matrices_in
 
 REAL_PASSES: tuple[Pass[RealGraph], ...] = (
     Pass(run=drop_dead, ensures=(NO_DEAD_REAL,)),
@@ -70,15 +71,50 @@ def prepare(model: RealGraph, watch: Watch = watch_nothing) -> RealGraph:
 
     Raises ModelError when the model holds NaN or infinite constants.
     """
+    return followed(model, watch)[0]
+
+
+def followed(model: RealGraph, watch: Watch = watch_nothing) -> tuple[RealGraph, dict[str, tuple[str, ...]]]:
+    """Run the real passes as `prepare` does; also return under which names the values of the model may live on.
+
+    First those that the passes themselves send a value to, then those of the nodes that compute it now, which may hold
+    its elements in another order, or something else folded in.
+    """
     check_constants(model)
     check_sound("the network as read", model)
+    values = {node.name for node in model}
+    model = _following(model, values)
     while True:
         before = model
         for step in REAL_PASSES:
-            model = applied(step, model)
-            watch(step.name, model)
-        if model == before:
-            return model
+            model = _following(applied(step, model), values)
+            watch(step.name, _plain(model))
+        if _plain(model) == _plain(before):
+            return _plain(model), _followed(model)
+
+
+FOLLOWED = "\0"
+"""Before the names of values that are followed through the passes as if they were tensors: in no framework's names."""
+
+
+def _following(model: RealGraph, values: Collection[str]) -> RealGraph:
+    """Follow every node that has the name of one of these values, from here on."""
+    own = ((f"{FOLLOWED}{node.name}", node.name) for node in model if node.name in values)
+    return replace(model, tensors=tuple(dict.fromkeys((*model.tensors, *own))))
+
+
+def _plain(model: RealGraph) -> RealGraph:
+    """Return the network with the tensors of its framework alone."""
+    return replace(model, tensors=tuple(pair for pair in model.tensors if not pair[0].startswith(FOLLOWED)))
+
+
+def _followed(model: RealGraph) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for name, value in model.tensors:
+        if name.startswith(FOLLOWED):
+            plain = name.removeprefix(FOLLOWED)
+            found[plain] = (*found.get(plain, ()), value)
+    return found
 
 
 def optimize(graph: Graph) -> Graph:
@@ -116,8 +152,11 @@ def quantize_model(
 
     Arguments and errors are those of `quantize`; `watch` is told every stage.
     """
-    quantized = quantize(prepare(model, watch), events, options, base=base)
+    prepared, lives_on = followed(model, watch)
+    quantized = quantize(prepared, events, options, base=base, origin=Origin(graph=model, names=lives_on))
     watch("quantized", quantized.graph)
     graph, names = optimized(quantized.graph, watch)
-    followed = [replace(exact, value=names.get(exact.value, exact.value)) for exact in quantized.frontier]
-    return replace(quantized, graph=graph, frontier=present(followed, graph))
+    frontier = [replace(exact, value=names.get(exact.value, exact.value)) for exact in quantized.frontier]
+    traced = tuple(replace(entry, value=names.get(entry.value, entry.value)) for entry in quantized.traced)
+    matrices = matrices_in(graph, quantized.graph, quantized.matrices)
+    return replace(quantized, graph=graph, frontier=present(frontier, graph), traced=traced, matrices=matrices)

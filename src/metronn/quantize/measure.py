@@ -208,18 +208,24 @@ def layer_report(record: LayerRecord, lowering: Lowering | ExactLowering) -> Lay
 
 def saturations(emitter: Emitter, name: str) -> tuple[int, int]:
     """Count the values that a Requantize changed beyond rounding, and all its values."""
-    node = emitter.nodes[name]
+    changed = clipped(emitter.nodes, emitter.codes, name)
+    return int(changed.sum()), int(changed.size)
+
+
+def clipped(nodes: Mapping[str, Node], codes: Mapping[str, Array], name: str) -> Array:
+    """Tell which values of a Requantize were changed beyond rounding, from the codes of it and of its operand."""
+    node = nodes[name]
     op = node.op
     if not isinstance(op, Requantize):
         raise AssertionError(f"{name} is no Requantize")
-    source = emitter.type_of(op.x)
+    source = nodes[op.x].type
     grow = max(0, op.out.max_frac - min(source.range.fracs(source.size)))
     reach = max(abs(source.range.lowest), abs(source.range.highest)) + 1 << grow
     free = Requantize(x=op.x, out=Range(-reach, reach, op.out.frac), rounding=op.rounding, overflow=Overflow.SAT)
     twin = Node(name="unbounded", op=free, type=infer(free, [source]), source=node.source)
-    step = Graph(nodes=(*(emitter.nodes[x] for x in operands(op)), twin), outputs=())
-    rounded: Array = evaluate(step, twin, emitter.codes, {})
-    return int((rounded != emitter.codes[name]).sum()), int(rounded.size)
+    step = Graph(nodes=(*(nodes[x] for x in operands(op)), twin), outputs=())
+    rounded: Array = evaluate(step, twin, codes, {})
+    return np.asarray(rounded != codes[name])
 
 
 def input_saturations(emitter: Emitter, name: str, values: Floats) -> tuple[int, int]:

@@ -26,7 +26,7 @@ from metronn.quantize.calibrated.contributions import contributions
 from metronn.quantize.calibrated.emitter import Emitter
 from metronn.quantize.calibrated.lowering import Lowering
 from metronn.quantize.calibrated.masks import soften_masks
-from metronn.quantize.calibrated.rescale import rescale
+from metronn.quantize.calibrated.rescale import Rescaled, rescale
 from metronn.quantize.calibrated.structure import constant_names
 from metronn.quantize.calibrated.widen import Widths, is_given, more_bits, present_bits
 from metronn.quantize.exact.lowering import ExactLowering
@@ -35,6 +35,7 @@ from metronn.quantize.measure import measure, run_float
 from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.outliers import constant_sentences, find_outliers, outlier_sentences, outlying
 from metronn.quantize.report import QuantizationReport
+from metronn.quantize.traced import Lowered, Origin, TracedMatrix, TracedValue, proved, traced_matrices
 
 ATTEMPTS = 6
 """How often layers are widened before the best that was found is taken."""
@@ -52,15 +53,24 @@ class Quantized:
 
     `frontier`, for a network its framework quantized: the values that the graph holds exactly, those nearest to the
     outputs first; `metronn.quantize.exact.values.exact_values` computes them. Empty after quantization of floats.
+    `traced`: the integers that stand for the values of the network as it was read, by their names there, exact or not;
+    `matrices`: those that stand for the matrices of the network that was quantized.
     """
 
     graph: Graph
     report: QuantizationReport
     frontier: tuple[ExactValue, ...] = ()
+    traced: tuple[TracedValue, ...] = ()
+    matrices: tuple[TracedMatrix, ...] = ()
 
 
 def quantize(
-    model: RealGraph, events: Events, options: QuantizeOptions | None = None, *, base: Path = Path()
+    model: RealGraph,
+    events: Events,
+    options: QuantizeOptions | None = None,
+    *,
+    base: Path = Path(),
+    origin: Origin | None = None,
 ) -> Quantized:
     """Quantize a network to integers: one that its framework quantized exactly, others from events.
 
@@ -68,7 +78,8 @@ def quantize(
     of them measure the metric (`metronn.events.split`).
 
     `model` may be anything a frontend returns; `metronn.passes` makes it smaller first. `base` is the folder in which
-    a metric `file.py:function` is looked for. Deterministic: the same arguments give the same graph.
+    a metric `file.py:function` is looked for. `origin` is the network that `model` was made of, where its values are to
+    be traced. Deterministic: the same arguments give the same graph.
 
     Raises ModelError when the model holds NaN or infinite constants, leaves float64 on the calibration events, or an
     option names an unknown input or layer.
@@ -97,7 +108,8 @@ def quantize(
         exact.run()
         graph = check(_with_sources(emitter.builder.build(), model))
         report = replace(measure(model, graph, exact, events, split, options, base), warnings=exact.warnings)
-        return Quantized(graph=graph, report=report, frontier=exact.frontier)
+        quantized = Quantized(graph=graph, report=report, frontier=exact.frontier)
+        return _with_traced(quantized, origin, Lowered(model, {}, exact.held), chosen)
     warnings = [*outlier_sentences(outliers), *constant_sentences(model, values)]
     if not split.unseen:
         warnings.append(
@@ -118,17 +130,19 @@ def quantize(
         split=split,
         base=base,
         excluded=excluded,
+        origin=origin,
     )
     return run.quantized(options, warnings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """A float network lowered with some options, and how that was judged."""
+    """A float network, rescaled and lowered with some options, and how that was judged."""
 
     lowering: Lowering
     graph: Graph
     report: QuantizationReport
+    rescaled: Rescaled
 
     @property
     def good(self) -> bool:
@@ -163,6 +177,7 @@ class FloatRun:
     split: Split
     base: Path
     excluded: Array
+    origin: Origin | None
 
     def quantized(self, options: QuantizeOptions, warnings: Sequence[str]) -> Quantized:
         """Quantize with the widths of the options; widen, where that is not enough, the layers that cause the noise."""
@@ -185,19 +200,22 @@ class FloatRun:
 
     def attempt(self, options: QuantizeOptions) -> Attempt:
         """Lower and judge with these options."""
-        model, values = self.model, self.values
+        values = self.values
+        rescaled = Rescaled(graph=self.model, factors={})
         if options.rescale:
-            model = rescale(model, values, options)
+            rescaled = rescale(self.model, values, options)
             values = RealValues()
-            run_in_parts(model, self.chosen, values)
+            run_in_parts(rescaled.graph, self.chosen, values)
         emitter = Emitter()
 
         def encode_float(node: RealNode, codes: Range) -> None:
             emitter.inputs[node.name] = encode(self.chosen[node.name], TensorType(node.shape, codes))
 
-        lowering = Lowering(graph=model, options=options, reference=values, encode_input=encode_float, emitter=emitter)
+        lowering = Lowering(
+            graph=rescaled.graph, options=options, reference=values, encode_input=encode_float, emitter=emitter
+        )
         lowering.run()
-        graph = check(_with_sources(emitter.builder.build(), model))
+        graph = check(_with_sources(emitter.builder.build(), self.model))
         report = measure(
             self.original,
             graph,
@@ -209,7 +227,7 @@ class FloatRun:
             excluded=self.excluded,
             answers=self.answers,
         )
-        return Attempt(lowering=lowering, graph=graph, report=report)
+        return Attempt(lowering=lowering, graph=graph, report=report, rescaled=rescaled)
 
     def widened(self, first: Attempt, options: QuantizeOptions) -> tuple[Attempt, Widths]:
         """Widen what causes the noise, but nothing that is given, until it is little enough; returns the best."""
@@ -233,7 +251,18 @@ class FloatRun:
     def done(self, attempt: Attempt, warnings: Sequence[str], advice: str = "") -> Quantized:
         """Return an attempt as the result."""
         report = replace(attempt.report, warnings=tuple(warnings), advice=advice)
-        return Quantized(graph=attempt.graph, report=report)
+        lowered = Lowered(attempt.rescaled.graph, attempt.rescaled.factors, attempt.lowering.held)
+        return _with_traced(Quantized(graph=attempt.graph, report=report), self.origin, lowered, self.chosen)
+
+
+def _with_traced(
+    quantized: Quantized, origin: Origin | None, lowered: Lowered, chosen: Mapping[str, Floats]
+) -> Quantized:
+    """Return the result with what is traced, where there is an origin that it is traced to."""
+    if origin is None:
+        return quantized
+    matrices = traced_matrices(lowered, quantized.graph.by_name)
+    return replace(quantized, traced=proved(origin, lowered, chosen), matrices=matrices)
 
 
 def counted_events(count: int) -> str:

@@ -1,4 +1,4 @@
-"""What a lowering decided for each layer, for the report."""
+"""What a lowering decided for each layer, for the report, and which integers stand for which value."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass, field
 
 from metronn.model.graph import FloatArray
+
+ONE = FloatArray.of(1.0)
 
 
 class Exactness(enum.Enum):
@@ -17,6 +19,20 @@ class Exactness(enum.Enum):
     """Some constant or value had to be rounded; the note says where and how finely."""
     APPROXIMATE = "approximate"
     """The framework computes in floats on no grid; formats were chosen as in quantization after training."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A value of the network that was lowered, and the integers that stand for it.
+
+    value = decoded code * scale, which broadcasts to the value's shape. `values` are names in the integer graph, the
+    one that the next layer reads first: passes may leave only a later one. `exact`: it is the framework's value.
+    """
+
+    real: str
+    values: tuple[str, ...]
+    scale: FloatArray = ONE
+    exact: bool = False
 
 
 @dataclass(slots=True, kw_only=True)

@@ -9,6 +9,7 @@ nnet_activation, nnet_pooling and nnet_merge of the Vitis backend.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -39,10 +40,14 @@ TABLES = {"table": TABLE, "exp_table": SOFTMAX_TABLE, "inv_table": SOFTMAX_TABLE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hls4mlApplied:
-    """The network with hls4ml's types, and what the configuration says that has no effect here."""
+    """The network with hls4ml's types, and what the configuration says that has no effect here.
+
+    `names`: which of its values stands for a value of the network without types, where one does.
+    """
 
     model: RealGraph
     notes: tuple[str, ...]
+    names: Mapping[str, str]
 
 
 def apply_hls4ml(model: RealGraph, config: Hls4mlConfig) -> Hls4mlApplied:
@@ -69,7 +74,8 @@ def apply_hls4ml(model: RealGraph, config: Hls4mlConfig) -> Hls4mlApplied:
         raise unsupported_error(f"{config.where}: applied to the network", list(unsupported.items()), SUPPORTED)
     check_names(rewriter, config)
     result = rewriter.finish()
-    return Hls4mlApplied(model=result, notes=notes(rewriter, config))
+    names = {name: typed.name for name, typed in rewriter.values.items() if typed.name in result.by_name}
+    return Hls4mlApplied(model=result, notes=notes(rewriter, config), names=names)
 
 
 def rewrite(rewriter: Rewriter, node: RealNode) -> None:

@@ -56,7 +56,7 @@ from metronn.quantize.calibrated.functions.softmax import lower_softmax
 from metronn.quantize.calibrated.functions.wide import Argument, argument_of
 from metronn.quantize.calibrated.structure import constants_of, defers, is_product, precise_values
 from metronn.quantize.options import Calibration, QuantizeOptions, Settings
-from metronn.quantize.records import LayerRecord
+from metronn.quantize.records import Held, LayerRecord
 
 NARROW_PORT_BITS = 18
 """Widest operand of a matrix after alignment. The device is not known yet: the multipliers of none are narrower."""
@@ -74,7 +74,8 @@ GUARD_BITS = 4
 class Lowering:
     """State of one run: the float network, its values on the calibration events, the integer graph so far.
 
-    By the name of a real value: `constants`, `exact` and `settled` forms, and `sums`, the results of matrices.
+    By the name of a real value: `constants`, `exact` and `settled` forms, those `shown` by outputs, and `sums`, the
+    results of matrices.
     """
 
     graph: RealGraph
@@ -87,6 +88,7 @@ class Lowering:
     fine: dict[str, str] = field(default_factory=dict)
     exact: dict[str, str] = field(default_factory=dict)
     settled: dict[str, str] = field(default_factory=dict)
+    shown: dict[str, str] = field(default_factory=dict)
     sums: dict[str, str] = field(default_factory=dict)
     records: list[LayerRecord] = field(default_factory=list)
     record_of: dict[str, LayerRecord] = field(default_factory=dict)
@@ -95,6 +97,17 @@ class Lowering:
     def events(self) -> int:
         """Return the number of calibration events."""
         return len(self.reference[self.graph.inputs[0].name])
+
+    @property
+    def held(self) -> tuple[Held, ...]:
+        """The values of the network that are no constants, each with the integers that stand for it."""
+        forms = (self.shown, self.settled, self.exact)
+        found = {
+            node.name: dict.fromkeys(form[node.name] for form in forms if node.name in form)
+            for node in self.graph.nodes
+            if node.name not in self.constants
+        }
+        return tuple(Held(real=name, values=tuple(values)) for name, values in found.items())
 
     def run(self) -> None:
         """Lower every node and declare the outputs."""
@@ -323,6 +336,7 @@ class Lowering:
             record.requantize.append(shown)
         if record is not None:
             record.real, record.value = value, shown
+        self.shown[value] = shown
         self.emitter.builder.output(name, shown)
 
     def _output_range(self, value: str) -> Range:

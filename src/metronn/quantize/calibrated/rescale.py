@@ -30,6 +30,14 @@ SEARCH_VALUES = 1 << 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rescaled:
+    """The network with scaled channels, and by value what its channels (the last axis) are multiplied by in it."""
+
+    graph: RealGraph
+    factors: Mapping[str, Floats]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Pair:
     """Two matrices and the value the second one reads."""
 
@@ -38,7 +46,7 @@ class _Pair:
     second: str
 
 
-def rescale(graph: RealGraph, values: Mapping[str, Floats], options: QuantizeOptions) -> RealGraph:
+def rescale(graph: RealGraph, values: Mapping[str, Floats], options: QuantizeOptions) -> Rescaled:
     """Scale the channels between neighbouring matrices so that rounding costs least; the function stays the same.
 
     Layer by layer, the factors with the least noise in the second matrix' result are taken: noise of the first matrix'
@@ -55,18 +63,19 @@ def rescale(graph: RealGraph, values: Mapping[str, Floats], options: QuantizeOpt
     for pair in _pairs(graph):
         search.apply(pair, search.best(pair))
     nodes = tuple(replace(node, op=search.ops.get(node.name, node.op)) for node in graph.nodes)
-    return replace(graph, nodes=nodes)
+    return Rescaled(graph=replace(graph, nodes=nodes), factors=search.factors)
 
 
 @dataclass(slots=True, kw_only=True)
 class _Search:
-    """Matrices scaled so far; `scaled` holds the factors of the channels that a matrix reads."""
+    """Matrices scaled so far; `scaled` has the factors of the channels that a matrix reads, `factors` of all values."""
 
     values: Mapping[str, Floats]
     options: QuantizeOptions
     sources: Mapping[str, str]
     ops: dict[str, RealLinear]
     scaled: dict[str, Floats] = field(default_factory=dict)
+    factors: dict[str, Floats] = field(default_factory=dict)
 
     def apply(self, pair: _Pair, factors: Floats) -> None:
         """Multiply the channels between by their factors."""
@@ -76,6 +85,7 @@ class _Search:
         weight = second.weight.array / factors[:, np.newaxis]
         self.ops[pair.second] = replace(second, weight=FloatArray.of(weight))
         self.scaled[pair.second] = factors
+        self.factors[pair.first] = self.factors[pair.between] = factors
 
     def best(self, pair: _Pair) -> Floats:
         """Return the factors of the candidates that leave the least noise; the mildest of equals."""

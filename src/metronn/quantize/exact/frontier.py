@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from metronn.ir.ops import Rewire
 from metronn.model.graph import RealGraph, RealInput, RealQuantize
+from metronn.quantize.exact.forms import Form
 from metronn.quantize.exact.operands import Operands
 from metronn.quantize.exact.values import ExactValue
+from metronn.quantize.records import Held
 
 MAX_COMPARED_BITS = 52
 """Wider values are exact too, but float64, in which the trained network is computed, does not hold them."""
@@ -41,6 +43,23 @@ def frontier(operands: Operands, extrema: Collection[str], ahead: Collection[str
                     scale=scale,
                 )
             )
+    return tuple(found)
+
+
+def held(operands: Operands, shown: Mapping[str, Form], without: Collection[str]) -> tuple[Held, ...]:
+    """Return the values with integers of their own, exact or not, with what these are multiplied by.
+
+    `shown` are the forms that outputs show, which may be rounded ones of the values'; `without` have no value of their
+    own or are no floats here. A value whose form has functions or sums that are still to be made has no integers.
+    """
+    found = []
+    for node in operands.graph.nodes:
+        if node.name in without or node.name in operands.constants:
+            continue
+        forms = (shown.get(node.name), operands.forms.get(node.name))
+        for value, form in {form.value: form for form in forms if form is not None}.items():
+            if form.scale is not None:
+                found.append(Held(real=node.name, values=(value,), scale=form.scale, exact=form.exact))
     return tuple(found)
 
 

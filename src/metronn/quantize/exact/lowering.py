@@ -54,7 +54,7 @@ from metronn.quantize.exact.chains import ONE, Affine, Call, Chain, Chains
 from metronn.quantize.exact.closing import Closing
 from metronn.quantize.exact.emission import MAX_PRODUCT_BITS, Emission
 from metronn.quantize.exact.forms import EXACT, Form, Reason, together
-from metronn.quantize.exact.frontier import ahead_of_inputs, frontier
+from metronn.quantize.exact.frontier import ahead_of_inputs, frontier, held
 from metronn.quantize.exact.inputs import MAX_JOINT_BITS, Absorbed, absorbed, beside_floats, readers_of
 from metronn.quantize.exact.matrices import Matrices
 from metronn.quantize.exact.numbers import Numbers
@@ -65,7 +65,7 @@ from metronn.quantize.exact.scales import Scales
 from metronn.quantize.exact.tables import close_region
 from metronn.quantize.exact.values import ExactValue
 from metronn.quantize.options import QuantizeOptions
-from metronn.quantize.records import Exactness, LayerRecord
+from metronn.quantize.records import Exactness, Held, LayerRecord
 
 MAX_OUTPUT_BITS = 32
 """Widest output that is shown with all its bits."""
@@ -77,7 +77,8 @@ MOST_FORMATS = 3
 class ExactLowering:
     """One run: the quantized network, its values on the calibration events, and what makes the integer graph of it.
 
-    `done` are quantizers that the inputs hold, `shared_inputs` inputs of which quantizers read something finer.
+    `done` are quantizers that the inputs hold, `shared_inputs` inputs of which quantizers read something finer, `shown`
+    the forms that outputs show.
     """
 
     graph: RealGraph
@@ -87,6 +88,7 @@ class ExactLowering:
     emitter: Emitter
     done: set[str] = field(default_factory=set)
     shared_inputs: set[str] = field(default_factory=set)
+    shown: dict[str, Form] = field(default_factory=dict)
     constants: Mapping[str, Floats] = field(init=False)
     regions: Mapping[str, Region] = field(init=False)
     reports: Records = field(init=False)
@@ -158,6 +160,12 @@ class ExactLowering:
         return frontier(
             self.operands, self.arithmetic.extrema, ahead_of_inputs(self.graph, self.done, self.shared_inputs)
         )
+
+    @property
+    def held(self) -> tuple[Held, ...]:
+        """The values with integers of their own, exact or not."""
+        ahead = ahead_of_inputs(self.graph, self.done, self.shared_inputs)
+        return held(self.operands, self.shown, {*self.arithmetic.extrema, *ahead})
 
     def _lower(self, node: RealNode) -> Form:
         op = node.op
@@ -344,6 +352,7 @@ class ExactLowering:
             self.reports.record(node, "output", shown, exactness).note = noted(own, node.source)
         elif shown.exact and value not in self.constants:
             self.forms[value] = shown
+        self.shown[value] = shown
         self.emitter.builder.output(name, shown.value)
 
     def _narrow(self, form: Form, node: RealNode) -> Form:

@@ -33,8 +33,7 @@ class ExactValue:
 
     def step(self, kind: TensorType) -> Floats:
         """Return what one code of each element is worth, for the type of `value`."""
-        ones = np.ldexp(np.ones(kind.shape), -kind.range.frac_array(kind.shape))
-        return np.asarray(ones * self.scale.array)
+        return steps(kind, self.scale)
 
     def decoded(self, codes: Array, kind: TensorType) -> Floats:
         """Return the real values of codes (events, *shape)."""
@@ -51,21 +50,36 @@ class ExactValue:
             "real": self.real,
             "value": self.value,
             "source": self.source,
-            "scale": {"shape": list(self.scale.shape), "values": [v.hex() for v in self.scale.array.ravel().tolist()]},
+            "scale": scale_json(self.scale),
         }
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> ExactValue:
         """Read what `to_json` wrote; raises KeyError, TypeError or ValueError for anything else."""
-        scale = data["scale"]
-        values = np.array([float.fromhex(text) for text in scale["values"]]).reshape(tuple(scale["shape"]))
         return ExactValue(
             tensors=tuple(map(str, data["tensors"])),
             real=str(data["real"]),
             value=str(data["value"]),
             source=str(data["source"]),
-            scale=FloatArray.of(values),
+            scale=scale_from_json(data["scale"]),
         )
+
+
+def steps(kind: TensorType, scale: FloatArray) -> Floats:
+    """Return what one code of each element of a type is worth, where decoded codes are multiplied by `scale`."""
+    ones = np.ldexp(np.ones(kind.shape), -kind.range.frac_array(kind.shape))
+    return np.asarray(ones * scale.array)
+
+
+def scale_json(scale: FloatArray) -> dict[str, Any]:
+    """Return a scale as plain data, every bit of it."""
+    return {"shape": list(scale.shape), "values": [value.hex() for value in scale.array.ravel().tolist()]}
+
+
+def scale_from_json(data: Mapping[str, Any]) -> FloatArray:
+    """Read what `scale_json` wrote; raises KeyError, TypeError or ValueError for anything else."""
+    values = np.array([float.fromhex(text) for text in data["values"]])
+    return FloatArray.of(values.reshape(tuple(data["shape"])))
 
 
 def exact_values(graph: Graph, frontier: Iterable[ExactValue], inputs: Mapping[str, Array]) -> dict[str, Array]:
