@@ -26,6 +26,7 @@ ORDER = (
     "emit",
     "verify",
     "report",
+    "diagnose",
     "train",
     "flow",
     "api",
