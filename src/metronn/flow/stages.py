@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from metronn.diagnose.kept import trace_files
 from metronn.emit.build import emit_build
 from metronn.emit.manifest import build_manifest
 from metronn.errors import ModelError
@@ -209,6 +210,7 @@ def compile_files(request: Request, log: Log, watch: Watch = watch_nothing) -> C
         )
         files = {**files, **{f"vectors/{name}": content for name, content in reference.items()}}
         files.update(exact_files(quantized.frontier, design.graph, request.hls4ml_config))
+        files.update(trace_files(quantized, design.graph))
         files.update({f"report/{picture.file}": picture.content for picture in pictures})
         if request.keep_model:
             files[f"{NETWORK}/{request.model.name}"] = request.model.read_bytes()
