@@ -82,6 +82,16 @@ VERBS: dict[str, Verb] = {
         "write_vectors",
         "Write the integer codes of events and of the answers to them: arrays `in.NAME` and `out.NAME`.",
     ),
+    "trace": Verb(
+        "metronn.cli.trace",
+        "trace_events",
+        "Compare a build with its trained network on events, tensor by tensor: where the signal is lost.",
+    ),
+    "profile": Verb(
+        "metronn.cli.profile",
+        "profile_events",
+        "Show how weights and activations fill the formats of a build, as a table and as box plots.",
+    ),
     "report": Verb(
         "metronn.cli.report",
         "write_report",
