@@ -29,6 +29,8 @@ VERBS = {
     "verify": ["nope"],
     "emulate": ["nope", "e.npz", "-o", "o.npz"],
     "vectors": ["nope", "e.npz", "-o", "o.npz"],
+    "trace": ["nope", "e.npz"],
+    "profile": ["nope", "e.npz"],
     "report": ["nope"],
     "boards": ["--nope"],
     "cache": ["--nope"],
