@@ -22,7 +22,7 @@ from name_networks import Shape, named, write_named
 from command_line import metronn
 from metronn.emit.build import npz
 from metronn.ir.names import encodable, sanitized
-from random_tests import examples
+from random_tests import builds
 from simulators import need
 
 TALL = Shape(inputs=4, outputs=6, layers=24)
@@ -94,8 +94,8 @@ def check_text(names: Sequence[str], shape: Shape) -> None:
                 structure(path)
 
 
+@builds(3)
 @given(names=named(LOW.names))
-@examples(3, built=True)
 def test_no_name_becomes_text_that_counts(names: list[str]) -> None:
     check_text(names, LOW)
 
@@ -127,15 +127,15 @@ def test_an_input_called_label_and_outputs_called_like_codes(outputs: tuple[str,
 
 
 @pytest.mark.slow
+@builds(4)
 @given(names=named(TALL.names))
-@examples(4, built=True)
 def test_no_name_of_many_becomes_text_that_counts(names: list[str]) -> None:
     check_text(names, TALL)
 
 
 @pytest.mark.slow
+@builds(1)
 @given(data=st.data())
-@examples(1, built=True)
 def test_names_up_the_ladder(data: st.DataObject) -> None:
     need("verilator")
     pytest.importorskip("hls4ml")

@@ -31,7 +31,7 @@ from metronn.ir.ops import (
     Rounding,
 )
 from metronn.ir.types import Ints, Range, TensorType
-from random_tests import examples
+from random_tests import builds
 
 MOST_BITS = 200
 MOST_ELEMENTS = 60
@@ -182,7 +182,7 @@ def collected(strategy: st.SearchStrategy[Graph], count: int) -> list[Graph]:
     """Return `count` examples of a strategy, always the same ones: many graphs for one compiler run."""
     found: list[Graph] = []
 
-    @examples(count, built=True)
+    @builds(count)
     @given(strategy)
     def gather(graph: Graph) -> None:
         found.append(graph)

@@ -76,6 +76,7 @@ def image_network(side: int, channels: tuple[int, ...], seed: int = 1) -> Graph:
     return builder.build()
 
 
+@pytest.mark.random
 @pytest.mark.parametrize("graph", collected(window_graphs(), 25), ids=str)
 def test_chunks_and_fused_windows_change_nothing(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     codes = random_codes(graph, 23, 1)
@@ -88,6 +89,7 @@ def test_chunks_and_fused_windows_change_nothing(graph: Graph, monkeypatch: pyte
             assert found[name].dtype == array.dtype and np.array_equal(found[name], array)
 
 
+@pytest.mark.random
 @pytest.mark.parametrize("graph", collected(window_graphs(), 25), ids=str)
 def test_windows_are_what_their_map_says(graph: Graph) -> None:
     codes = random_codes(graph, 9, 2)
@@ -145,6 +147,7 @@ def test_sources_do_not_grow_with_the_image() -> None:
     assert len(large) - len(small) < 2 * weights
 
 
+@pytest.mark.random
 @needs_compiler
 def test_random_networks_with_windows_are_bit_equal(tmp_path: Path) -> None:
     found = [upsampled(1), upsampled(3), *collected(window_graphs(), 12)]
@@ -152,6 +155,7 @@ def test_random_networks_with_windows_are_bit_equal(tmp_path: Path) -> None:
         assert_equal(emulator, 70, seed)
 
 
+@pytest.mark.random
 @pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize(

@@ -109,12 +109,14 @@ def network(built: list[NativeEmulator]) -> NativeEmulator:
     return built[0]
 
 
+@pytest.mark.random
 @needs_compiler
 def test_random_graphs_are_bit_equal(tmp_path: Path) -> None:
     for seed, emulator in enumerate(build_all(collected(graphs(8), 14), tmp_path, (*QUICK, *STRICT))):
         assert_equal(emulator, 70, seed)
 
 
+@pytest.mark.random
 @pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize(
@@ -125,6 +127,7 @@ def test_many_random_graphs_are_bit_equal(tmp_path: Path, flags: tuple[str, ...]
         assert_equal(emulator, 200, seed)
 
 
+@pytest.mark.random
 @pytest.mark.slow
 @needs_compiler
 def test_sanitizers_find_nothing(tmp_path: Path) -> None:

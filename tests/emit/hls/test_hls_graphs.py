@@ -30,6 +30,7 @@ def test_network_equals_numpy(tmp_path: Path) -> None:
     assert all((alone[name] == spread[name]).all() for name in alone)
 
 
+@pytest.mark.random
 @pytest.mark.slow
 @pytest.mark.usefixtures("hls_compiler")
 @pytest.mark.parametrize("part", range(3))

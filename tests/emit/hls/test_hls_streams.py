@@ -16,6 +16,7 @@ from metronn.ir.types import Range
 from metronn.plan.layout import Layout
 
 
+@pytest.mark.random
 @pytest.mark.slow
 @pytest.mark.usefixtures("hls_compiler")
 @pytest.mark.parametrize("part", range(3))

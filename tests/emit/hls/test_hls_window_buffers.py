@@ -87,6 +87,7 @@ def window_flows(draw: st.DrawFn) -> tuple[Graph, Layout]:
     return window_graph(shape, op, Range(-5, rng.randint(1, 100), 0)), layout
 
 
+@pytest.mark.random
 @pytest.mark.slow
 @pytest.mark.usefixtures("hls_compiler")
 @pytest.mark.parametrize("part", range(2))

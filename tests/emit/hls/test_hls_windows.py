@@ -32,6 +32,7 @@ def window_graphs(draw: st.DrawFn) -> Graph:
     return builder.build()
 
 
+@pytest.mark.random
 @pytest.mark.slow
 @pytest.mark.usefixtures("hls_compiler")
 def test_windows_equal_numpy(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from metronn.plan.kernels.spec import Delay, Gather, Table
 from metronn.plan.layout import Layout
 from metronn.verify import kernel_bench
 from metronn.verify.kernel_bench import Case, write_bench
-from random_tests import examples
+from random_tests import builds
 from simulators import need
 
 FABRIC = load_device("vu13p").fabric
@@ -58,7 +58,7 @@ FAMILIES = {
     "buffers": Family(
         buffer_batches, Rung("icarus", 2, 1, 20), (Rung("icarus", 5, 3, 20), Rung("verilator", 2, 3, 20))
     ),
-    "folds": Family(fold_batches, Rung("icarus", 2, 5), (Rung("icarus", 4, 15, 500), Rung("verilator", 3, 15, 500))),
+    "folds": Family(fold_batches, Rung("icarus", 2, 5), (Rung("icarus", 2, 15, 500), Rung("verilator", 3, 15, 500))),
     "sparse folds": Family(sparse_batches, Rung("icarus", 1, 8), (Rung("verilator", 1, 25, 500),)),
     "streams": Family(stream_batches, Rung("icarus", 2, 2), (Rung("icarus", 4, 5), Rung("verilator", 3, 4))),
     "collected streams": Family(serial_batches, Rung("icarus", 2, 5), (Rung("icarus", 4, 9), Rung("verilator", 3, 10))),
@@ -69,7 +69,7 @@ FAMILIES = {
 def climb(family: Family, rung: Rung, check: Callable[[list[Case]], None]) -> None:
     """Draw the batches of a rung and check each."""
 
-    @examples(rung.batches, built=True)
+    @builds(rung.batches)
     @given(cases=family.drawn(rung.kernels))
     def batch(cases: list[Case]) -> None:
         check(cases)

@@ -16,7 +16,7 @@ from metronn.plan.hardware.boards import load_device
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.kernels.pulse_trains import Nest, counter_bits, nest_of, train_resources
 from metronn.verify.simulator import build, lint
-from random_tests import examples
+from random_tests import builds
 from simulators import need
 
 FABRIC = load_device("vu13p").fabric
@@ -156,7 +156,7 @@ def test_pulses_in_icarus(tmp_path: Path) -> None:
     check(PATTERNS, "icarus", tmp_path, (0, 0, 1, 0, 5, 1, 0))
 
 
-@examples(2, built=True)
+@builds(2)
 @given(found=st.lists(nests(), min_size=12, max_size=12))
 def test_drawn_nests_in_icarus(found: list[Nest], tmp_path_factory: pytest.TempPathFactory) -> None:
     patterns = [tuple(nested(nest)) for nest in found]

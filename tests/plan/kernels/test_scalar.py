@@ -28,7 +28,7 @@ from metronn.ir.ops import (
 )
 from metronn.ir.types import Range
 from metronn.plan.kernels.uniform import function_inputs, is_uniform, node_element
-from random_tests import examples
+from random_tests import builds
 
 needs_icarus = pytest.mark.skipif(
     shutil.which("iverilog") is None or shutil.which("vvp") is None, reason="Icarus Verilog is not installed"
@@ -97,7 +97,7 @@ def run_icarus(folder: Path, functions: list[str], statements: list[str]) -> str
 
 
 @needs_icarus
-@examples(4, built=True)
+@builds(4)
 @given(batch=st.lists(chains(), min_size=25, max_size=25))
 def test_functions_equal_the_emulator(batch: list[Chain], tmp_path_factory: pytest.TempPathFactory) -> None:
     functions, statements = [], []
