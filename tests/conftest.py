@@ -17,7 +17,7 @@ EXPECTED_SKIPS = (
 )
 """Reasons, as regular expressions, for which a test may be skipped in CI: what `make` does not install."""
 
-settings.register_profile("metronn", examples(), derandomize=not SEED, database=None, deadline=None, print_blob=True)
+settings.register_profile("metronn", examples(), print_blob=True)
 settings.load_profile("metronn")
 
 

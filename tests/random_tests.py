@@ -24,7 +24,7 @@ def examples(count: int = 100, *, slow: bool = False) -> settings:
     `slow`: drawing takes long, or examples share a fixture: no health check.
     """
     unchecked = {"suppress_health_check": list(HealthCheck)} if slow else {}
-    return settings(max_examples=count * TIMES, **unchecked)
+    return settings(max_examples=count * TIMES, derandomize=not SEED, database=None, deadline=None, **unchecked)
 
 
 def builds(count: int) -> Callable[[Test], Test]:

@@ -21,11 +21,11 @@ import h5py
 import numpy as np
 import typer
 from hypothesis import strategies as st
-from small_network import write_events, write_network
 
 from command_line import metronn
 from metronn.cli.app import VERBS, app, load
 from metronn.cli.console import plain_message
+from small_network import write_events, write_network
 
 SECONDS = 120
 """A run that takes longer hangs."""

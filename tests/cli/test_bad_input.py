@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from small_network import write_events, write_network
 
 from command_line import Ran, Run
+from small_network import write_events, write_network
 
 
 def compile_arguments(network: Path, events: Path, folder: Path) -> list[object]:

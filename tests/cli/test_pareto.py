@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_network import write_events, write_network
 
 from command_line import Run
 from metronn.errors import ModelError, ToolError
@@ -26,6 +25,7 @@ from metronn.plan.planner import plan
 from metronn.report import pareto_plot
 from metronn.report.pareto import csv_text, rows
 from metronn.search.pareto import ParetoPoint, beats, with_front
+from small_network import write_events, write_network
 
 
 def point(metric: float, luts: float | None, latency: float | None, ii: int = 1, network: str = "a") -> ParetoPoint:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_network import write_events
 
 from command_line import Run
 from metronn.emulate.numpy import emulate
@@ -20,6 +19,7 @@ from metronn.ir.graph import GraphBuilder
 from metronn.ir.ops import Input, Linear, Overflow, Requantize, Rounding
 from metronn.ir.text import from_text, graph_hash, to_text
 from metronn.ir.types import Range
+from small_network import write_events
 
 
 @pytest.fixture

@@ -258,7 +258,7 @@ def test_same_graph_same_bytes() -> None:
     )
     found = set()
     for seed in ("1", "2"):
-        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)}
+        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path), "METRONN_SEED": ""}
         command = [sys.executable, "-c", script, str(Path(__file__).parent)]
         found.add(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
     assert len(found) == 1 and len(found.pop().split()) == 6

@@ -6,6 +6,7 @@ import math
 import random
 
 import numpy as np
+from hypothesis import assume
 from hypothesis import strategies as st
 from native_graphs import random_inputs, random_ints, random_range, random_requantize, random_scales
 
@@ -155,6 +156,7 @@ def window_graphs(draw: st.DrawFn, blocks: int = 2) -> Graph:
         x = ends[0]
         if len(builder.types[x].shape) < 2 or not small(builder.types[x]):
             break
+    assume(any(isinstance(node.op, Window) for node in builder.nodes))
     flat = builder.types[x].size
     x = builder.add(Rewire(xs=(x,), index=IntArray.of(np.arange(flat)), shape=(flat,)), "flat")
     for number, value in enumerate(dict.fromkeys((x, *seen))):
