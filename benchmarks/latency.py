@@ -24,7 +24,7 @@ from metronn.errors import MetronnError
 from metronn.flow.options import Given
 from metronn.flow.planning import read_graph
 from metronn.flow.request import find_request
-from metronn.flow.stages import calibration_events, import_model, quantized_graph
+from metronn.flow.stages import calibration_events, import_network, quantized_graph
 from metronn.ir.graph import Graph
 from metronn.plan.design import Design
 from metronn.plan.hardware.system import load_system
@@ -44,8 +44,8 @@ def demo_graph() -> Graph:
     """Import and quantize the demo network as `metronn compile` does."""
     log = Log()
     request = find_request(DEMO, Given())
-    model = import_model(request.model, log)
-    return quantized_graph(request, model, calibration_events(request, model, log), log).graph
+    network = import_network(request.model, log)
+    return quantized_graph(request, network, calibration_events(request, network.model, log), log).graph
 
 
 def kinds(design: Design) -> dict[tuple[str, str], str]:
