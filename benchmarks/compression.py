@@ -9,7 +9,8 @@ not trained with: the area under the ROC curve for pT >= 20 GeV, of the integers
 LUT-equivalents = LUT + 0.5 FF + 100 DSP + 300 BRAM36 + 1300 URAM, from the planner's kernels (`metronn.plan.estimate`;
 unrolled matrices by their nonzero digits, links and delays left out), at each II, on the system of the example.
 Exit status 1 unless at every II (1 and 9) the compressed network needs 3 times fewer and loses less than 1 %.
-At II 9, that of the example, the dense 8-bit network is folded; the compressed one costs less unrolled.
+At II 9, that of the example, the dense 8-bit network is folded; the compressed one costs less unrolled. The last
+network is planned for the system of the example, too: FPGAs, resources with links and delays, cycles.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from metronn.passes.pipeline import quantize_model
 from metronn.plan.estimate import estimate
 from metronn.plan.hardware.system import load_system
 from metronn.plan.options import PlanOptions
+from metronn.plan.planner import plan
 from metronn.quantize.measure import run_fixed, run_float
 from metronn.quantize.options import LayerOptions, QuantizeOptions
 
@@ -87,6 +89,20 @@ def judge(name: str, path: Path, data: Path, cycles: list[int]) -> tuple[list[Ro
     return rows, metric(run_float(model, events.inputs), events.arrays())
 
 
+def planned(path: Path, data: Path) -> dict[str, float]:
+    """Quantize a network and plan it for the system of the example."""
+    model = load_model(path)
+    events = load_events(data, {node.name: node.shape for node in model.inputs})
+    design = plan(quantize_model(model, events, EIGHT_BITS).graph, load_system(SYSTEM), PlanOptions())
+    used = [fpga.resources for fpga in design.fpgas]
+    return {
+        "ii": design.ii_cycles,
+        "fpgas": len(used),
+        "latency_cycles": design.latency_cycles,
+        **{name: sum(getattr(part, name) for part in used) for name in ("lut", "ff", "dsp")},
+    }
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=120_000, help="muons to train with")
@@ -120,13 +136,15 @@ def main() -> int:
         rows, reference = judge("8 bits after training", original, test, cycles)
         rows += judge("pruned, 8 bits after training", pruned, test, cycles)[0]
         rows += judge("pruned and finetuned", tuned, test, cycles)[0]
+        whole = planned(tuned, test)
         seconds = time.monotonic() - start
     first = {row.ii: row.lut_equivalents for row in rows if row.network == rows[0].network}
     last = [row for row in rows if row.network == rows[-1].network]
     fewer = all(first[row.ii] >= FEWER * row.lut_equivalents for row in last)
     reached = fewer and all((reference - row.metric) / reference < LOSS for row in last)
     if options.json:
-        print(json.dumps({"float": reference, "rows": [vars(row) for row in rows], "reached": reached}, indent=2))
+        found = {"float": reference, "rows": [vars(row) for row in rows], "plan": whole, "reached": reached}
+        print(json.dumps(found, indent=2))
     else:
         print(f"float network: area {reference:.4f} on {options.test_events:,} muons; {seconds:.0f} s in all")
         print(
@@ -138,6 +156,7 @@ def main() -> int:
                 f"{row.network:32}{row.ii:4}{row.lut:12,}{row.ff:12,}{row.dsp:8,}{row.lut_equivalents:12,.0f}"
                 f"{first[row.ii] / row.lut_equivalents:8.2f}{row.metric:9.4f}{100 * loss:8.2f} %"
             )
+        print(f"planned for {SYSTEM}: " + ", ".join(f"{value:,} {name}" for name, value in whole.items()))
     return 0 if reached else 1
 
 

@@ -81,6 +81,7 @@ def main() -> None:
     parser.add_argument("--ii", type=int, action="append", help="of own_omtf_mlp; default 1 and 9")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--tolerance", type=float, default=0.01)
+    parser.add_argument("--json", action="store_true", help="machine-readable result")
     arguments = parser.parse_args()
     search = ("--jobs", arguments.jobs, "--tolerance", arguments.tolerance)
     rows: list[tuple[str, ...]] = []
@@ -101,7 +102,10 @@ def main() -> None:
             subprocess.run([*map(str, generate), "--output", str(folder / "muons.npz")], check=True)
             call = (ROOT / "examples/omtf", "--calibrate", folder / "muons.npz")
             rows += compare("omtf", 9, "two-serenity", folder, call, search)
-    print(table_text(COLUMNS, rows, right=range(3, len(COLUMNS))))
+    if arguments.json:
+        print(json.dumps([dict(zip(COLUMNS, row, strict=True)) for row in rows], indent=1))
+    else:
+        print(table_text(COLUMNS, rows, right=range(3, len(COLUMNS))))
 
 
 if __name__ == "__main__":

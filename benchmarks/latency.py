@@ -70,19 +70,24 @@ def problems(design: Design, shares: tuple[Share, ...]) -> list[str]:
     return found
 
 
+def kind_of(design: Design, share: Share) -> str:
+    """Kind of a part of the path: that of its kernel, else the first word of what it is."""
+    return kinds(design).get((share.fpga, share.kernel or ""), share.what.split(" ")[0])
+
+
 def print_path(design: Design, shares: tuple[Share, ...], seconds: float) -> None:
-    kind_of = kinds(design)
+    known = kinds(design)
     promise = f"{design.latency_cycles} cycles = {design.latency_ns:.1f} ns at {design.system.clock_mhz:g} MHz"
     fpgas = f"{len(design.fpgas)} FPGA{'s' if len(design.fpgas) > 1 else ''}"
     print(f"{design.system.name}: {fpgas}, {promise}, II {design.ii_cycles}; planned in {seconds:.1f} s")
     print(f"  {'cycles':>11}{'':4}{'':3}{'what':44}{'kernel':14}FPGA")
     for share in shares:
         span = f"{share.start_cycle}..{share.start_cycle + share.cycles - 1}"
-        kind = kind_of.get((share.fpga, share.kernel or ""), "")
+        kind = known.get((share.fpga, share.kernel or ""), "")
         print(f"  {span:>11}{share.cycles:4}   {share.what:44}{kind:14}{share.fpga}")
     by_kind: dict[str, int] = {}
     for share in shares:
-        what = kind_of.get((share.fpga, share.kernel or ""), share.what.split(" ")[0])
+        what = kind_of(design, share)
         by_kind[what] = by_kind.get(what, 0) + share.cycles
     print(
         f"  {'sum':>11}{sum(share.cycles for share in shares):4}   " + ", ".join(f"{k} {n}" for k, n in by_kind.items())
@@ -117,7 +122,7 @@ def main() -> int:
                     "latency_cycles": design.latency_cycles,
                     "latency_ns": round(design.latency_ns, 3),
                     "plan_s": round(seconds, 2),
-                    "path": [asdict(share) for share in shares],
+                    "path": [asdict(share) | {"kind": kind_of(design, share)} for share in shares],
                     "problems": found,
                 }
             )
