@@ -130,6 +130,7 @@ def build(
         for command in _commands(simulator, _copied(files, work), top, values, work):
             if command[0] == "make":
                 _take_runtime(runtime, work)
+                _spare_optimizer(work)
             _execute(command, work, f"{simulator}: {top} cannot be built")
         if simulator == "verilator":
             entry(where, runtime.name, lambda fresh: _copy_runtime(work, fresh))
@@ -187,6 +188,20 @@ UNROLL_COUNT = 4
 SPLIT = ("--output-split", "6000", "--output-split-cfuncs", "1000")
 OPTIMIZATION = "OPT_FAST=-O1"
 """Long straight-line functions, as adder graphs make them, take g++ six times as long with -Os, in small files too."""
+
+
+LARGEST_OPTIMIZED_BYTES = 2_000_000
+"""Of a file of generated C++. A fold of 1000 x 1000 over 1,600 cycles has its weights in one function of a quarter of a
+million lines, 12 MB: g++ takes 24 s for it as it stands, many minutes with -O1. Other files stay below 1 MB."""
+INCLUDED = '#include "Vtop__pch.h"\n'
+
+
+def _spare_optimizer(work: Path) -> None:
+    """Have functions in very large files compiled as they stand; the precompiled header serves them nevertheless."""
+    for file in work.glob("Vtop___024*.cpp"):
+        if file.stat().st_size > LARGEST_OPTIMIZED_BYTES:
+            text = file.read_text(encoding="utf-8")
+            file.write_text(text.replace(INCLUDED, f'{INCLUDED}#pragma GCC optimize("O0")\n', 1), encoding="utf-8")
 
 
 def _runtime_key() -> str:

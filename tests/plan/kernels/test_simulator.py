@@ -82,3 +82,16 @@ def test_paths_that_verilator_cannot_take_are_a_reason_not_to_run(
         f"Verilator cannot work with the path {tmp_path / 'my folder'}: spaces, colons and quotes are not allowed; "
         "set TMPDIR to another folder"
     )
+
+
+def test_only_very_large_files_are_compiled_as_they_stand(tmp_path: Path) -> None:
+    """A function of a quarter of a million lines takes the optimizer minutes, and runs as fast without."""
+    text = f"// Verilated\n{simulator.INCLUDED}void f() {{}}\n"
+    small, large = tmp_path / "Vtop___024root__1.cpp", tmp_path / "Vtop___024root__2.cpp"
+    small.write_text(text)
+    large.write_text(text + "//" * simulator.LARGEST_OPTIMIZED_BYTES)
+    simulator._spare_optimizer(tmp_path)
+    assert small.read_text() == text
+    assert large.read_text().startswith(
+        f'// Verilated\n{simulator.INCLUDED}#pragma GCC optimize("O0")\nvoid f() {{}}\n'
+    )
