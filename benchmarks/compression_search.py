@@ -27,9 +27,9 @@ COLUMNS = ("network", "II", "widths", "metric", "LUT-eq.", "LUT", "FF", "DSP", "
 
 
 def metronn(*arguments: object) -> dict[str, Any]:
-    """Run the command line and return its JSON."""
+    """Run the command line and return its JSON; that of an error has the key `error`."""
     words = [sys.executable, "-m", "metronn", *map(str, arguments), "--json"]
-    found: dict[str, Any] = json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout)
+    found: dict[str, Any] = json.loads(subprocess.run(words, check=False, stdout=subprocess.PIPE).stdout)
     return found
 
 
@@ -53,6 +53,10 @@ def compare(
         start = time.monotonic()
         found = metronn("quantize", *call, "--weight-bits", 8, "--activation-bits", 8, *more, "-o", graph)
         seconds = time.monotonic() - start
+        if "error" in found:
+            said = found["error"]["message"].splitlines()[0]
+            rows.append((name, str(ii), widths, f"refused: {said}", *[""] * (len(COLUMNS) - 5), f"{seconds:.0f}"))
+            continue
         used, cycles = planned(graph, system, ii)
         evaluations = found.get("search", {}).get("evaluations", 1)
         rows.append(
@@ -74,7 +78,8 @@ def compare(
     return rows
 
 
-def main() -> None:
+def main() -> int:
+    """Measure and print; returns the exit status: 1 where a search was refused."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--omtf", action="store_true", help="also the muon network of examples/omtf")
     parser.add_argument("--network", action="append", choices=("own_omtf_mlp", "KERAS_3layer"), help="only this one")
@@ -106,7 +111,8 @@ def main() -> None:
         print(json.dumps([dict(zip(COLUMNS, row, strict=True)) for row in rows], indent=1))
     else:
         print(table_text(COLUMNS, rows, right=range(3, len(COLUMNS))))
+    return int(any(row[3].startswith("refused") for row in rows))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

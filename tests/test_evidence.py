@@ -282,6 +282,17 @@ def test_an_earlier_revision_is_written_out_once(checkout: Checkout, modules: di
         modules["store"].earlier(checkout.root, checkout.folder, "0000000")
 
 
+def test_a_table_names_no_path_of_the_machine(modules: dict[str, ModuleType]) -> None:
+    texts = {
+        "not run: No such file: '/home/me/x.json'": "not run: No such file: (a path)",
+        "not run: No such file: '/ho": "not run: No such file: (a path)",
+        "rung 4: /tmp/build/sim: no such file": "rung 4: (a path): no such file",
+        "16.8 / hls4ml, II 1/2, ../shared/models, a // b": "16.8 / hls4ml, II 1/2, ../shared/models, a // b",
+    }
+    for text, shown in texts.items():
+        assert modules["__main__"].PATH.sub("(a path)", text) == shown
+
+
 def test_the_demo_is_shown_without_its_edges(modules: dict[str, ModuleType]) -> None:
     kernels, edges = "layer  kernel\n-----  ------\na      b", "edge  made by\n----  -------\nx     y"
     text = f"omtf on two\n\n{kernels}\n\n{edges}\n\npromise: 1\n"

@@ -15,6 +15,7 @@ there is a result. Exit status 1 when a step failed.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ from evidence.store import CHECKED, DIRTY, Record, Store, StoreError, revision
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "benchmarks" / ".evidence"
 LATE = "No part of it was done within its limit."
+PATH = re.compile(r"'/[^'|\n]*'?|(?<=[\s:(=])/[\w.-]+/[^\s|,;:)]*")
+"""An absolute path, in quotes or bare."""
 
 
 def origin_of(step: Step, records: Mapping[str, Record]) -> Origin:
@@ -48,10 +51,13 @@ def origin_of(step: Step, records: Mapping[str, Record]) -> Origin:
 
 
 def table_of(step: Step, records: Mapping[str, Record]) -> str:
-    """Return the table of a step. Raises StoreError where an output is not what the table is made from."""
+    """Return the table of a step, without paths of this machine, which errors of tools may name.
+
+    Raises StoreError where an output is not what the table is made from.
+    """
     outputs = {name: record.output for name, record in records.items() if record.status in CHECKED}
     try:
-        return step.table(outputs) if outputs else LATE
+        return PATH.sub("(a path)", step.table(outputs)) if outputs else LATE
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"step {step.name}: no table can be made of what it printed: {error!r}") from error
 

@@ -136,7 +136,7 @@ def run_part(part: Part, root: Path, here: Path, at: str) -> Record:
         load_after=os.getloadavg(),
         cores=os.cpu_count() or 1,
         cpu=processor(),
-        wall_s=round(time.monotonic() - clock, 1),
+        wall_s=round(time.monotonic() - clock, 3),
         limit_s=part.limit_s,
         status=status,
         output=output,
