@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from metronn.api.build import Build, VerificationError
     from metronn.api.compiling import compile, load
     from metronn.api.shown import Plan, Report, Verdicts
+    from metronn.diagnose.profile import Profile
+    from metronn.diagnose.trace import Trace
     from metronn.errors import InfeasibleError, MetronnError, MismatchError, ModelError, ToolError
     from metronn.log import MetronnWarning
     from metronn.verify.verdict import Status, Verdict
@@ -30,8 +32,10 @@ __all__ = [
     # what a build is and says
     "Build",
     "Plan",
+    "Profile",
     "Report",
     "Status",
+    "Trace",
     "Verdict",
     "Verdicts",
     # what can go wrong
@@ -49,6 +53,8 @@ _PLACES = {
     "metronn.api.build": ("Build", "VerificationError"),
     "metronn.api.compiling": ("compile", "load"),
     "metronn.api.shown": ("Plan", "Report", "Verdicts"),
+    "metronn.diagnose.profile": ("Profile",),
+    "metronn.diagnose.trace": ("Trace",),
     "metronn.errors": ("InfeasibleError", "MetronnError", "MismatchError", "ModelError", "ToolError"),
     "metronn.log": ("MetronnWarning",),
     "metronn.verify.verdict": ("Status", "Verdict"),

@@ -175,6 +175,31 @@ def test_a_bad_build_is_raised_with_the_build(network: Path) -> None:
     assert build.predict(drawn(3)).shape == (3, 3)
 
 
+def test_a_trace_names_layers_and_is_in_the_networks_units(build: metronn.Build, network: Path) -> None:
+    x = drawn(40, 4)
+    trace = build.trace(x, model=network)
+    assert {tensor.layer for tensor in trace.tensors} >= {"relu", "last"}
+    scores = trace["scores"]
+    assert np.array_equal(scores.fixed, build.predict(x))
+    assert np.array_equal(scores.floating, run_reference(load_model(network), {"x": x})["scores"])
+    assert scores.sqnr_db is not None and scores.sqnr_db > 20
+    assert "<table" in trace._repr_html_() and "40 events" in trace._repr_html_()
+
+
+def test_a_profile_has_weights_activations_and_a_picture(build: metronn.Build, network: Path) -> None:
+    profile = build.profile(drawn(40, 4), model=network)
+    assert profile.events == 40 and len(profile.tensors) > 3
+    assert "<svg" in profile._repr_html_() and "<table" in profile._repr_html_()
+
+
+def test_without_the_network_there_is_no_trace(
+    build: metronn.Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(metronn.ModelError, match="the model file was not found"):
+        build.trace(drawn(4))
+
+
 def test_rungs_that_were_not_run_are_told(build: metronn.Build) -> None:
     assert not build.verdicts.passed
     assert build.verdicts.words == "1 pass, 4 not run"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_network import write_events, write_network
 
 import command_line
 from command_line import Run
+from small_network import write_events, write_network
 
 
 @pytest.fixture

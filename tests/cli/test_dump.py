@@ -9,13 +9,13 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from small_network import write_events
 
 from command_line import Run
 from metronn.ir.text import from_text, to_text
 from metronn.model.graph import RealLinear
 from metronn.model.text import real_from_text, real_to_text
 from metronn.passes.pipeline import optimize, prepare
+from small_network import write_events
 
 
 @pytest.fixture

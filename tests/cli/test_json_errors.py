@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_network import write_events, write_network
 from test_verbs import coarse
 
 from command_line import Run
 from metronn.cli import app
+from small_network import write_events, write_network
 
 VERBS = {
     "compile": ["nope.onnx"],

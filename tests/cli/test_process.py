@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from small_network import write_events, write_network
 
 COMMAND = [sys.executable, "-m", "metronn"]

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import example, given
 from random_commands import METRICS, PICTURE, check
 from random_tables import NAMES, documents
-from small_network import write_events, write_network
 
 from random_tests import examples
+from small_network import write_events, write_network
 
 TABLES = ("metronn.toml", "widths.toml", "mine.toml", "serenity.toml", "vu13p.toml")
 

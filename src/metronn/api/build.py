@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from metronn.api.shown import Plan, Report, Verdicts, build_html
+from metronn.diagnose.profile import Profile, profile_network
+from metronn.diagnose.trace import DEFAULT_BOUND_DB, Trace, trace_network
 from metronn.emit.manifest import with_digest
 from metronn.errors import MismatchError, ModelError, ToolError
 from metronn.events.codes import decode_outputs
@@ -26,6 +28,7 @@ from metronn.flow.builds import (
     with_verdicts,
     write_results,
 )
+from metronn.flow.diagnosing import diagnosed
 from metronn.flow.emulating import answers, input_codes
 from metronn.flow.folders import replacing
 from metronn.flow.integrity import check_build, check_file
@@ -121,6 +124,31 @@ class Build:
         }
         return next(iter(named.values())) if len(named) == 1 else named
 
+    def trace(
+        self, events: EventSource, *, model: str | Path | None = None, bound_db: float = DEFAULT_BOUND_DB
+    ) -> Trace:
+        """Compare every tensor of the firmware with that of the trained network, layer by layer, in its own units.
+
+        Args:
+            events: as `predict` takes them.
+            model: the network's file, where it is neither in the build nor beside it.
+            bound_db: the first tensor of which less is left is named.
+
+        Returns:
+            The tensors in the network's order: `trace["dense1"].fixed`, `.floating`, `.sqnr_db`; those that are no
+            tensor of their own in the firmware are named with what they went into.
+        """
+        subject, inputs = diagnosed(self.folder, events, QuietLog(), None if model is None else Path(model))
+        return trace_network(subject, inputs, bound_db)
+
+    def profile(self, events: EventSource, *, model: str | Path | None = None) -> Profile:
+        """Show how weights and activations fill the formats chosen for them, as a table and as box plots.
+
+        Arguments are those of `trace`.
+        """
+        subject, inputs = diagnosed(self.folder, events, QuietLog(), None if model is None else Path(model))
+        return profile_network(subject, inputs)
+
     def verify(self, rungs: Sequence[int] | None = None, *, strict: bool = False, check: bool = True) -> Verdicts:
         """Run rungs of the verification (None: all), bring manifest and report up to date, and return all verdicts.
 
@@ -172,4 +200,3 @@ class Build:
 
     def _repr_html_(self) -> str:
         return build_html(self.summary)
-

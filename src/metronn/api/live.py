@@ -67,4 +67,3 @@ def _torch(network: object, path: Path, events: EventSource | None, label: str) 
 
 def _example(array: Array) -> Array:
     return np.asarray(array[:EXAMPLES], dtype=np.float32)
-

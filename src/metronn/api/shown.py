@@ -139,9 +139,7 @@ class Report:
 
     def _repr_html_(self) -> str:
         # In a frame, so that its styles are its own.
-        return (
-            f'<iframe srcdoc="{escape(self.html)}" style="width: 100%; height: {HEIGHT_PX}px; border: 0"></iframe>'
-        )
+        return f'<iframe srcdoc="{escape(self.html)}" style="width: 100%; height: {HEIGHT_PX}px; border: 0"></iframe>'
 
 
 def build_html(summary: Summary) -> str:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
 
 from metronn.diagnose.firmware import formats_of
-from metronn.diagnose.measured import Format, ProfiledTensor, Sizes
+from metronn.diagnose.measured import COLUMNS, Format, ProfiledTensor, Sizes
 from metronn.diagnose.profile_plot import picture_bytes, profile_figure
 from metronn.diagnose.shown import shown_values
 from metronn.diagnose.subject import Subject
+from metronn.errors import ToolError
 from metronn.ir.arrays import Array
 from metronn.ir.ops import Linear
 from metronn.ir.types import TensorType, width_bits
 from metronn.model.graph import Floats, RealGraph, RealLinear
 from metronn.passes.pipeline import prepare
 from metronn.quantize.traced import TracedMatrix, values_of
+from metronn.report.html import table_html
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +38,16 @@ class Profile:
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
         return {"events": self.events, "tensors": [tensor.to_json() for tensor in self.tensors]}
+
+    def _repr_html_(self) -> str:
+        try:
+            picture = self.svg().decode()
+        except ToolError as error:
+            picture = f"<p>{escape(error.message)}</p>"
+        right = (*range(3, 11), *range(12, len(COLUMNS)))
+        return picture[picture.index("<svg") if "<svg" in picture else 0 :] + table_html(
+            COLUMNS, list(self.rows()), right=right
+        )
 
     def figure(self) -> Any:  # noqa: ANN401 - matplotlib has no types
         """Return a matplotlib Figure of it; raises ToolError where matplotlib is missing."""

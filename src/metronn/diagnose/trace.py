@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from metronn.model.graph import Floats, RealGraph
 from metronn.quantize.judge import element_name
 from metronn.quantize.report import sqnr_db
 from metronn.quantize.traced import values_of
+from metronn.report.html import table_html
 
 DEFAULT_BOUND_DB = 20.0
 """As `quantize.min_sqnr_db` has it."""
@@ -132,6 +134,13 @@ class Trace:
     def rows(self) -> Iterator[tuple[str, ...]]:
         """Iterate over table rows, one a tensor, in the order of COLUMNS."""
         return (tensor.row() for tensor in self.tensors)
+
+    def _repr_html_(self) -> str:
+        notes = [f"{self.events:,} events: {self.verdict()}"]
+        if self.untraced:
+            notes.append(f"not by themselves in the firmware: {', '.join(one.words() for one in self.untraced)}")
+        text = "".join(f"<p>{escape(note)}</p>" for note in notes)
+        return table_html(COLUMNS, list(self.rows()), right=range(4, 8)) + text
 
     def verdict(self) -> str:
         """Return in a line which tensor loses the signal first, and where its error is largest."""
