@@ -28,7 +28,7 @@ from metronn.plan.options import PlanOptions
 from metronn.plan.planner import plan
 from metronn.plan.serialize import design_from_json, design_to_json
 from metronn.plan.verify import violations
-from metronn.quantize.calibrated.lowering import NARROW_PORT_BITS
+from metronn.quantize.widths import NARROW_PORT_BITS
 from random_tests import examples
 
 DEVICES = list_devices()

@@ -9,7 +9,7 @@ from metronn.ir.ops import Lookup, Overflow, Requantize, Rounding
 from metronn.ir.types import Range, width_bits
 from metronn.model.graph import Floats, FunctionKind, RealFunction
 from metronn.quantize.calibrated.emitter import Emitter
-from metronn.quantize.calibrated.functions.intervals import MAX_CODE_BITS, emit_split, plan_split
+from metronn.quantize.calibrated.functions.intervals import emit_split, plan_split
 from metronn.quantize.calibrated.functions.tables import (
     TableChoice,
     choose_table,
@@ -20,6 +20,7 @@ from metronn.quantize.calibrated.functions.tables import (
 )
 from metronn.quantize.calibrated.functions.wide import Argument, Map, is_factor, is_wide, wide_table
 from metronn.quantize.options import Settings
+from metronn.quantize.widths import INT64_BITS
 
 FINEST_TABLE_ERROR = 2.0**-10
 """Default bound on a table's error where its result has a finer step than that."""
@@ -88,7 +89,7 @@ def _narrow_enough(emitter: Emitter, x: str, name: str, source: str) -> str:
     """Drop low bits of codes too wide for `plan_split`."""
     codes = emitter.type_of(x).range
     lo, hi = aligned_bounds(emitter.type_of(x), codes.max_frac)
-    drop = width_bits(int(lo.min()), int(hi.max())) - MAX_CODE_BITS + 1
+    drop = width_bits(int(lo.min()), int(hi.max())) - INT64_BITS + 1
     if drop <= 0:
         return x
     bounds = (int(lo.min()) >> drop, (int(hi.max()) >> drop) + 1)

@@ -48,26 +48,24 @@ from metronn.quantize.calibrated.emitter import Emitter
 from metronn.quantize.calibrated.fixed import Rounded, codes_at, round_at, round_constant
 from metronn.quantize.calibrated.float_ops import float_table
 from metronn.quantize.calibrated.formats.channel_widths import check_channels
-from metronn.quantize.calibrated.formats.inputs import INPUT_BITS, index_range, input_range
+from metronn.quantize.calibrated.formats.inputs import index_range, input_range
 from metronn.quantize.calibrated.formats.matrices import round_matrix
 from metronn.quantize.calibrated.formats.moments import gather
-from metronn.quantize.calibrated.formats.per_channel import activation_fracs, covering_fracs, importance, output_fracs
+from metronn.quantize.calibrated.formats.outputs import output_range
+from metronn.quantize.calibrated.formats.per_channel import activation_fracs, covering_fracs, importance
 from metronn.quantize.calibrated.functions.softmax import lower_softmax
 from metronn.quantize.calibrated.functions.wide import Argument, argument_of
 from metronn.quantize.calibrated.structure import constants_of, defers, is_product, precise_values
 from metronn.quantize.options import Calibration, QuantizeOptions, Settings
 from metronn.quantize.records import Held, LayerRecord
-
-NARROW_PORT_BITS = 18
-"""Widest operand of a matrix after alignment. The device is not known yet: the multipliers of none are narrower."""
-MAX_KEPT_BITS = 40
-"""A wider value is requantized even where its readers could take it exact."""
-MAX_PRECISE_BITS = 60
-"""The same where a function of wide range reads the value: small values need their bits as much as large ones."""
-FINE_BITS = 4
-"""A precise value has this many bits more than others where it is multiplied, up to NARROW_PORT_BITS."""
-GUARD_BITS = 4
-"""Inexact constants beside a value get this many fraction bits more than the value."""
+from metronn.quantize.widths import (
+    CONSTANT_GUARD_BITS,
+    FINE_BITS,
+    INPUT_BITS,
+    INT64_BITS,
+    MAX_KEPT_BITS,
+    NARROW_PORT_BITS,
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -179,7 +177,7 @@ class Lowering:
                 rounded = Rounded(codes=rounded.codes, frac=min(0, coarsest), saturated=0)
             elif not np.array_equal(rounded.values, values):
                 reached = math.frexp(float(np.abs(values).max()))[1] + 1
-                rounded = round_at(values, min(beside.max_frac + GUARD_BITS, MAX_KEPT_BITS - reached))
+                rounded = round_at(values, min(beside.max_frac + CONSTANT_GUARD_BITS, MAX_KEPT_BITS - reached))
         return self.emitter.constant(rounded, name, source)
 
     def _fine(self, name: str) -> str:
@@ -274,7 +272,7 @@ class Lowering:
         codes = self.emitter.type_of(exact).range
         users = (self.graph.by_name[user] for user in self.graph.uses[node.name])
         needed = any(not self._defers(user, node.name) for user in users)
-        limit = MAX_PRECISE_BITS if node.name in self.precise else MAX_KEPT_BITS
+        limit = INT64_BITS if node.name in self.precise else MAX_KEPT_BITS
         if codes.width_bits <= settings.activation_bits:
             self.settled[node.name] = exact
         elif needed or codes.width_bits > limit:
@@ -329,28 +327,14 @@ class Lowering:
         record = self.record_of.get(value)
         if record is not None and self.emitter.type_of(shown).range.width_bits > self.options.output_bits:
             settings = self._settings(record.source, node.source)
-            op = Requantize(
-                x=shown, out=self._output_range(shown), rounding=settings.rounding, overflow=settings.overflow
-            )
+            out = output_range(self.emitter.type_of(shown), self.emitter.real(shown), self.options.output_bits)
+            op = Requantize(x=shown, out=out, rounding=settings.rounding, overflow=settings.overflow)
             shown = self.emitter.add(op, f"{value}.out", node.source)
             record.requantize.append(shown)
         if record is not None:
             record.real, record.value = value, shown
         self.shown[value] = shown
         self.emitter.builder.output(name, shown)
-
-    def _output_range(self, value: str) -> Range:
-        """Cover twice what calibration saw, but no more than the value can reach."""
-        kind, bits = self.emitter.type_of(value), self.options.output_bits
-        fracs = kind.range.frac_array(kind.shape)
-        low, high = (
-            np.array([math.ldexp(float(bound), -int(f)) for bound, f in zip(bounds, fracs.ravel(), strict=True)])
-            for bounds in (kind.range.los(kind.size), kind.range.his(kind.size))
-        )
-        signed = kind.range.signed
-        chosen = output_fracs(kind.shape, self.emitter.real(value), bits, low, high, signed=signed)
-        kept = np.minimum(chosen, fracs) if len(np.unique(chosen)) > 1 else np.minimum(chosen, fracs.max())
-        return replace(Range.fixed(bits, 0, signed=signed), frac=tuple(int(frac) for frac in kept.ravel()))
 
     def _only_output(self, node: RealNode) -> bool:
         return not self.graph.uses[node.name]

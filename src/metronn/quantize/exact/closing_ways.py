@@ -15,6 +15,7 @@ from metronn.ir.ops import Overflow, Rounding
 from metronn.model.graph import FunctionKind
 from metronn.quantize.exact.chains import ZERO, Affine, Chain, fraction_bits, nearest, power_of_two
 from metronn.quantize.exact.staircase import Scaling, exact_scaling, round_fraction
+from metronn.quantize.widths import MAX_ROUNDED_BITS
 
 MAX_TABLE_BITS = 16
 """Codes of more bits have no table of their own."""
@@ -22,8 +23,6 @@ MAX_STEPS = 64
 """A function of more steps than this is no sum of steps."""
 SMALL_TABLE = 1 << 9
 """A table over so few codes costs less than a product with many bits."""
-MAX_ROUNDED_BITS = 96
-"""Widest product that is made to be rounded twice."""
 MAX_WHOLE = 1 << 18
 """As many codes are quantized in integers of any size."""
 ROUNDED = 2.0**-49

@@ -29,11 +29,7 @@ from metronn.model.graph import RealNode
 from metronn.quantize.calibrated.emitter import Emitter
 from metronn.quantize.exact.chains import ONE, ZERO, Affine, Chain, Chains, fraction_bits, nearest, power_of_two
 from metronn.quantize.exact.forms import Form, Reason
-
-MAX_ALIGNED_BITS = 48
-"""Widest value on a grid that is finer for the sake of what stands beside it: constants, or values of other scales."""
-MAX_PRODUCT_BITS = 56
-"""Widest product with constants that is made for the sake of exactness; what would be wider is rounded, and told."""
+from metronn.quantize.widths import MAX_ALIGNED_BITS, MAX_PRODUCT_BITS
 
 
 @dataclass(frozen=True, slots=True)

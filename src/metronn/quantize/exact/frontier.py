@@ -10,9 +10,7 @@ from metronn.quantize.exact.forms import Form
 from metronn.quantize.exact.operands import Operands
 from metronn.quantize.exact.values import ExactValue
 from metronn.quantize.records import Held
-
-MAX_COMPARED_BITS = 52
-"""Wider values are exact too, but float64, in which the trained network is computed, does not hold them."""
+from metronn.quantize.widths import MAX_COMPARED_BITS
 
 
 def frontier(operands: Operands, extrema: Collection[str], ahead: Collection[str]) -> tuple[ExactValue, ...]:

@@ -22,11 +22,10 @@ from metronn.ir.ops import Input, Overflow, Rewire, Rounding
 from metronn.ir.types import Range, width_bits
 from metronn.model.graph import RealGraph, RealNode, RealQuantize
 from metronn.quantize.exact.chains import power_of_two
+from metronn.quantize.widths import MAX_UNROUNDED_BITS
 
 Index = npt.NDArray[np.int64]
 
-MAX_JOINT_BITS = 32
-"""Widest code of an input that serves several readers."""
 LEFT_CLOSED = frozenset((Rounding.TRN, Rounding.RND))
 """Modes in which a value on an edge belongs to the code above it, as it does after cutting off bits."""
 
@@ -166,7 +165,7 @@ def _own(node: RealNode, specs: Sequence[tuple[Spec, ...]], rounding: Rounding, 
 
 
 def _joint(node: RealNode, readers: Readers, chosen: Range | None) -> Input | None:
-    """Return an input from which every quantizer follows exactly; None where MAX_JOINT_BITS do not hold it.
+    """Return an input from which every quantizer follows exactly; None where MAX_UNROUNDED_BITS do not hold it.
 
     Values beyond a saturating input saturate every quantizer. Where one wraps all must: the code is then one modulo the
     least common period.
@@ -226,7 +225,7 @@ def _saturating(
         step = _grid(specs, sticky)
     low, high = min(end[0] for end in ends), max(end[1] for end in ends)
     least, most = math.floor(low / step), math.ceil(high / step)
-    return (least, most, step) if width_bits(least, most) <= MAX_JOINT_BITS else None
+    return (least, most, step) if width_bits(least, most) <= MAX_UNROUNDED_BITS else None
 
 
 def _wrapping(specs: Sequence[Spec], sticky: bool) -> tuple[int, int, Fraction] | None:
@@ -237,7 +236,7 @@ def _wrapping(specs: Sequence[Spec], sticky: bool) -> tuple[int, int, Fraction] 
         return None
     step = _grid(specs, sticky)
     period = math.lcm(*(int((spec.hi - spec.lo + 1) * spec.scale / step) for spec in specs))
-    if period & (period - 1) or period.bit_length() - 1 > MAX_JOINT_BITS:
+    if period & (period - 1) or period.bit_length() - 1 > MAX_UNROUNDED_BITS:
         return None
     return -period // 2, period // 2 - 1, step
 

@@ -44,18 +44,19 @@ from metronn.model.graph import (
 )
 from metronn.quantize.calibrated.calibration import RealValues
 from metronn.quantize.calibrated.emitter import Emitter
-from metronn.quantize.calibrated.fixed import covering_frac, exact_grid
-from metronn.quantize.calibrated.formats.inputs import INPUT_BITS, index_range, input_range
-from metronn.quantize.calibrated.formats.per_channel import covering_input, twice_seen
+from metronn.quantize.calibrated.fixed import exact_grid
+from metronn.quantize.calibrated.formats.inputs import index_range, input_range
+from metronn.quantize.calibrated.formats.outputs import common_output_range
+from metronn.quantize.calibrated.formats.per_channel import covering_input
 from metronn.quantize.calibrated.functions.softmax import lower_softmax
 from metronn.quantize.calibrated.structure import constants_of
 from metronn.quantize.exact.arithmetic import Arithmetic
 from metronn.quantize.exact.chains import ONE, Affine, Call, Chain, Chains
 from metronn.quantize.exact.closing import Closing
-from metronn.quantize.exact.emission import MAX_PRODUCT_BITS, Emission
+from metronn.quantize.exact.emission import Emission
 from metronn.quantize.exact.forms import EXACT, Form, Reason, together
 from metronn.quantize.exact.frontier import ahead_of_inputs, frontier, held
-from metronn.quantize.exact.inputs import MAX_JOINT_BITS, Absorbed, absorbed, beside_floats, readers_of
+from metronn.quantize.exact.inputs import Absorbed, absorbed, beside_floats, readers_of
 from metronn.quantize.exact.matrices import Matrices
 from metronn.quantize.exact.numbers import Numbers
 from metronn.quantize.exact.operands import Operands
@@ -66,9 +67,8 @@ from metronn.quantize.exact.tables import close_region
 from metronn.quantize.exact.values import ExactValue
 from metronn.quantize.options import QuantizeOptions
 from metronn.quantize.records import Exactness, Held, LayerRecord
+from metronn.quantize.widths import INPUT_BITS, MAX_PRODUCT_BITS, MAX_UNROUNDED_BITS
 
-MAX_OUTPUT_BITS = 32
-"""Widest output that is shown with all its bits."""
 MOST_FORMATS = 3
 """Formats of quantizers that a message names."""
 
@@ -230,7 +230,7 @@ class ExactLowering:
             record.note = f"rounded to {shown}: no quantizer of the framework says how"
         if refused:
             record.note = (
-                f"rounded to {shown}: no input of {MAX_JOINT_BITS} bits serves all that read it, quantizers to "
+                f"rounded to {shown}: no input of {MAX_UNROUNDED_BITS} bits serves all that read it, quantizers to "
                 f"{formats}{' and layers without one' if any(readers.floats) else ''}; give it one quantizer of its "
                 "own, or make scales powers of two"
             )
@@ -340,11 +340,11 @@ class ExactLowering:
         form = self.operands.read(value, node)
         inherited = EXACT if value in self.constants else form.inexact
         form = self.numbers.settled(form, node)
-        shown = self.emission.plain(form, node, max_bits=MAX_OUTPUT_BITS)
+        shown = self.emission.plain(form, node, max_bits=MAX_UNROUNDED_BITS)
         if shown is None:
             shown = self.numbers.rounded(form, node, self.options.output_bits)
         width = self.emission.type_of(shown).range.width_bits
-        if width > (self.options.output_bits if inherited else MAX_OUTPUT_BITS):
+        if width > (self.options.output_bits if inherited else MAX_UNROUNDED_BITS):
             shown = self._narrow(shown, node)
         own = shown.own(inherited)
         if own:
@@ -358,11 +358,7 @@ class ExactLowering:
     def _narrow(self, form: Form, node: RealNode) -> Form:
         """Round an output to `output_bits`, within twice what calibration saw and what it can reach."""
         bits, codes = self.options.output_bits, self.emission.type_of(form).range
-        low, high = (np.asarray(float(bound)) for bound in codes.value_bounds())
-        values = self.emitter.real(form.value)
-        lo, hi = twice_seen((np.asarray(values.min()), np.asarray(values.max())), (low, high))
-        frac = min(covering_frac(float(lo), float(hi), bits, signed=codes.signed), codes.max_frac)
-        out = Range.fixed(bits, frac, signed=codes.signed)
+        out = common_output_range(codes, self.emitter.real(form.value), bits)
         op = Requantize(x=form.value, out=out, rounding=Rounding.RND, overflow=Overflow.SAT)
-        reason = Reason.at(node, f"an output of {codes.width_bits} bits is rounded to 2**{-frac}, {bits} bits")
+        reason = Reason.at(node, f"an output of {codes.width_bits} bits is rounded to 2**{-out.max_frac}, {bits} bits")
         return replace(form, value=self.emitter.add(op, f"{node.name}.out", node.source)).because(reason)

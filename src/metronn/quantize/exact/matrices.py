@@ -24,7 +24,6 @@ from metronn.model.graph import FloatArray, RealGraph, RealInput, RealLinear, Re
 from metronn.quantize.calibrated.calibration import RealValues
 from metronn.quantize.calibrated.emitter import Emitter
 from metronn.quantize.calibrated.fixed import choose_range, round_weights, squared_error
-from metronn.quantize.calibrated.formats.inputs import INPUT_BITS
 from metronn.quantize.calibrated.formats.moments import gather
 from metronn.quantize.exact.chains import ONE, ZERO, Affine, Chain, Chains, nearest, power_of_two
 from metronn.quantize.exact.closing import Closing
@@ -36,11 +35,8 @@ from metronn.quantize.exact.scales import Scales
 from metronn.quantize.exact.weights import integer_weights
 from metronn.quantize.options import Calibration, QuantizeOptions
 from metronn.quantize.records import Exactness, LayerRecord
+from metronn.quantize.widths import FLOAT32_BITS, INPUT_BITS, MAX_UNROUNDED_BITS
 
-MAX_UNROUNDED_BITS = 32
-"""Operands up to this width that come from quantizers by whole weights and sums alone are never rounded."""
-WEIGHT_BITS = 24
-"""Bits of weights that take up different scales of their inputs."""
 FLOAT_SQNR_DB = 46.0
 """Where a framework quantized weights alone, rounding an activation keeps this; a few layers in a row keep 40 dB."""
 FLOAT_BITS = (8, 24)
@@ -213,13 +209,13 @@ class Matrices:
         numbers = [factor / largest for factor in row]
         common = math.lcm(*(number.denominator for number in set(numbers)))
         widest = max(abs(int(v)) for v in codes.ravel()).bit_length()
-        if common.bit_length() + widest > WEIGHT_BITS:
+        if common.bit_length() + widest > FLOAT32_BITS:
             product = self.emission.multiplied(form, node)
             if product is not None:
                 return product, codes, steps
-            common = 1 << max(4, WEIGHT_BITS - widest)
+            common = 1 << max(4, FLOAT32_BITS - widest)
             what = (
-                f"scales of the inputs are taken up by weights of {WEIGHT_BITS} bits, each within {1 / common:.1e} of "
+                f"scales of the inputs are taken up by weights of {FLOAT32_BITS} bits, each within {1 / common:.1e} of "
                 "the largest"
             )
             form = form.because(Reason.at(node, what))

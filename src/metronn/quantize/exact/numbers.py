@@ -18,9 +18,7 @@ from metronn.quantize.exact.chains import Chain, Chains, nearest
 from metronn.quantize.exact.emission import Emission
 from metronn.quantize.exact.forms import Form, Reason, together
 from metronn.quantize.options import QuantizeOptions
-
-SCALE_BITS = 24
-"""Bits of a scale that is multiplied out to be rounded."""
+from metronn.quantize.widths import FLOAT32_BITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,7 @@ class Numbers:
         kind = self.emission.type_of(form)
         factors = form.chains.fractions().ravel().tolist()
         largest = max(abs(factor) for factor in factors)
-        frac = SCALE_BITS - math.frexp(float(largest))[1]
+        frac = FLOAT32_BITS - math.frexp(float(largest))[1]
         rounded = [Fraction(nearest(factor * Fraction(2) ** frac)) / Fraction(2) ** frac for factor in factors]
         value = self.emission.rescaled(form, rounded, node)
         codes = self.emission.emitter.type_of(value).range

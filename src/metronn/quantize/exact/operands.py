@@ -12,13 +12,10 @@ from metronn.ir.types import width_bits
 from metronn.model.graph import Floats, RealGraph, RealNode
 from metronn.quantize.calibrated.fixed import round_constant
 from metronn.quantize.exact.chains import Chains, fraction_bits
-from metronn.quantize.exact.emission import MAX_ALIGNED_BITS
 from metronn.quantize.exact.forms import EXACT, Form, Reason, Reasons, Second, together
 from metronn.quantize.exact.records import Records
 from metronn.quantize.exact.scales import Scales
-
-CONSTANT_BITS = 24
-"""Bits of a constant that has too many."""
+from metronn.quantize.widths import FLOAT32_BITS, MAX_ALIGNED_BITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +44,8 @@ class Operands:
         codes = [int(v * Fraction(2) ** frac) for v in exact]
         inexact = EXACT
         if width_bits(min(*codes, 0), max(*codes, 0)) > MAX_ALIGNED_BITS:
-            rounded = round_constant(values, CONSTANT_BITS)
-            inexact = (Reason(node.name, source, f"constants are rounded to {CONSTANT_BITS} bits"),)
+            rounded = round_constant(values, FLOAT32_BITS)
+            inexact = (Reason(node.name, source, f"constants are rounded to {FLOAT32_BITS} bits"),)
             codes, frac = [int(v) for v in rounded.codes.ravel()], rounded.frac
         op = Constant(values=IntArray.of(object_array(codes, values.shape)), frac=frac)
         return Form(self.scales.emission.emitter.add(op, name, source), Chains.uniform(values.shape), inexact)

@@ -20,7 +20,8 @@ from metronn.quantize.exact.staircase import choose_addend, round_fraction
 
 MAX_PAIRS = 1 << 22
 """More pairs of codes than this are not looked at one by one."""
-MAX_SHIFT = 40
+MAX_PAIR_SHIFT = 40
+"""Most fraction bits of the two multipliers: MAX_PAIRS leaves codes of 22 bits, and products fit int64."""
 DOUBT = 2.0**-20
 """What lies closer to an edge than this, in steps, is computed in fractions."""
 
@@ -40,7 +41,7 @@ def exact_pair(
 ) -> Pair | None:
     """Return integers that quantize scales[0] * x + scales[1] * y + offset, in steps, for all codes within bounds.
 
-    None when there are too many pairs, or none of up to MAX_SHIFT bits are found.
+    None when there are too many pairs, or none of up to MAX_PAIR_SHIFT bits are found.
     """
     (x_lo, x_hi), (y_lo, y_hi) = bounds
     if (x_hi - x_lo + 1) * (y_hi - y_lo + 1) > MAX_PAIRS:
@@ -54,7 +55,7 @@ def exact_pair(
     if target.overflow is Overflow.SAT:
         levels = np.clip(levels, target.lo, target.hi)
         low, high = levels > target.lo, levels < target.hi
-    least, most = 0, MAX_SHIFT
+    least, most = 0, MAX_PAIR_SHIFT
     found = _at(scales, x, y, levels, low, high, most)
     if found is None:
         return None

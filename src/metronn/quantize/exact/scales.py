@@ -11,12 +11,10 @@ import numpy as np
 from metronn.ir.ops import Add
 from metronn.model.graph import RealNode
 from metronn.quantize.exact.chains import ONE, Affine, Chain, Chains, fraction_bits, nearest, power_of_two
-from metronn.quantize.exact.emission import MAX_ALIGNED_BITS, Emission, object_fractions
+from metronn.quantize.exact.emission import Emission, object_fractions
 from metronn.quantize.exact.forms import Form, Reason, Second, together
 from metronn.quantize.exact.numbers import Numbers
-
-RATIO_BITS = 24
-"""Ratios of scales that are rounded keep at least so many fraction bits."""
+from metronn.quantize.widths import FLOAT32_BITS, MAX_ALIGNED_BITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +128,7 @@ def _meeting(x: Fraction, y: Fraction, budget: int) -> _Meeting:
         sign = 1 if y > 0 else -1
         return _Meeting((Fraction(top * sign), Fraction(bottom * sign), abs(y) / bottom))
     scale = max(abs(x), abs(y))
-    frac = max(RATIO_BITS, budget)
+    frac = max(FLOAT32_BITS, budget)
     fine = Fraction(2) ** frac
     first, second = (Fraction(nearest(value / scale * fine)) / fine for value in (x, y))
     return _Meeting((first, second, scale), frac)
@@ -156,7 +154,7 @@ def _divisor(factors: tuple[Fraction, ...], budget: int) -> _Divisor:
     common = math.lcm(*(number.denominator for number in set(numbers)))
     if common.bit_length() <= budget:
         return _Divisor(largest / common, [number * common for number in numbers])
-    frac = max(RATIO_BITS, budget)
+    frac = max(FLOAT32_BITS, budget)
     return _Divisor(largest, [Fraction(nearest(number * 2**frac)) / 2**frac for number in numbers], frac)
 
 

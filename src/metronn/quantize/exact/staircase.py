@@ -17,7 +17,7 @@ HALF = Fraction(1, 2)
 MAX_LEVELS = 1 << 17
 """More levels than this are not looked at one by one."""
 MAX_SHIFT = 128
-"""Most fraction bits of a multiplier."""
+"""Most fraction bits of a multiplier; integers of any size find it."""
 SPARE_BITS = 8
 """Slopes of lines between two codes of n bits differ by 2**-2n at least: multipliers of 2n bits and these tell all."""
 

@@ -11,9 +11,8 @@ import numpy.typing as npt
 
 from metronn.model.graph import RealLinear
 from metronn.quantize.exact.chains import ONE, fraction_bits
+from metronn.quantize.widths import MAX_WEIGHT_BITS
 
-MAX_WEIGHT_BITS = 48
-"""Widest weights on a common grid that count as quantized."""
 SIGNIFICANT_BITS = 20
 """Weights of a float layer have 24 significant bits, those of a quantized one fewer than these."""
 

@@ -6,9 +6,7 @@ from metronn.ir.types import Range
 from metronn.model.graph import Floats, RealInput
 from metronn.quantize.calibrated.formats.per_channel import automatic_input, covering_input
 from metronn.quantize.options import InputOptions, QuantizeOptions
-
-INPUT_BITS = 16
-"""Widest automatic input, unless its rounding costs the signal."""
+from metronn.quantize.widths import INPUT_BITS
 
 
 def index_range(op: RealInput) -> Range | None:

@@ -128,28 +128,6 @@ def covering(values: Floats, bits: int, *, signed: bool | None = None) -> Range:
     return Range.fixed(bits, covering_frac(lo, hi, bits, signed=signed), signed=signed)
 
 
-def twice_seen(seen: tuple[Floats, Floats], bounds: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
-    """Return what an output has to hold, lowest and highest: twice what was seen, and 0, but nothing out of reach."""
-    low = np.maximum(bounds[0], np.minimum(0.0, 2 * seen[0]))
-    high = np.minimum(bounds[1], np.maximum(0.0, 2 * seen[1]))
-    return low, high
-
-
-def output_fracs(
-    shape: tuple[int, ...], values: Floats, bits: int, low: Floats, high: Floats, *, signed: bool
-) -> Fracs:
-    """Return the fracs, of `shape`, at which an output's `bits` cover twice the values seen, within [low, high].
-
-    One for all elements where they reach about equally far. `low` and `high` bound each element.
-    """
-    flat = values.reshape(len(values), -1)
-    lows, highs = twice_seen((flat.min(axis=0), flat.max(axis=0)), (low.ravel(), high.ravel()))
-    fracs = covering_fracs(lows, highs, bits, signed=signed)
-    if int(fracs.max() - fracs.min()) <= WASTED_BITS:
-        fracs = np.full(fracs.shape, fracs.min())
-    return fracs.reshape(shape)
-
-
 def channel_noise(values: Floats, fracs: Fracs | int, bits: int, *, signed: bool) -> Floats:
     """Return the mean squared error of each channel (last axis) when rounded half up and saturated at these fracs."""
     full = Range.fixed(bits, 0, signed=signed)

@@ -22,6 +22,7 @@ from metronn.ir.ops import Add, Lookup, Overflow, Requantize, Rounding
 from metronn.ir.types import Range, width_bits
 from metronn.model.graph import Floats
 from metronn.quantize.calibrated.emitter import Emitter
+from metronn.quantize.widths import INT64_BITS
 
 CodeFunction = Callable[[Array], Floats]
 """Codes of x (int64) to values of the function."""
@@ -32,8 +33,6 @@ SUMMAND_LUTS = 60
 """What a summand costs beside its entries: saturation, its part of the sum, a register."""
 LUT_ENTRIES = 64
 """Entries of one bit in one LUT."""
-MAX_CODE_BITS = 60
-"""Widest codes: their arithmetic is that of int64."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +84,7 @@ def plan_split(function: CodeFunction, lo: int, hi: int, tolerance: Tolerance, f
 
     Where more than `max_entries` entries would be needed in all, the tolerance is doubled until they suffice.
     """
-    if max(abs(lo), abs(hi)) >> MAX_CODE_BITS:
+    if max(abs(lo), abs(hi)) >> INT64_BITS:
         raise AssertionError(f"codes {lo}..{hi} are too wide for a table")
     half = math.ldexp(1.0, -frac - 1)
     while True:

@@ -29,7 +29,7 @@ WIDE_RATIO = 16.0
 """Up to this ratio between the largest and the smallest magnitude one table with one step serves."""
 FACTOR_BITS = 26
 """Widest result, without sign: with a factor of up to 18 bits it fits one multiplier of 27 x 18 bits, elsewhere two."""
-GUARD_BITS = 3
+RESULT_GUARD_BITS = 3
 """The smallest result has this many bits more than its table's error asks for, if its width allows."""
 LEAST_BITS = 8
 """Significant bits of the smallest result below which rare magnitudes are left out."""
@@ -148,7 +148,7 @@ def wide_table(
     found = np.abs(apply_function(function.kind, inputs.seen, function.parameters))
     ends = apply_function(function.kind, inputs.ends(), function.parameters)
     if is_factor(function):
-        significant = min(bits, math.ceil(-math.log2(max_error)) + GUARD_BITS)
+        significant = min(bits, math.ceil(-math.log2(max_error)) + RESULT_GUARD_BITS)
         top, low = _window(found, significant)
         room = FACTOR_BITS - significant - math.log2(top / low)
         top = min(float(np.abs(ends).max()), top * 2.0 ** max(0.0, room))
