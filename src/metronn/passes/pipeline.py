@@ -20,12 +20,20 @@ from metronn.passes.real.sink_moves import sink_moves
 from metronn.passes.rewriting import drop_dead
 from metronn.passes.rules import (
     CONSTANTS_COMPUTED,
+    CONSTANTS_MERGED,
+    CONSTANTS_TAKEN_OVER,
+    EVENTS_IN_ORDER,
     MOVEMENTS_MERGED,
+    NO_AFFINE_BEFORE,
+    NO_AFFINE_BEHIND,
     NO_DEAD,
     NO_DEAD_REAL,
+    NO_IDLE_WEIGHTS,
     NO_NEUTRAL,
     NO_NEUTRAL_REAL,
+    ORDERS_SUNK,
     ROUNDED_ONCE,
+    WINDOWS_PAD,
 )
 from metronn.quantize.exact.values import present
 from metronn.quantize.options import QuantizeOptions
@@ -34,16 +42,16 @@ from metronn.quantize.traced import Origin, matrices_in
 
 REAL_PASSES: tuple[Pass[RealGraph], ...] = (
     Pass(run=drop_dead, ensures=(NO_DEAD_REAL,)),
-    Pass(run=fold_constants, ensures=(CONSTANTS_COMPUTED,)),
+    Pass(run=fold_constants, ensures=(CONSTANTS_COMPUTED, CONSTANTS_MERGED)),
     Pass(run=drop_neutral, requires=(CONSTANTS_COMPUTED,), ensures=(NO_NEUTRAL_REAL,)),
-    Pass(run=sink_moves),
+    Pass(run=sink_moves, ensures=(ORDERS_SUNK,)),
     Pass(run=drop_dead, ensures=(NO_DEAD_REAL,)),
     Pass(run=merge_rewires, requires=(NO_DEAD_REAL,), ensures=(NO_DEAD_REAL, MOVEMENTS_MERGED)),
-    Pass(run=fold_window_padding),
-    Pass(run=absorb_into_matrix),
+    Pass(run=fold_window_padding, ensures=(WINDOWS_PAD,)),
+    Pass(run=absorb_into_matrix, ensures=(EVENTS_IN_ORDER,)),
     Pass(run=drop_dead, ensures=(NO_DEAD_REAL,)),
-    Pass(run=fold_into_producer, requires=(NO_DEAD_REAL,)),
-    Pass(run=fold_into_consumers),
+    Pass(run=fold_into_producer, requires=(NO_DEAD_REAL,), ensures=(NO_AFFINE_BEHIND,)),
+    Pass(run=fold_into_consumers, ensures=(NO_AFFINE_BEFORE,)),
     Pass(run=drop_dead, ensures=(NO_DEAD_REAL,)),
 )
 """Before quantization; each keeps the network's function over real numbers."""
@@ -51,8 +59,8 @@ REAL_PASSES: tuple[Pass[RealGraph], ...] = (
 INTEGER_PASSES: tuple[Pass[Graph], ...] = (
     Pass(run=drop_neutral_ops, ensures=(NO_NEUTRAL,), renames=neutral_names),
     Pass(run=merge_requantize, ensures=(ROUNDED_ONCE,)),
-    Pass(run=fold_into_linear),
-    Pass(run=drop_idle_weights),
+    Pass(run=fold_into_linear, ensures=(CONSTANTS_TAKEN_OVER,)),
+    Pass(run=drop_idle_weights, ensures=(NO_IDLE_WEIGHTS,)),
     Pass(run=drop_dead, ensures=(NO_DEAD,)),
 )
 """After quantization; each keeps every bit of every output."""

@@ -1,4 +1,4 @@
-"""Movement sinks: f(transpose(x)) becomes transpose(f(x)), until a transpose meets its inverse or a matrix.
+"""Reordered sinks: f(transpose(x)) becomes transpose(f(x)), until a transpose meets its inverse or a matrix.
 
 A channels-first network, whose frontend puts every convolution between two transposes, becomes a channels-last one.
 One walk over the nodes in order; a movement that nothing reads any more is left to `drop_dead`.
@@ -38,7 +38,7 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Movement:
+class Reordered:
     """A value that is another one with its elements in another order: value.ravel()[i] = x.ravel()[index.ravel()[i]].
 
     `order` is that of the axes when the movement is a transpose.
@@ -85,7 +85,7 @@ class _Sinking:
     graph: RealGraph
     builder: RealGraphBuilder = field(default_factory=RealGraphBuilder)
     names: dict[str, str] = field(default_factory=dict)
-    movements: dict[str, Movement] = field(default_factory=dict)
+    movements: dict[str, Reordered] = field(default_factory=dict)
     constants: dict[str, Floats] = field(default_factory=dict)
     rewires: dict[Rewire, str] = field(default_factory=dict)
     inputs: set[str] = field(default_factory=set)
@@ -128,10 +128,10 @@ class _Sinking:
         self.rewires[op] = added
         if len(xs) == 1 and flat.size == math.prod(self._shape(xs[0])):
             if np.array_equal(np.sort(flat), np.arange(flat.size)):
-                self.movements[added] = Movement(xs[0], index, transposed(index, self._shape(xs[0])))
+                self.movements[added] = Reordered(xs[0], index, transposed(index, self._shape(xs[0])))
         return added
 
-    def _moving(self, name: str) -> Movement | None:
+    def _moving(self, name: str) -> Reordered | None:
         """Return a value's movement when it changes the order of its elements."""
         movement = self.movements.get(name)
         if movement is None or np.array_equal(movement.index.ravel(), np.arange(movement.index.size)):
@@ -243,7 +243,7 @@ class _Sinking:
             return self._rewire((y,), movement.index, node, f"{node.name}.order")
         return None
 
-    def _partner(self, movement: Movement, other: str, node: RealNode) -> str | None:
+    def _partner(self, movement: Reordered, other: str, node: RealNode) -> str | None:
         """Return the other operand before the movement, if it is had without moving anything."""
         constant = self.constants.get(other)
         if constant is not None:
@@ -268,7 +268,7 @@ class _Sinking:
         plain = np.array_equal(index.ravel(), np.arange(index.size))
         return self._rewire((other,), index, node, f"{node.name}.shape") if plain else None
 
-    def _moved_constant(self, movement: Movement, constant: Floats, node: RealNode) -> str:
+    def _moved_constant(self, movement: Reordered, constant: Floats, node: RealNode) -> str:
         shape = self._shape(movement.x)
         if movement.order is not None:
             full = constant.reshape((1,) * (len(shape) - constant.ndim) + constant.shape)
