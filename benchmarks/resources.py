@@ -67,7 +67,7 @@ from metronn.plan.hardware.system import load_system
 from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.folds.fold import fold_outputs_spec, outputs_layout, packing
 from metronn.plan.kernels.folds.planned import PlannedFoldInputs, PlannedFoldOutputs
-from metronn.plan.kernels.kernels import planned
+from metronn.plan.kernels.kernels import Kernels, planned
 from metronn.plan.kernels.spec import (
     Delay,
     Elementwise,
@@ -430,7 +430,8 @@ def link_design(timing: Timing, count: int, layout: Layout, lanes: int) -> Desig
             )
         )
     output = DesignOutput(name="y", signal="x")
-    return Design(graph=graph, system=system, timing=timing, ii_cycles=system.ii, fpgas=tuple(ends), outputs=(output,))
+    kernels = Kernels(graph, timing)
+    return Design(kernels=kernels, system=system, ii_cycles=system.ii, fpgas=tuple(ends), outputs=(output,))
 
 
 KINDS: dict[str, Callable[[Timing], Iterator[Sample]]] = {

@@ -22,6 +22,7 @@ from metronn.plan.hardware.fabric import common
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.system import load_system
 from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.kernels import Kernels
 from metronn.plan.kernels.spec import Delay
 from metronn.plan.layout import Layout
 from metronn.verify.run import Build
@@ -120,7 +121,7 @@ def chain(
             first = [field.target_first_cycle for field in sends.fields]
         received = sends
     timing = Timing(fabric=common(fpga.device.fabric for fpga in system.fpgas))
-    return Design(graph=graph, system=system, timing=timing, ii_cycles=ii, fpgas=tuple(made), outputs=outputs)
+    return Design(kernels=Kernels(graph, timing), system=system, ii_cycles=ii, fpgas=tuple(made), outputs=outputs)
 
 
 def _signal(k: int, layout: Layout, first_cycle: int, suffix: str = "") -> Signal:

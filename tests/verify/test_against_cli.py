@@ -15,6 +15,7 @@ from onnx_network import write_float, write_qdq
 from command_line import metronn
 from metronn.emit.manifest import manifest_text
 from metronn.ir.text import from_text, to_text
+from metronn.plan.kernels.kernels import Kernels
 from metronn.plan.serialize import design_from_json, design_to_json
 
 
@@ -54,7 +55,7 @@ def test_a_damaged_build_is_told_with_its_layer(folder: Path, tmp_path: Path) ->
     layer = next(node.source for node in graph.nodes if type(node.op).__name__ == "Linear")
     wrong = damaged(graph, layer)
     (build / "graph.txt").write_text(to_text(wrong))
-    (build / "plan.json").write_text(design_to_json(replace(design, graph=wrong)))
+    (build / "plan.json").write_text(design_to_json(replace(design, kernels=Kernels(wrong, design.timing))))
     manifest = json.loads((build / "manifest.json").read_text())
     kept = (name for name in manifest["files"] if (build / name).is_file())
     manifest["files"] = {name: hashlib.sha256((build / name).read_bytes()).hexdigest() for name in kept}

@@ -18,7 +18,7 @@ from metronn.plan.hardware.fabric import Fabric
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.system import System
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.kernels import AnyKernel, Kernels, kernels_of
+from metronn.plan.kernels.kernels import AnyKernel, Kernels
 from metronn.plan.kernels.spec import KernelSpec
 
 __all__ = [
@@ -93,19 +93,26 @@ class DesignOutput:
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """A network placed and timed on a system. Kernels, cycles, FPGAs, lanes: all fixed."""
+    """A network placed and timed on a system. Kernels, cycles, FPGAs, lanes: all fixed.
 
-    graph: Graph
+    `kernels` are the planned kernels of the graph, whatever FPGA they are on.
+    """
+
+    kernels: Kernels
     system: System
-    timing: Timing
     ii_cycles: int
     fpgas: tuple[FpgaDesign, ...]
     outputs: tuple[DesignOutput, ...]
 
     @property
-    def kernels(self) -> Kernels:
-        """The planned kernels of the graph, whatever FPGA they are on."""
-        return kernels_of(self.graph, self.timing)
+    def graph(self) -> Graph:
+        """The network."""
+        return self.kernels.graph
+
+    @property
+    def timing(self) -> Timing:
+        """The rules that all its FPGAs keep."""
+        return self.kernels.timing
 
     def planned(self, kernel: KernelInstance) -> AnyKernel:
         """Return the planned kernel of an instance."""

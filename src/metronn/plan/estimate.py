@@ -17,7 +17,7 @@ from metronn.plan.figures import unrolled_part
 from metronn.plan.hardware.resources import Resources, lut_equivalents
 from metronn.plan.hardware.system import System
 from metronn.plan.kernels.adders.unrolled_cost import unrolled_cost
-from metronn.plan.kernels.kernels import AnyKernel, Kernels, kernels_of
+from metronn.plan.kernels.kernels import AnyKernel, Kernels
 from metronn.plan.kernels.streamed import PlannedStreamed
 from metronn.plan.options import PlanOptions
 
@@ -37,8 +37,8 @@ class Estimate:
 
 def estimate(graph: Graph, system: System, options: PlanOptions) -> Estimate:
     """Estimate what the graph costs on the system at its II. Deterministic; no solver runs."""
-    kernels = kernels_of(graph, system.timing)
-    found = steps(graph, system.ii, system.timing, options)
+    kernels = Kernels(graph, system.timing)
+    found = steps(kernels, system.ii, options)
     total = Resources()
     layers: dict[str, float] = {}
     for step in found:

@@ -21,7 +21,7 @@ from metronn.plan.kernels.adders.matvec import PlannedAdders
 from metronn.plan.kernels.folds.fold import linear_of
 from metronn.plan.kernels.folds.lanes import NONE
 from metronn.plan.kernels.folds.planned import PlannedFoldInputs, PlannedFoldOutputs
-from metronn.plan.kernels.kernels import AnyKernel, kernels_of
+from metronn.plan.kernels.kernels import AnyKernel, Kernels
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, KernelSpec, MatvecAdders, Streamed
 from metronn.plan.kernels.streamed import PlannedStreamed
 from metronn.plan.options import PlanOptions
@@ -65,9 +65,9 @@ def graph_groups(graph: Graph, system: System, options: PlanOptions) -> tuple[Fo
     The kernel is the unrolled one where the planner may take one, else the cheapest fold: as `plan.estimate` counts.
     Whether the system holds the network plays no part.
     """
-    kernels = kernels_of(graph, system.timing)
+    kernels = Kernels(graph, system.timing)
     found = []
-    for step in steps(graph, system.ii, system.timing, options):
+    for step in steps(kernels, system.ii, options):
         made = [kernels.of(spec) for spec in step.candidates if linear_of_kernel(spec) is not None]
         if not made:
             continue

@@ -11,6 +11,7 @@ from metronn.plan.candidates.steps import arrival_layouts, steps
 from metronn.plan.design import Design
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.system import System
+from metronn.plan.kernels.kernels import Kernels
 from metronn.plan.options import PlanOptions
 from metronn.plan.progress import Progress, silent
 from metronn.plan.schedule import Choice, Scheduler
@@ -20,18 +21,24 @@ RESERVE_ROUNDS = 4
 """Attempts to find room for delays that did not fit."""
 
 
-def problem_of(graph: Graph, system: System, options: PlanOptions, log: Progress = silent) -> Problem:
-    """Return the planning problem of a graph on a system."""
-    timing = system.timing
+def problem_of(
+    graph: Graph, system: System, options: PlanOptions, log: Progress = silent, known: Kernels | None = None
+) -> Problem:
+    """Return the planning problem of a graph on a system; `known` are kernels of another problem.
+
+    They are gone on with where it has the same graph and timing.
+    """
+    shared = known is not None and known.graph is graph and known.timing == system.timing
+    kernels = known if known is not None and shared else Kernels(graph, system.timing)
     inputs = arrival_layouts(graph, system.ii, options.inputs)
-    found = steps(graph, system.ii, timing, options, inputs, log)
-    return Problem(graph=graph, system=system, timing=timing, options=options, steps=found, inputs=inputs)
+    found = steps(kernels, system.ii, options, inputs, log)
+    return Problem(kernels=kernels, system=system, options=options, steps=found, inputs=inputs)
 
 
 def scheduled(problem: Problem, choices: Mapping[str, Choice]) -> Design:
     """Return the design of the choices."""
     options = problem.options
-    scheduler = Scheduler(problem.graph, problem.system, problem.timing, options.outputs, problem.inputs)
+    scheduler = Scheduler(problem.kernels, problem.system, options.outputs, problem.inputs)
     return scheduler.run(problem.steps, choices)
 
 

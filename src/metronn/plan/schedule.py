@@ -9,15 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from metronn.errors import InfeasibleError
-from metronn.ir.graph import Graph
 from metronn.ir.names import sanitized
 from metronn.plan.candidates.convert import conversion
 from metronn.plan.candidates.steps import Step
 from metronn.plan.design import Design, DesignOutput, FpgaDesign, Frame, FrameField, KernelInstance, Signal
 from metronn.plan.frames.packing import TAIL_BITS, WORD_BITS, FramePlan, link_latency_cycles, plan_frame
 from metronn.plan.hardware.system import Link, System
-from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.kernels import AnyKernel, kernels_of
+from metronn.plan.kernels.kernels import AnyKernel, Kernels
 from metronn.plan.kernels.spec import (
     Delay,
     KernelSpec,
@@ -73,12 +71,10 @@ STRONG = frozenset(("always", "eventually", "nexttime", "until", "until_with"))
 class Scheduler:
     """Places the steps of one graph on the FPGAs of one system."""
 
-    def __init__(
-        self, graph: Graph, system: System, timing: Timing, outputs: OutputForm, inputs: Mapping[str, Layout]
-    ) -> None:
+    def __init__(self, kernels: Kernels, system: System, outputs: OutputForm, inputs: Mapping[str, Layout]) -> None:
         """Keep what every step needs; `inputs`: the layout in which each input arrives."""
-        self.graph, self.system, self.timing, self.form, self.inputs = graph, system, timing, outputs, inputs
-        self.kernels = kernels_of(graph, timing)
+        self.kernels, self.system, self.form, self.inputs = kernels, system, outputs, inputs
+        self.graph = kernels.graph
 
     def run(self, steps: Sequence[Step], choices: Mapping[str, Choice]) -> Design:
         """Return the design. Raises InfeasibleError when the values that cross a link do not fit its frame."""
@@ -98,9 +94,8 @@ class Scheduler:
                 outputs = self._outputs(place, received)
                 finished.append(self._finish(place, received, None))
                 return Design(
-                    graph=self.graph,
+                    kernels=self.kernels,
                     system=self.system,
-                    timing=self.timing,
                     ii_cycles=self.system.ii,
                     fpgas=tuple(finished),
                     outputs=outputs,

@@ -20,6 +20,8 @@ from metronn.plan.design import Design
 from metronn.plan.frames.signals import Segment
 from metronn.plan.hardware.fabric import Fabric, common
 from metronn.plan.hardware.system import System
+from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.kernels import Kernels
 from metronn.plan.kernels.spec import KernelSpec
 from metronn.plan.layout import Layout
 
@@ -122,10 +124,10 @@ def design_from_json(text: str, graph: Graph) -> Design:
         fpgas = [{**fpga, "fabric": fabric} for fpga, fabric in zip(record["fpgas"], fabrics, strict=False)]
         if len(fpgas) < len(record["fpgas"]):
             raise PlanFormatError(f"{len(record['fpgas'])} FPGAs are planned, the system has {len(fabrics)}")
+        timing = _decode({**record["timing"], "fabric": common(fabrics)}, Timing)
         return Design(
-            graph=graph,
+            kernels=Kernels(graph, timing),
             system=system,
-            timing=_decode({**record["timing"], "fabric": common(fabrics)}, names["timing"]),
             ii_cycles=record["ii_cycles"],
             fpgas=_decode(fpgas, names["fpgas"]),
             outputs=_decode(record["outputs"], names["outputs"]),

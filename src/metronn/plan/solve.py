@@ -20,8 +20,7 @@ from metronn.plan.figures import estimated_figures, exact_figures, takes_long
 from metronn.plan.frames.packing import TAIL_BITS, WORD_BITS, link_latency_cycles, plan_frame
 from metronn.plan.hardware.resources import Resources, lut_equivalents
 from metronn.plan.hardware.system import System
-from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.kernels import Kernels, kernels_of
+from metronn.plan.kernels.kernels import Kernels
 from metronn.plan.kernels.spec import KernelSpec, result_value
 from metronn.plan.layout import Layout
 from metronn.plan.options import Objective, PlanOptions
@@ -45,21 +44,21 @@ RESOURCE_WEIGHT = HORIZON_CYCLES
 class Problem:
     """What the solver is asked: the steps with their candidates, the system, the options, the layouts of the inputs.
 
+    `kernels`: those of the graph, planned as they are asked for.
     `reserve`: of each FPGA's budget, what is kept for delays, which are known only once cycles are fixed.
     """
 
-    graph: Graph
+    kernels: Kernels
     system: System
-    timing: Timing
     options: PlanOptions
     steps: tuple[Step, ...]
     inputs: Mapping[str, Layout]
     reserve: tuple[Resources, ...] = ()
 
     @property
-    def kernels(self) -> Kernels:
-        """The planned kernels of the graph."""
-        return kernels_of(self.graph, self.timing)
+    def graph(self) -> Graph:
+        """The network."""
+        return self.kernels.graph
 
 
 @dataclass(frozen=True, slots=True)

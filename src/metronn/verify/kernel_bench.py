@@ -11,6 +11,7 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from metronn.emit.rtl.kernels.any_kernel import emit_kernel
@@ -28,7 +29,7 @@ RESET_CYCLES = 4
 TOP = "kernel_bench"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Case:
     """One kernel under test: events come every `ii_cycles` at the fastest."""
 
@@ -39,7 +40,7 @@ class Case:
     ii_cycles: int
     events: int = 24
 
-    @property
+    @cached_property
     def planned(self) -> AnyKernel:
         """The kernel's plan."""
         return planned(self.spec, self.graph, self.timing)

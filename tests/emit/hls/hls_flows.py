@@ -16,7 +16,7 @@ from metronn.plan.design import KernelInstance, Signal
 from metronn.plan.hardware.boards import load_device
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.kernels import kernels_of
+from metronn.plan.kernels.kernels import Kernels
 from metronn.plan.kernels.spec import Delay, KernelSpec
 from metronn.plan.layout import Layout
 from metronn.plan.options import Fold, InputForm, PlanOptions
@@ -37,7 +37,7 @@ class FlowMaker:
         """Begin with nothing."""
         self.graph, self.rng, self.ii = graph, rng, ii_cycles
         self.kernels: list[KernelInstance] = []
-        self.plans = kernels_of(graph, TIMING)
+        self.plans = Kernels(graph, TIMING)
         self.signals: dict[str, Signal] = {}
         self.of_value: dict[str, list[str]] = {}
 
@@ -109,7 +109,7 @@ def flow_with(graph: Graph, seed: int, ii_cycles: int, inputs: dict[str, Layout]
     for name, layout in inputs.items():
         maker.signal(name, layout)
     options = PlanOptions(fold=rng.choice(list(Fold)), inputs=InputForm.STREAM)
-    for step in steps(graph, ii_cycles, TIMING, options, inputs):
+    for step in steps(maker.plans, ii_cycles, options, inputs):
         assert maker.step(step), f"{step.value}: no kernel"
     return Flow(
         plans=maker.plans,

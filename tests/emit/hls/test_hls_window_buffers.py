@@ -22,7 +22,7 @@ from metronn.ir.types import Range
 from metronn.plan.candidates.layouts_in_time import raster_layout
 from metronn.plan.design import KernelInstance, Signal
 from metronn.plan.hardware.resources import Resources
-from metronn.plan.kernels.kernels import kernels_of
+from metronn.plan.kernels.kernels import Kernels
 from metronn.plan.kernels.spec import WindowBuffer
 from metronn.plan.kernels.waiting.taps import window_output
 from metronn.plan.layout import Layout
@@ -55,7 +55,7 @@ def one_kernel(graph: Graph, layout: Layout) -> Flow | None:
         resources=Resources(),
     )  # fmt: skip
     return Flow(
-        plans=kernels_of(graph, TIMING),
+        plans=Kernels(graph, TIMING),
         kernels=(kernel,),
         signals={
             "pixels": Signal(name="pixels", value="x", layout=layout, first_cycle=0),

@@ -11,9 +11,9 @@ from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Input, Linear, Reduce, ReduceKind, Requantize
 from metronn.ir.types import Range
 from metronn.plan.hardware.boards import load_device
+from metronn.plan.hardware.system import load_system
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels import kernels as kernels_module
-from metronn.plan.kernels.kernels import AnyKernel, Kernels, kernels_of, planned
+from metronn.plan.kernels.kernels import AnyKernel, Kernels, planned
 from metronn.plan.kernels.spec import (
     Delay,
     Elementwise,
@@ -32,6 +32,8 @@ from metronn.plan.kernels.spec import (
 )
 from metronn.plan.kernels.streamed import InnerKernel, PlannedStreamed
 from metronn.plan.layout import Layout
+from metronn.plan.options import PlanOptions
+from metronn.plan.placing import placed, problem_of
 
 TIMING = Timing(levels_per_stage=2, fabric=load_device("vu13p").fabric)
 ROWS, WHOLE = Layout.rows(12, 3), Layout.parallel(12)
@@ -97,13 +99,31 @@ def test_kinds_are_named_as_in_reports() -> None:
 
 def test_a_kernel_is_planned_once() -> None:
     graph, spec = network(), Delay(value="x", layout=ROWS, cycles=3)
-    kernel = planned(spec, graph, TIMING)
-    assert planned(Delay(value="x", layout=ROWS, cycles=3), graph, TIMING) is kernel
-    assert kernels_of(graph, TIMING).of(spec) is kernel
-    assert planned(spec, graph, Timing(levels_per_stage=1, fabric=TIMING.fabric)) is not kernel
-    other = network()
-    assert other == graph
-    assert planned(spec, other, TIMING) is not kernel
+    kernels = Kernels(graph, TIMING)
+    kernel = kernels.of(spec)
+    assert kernels.of(Delay(value="x", layout=ROWS, cycles=3)) is kernel
+    assert planned(spec, graph, TIMING) is not kernel
+
+
+def test_kernels_are_those_of_a_graph_and_a_timing() -> None:
+    kernels = Kernels(network(), TIMING)
+    kernels.of(Delay(value="x", layout=ROWS, cycles=3))
+    assert kernels == Kernels(network(), TIMING)
+    assert kernels != Kernels(network(), Timing(levels_per_stage=1, fabric=TIMING.fabric))
+    assert kernels.of(FOLD).graph is kernels.graph
+
+
+def test_a_problem_goes_on_with_kernels_of_its_graph_and_clock() -> None:
+    graph, system = network(), load_system("one-large-virtual")
+    first = problem_of(graph, system, PlanOptions())
+    again = problem_of(graph, system.with_overrides(ii=4), PlanOptions(), known=first.kernels)
+    assert again.kernels is first.kernels
+    assert problem_of(network(), system, PlanOptions(), known=first.kernels).kernels is not first.kernels
+    slower = system.with_overrides(clock_mhz=system.clock_mhz / 4)
+    assert slower.timing != system.timing
+    assert problem_of(graph, slower, PlanOptions(), known=first.kernels).kernels is not first.kernels
+    design = placed(first)
+    assert design is not None and design.kernels is first.kernels
 
 
 def test_what_was_not_asked_for_longest_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,12 +135,6 @@ def test_what_was_not_asked_for_longest_is_forgotten(monkeypatch: pytest.MonkeyP
     kernels.of(delays[2])
     assert kernels.of(delays[0]) is first
     assert kernels.of(delays[1]) is not second
-    monkeypatch.setattr(kernels_module, "RECENT_GRAPHS", 1)
-    graph = network()
-    recent = kernels_of(graph, TIMING)
-    assert kernels_of(graph, TIMING) is recent
-    kernels_of(network(), TIMING)
-    assert kernels_of(graph, TIMING) is not recent
 
 
 def test_a_streamed_kernel_answers_for_all_its_groups() -> None:

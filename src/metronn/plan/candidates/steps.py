@@ -34,11 +34,10 @@ from metronn.plan.candidates.convert import conversion
 from metronn.plan.candidates.layouts_in_time import evenly, raster_layout, split_beats, whole_blocks
 from metronn.plan.candidates.reuse import divisors, impossible_reuse, keeps_reuse
 from metronn.plan.hardware.resources import lut_equivalents
-from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.adders import matvec as adders
 from metronn.plan.kernels.adders.unrolled_cost import unrolled_cost
 from metronn.plan.kernels.folds.fold import fold_outputs_spec, linear_of
-from metronn.plan.kernels.kernels import kernels_of
+from metronn.plan.kernels.kernels import Kernels
 from metronn.plan.kernels.slices import NotStreamableError, row_beats, rows_of
 from metronn.plan.kernels.spec import (
     Elementwise,
@@ -100,19 +99,18 @@ def _windowed(graph: Graph) -> set[str]:
 
 
 def steps(
-    graph: Graph,
+    kernels: Kernels,
     ii_cycles: int,
-    timing: Timing,
     options: PlanOptions,
     inputs: Mapping[str, Layout] | None = None,
     log: Progress = silent,
 ) -> tuple[Step, ...]:
-    """Cut the graph into steps in topological order. Every op but Input and Constant is in exactly one.
+    """Cut the graph of the kernels into steps in topological order. Every op but Input and Constant is in exactly one.
 
     Raises ModelError that lists every layer that no kernel makes with the reuse asked for.
     """
-    given = inputs if inputs is not None else arrival_layouts(graph, ii_cycles, options.inputs)
-    return _Builder(graph, ii_cycles, timing, options, given).run(log)
+    given = inputs if inputs is not None else arrival_layouts(kernels.graph, ii_cycles, options.inputs)
+    return _Builder(kernels, ii_cycles, options, given).run(log)
 
 
 def external_inputs(graph: Graph, nodes: tuple[str, ...]) -> tuple[str, ...]:
@@ -153,12 +151,10 @@ def grow(graph: Graph, first: str, kinds: tuple[type, ...]) -> tuple[str, ...]:
 class _Builder:
     """Finds the steps of one graph and the offers of every value."""
 
-    def __init__(
-        self, graph: Graph, ii_cycles: int, timing: Timing, options: PlanOptions, inputs: Mapping[str, Layout]
-    ) -> None:
+    def __init__(self, kernels: Kernels, ii_cycles: int, options: PlanOptions, inputs: Mapping[str, Layout]) -> None:
         """Start from the layouts of the inputs."""
-        self.graph, self.ii, self.timing, self.options = graph, ii_cycles, timing, options
-        self.kernels = kernels_of(graph, timing)
+        self.kernels, self.ii, self.options = kernels, ii_cycles, options
+        self.graph, self.timing = kernels.graph, kernels.timing
         self.shorter = options.fold is Fold.LATENCY or options.objective is Objective.RESOURCES
         self.offers: dict[str, tuple[Layout, ...]] = {name: (layout,) for name, layout in inputs.items()}
         self.problems: list[str] = []

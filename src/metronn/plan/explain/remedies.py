@@ -200,7 +200,8 @@ class _Search:
         now = self.problem
         system = now.system if ii is None else now.system.with_overrides(ii=ii)
         try:
-            return problem_of(graph or now.graph, system, now.options.model_copy(update=changes))
+            options = now.options.model_copy(update=changes)
+            return problem_of(graph or now.graph, system, options, known=now.kernels)
         except ModelError:  # a reuse that is asked for is not possible with the change
             return None
 

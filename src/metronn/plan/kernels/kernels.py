@@ -1,5 +1,7 @@
 """From specifications to planned kernels: `Kernels` owns those of one graph under one timing, so each is planned once.
 
+The planner makes one, and hands it on from candidates to the design, which emission and reports ask.
+
 The union of specifications is taken apart here (and in `streamed`, for what may be run for every group of beats): a
 kernel that is forgotten is named by mypy.
 """
@@ -7,7 +9,8 @@ kernel that is forgotten is named by mypy.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import assert_never, overload
+from dataclasses import dataclass, field
+from typing import ClassVar, assert_never, overload
 
 from metronn.ir.graph import Graph
 from metronn.plan.hardware.timing import Timing
@@ -47,7 +50,8 @@ AnyKernel = (
 """All classes: what takes them apart ends in `assert_never`."""
 
 
-def _planned(spec: KernelSpec, graph: Graph, timing: Timing) -> AnyKernel:
+def planned(spec: KernelSpec, graph: Graph, timing: Timing) -> AnyKernel:
+    """Return the kernel of a specification, alone."""
     match spec:
         case Wiring():
             return PlannedWiring(spec, graph, timing)
@@ -69,16 +73,18 @@ def _planned(spec: KernelSpec, graph: Graph, timing: Timing) -> AnyKernel:
             assert_never(spec)
 
 
+@dataclass(frozen=True, slots=True)
 class Kernels:
-    """The kernels of one graph under one timing, each planned once."""
+    """The kernels of one graph under one timing, each planned once. What is planned already makes no difference."""
 
-    KEPT = 4096
+    KEPT: ClassVar[int] = 4096
     """Kernels that are kept; the one not asked for longest goes first."""
 
-    def __init__(self, graph: Graph, timing: Timing) -> None:
-        """Start without kernels."""
-        self.graph, self.timing = graph, timing
-        self._known: OrderedDict[KernelSpec, AnyKernel] = OrderedDict()
+    graph: Graph
+    timing: Timing
+    _known: OrderedDict[KernelSpec, AnyKernel] = field(
+        default_factory=OrderedDict, init=False, repr=False, compare=False
+    )
 
     @overload
     def of(self, spec: Streamed) -> PlannedStreamed: ...
@@ -95,33 +101,9 @@ class Kernels:
         """Return the kernel of a specification."""
         found = self._known.get(spec)
         if found is None:
-            found = self._known[spec] = _planned(spec, self.graph, self.timing)
+            found = self._known[spec] = planned(spec, self.graph, self.timing)
             if len(self._known) > self.KEPT:
                 self._known.popitem(last=False)
         else:
             self._known.move_to_end(spec)
         return found
-
-
-RECENT_GRAPHS = 32
-_RECENT: OrderedDict[tuple[int, Timing], Kernels] = OrderedDict()
-
-
-def kernels_of(graph: Graph, timing: Timing) -> Kernels:
-    """Return the kernels of a graph: those planned before, when it is one of the graphs asked for last.
-
-    A graph is itself here, not its content: stages of one run, from candidates to emission, share what is planned.
-    """
-    key = (id(graph), timing)
-    found = _RECENT.get(key)
-    if found is None or found.graph is not graph:
-        found = _RECENT[key] = Kernels(graph, timing)
-        while len(_RECENT) > RECENT_GRAPHS:
-            _RECENT.popitem(last=False)
-    _RECENT.move_to_end(key)
-    return found
-
-
-def planned(spec: KernelSpec, graph: Graph, timing: Timing) -> AnyKernel:
-    """Return one kernel of a graph: see `kernels_of`."""
-    return kernels_of(graph, timing).of(spec)
