@@ -33,8 +33,7 @@ class Figures:
 
 def unrolled_part(kernel: AnyKernel) -> PlannedAdders | None:
     """Return the unrolled matrix of a kernel, None for other kernels."""
-    inner = kernel.inner if isinstance(kernel, PlannedStreamed) else kernel
-    return inner if isinstance(inner, PlannedAdders) else None
+    return kernel.part if isinstance(kernel.part, PlannedAdders) else None
 
 
 def takes_long(kernel: AnyKernel) -> bool:

@@ -23,7 +23,6 @@ from metronn.plan.kernels.folds.lanes import NONE
 from metronn.plan.kernels.folds.planned import PlannedFoldInputs, PlannedFoldOutputs
 from metronn.plan.kernels.kernels import AnyKernel, Kernels
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, KernelSpec, MatvecAdders, Streamed
-from metronn.plan.kernels.streamed import PlannedStreamed
 from metronn.plan.options import PlanOptions
 
 Groups = npt.NDArray[np.int64]
@@ -48,13 +47,11 @@ class FoldGroups:
 
 def kernel_groups(kernel: AnyKernel) -> Groups:
     """Return the multiplier of each weight of the Linear a kernel makes."""
-    match kernel:
-        case PlannedFoldOutputs() | PlannedFoldInputs():
-            return kernel.groups
-        case PlannedAdders():
-            return np.full(linear_of(kernel.graph, kernel.spec.linear).weight.shape, ALONE, dtype=np.int64)
-        case PlannedStreamed():
-            return kernel_groups(kernel.inner)
+    match kernel.part:
+        case PlannedFoldOutputs() | PlannedFoldInputs() as fold:
+            return fold.groups
+        case PlannedAdders() as adders:
+            return np.full(linear_of(adders.graph, adders.spec.linear).weight.shape, ALONE, dtype=np.int64)
         case _:
             raise AssertionError(f"{kernel.spec}: makes no Linear")
 

@@ -16,7 +16,6 @@ from metronn.plan.kernels.spec import (
     FoldInputs,
     FoldOutputs,
     MatvecAdders,
-    Streamed,
     covered_nodes,
 )
 from metronn.plan.layout import wire_format
@@ -170,7 +169,8 @@ def _budget(design: Design, fpga: FpgaDesign) -> Iterator[str]:
 def _reuse(design: Design, fpga: FpgaDesign, reuse: Mapping[str, int]) -> Iterator[str]:
     """No layer has more multipliers than its reuse leaves it; counted from the fields of its kernel."""
     for kernel in fpga.kernels:
-        spec = kernel.spec.inner if isinstance(kernel.spec, Streamed) else kernel.spec
+        planned = design.planned(kernel)
+        spec = planned.part.spec
         if not isinstance(spec, MatvecAdders | FoldOutputs | FoldInputs):
             continue
         node = design.graph.by_name[spec.linear]
@@ -179,7 +179,7 @@ def _reuse(design: Design, fpga: FpgaDesign, reuse: Mapping[str, int]) -> Iterat
             continue
         assert isinstance(node.op, Linear)
         inputs, outputs = node.op.weight.shape
-        vectors = -(-node.type.size // outputs // kernel.spec.copies) if isinstance(kernel.spec, Streamed) else 1
+        vectors = 1 if planned.part is planned else -(-node.type.size // outputs // planned.copies)
         share, rest = divmod(times, vectors)
         match spec:
             case MatvecAdders():

@@ -150,5 +150,7 @@ def test_a_streamed_kernel_answers_for_all_its_groups() -> None:
     inner = planned(FOLD, kernel.slice.graph, TIMING) if isinstance(kernel, PlannedStreamed) else None
     assert inner is not None
     assert kernel.latency_cycles == inner.latency_cycles
+    assert (kernel.part, kernel.copies) == (kernel.inner, 2)
+    assert (inner.part, inner.copies) == (inner, 1)
     assert kernel.multipliers == 2 * inner.multipliers
     assert kernel.resources.dsp == 2 * inner.resources.dsp > 0

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from metronn.ir.graph import Graph
-from metronn.plan.design import Design, KernelInstance
+from metronn.plan.design import Design
 from metronn.plan.figures import unrolled_part
 from metronn.plan.hardware.resources import Resources, lut_equivalents
+from metronn.plan.kernels.adders.matvec import PlannedAdders
 from metronn.plan.kernels.folds.fold import fold_outputs_spec
 from metronn.plan.kernels.kernels import AnyKernel, planned
-from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, KernelSpec, MatvecAdders, Streamed
+from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
 from metronn.plan.options import Fold, InputForm, Objective, PlanOptions
 
 
@@ -27,45 +27,44 @@ def _unrolled(design: Design, options: PlanOptions) -> Iterator[str]:
     """Unrolled layers at an II that would let them fold: the dearest, and how many more."""
     if design.ii_cycles == 1 or options.objective is Objective.RESOURCES:
         return
-    kernels = [kernel for fpga in design.fpgas for kernel in fpga.kernels if _is_unrolled(kernel.spec)]
-    kernels = [kernel for kernel in kernels if options.reuse_of(_source(kernel, design.graph)) is None]
     found = []
-    for kernel in kernels:
-        folded = _folded(design.planned(kernel), design.ii_cycles)
+    for kernel in (kernel for fpga in design.fpgas for kernel in fpga.kernels):
+        plan = design.planned(kernel)
+        part = unrolled_part(plan)
+        if part is None or options.reuse_of(_source(part, design)) is not None:
+            continue
+        folded = _folded(plan, part, design.ii_cycles)
         if folded is not None and lut_equivalents(folded[2]) < lut_equivalents(kernel.resources):
-            found.append((lut_equivalents(kernel.resources) - lut_equivalents(folded[2]), kernel, folded))
+            found.append((lut_equivalents(kernel.resources) - lut_equivalents(folded[2]), kernel, part, folded))
     if not found:
         return
-    _, kernel, (beats, cycles, cost) = max(found, key=lambda entry: entry[0])
+    _, kernel, part, (beats, cycles, cost) = max(found, key=lambda entry: entry[0])
     more = f" (so with {len(found) - 1} more of its layers)" if len(found) > 1 else ""
     yield (
-        f"II {design.ii_cycles}: {_source(kernel, design.graph)} is unrolled: {_amount(kernel.resources)} at "
+        f"II {design.ii_cycles}: {_source(part, design)} is unrolled: {_amount(kernel.resources)} at "
         f"{kernel.latency_cycles} cycles; folding over {beats} cycles would take {_amount(cost)} at {cycles} "
         f'cycles{more}: plan.objective = "resources" takes it'
     )
 
 
-def _folded(kernel: AnyKernel, ii_cycles: int) -> tuple[int, int, Resources] | None:
+def _folded(kernel: AnyKernel, part: PlannedAdders, ii_cycles: int) -> tuple[int, int, Resources] | None:
     """Return cycles, latency and cost of the longest fold in the place of an unrolled kernel; None where none fits."""
-    part, beats = unrolled_part(kernel), ii_cycles
-    assert part is not None
-    spec, inner, own = kernel.spec, part.spec, part.graph
-    if isinstance(spec, Streamed):
-        layout = spec.layouts[0]
+    spec, own, beats = part.spec, part.graph, ii_cycles
+    if part is not kernel:
+        layout = kernel.inputs[0][1]
         beats = min(layout.spacing or beats, beats - layout.cycles[-1])
-    elif len(own.type_of(inner.linear).shape) > 1:
+    elif len(own.type_of(spec.linear).shape) > 1:
         return None
     if beats < 2:
         return None
-    fold = planned(fold_outputs_spec(own, inner.linear, inner.epilogue, beats, kernel.timing), own, kernel.timing)
+    fold = planned(fold_outputs_spec(own, spec.linear, spec.epilogue, beats, kernel.timing), own, kernel.timing)
     last, cost = fold.latency_cycles + fold.output.span - 1, fold.resources
-    return beats, last, cost.scaled(spec.copies) if isinstance(spec, Streamed) else cost
+    return beats, last, cost.scaled(kernel.copies)
 
 
 def _folds(design: Design, options: PlanOptions) -> Iterator[str]:
-    specs = [kernel.spec for fpga in design.fpgas for kernel in fpga.kernels]
-    inner = [spec.inner if isinstance(spec, Streamed) else spec for spec in specs]
-    if options.fold is Fold.LATENCY and not any(isinstance(spec, FoldOutputs | FoldInputs) for spec in inner):
+    parts = [design.planned(kernel).part.spec for fpga in design.fpgas for kernel in fpga.kernels]
+    if options.fold is Fold.LATENCY and not any(isinstance(spec, FoldOutputs | FoldInputs) for spec in parts):
         why = "at II 1 nothing can be folded" if design.ii_cycles == 1 else "no layer of this plan is folded"
         yield f'plan.fold = "latency" has no effect: {why}'
 
@@ -86,14 +85,8 @@ def _streams(design: Design, options: PlanOptions) -> Iterator[str]:
         yield f'plan.inputs = "stream" has no effect on input {name}: {why}'
 
 
-def _is_unrolled(spec: KernelSpec) -> bool:
-    return isinstance(spec.inner if isinstance(spec, Streamed) else spec, MatvecAdders)
-
-
-def _source(kernel: KernelInstance, graph: Graph) -> str:
-    spec = kernel.spec.inner if isinstance(kernel.spec, Streamed) else kernel.spec
-    assert isinstance(spec, MatvecAdders)
-    return graph.by_name[spec.linear].source
+def _source(part: PlannedAdders, design: Design) -> str:
+    return design.graph.by_name[part.spec.linear].source
 
 
 def _amount(cost: Resources) -> str:

@@ -39,6 +39,16 @@ class PlannedKernel(ABC, Generic[S]):
         return self.kind
 
     @property
+    def part(self) -> PlannedKernel[KernelSpec]:
+        """What makes one group of beats; the kernel itself where it is not run for one after another."""
+        return self
+
+    @property
+    def copies(self) -> int:
+        """How many of its part stand side by side."""
+        return 1
+
+    @property
     def nodes(self) -> tuple[str, ...]:
         """Graph nodes the kernel implements; the last one is its result. Empty for what only waits."""
         return covered_nodes(self.spec)

@@ -89,6 +89,16 @@ class PlannedStreamed(PlannedKernel[Streamed]):
         return planned_inner(self.spec.inner, self.slice.graph, self.timing)
 
     @property
+    def part(self) -> InnerKernel:
+        """The inner kernel."""
+        return self.inner
+
+    @property
+    def copies(self) -> int:
+        """Instances of the inner kernel."""
+        return self.spec.copies
+
+    @property
     def latency_cycles(self) -> int:
         """That of the inner kernel."""
         return self.inner.latency_cycles
