@@ -88,7 +88,8 @@ def summary_of(design: Design) -> tuple[str, str]:
             "first": "no",
         },
     ]
-    manifest = build_manifest(design, name="a & b", report=None, verdicts=verdicts, files={"graph.txt": b"text"})
+    manifest = build_manifest(design, name="a & b", report=None, files={"graph.txt": b"text"})
+    manifest["verdicts"] = verdicts
     summary = summarize(design, manifest)
     picture = Picture(file="turn_on.png", content=b"\x89PNG\r\n\x1a\nrest", media="image/png")
     return plan_text(summary) + verdicts_text(summary), report_html(summary, [picture])
@@ -145,7 +146,7 @@ def test_html_stands_alone(design: Design) -> None:
 
 
 def test_manifest_is_json_with_utilisation_within_the_budget(design: Design) -> None:
-    manifest = build_manifest(design, name="n", report=None, verdicts=[], files={"b": b"", "a": b"x"})
+    manifest = build_manifest(design, name="n", report=None, files={"b": b"", "a": b"x"})
     assert list(manifest["files"]) == ["a", "b"]
     for resources in manifest["promises"]["resources"].values():
         assert all(0 <= share <= 1 for share in resources["utilisation"].values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
+import weakref
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,10 +58,11 @@ class Build:
         manifest: what manifest.json says.
     """
 
-    def __init__(self, folder: Path, *, scratch: tempfile.TemporaryDirectory[str] | None = None) -> None:
-        """Open a build. `scratch`: the temporary folder that it lies in, removed with it."""
+    def __init__(self, folder: Path, *, scratch: Path | None = None) -> None:
+        """Open a build. `scratch`: the temporary folder that it lies in, removed with the object."""
         self.folder = folder
-        self._scratch = scratch
+        if scratch is not None:
+            weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
         self.manifest: Mapping[str, Any] = read_manifest(folder)
         for name in ("graph.txt", "plan.json"):
             check_file(folder, self.manifest, name)

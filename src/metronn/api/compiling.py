@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import enum
 import inspect
+import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,30 +76,33 @@ def compile(
         ToolError: a tool is missing or broken.
         VerificationError: the build is not good; its `build` is there to find out why.
     """
-    scratch = None
-    if output is None:
-        scratch = tempfile.TemporaryDirectory(prefix="metronn-", ignore_cleanup_errors=True)
-        output = Path(scratch.name) / "build"
     wanted = _given(given)
     events = _with_labels(calibrate, labels, str(wanted.get("data.label") or "label"))
-    wanted = replace(wanted, values={**wanted.values, "build.directory": str(output)})
-    if events is not None:
-        wanted = Given(
-            values={**wanted.values, "data.calibrate": events}, names={**wanted.names, "data.calibrate": "calibrate"}
-        )
-    with tempfile.TemporaryDirectory(prefix="metronn-network-") as place:
+    names = dict(wanted.names) if events is None else {**wanted.names, "data.calibrate": "calibrate"}
+    values = dict(wanted.values) if events is None else {**wanted.values, "data.calibrate": events}
+    with _scratch(output) as (folder, scratch), tempfile.TemporaryDirectory(prefix="metronn-network-") as place:
+        wanted = Given(values={**values, "build.directory": str(folder)}, names=names)
         request = _request(network, Path(place), events, options, wanted)
-        made = compile_build(
-            request,
-            QuietLog(),
-            dumped_stages(None if dump_ir is None else Path(dump_ir), request.directory),
-            verify=verify,
-            force=force,
-        )
+        watch = dumped_stages(None if dump_ir is None else Path(dump_ir), request.directory)
+        made = compile_build(request, QuietLog(), watch, verify=verify, force=force)
     build = Build(made.folder, scratch=scratch)
     if check:
         build.check(RUNGS if strict else request.require)
     return build
+
+
+@contextmanager
+def _scratch(output: str | Path | None) -> Iterator[tuple[Path, Path | None]]:
+    """Give the folder of a build, and the temporary one that it lies in, which an error removes."""
+    if output is not None:
+        yield Path(output), None
+        return
+    scratch = Path(tempfile.mkdtemp(prefix="metronn-"))
+    try:
+        yield scratch / "build", scratch
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
 
 
 def load(folder: str | Path) -> Build:

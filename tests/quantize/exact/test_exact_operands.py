@@ -48,7 +48,7 @@ def test_operands_can_be_relaxed_and_say_so() -> None:
     assert told and told[0].exactness is Exactness.APPROXIMATE and "s12." in str(told[0].note)
     operand = next(node.op.x for node in quantized.graph.nodes if isinstance(node.op, Linear))
     assert quantized.graph.type_of(operand).range.width_bits == 12
-    with pytest.raises(ModelError, match="operand_bits: found 80"):
+    with pytest.raises(ModelError, match="'operand_bits' must be a whole number from 2 to 56, found 80"):
         parse_options({"operand_bits": 80})
 
 
