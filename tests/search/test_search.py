@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ from metronn.search.evaluate import (
 )
 from metronn.search.journal import Journal
 from metronn.search.options import SearchOptions
-from metronn.search.run import Recorder, SearchResult, run_search
+from metronn.search.run import CHEAPEST, SAFER, SHARES, Recorder, SearchResult, _Run, run_search
 from metronn.search.space import Knob, KnobKind, Space, applied, channel_space, key_of, layer_space
 from metronn.search.widths import Search
 from metronn.search.workers import Inline, Processes, workers
@@ -446,3 +446,33 @@ def test_one_command_at_a_time_writes_a_journal(tmp_path: Path) -> None:
     match = "another command is writing this journal"
     with Journal(tmp_path / "j", "test", ABOUT), pytest.raises(ModelError, match=match):
         Journal(tmp_path / "j", "test", ABOUT)
+
+
+# What is tried when the cheapest do not hold on all events
+
+
+@examples(60)
+@given(st.lists(st.tuples(st.integers(1, 50), st.integers(1, 50)), min_size=1, max_size=40, unique=True))
+def test_safer_widths_come_behind_the_cheapest_down_to_the_least_noise(
+    judge: Evaluator, points: list[tuple[int, int]]
+) -> None:
+    """Behind the cheapest, noise falls and cost rises; the last have the least noise of all that hold the metric."""
+    recorder = Recorder(
+        evaluator=judge,
+        workers=Inline(lambda layers: remembered(judge, layers)),
+        journal=cast("Journal", {}),
+        limit=1,
+        tolerance=1.0,
+        show=lambda progress: None,
+    )
+    run = _Run(recorder=recorder, options=SearchOptions(), say=lambda text: None)
+    for number, (cost, noise) in enumerate(points):
+        found = Evaluation(cost=cost, layers={}, metric=1e9, noise=noise, graph=str(number), channels={})
+        run.found[str(number)] = ({"a": {"weight_bits": number}}, found)
+    ordered = [found for _, found in run.ordered()]
+    assert min(found.noise for found in ordered) == min(noise for _, noise in points)
+    cheapest = sorted(cost for cost, _ in points)[: min(len(points), CHEAPEST)]
+    assert [found.cost for found in ordered][: len(cheapest)] == cheapest
+    safer = ordered[CHEAPEST * (len(SHARES) + 1) :] if len(points) > CHEAPEST * (len(SHARES) + 1) else []
+    assert all(a.noise > b.noise and a.cost <= b.cost for a, b in zip(safer, safer[1:], strict=False))
+    assert len(safer) <= SAFER

@@ -16,6 +16,8 @@ SHARES = (0.5, 1.0)
 """Shares of the tolerance with which a search is done, one after the other."""
 CHEAPEST = 3
 """So many widths are returned for each share."""
+SAFER = 8
+"""So many more, of less noise at more cost each: those held out are few, and what they accept may fail on all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +89,7 @@ class SearchResult:
     """What a search found; `given` is the request as it stood, `uniform` the narrowest width for all that holds.
 
     `found` are widths that hold the metric on the held-out events: the cheapest with all of the tolerance first, then
-    the cheapest with less of it, and so on.
+    the cheapest with less of it, and so on; then some of less and less noise, to those of the least.
     """
 
     given: Evaluation
@@ -178,7 +180,7 @@ class _Run:
         return channel_space(space.layers(best.point), channels, self.options.narrowest)
 
     def ordered(self) -> tuple[tuple[Layers, Evaluation], ...]:
-        """Return the cheapest widths that hold the metric, for each share of the tolerance, all of it first."""
+        """Return the cheapest widths that hold the metric, for each share of the tolerance, then safer ones."""
         cheapest = sorted(self.found.items(), key=lambda item: (item[1][1].cost, item[1][1].noise, item[0]))
         picked: dict[str, tuple[Layers, Evaluation]] = {}
         graphs: set[str] = set()
@@ -190,4 +192,12 @@ class _Run:
             ]
             picked.update(several[:CHEAPEST])
             graphs.update(value[1].graph for _, value in several[:CHEAPEST])
+        least = min((value[1].noise for value in picked.values()), default=0.0)
+        safer: list[tuple[str, tuple[Layers, Evaluation]]] = []
+        for key, value in cheapest:
+            if key not in picked and self.recorder.accepts(value[1].metric) and value[1].noise < least:
+                safer.append((key, value))
+                least = value[1].noise
+        places = dict.fromkeys(round(k * (len(safer) - 1) / SAFER) for k in range(1, SAFER + 1)) if safer else {}
+        picked.update(safer[place] for place in places)
         return tuple(picked.values())
