@@ -2,18 +2,21 @@
 
 An op takes a number of adder levels: Add 1, Extremum 1, rounding other than TRN 1, saturation 1; rounding and
 saturation are scheduled apart, so that no op is deeper than one level. Wrapping, truncation and products with powers of
-two are wires. Any other Multiply takes one whole stage after a register, as the registers of a DSP block ask for.
+two are wires. Any other Multiply takes one whole stage after a register, and one made of DSP blocks a second register
+behind it: those of a block in front of the multiplier, behind it and behind the adder.
 A stage holds at most `timing.levels_per_stage` levels and ends in a register.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from metronn.ir.graph import Graph, Node, Output
 from metronn.ir.infer import infer, round_shift
@@ -28,7 +31,7 @@ from metronn.ir.ops import (
     Rounding,
     operands,
 )
-from metronn.ir.types import Range
+from metronn.ir.types import Range, TensorType
 from metronn.plan.hardware.fabric import Fabric
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.timing import Timing
@@ -155,7 +158,7 @@ def place_nodes(graph: Graph, nodes: Sequence[str], timing: Timing, given: Mappi
     """Place every node of an expanded graph as early as its operands (at the places `given`) and the rules allow."""
     places = dict(given)
     for name in nodes:
-        sources = [places[x] for x in operands(graph.by_name[name].op) if x in places]
+        sources = [_available(graph, x, places[x], timing) for x in operands(graph.by_name[name].op) if x in places]
         stage = max((place.stage for place in sources), default=0)
         level = max((place.level for place in sources if place.stage == stage), default=0)
         if is_product(graph, name):
@@ -168,6 +171,16 @@ def place_nodes(graph: Graph, nodes: Sequence[str], timing: Timing, given: Mappi
     return {name: places[name] for name in nodes}
 
 
+def _available(graph: Graph, name: str, place: Place, timing: Timing) -> Place:
+    """Return when a value can be read: products of DSP blocks have a register behind that of their stage."""
+    return Place(place.stage + 1, 0) if _in_blocks(graph, name, timing.fabric) else place
+
+
+def _in_blocks(graph: Graph, name: str, fabric: Fabric) -> bool:
+    op = graph.by_name[name].op
+    return isinstance(op, Multiply) and is_product(graph, name) and node_dsps(graph, name, fabric) > 0
+
+
 def _pipeline(spec: Elementwise, graph: Graph, timing: Timing) -> Pipeline:
     """Return the pipeline of the kernel: at least one stage, a register at the end of each."""
     own, nodes = expanded(graph, spec.nodes)
@@ -176,7 +189,7 @@ def _pipeline(spec: Elementwise, graph: Graph, timing: Timing) -> Pipeline:
     if not inputs:
         raise ValueError(f"{spec.nodes[-1]}: all operands are constants; fold them before planning")
     places = place_nodes(own, nodes, timing, {name: Place(0, 0) for name in inputs})
-    last = max(place.stage for place in places.values())
+    last = max(_available(own, name, place, timing).stage for name, place in places.items())
     made_in = {**dict.fromkeys(inputs, -1), **{name: place.stage for name, place in places.items()}}
     needed_until = dict.fromkeys((*inputs, *nodes), -1)
     for name in nodes:
@@ -254,16 +267,33 @@ def _idle_bits(graph: Graph, op: Add) -> int:
     return int((np.maximum(more, 0) if op.subtract else np.abs(more)).sum())
 
 
-def _products(graph: Graph, op: Multiply) -> tuple[int, int, int]:
-    """How many products there are, and the signed widths of their operands."""
+def _products(graph: Graph, op: Multiply) -> Counter[tuple[int, int]]:
+    """How many products there are of each pair of signed widths; powers of two are wires."""
     x, y = graph.type_of(op.x), graph.type_of(op.y)
-    count = infer(op, [x, y]).size
-    return count, x.range.width_bits + (x.range.lowest >= 0), y.range.width_bits + (y.range.lowest >= 0)
+    shape = infer(op, [x, y]).shape
+    wide = [np.broadcast_to(_signed_widths(kind), shape).ravel().tolist() for kind in (x, y)]
+    wired = np.broadcast_to(_wires(graph, op.x), shape) | np.broadcast_to(_wires(graph, op.y), shape)
+    pairs = zip(*wide, wired.ravel().tolist(), strict=True)
+    return Counter((x_bits, y_bits) for x_bits, y_bits, wire in pairs if not wire)
+
+
+def _signed_widths(kind: TensorType) -> npt.NDArray[np.int64]:
+    lows = kind.range.los(kind.size)
+    widths = [bits + (lo >= 0) for bits, lo in zip(kind.element_widths(), lows, strict=True)]
+    return np.asarray(widths, dtype=np.int64).reshape(kind.shape)
+
+
+def _wires(graph: Graph, name: str) -> npt.NDArray[np.bool_]:
+    """Which elements are constants that make a product wires."""
+    op, shape = graph.by_name[name].op, graph.type_of(name).shape
+    if not isinstance(op, Constant):
+        return np.zeros(shape, dtype=bool)
+    return np.asarray([v >= 0 and v & (v - 1) == 0 for v in op.values.ints()]).reshape(shape)
 
 
 def _product_luts(graph: Graph, op: Multiply, fabric: Fabric) -> int:
-    count, x_bits, y_bits = _products(graph, op)
-    return count * x_bits * y_bits if _of_luts(x_bits, y_bits, fabric) else 0
+    products = _products(graph, op)
+    return sum(count * x * y for (x, y), count in products.items() if _of_luts(x, y, fabric))
 
 
 def _of_luts(x_bits: int, y_bits: int, fabric: Fabric) -> bool:
@@ -276,8 +306,8 @@ def node_dsps(graph: Graph, name: str, fabric: Fabric) -> int:
     op = graph.by_name[name].op
     if not isinstance(op, Multiply) or not is_product(graph, name):
         return 0
-    count, x_bits, y_bits = _products(graph, op)
-    return 0 if _of_luts(x_bits, y_bits, fabric) else fabric.dsp_blocks(count, x_bits, y_bits)
+    products = _products(graph, op)
+    return sum(fabric.dsp_blocks(count, x, y) for (x, y), count in products.items() if not _of_luts(x, y, fabric))
 
 
 class PlannedElementwise(PlannedKernel[Elementwise]):
