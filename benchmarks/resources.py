@@ -38,8 +38,9 @@ import numpy as np
 
 import buffer_samples
 from metronn.emit.data import data_directory
-from metronn.emit.rtl.fpga import emit_fpga
+from metronn.emit.rtl.fpga import LIBRARY, emit_fpga
 from metronn.emit.rtl.kernels.any_kernel import emit_kernel
+from metronn.emit.tops import top_name
 from metronn.errors import ModelError
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph, GraphBuilder
@@ -87,15 +88,6 @@ DEVICE, CLOCK_MHZ = "vu13p", 360.0
 ALLOWED_RATIO = 1.3
 SMALL_COUNT, ALLOWED_DIFFERENCE = 50, 15
 DSP_MARGIN = 1.05
-LIBRARY = (
-    "mnn_pulse_delay",
-    "mnn_ring",
-    "mnn_crc32",
-    "mnn_link_orbit",
-    "mnn_link_tx",
-    "mnn_link_rx",
-    "mnn_link_elastic",
-)
 MEMORY_LUTS = {
     "SRL16E": 1,
     "SRLC32E": 1,
@@ -390,7 +382,7 @@ def link_samples(timing: Timing, kind: str) -> Iterator[Sample]:
         yield Sample(
             kind=kind,
             name=f"{8 * count} bit in {beats} beats, {frame.lanes} lanes",
-            top=fpga.name,
+            top=top_name(fpga.name),
             text="\n".join([*texts, *emit_fpga(design, fpga).values()]),
             estimate=fpga.link_resources,
         )

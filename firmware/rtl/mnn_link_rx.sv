@@ -2,12 +2,12 @@
 ///
 /// A word that was on `word_i` of mnn_link_tx n cycles after the sender's orbit zero is on `word_o` n cycles after the
 /// receiver's orbit counter was ReleaseCycle. With both counters in step that is a latency of ReleaseCycle (modulo
-/// OrbitCycles): 2 (sender) + raw latency + wait in the elastic buffer + 2 (receiver), so
-///   ReleaseCycle = (2 + maximum raw latency + margin + 2 + receiver's count at the sender's zero) mod OrbitCycles.
+/// OrbitCycles): 3 (sender) + raw latency + wait in the elastic buffer + 5 (receiver), so
+///   ReleaseCycle = (3 + maximum raw latency + margin + 5 + receiver's count at the sender's zero) mod OrbitCycles.
 /// Raw latencies from (maximum + margin - BufferWords + 1) to (maximum + margin) are absorbed.
 ///
-/// `start_o` is high with word 0 of an event on `word_o`. `error_o` is valid with `done_o`, exactly FrameWords + 1 cycles after
-/// `start_o` (two cycles after the last word), low otherwise. It is set if within the event's frame any lane has a wrong check sum,
+/// `start_o` is high with word 0 of an event on `word_o`. `error_o` is valid with `done_o`, exactly FrameWords + 2 cycles after
+/// `start_o` (three cycles after the last word), low otherwise. It is set if within the event's frame any lane has a wrong check sum,
 /// a wrong valid/start/last bit or is not aligned, if sequence numbers differ between lanes or jump, if the event had to be
 /// started without a clean start on all lanes, or if the sender had flagged it.
 ///
@@ -24,7 +24,7 @@ module mnn_link_rx #(
   parameter int FrameWords   = 1,          // >= 1
   parameter int Lanes        = 1,          // >= 1
   parameter int EventCycles  = FrameWords, // least distance of two events, >= FrameWords
-  parameter int OrbitCycles  = 32076,      // > BufferWords + 2, <= 65536
+  parameter int OrbitCycles  = 32076,      // > BufferWords + 4, <= 65536
   parameter int ReleaseCycle = 0,          // < OrbitCycles
   parameter int BufferWords  = 32,         // a power of two, > SpreadCycles
   parameter int SpreadCycles = 31          // maximum raw latency - minimum raw latency + margin
@@ -50,8 +50,8 @@ module mnn_link_rx #(
   if (EventCycles < FrameWords) begin : gen_check_rate
     $error("mnn_link_rx: EventCycles=%0d is less than FrameWords=%0d", EventCycles, FrameWords);
   end
-  if (OrbitCycles <= BufferWords + 2 || OrbitCycles > 65536) begin : gen_check_orbit
-    $error("mnn_link_rx: OrbitCycles=%0d is not above BufferWords=%0d plus 2, or above 65536", OrbitCycles, BufferWords);
+  if (OrbitCycles <= BufferWords + 4 || OrbitCycles > 65536) begin : gen_check_orbit
+    $error("mnn_link_rx: OrbitCycles=%0d is not above BufferWords=%0d plus 4, or above 65536", OrbitCycles, BufferWords);
   end
   if (ReleaseCycle < 0 || ReleaseCycle >= OrbitCycles) begin : gen_check_release
     $error("mnn_link_rx: ReleaseCycle=%0d is outside 0..OrbitCycles-1 with OrbitCycles=%0d", ReleaseCycle, OrbitCycles);
@@ -61,196 +61,288 @@ module mnn_link_rx #(
   end
 `endif
 
-  // Time: cycles until the word sent with the marker is due on word_o, and cycles since then.
+  // Time: cycles until the word sent with the marker is due on word_o, and cycles since then. That word is read 2 cycles
+  // before it is due, and was on lane_q of its elastic buffer LeastWait cycles before or earlier.
   localparam int CountWidth   = $clog2(OrbitCycles);
   localparam int AddressWidth = $clog2(BufferWords);
   localparam int AfterZero    = (ReleaseCycle == 0) ? OrbitCycles - 1 : ReleaseCycle - 1;
+  localparam int LeastWait    = 4;
+  localparam int MostWait     = BufferWords + LeastWait - 1;
+  localparam bit WindowAfterZero = AfterZero >= LeastWait && AfterZero <= MostWait;
 
   logic                    synced_q, window_q, window_end_q;
-  logic [CountWidth-1:0]   to_release_q, to_release_d;
-  logic [AddressWidth-1:0] read_address_q;
-  logic [15:0]             stamp_q;        // cycles from the marker's word to the one on word_o, modulo 65536
+  logic [CountWidth-1:0]   to_release_q;
+  logic                    release_q;         // to_release_q is 0
+  logic [AddressWidth-1:0] read_next_q;       // address read in the next cycle
+  logic [AddressWidth-1:0] marker_address_q;  // address read 2 cycles before the release
+  logic [15:0]             stamp_q;           // cycles from the marker's word to the one on word_o, modulo 65536
 
-  always_comb begin
-    if (orbit_zero_i) to_release_d = CountWidth'(AfterZero);
-    else if (to_release_q == '0) to_release_d = CountWidth'(OrbitCycles - 1);
-    else to_release_d = to_release_q - 1'b1;
-  end
+  wire synced    = synced_q || orbit_zero_i;
+  wire release_d = orbit_zero_i ? AfterZero == 0 : to_release_q == CountWidth'(1);
 
   always_ff @(posedge clk_i) begin
     if (rst_i) begin
-      synced_q       <= 1'b0;
-      window_q       <= 1'b0;
-      window_end_q   <= 1'b0;
-      to_release_q   <= '0;
-      read_address_q <= '0;
-      stamp_q        <= '0;
+      synced_q         <= 1'b0;
+      window_q         <= 1'b0;
+      window_end_q     <= 1'b0;
+      to_release_q     <= '0;
+      release_q        <= 1'b1;
+      read_next_q      <= '0;
+      marker_address_q <= '0;
+      stamp_q          <= '0;
     end else begin
-      synced_q       <= synced_q || orbit_zero_i;
-      window_q       <= (synced_q || orbit_zero_i) && to_release_d >= CountWidth'(2)
-                        && to_release_d <= CountWidth'(BufferWords + 1);
-      window_end_q   <= (synced_q || orbit_zero_i) && to_release_d == CountWidth'(2);
-      to_release_q   <= to_release_d;
-      read_address_q <= read_address_q + 1'b1;
-      stamp_q        <= (to_release_d == '0) ? 16'd0 : stamp_q + 16'd1;
+      synced_q     <= synced;
+      window_q     <= synced && (orbit_zero_i ? WindowAfterZero : to_release_q > CountWidth'(LeastWait)
+                                                                  && to_release_q <= CountWidth'(MostWait + 1));
+      window_end_q <= synced && (orbit_zero_i ? AfterZero == LeastWait : to_release_q == CountWidth'(LeastWait + 1));
+      if (orbit_zero_i) to_release_q <= CountWidth'(AfterZero);
+      else if (release_q) to_release_q <= CountWidth'(OrbitCycles - 1);
+      else to_release_q <= to_release_q - 1'b1;
+      release_q   <= release_d;
+      read_next_q <= read_next_q + 1'b1;
+      if (orbit_zero_i) marker_address_q <= read_next_q + AddressWidth'(AfterZero + BufferWords - 2);
+      else if (release_q) marker_address_q <= read_next_q + AddressWidth'(OrbitCycles - 1 + BufferWords - 2);
+      stamp_q     <= release_d ? 16'd0 : stamp_q + 16'd1;
     end
   end
 
-  // Lanes: the words due next, and what their side bits say.
-  logic [Lanes-1:0] good, trained, lost;             // of the elastic buffers
-  logic [Lanes-1:0] heard;                           // lanes whose side bits count
-  logic [Lanes-1:0] last, start, valid;              // of the words due next; 0 on lanes not heard
-  logic [Lanes-1:0] middle;                          // the lane is inside a frame by its own account, or unknown
-  logic [Lanes-1:0] good_q, heard_q, last_q, start_q, valid_q, middle_q, middle_seen_q;  // of the words on word_o
-  logic [Lanes-1:0] lane_bad, lane_stray, crc_bad, sequence_bad, upstream;
-  logic [Lanes*40-1:0] tail_q;                       // of the words that were on word_o one cycle ago
-
-  assign heard = (good != '0) ? good : trained;
-
-  // Events: which word is on word_o, and which events are on their way to the verdict.
-  localparam int           IndexWidth = $clog2(EventCycles + 1);
-  localparam logic [IndexWidth-1:0] LastIndex  = IndexWidth'(FrameWords - 1);
-  localparam logic [IndexWidth-1:0] FreeIndex  = IndexWidth'(EventCycles - 1);
-  localparam logic [IndexWidth-1:0] IdleIndex  = IndexWidth'(EventCycles);
-
-  logic [IndexWidth-1:0] index_q;        // cycles since start_o, stops at EventCycles
-  logic                  clean_q;        // the last start was clean
-  logic                  deferred_q;     // a clean start came too early
-  logic [FrameWords+1:0] event_q;        // bit k: start_o was high k cycles ago
-  logic [FrameWords+1:0] flag_q;         // bit k: ... and that event is flagged
-  logic                  word_bad, tail_bad, upstream_q, stray_q;
-
-  wire in_frame   = event_q[FrameWords-1:0] != '0;
-  wire last_word  = index_q == LastIndex;
-  wire all_start  = (start & valid) == heard && heard != '0;
-  wire clean      = all_start && (&good);
-  wire any_start  = (start | (valid & ~middle)) != '0;
-  wire free       = index_q == FreeIndex || index_q == IdleIndex;
-  wire in_time    = last_word && last_q == heard_q;  // the current frame ends where it should: the early start was none
-  wire overdue    = deferred_q && !in_time;
-  wire fire       = free && (any_start || overdue);
+  // Lanes, three stages: the words read from the buffers (due), the ones that are next, and those on word_o. What the side
+  // bits of each lane say is found out while its word is due, what they say together while it is next.
+  logic [Lanes-1:0] good, trained, lost;              // of the elastic buffers, for the words due next cycle
+  logic [Lanes-1:0] good_due_q, heard_due_q;          // heard: lanes whose side bits count
+  logic [Lanes-1:0] good_next_q, heard_next_q;
+  logic [Lanes-1:0] last_next_q, start_next_q, valid_next_q;  // 0 on lanes not heard
+  logic [Lanes-1:0] middle_next_q;                    // the lane is inside a frame by its own account, or unknown
+  logic [Lanes-1:0] begins_next_q;                    // the lane starts an event
+  logic [Lanes-1:0] agrees_next_q;                    // the lane has a clean start, or is not heard
+  logic [Lanes-1:0] lane_bad_q, lane_stray_q;         // of the words that were on word_o one cycle ago
+  logic [Lanes*40-1:0] tail_q;                        // of the same
+  logic [Lanes-1:0] crc_bad_q, sequence_bad_q, upstream;
+  logic             lost_q;
 
   always_ff @(posedge clk_i) begin
     if (rst_i) begin
-      index_q    <= IdleIndex;
-      clean_q    <= 1'b0;
-      deferred_q <= 1'b0;
-      event_q    <= '0;
-      stray_q    <= 1'b0;
+      good_due_q  <= '0;
+      heard_due_q <= '0;
+      lost_q      <= 1'b0;
+    end else begin
+      good_due_q  <= good;
+      heard_due_q <= (good != '0) ? good : trained;
+      lost_q      <= lost != '0;
+    end
+  end
+
+  // Events: which word is on word_o, and when the next event may start.
+  localparam int           IndexWidth = $clog2(EventCycles + 1);
+  localparam logic [IndexWidth-1:0] IdleIndex  = IndexWidth'(EventCycles);
+  localparam logic [IndexWidth-1:0] BeforeFree = (EventCycles > 1) ? IndexWidth'(EventCycles - 2) : '1;
+  localparam logic [IndexWidth-1:0] BeforeLast = (FrameWords > 1) ? IndexWidth'(FrameWords - 2) : '1;
+  localparam logic [IndexWidth-1:0] TwoBefore  = (FrameWords > 2) ? IndexWidth'(FrameWords - 3) : '1;
+
+  logic [IndexWidth-1:0] index_q;        // cycles since start_o, stops at EventCycles
+  logic                  start_q;        // start_o
+  logic                  free_q;         // EventCycles since the last start, or more
+  logic                  clean_q;        // the last start was clean
+  logic                  deferred_q;     // a clean start came too early
+  logic                  last_word_q;    // the last word of a frame is on word_o
+  logic                  ends_q;         // ... and all lanes heard say so
+  logic                  in_frame_q;     // a word of a frame is on word_o
+
+  wire all_start  = (&agrees_next_q) && heard_next_q != '0;
+  wire clean      = &(agrees_next_q & good_next_q);
+  wire any_start  = begins_next_q != '0;
+  wire in_time    = last_word_q && ends_q;  // the current frame ends where it should: the early start was none
+  wire overdue    = deferred_q && !in_time;
+  wire fire       = free_q && (any_start || overdue);
+  wire last_word_d = (FrameWords == 1) ? fire : index_q == BeforeLast;
+  // The word that will be next is the last one of its frame.
+  wire last_next_d = (FrameWords == 1) || ((FrameWords == 2) ? fire : index_q == TwoBefore);
+
+  always_ff @(posedge clk_i) begin
+    if (rst_i) begin
+      index_q     <= IdleIndex;
+      start_q     <= 1'b0;
+      free_q      <= 1'b1;
+      clean_q     <= 1'b0;
+      deferred_q  <= 1'b0;
+      last_word_q <= 1'b0;
+      in_frame_q  <= 1'b0;
     end else begin
       if (fire) index_q <= '0;
       else if (index_q != IdleIndex) index_q <= index_q + 1'b1;
+      start_q     <= fire;
+      free_q      <= fire ? EventCycles == 1 : free_q || (EventCycles > 1 && index_q == BeforeFree);
       if (fire) clean_q <= clean && !overdue;
-      deferred_q <= !fire && (overdue || (all_start && clean_q && !free));
-      event_q    <= {event_q[FrameWords:0], fire};
-      stray_q    <= !in_frame && lane_stray != '0;
+      deferred_q  <= !fire && (overdue || (all_start && clean_q && !free_q));
+      last_word_q <= last_word_d;
+      in_frame_q  <= fire || (in_frame_q && !last_word_q);
     end
-    // A bad word flags every event whose frame it lies in; the tail is checked one cycle after the last word.
-    flag_q[0]              <= !clean || overdue;
-    flag_q[FrameWords:1]   <= flag_q[FrameWords-1:0] | {FrameWords{word_bad}};
-    flag_q[FrameWords+1]   <= flag_q[FrameWords] || tail_bad;
-    upstream_q             <= upstream != '0;
+    ends_q <= last_next_q == heard_next_q;
   end
 
-  assign word_bad = lane_bad != '0;
-  assign start_o  = event_q[0];
-  assign done_o   = event_q[FrameWords+1];
-  assign error_o  = done_o && (flag_q[FrameWords+1] || upstream_q);
+  assign start_o = start_q;
 
   for (genvar l = 0; l < Lanes; l++) begin : gen_lane
     logic [66:0] due;
-    logic [63:0] word_q;
-    logic [31:0] crc_q, crc_next;
+    logic [63:0] word_next_q, word_q;
+    logic [31:0] part, part_q, crc_q, state_part;
+    logic        middle_q;                                     // after the word that was due one cycle ago
+    logic        good_q, last_q, lane_start_bit_q, valid_q, middle_seen_q;  // of the word on word_o
+    logic        start_lane_q, last_lane_q;  // flags that choose among all bits of the lane: its own
 
     mnn_link_elastic #(
       .BufferWords(BufferWords)
     ) u_elastic (
-      .clk_i         (clk_i),
-      .rst_i         (rst_i),
-      .window_i      (window_q),
-      .window_end_i  (window_end_q),
-      .to_release_i  (to_release_q[AddressWidth-1:0]),
-      .read_address_i(read_address_q),
-      .lane_i        (lane_i[l*68 +: 68]),
-      .word_o        (due),
-      .good_o        (good[l]),
-      .trained_o     (trained[l]),
-      .lost_o        (lost[l])
+      .clk_i           (clk_i),
+      .rst_i           (rst_i),
+      .window_i        (window_q),
+      .window_end_i    (window_end_q),
+      .marker_address_i(marker_address_q),
+      .read_address_i  (read_next_q),
+      .lane_i          (lane_i[l*68 +: 68]),
+      .word_o          (due),
+      .good_o          (good[l]),
+      .trained_o       (trained[l]),
+      .lost_o          (lost[l])
     );
 
-    assign last[l]  = due[66] && heard[l];
-    assign start[l] = due[65] && heard[l];
-    assign valid[l] = due[64] && heard[l];
+    wire heard = heard_due_q[l];
+    wire last  = due[66] && heard;
+    wire start = due[65] && heard;
+    wire valid = due[64] && heard;
     // A lane that was not good one word earlier may be anywhere in a frame.
-    assign middle[l] = middle_q[l] || (good[l] && !good_q[l]);
+    wire middle = middle_q || (good_due_q[l] && !good_next_q[l]);
 
     always_ff @(posedge clk_i) begin
       if (rst_i) begin
-        good_q[l]        <= 1'b0;
-        heard_q[l]       <= 1'b0;
-        middle_q[l]      <= 1'b1;
-        middle_seen_q[l] <= 1'b1;
-        last_q[l]        <= 1'b0;
-        start_q[l]       <= 1'b0;
-        valid_q[l]       <= 1'b0;
+        middle_q         <= 1'b1;
+        good_next_q[l]   <= 1'b0;
+        heard_next_q[l]  <= 1'b0;
+        last_next_q[l]   <= 1'b0;
+        start_next_q[l]  <= 1'b0;
+        valid_next_q[l]  <= 1'b0;
+        middle_next_q[l] <= 1'b1;
+        begins_next_q[l] <= 1'b0;
+        agrees_next_q[l] <= 1'b1;
+        good_q           <= 1'b0;
+        last_q           <= 1'b0;
+        lane_start_bit_q <= 1'b0;
+        valid_q          <= 1'b0;
+        middle_seen_q    <= 1'b1;
+        lane_stray_q[l]  <= 1'b0;
       end else begin
-        good_q[l]        <= good[l];
-        heard_q[l]       <= heard[l];
-        middle_q[l]      <= !heard[l] || (valid[l] && !last[l] && (start[l] || middle[l]));
-        middle_seen_q[l] <= middle[l];
-        last_q[l]        <= last[l];
-        start_q[l]       <= start[l];
-        valid_q[l]       <= valid[l];
+        middle_q         <= !heard || (valid && !last && (start || middle));
+        good_next_q[l]   <= good_due_q[l];
+        heard_next_q[l]  <= heard;
+        last_next_q[l]   <= last;
+        start_next_q[l]  <= start;
+        valid_next_q[l]  <= valid;
+        middle_next_q[l] <= middle;
+        begins_next_q[l] <= start || (valid && !middle);
+        agrees_next_q[l] <= (start && valid) == heard;
+        good_q           <= good_next_q[l];
+        last_q           <= last_next_q[l];
+        lane_start_bit_q <= start_next_q[l];
+        valid_q          <= valid_next_q[l];
+        middle_seen_q    <= middle_next_q[l];
+        lane_stray_q[l]  <= lane_start_bit_q || ((valid_q || last_q) && !middle_seen_q);
       end
-      word_q <= due[63:0];
+      lane_bad_q[l]  <= !good_q || !valid_q || lane_start_bit_q != start_q || last_q != last_word_q;
+      word_next_q    <= due[63:0];
+      word_q         <= word_next_q;
       tail_q[l*40 +: 40] <= word_q[63:24];
-      crc_q  <= crc_next;
+      part_q         <= part;
+      crc_q          <= part_q ^ state_part;
     end
 
-    assign word_o[l*64 +: 64] = word_q;
-    assign lane_bad[l]   = !good_q[l] || !valid_q[l] || start_q[l] != start_o || last_q[l] != last_word;
-    assign lane_stray[l] = start_q[l] || ((valid_q[l] || last_q[l]) && !middle_seen_q[l]);
+    mnn_replica #(
+      .Width(2)
+    ) u_flags (
+      .clk_i (clk_i),
+      .data_i({fire, last_next_d}),
+      .data_o({start_lane_q, last_lane_q})
+    );
 
-    mnn_crc32 u_crc (
-      .state_i(start_o ? ~{16'd0, stamp_q} : crc_q),
-      .data_i ({last_word ? 32'd0 : word_q[63:32], word_q[31:0]}),
-      .state_o(crc_next)
+    assign word_o[l*64 +: 64] = word_q;
+
+    // The check sum is linear: the word's part is made one cycle ahead of the state's.
+    mnn_crc32 u_crc_word (
+      .state_i(32'd0),
+      .data_i ({last_lane_q ? 32'd0 : word_next_q[63:32], word_next_q[31:0]}),
+      .state_o(part)
+    );
+
+    mnn_crc32 u_crc_state (
+      .state_i(start_lane_q ? ~{16'd0, stamp_q} : crc_q),
+      .data_i (64'd0),
+      .state_o(state_part)
     );
 
     // One cycle after the last word.
-    assign crc_bad[l]      = tail_q[l*40+8 +: 32] != ~crc_q;
-    assign sequence_bad[l] = tail_q[l*40+1 +: 7] != tail_q[7:1];
-    assign upstream[l]     = tail_q[l*40];
+    always_ff @(posedge clk_i) begin
+      crc_bad_q[l]      <= tail_q[l*40+8 +: 32] != ~crc_q;
+      sequence_bad_q[l] <= tail_q[l*40+1 +: 7] != tail_q[7:1];
+    end
+    assign upstream[l] = tail_q[l*40];
   end
+
+  // The verdict: ended_q bit k is high k + 1 cycles after the last word. A bad word marks the event whose frame it lies in.
+  logic [1:0] ended_q;
+  logic       start_1_q, unclean_q, unclean_1_q;
+  logic       bad_q;                   // all words up to two cycles ago
+  logic       upstream_q, done_q, flag_q, error_q;
+  logic       in_frame_1_q, stray_q;
 
   // Sequence numbers: the same on all lanes, and one more than in the event before if that was in order.
   logic [6:0] sequence_next_q;
   wire  [6:0] sequence_0 = tail_q[7:1];
-  logic       sequence_known_q;
-  logic       frame_bad;
+  logic       sequence_known_q, jump_q;
 
-  assign frame_bad  = flag_q[FrameWords] || crc_bad != '0 || sequence_bad != '0;
-  assign tail_bad   = frame_bad || (sequence_known_q && sequence_0 != sequence_next_q);
+  wire frame_bad = bad_q || crc_bad_q != '0 || sequence_bad_q != '0;
+  wire tail_bad  = frame_bad || (sequence_known_q && jump_q);
 
   always_ff @(posedge clk_i) begin
-    if (rst_i) sequence_known_q <= 1'b0;
-    else if (event_q[FrameWords]) sequence_known_q <= !frame_bad;
-    if (event_q[FrameWords]) sequence_next_q <= sequence_0 + 7'd1;
+    if (rst_i) begin
+      ended_q          <= '0;
+      done_q           <= 1'b0;
+      flag_q           <= 1'b0;
+      error_q          <= 1'b0;
+      stray_q          <= 1'b0;
+      in_frame_1_q     <= 1'b0;
+      sequence_known_q <= 1'b0;
+    end else begin
+      ended_q      <= {ended_q[0], last_word_q};
+      done_q       <= ended_q[1];
+      flag_q       <= ended_q[1] && tail_bad;
+      error_q      <= ended_q[1] && (tail_bad || upstream_q);
+      in_frame_1_q <= in_frame_q;
+      stray_q      <= !in_frame_1_q && lane_stray_q != '0;
+      if (ended_q[1]) sequence_known_q <= !frame_bad;
+    end
+    unclean_q   <= !clean || overdue;
+    unclean_1_q <= unclean_q;
+    start_1_q   <= start_q;
+    bad_q       <= (start_1_q ? unclean_1_q : bad_q) || lane_bad_q != '0;
+    upstream_q  <= upstream != '0;
+    jump_q      <= sequence_0 != sequence_next_q;
+    if (ended_q[0]) sequence_next_q <= sequence_0 + 7'd1;
   end
 
-  // Status.
-  wire count_crc  = (done_o && flag_q[FrameWords+1]) || stray_q;
-  wire count_loss = lost != '0;
+  assign done_o  = done_q;
+  assign error_o = error_q;
 
-  assign aligned_o = &good;
+  // Status.
+  logic count_crc_q;
 
   always_ff @(posedge clk_i) begin
-    if (rst_i || clear_i) begin
+    aligned_o    <= !rst_i && (&good_due_q);
+    count_crc_q  <= !rst_i && (flag_q || stray_q);
+        if (rst_i || clear_i) begin
       crc_errors_o       <= '0;
       alignment_losses_o <= '0;
     end else begin
-      if (count_crc && crc_errors_o != '1) crc_errors_o <= crc_errors_o + 16'd1;
-      if (count_loss && alignment_losses_o != '1) alignment_losses_o <= alignment_losses_o + 16'd1;
+      if (count_crc_q && crc_errors_o != '1) crc_errors_o <= crc_errors_o + 16'd1;
+      if (lost_q && alignment_losses_o != '1) alignment_losses_o <= alignment_losses_o + 16'd1;
     end
   end
 

@@ -1,6 +1,7 @@
-/// A memory in a ring: words leave in the order in which they came, each with its own `read_i`, at least two cycles
-/// after its `write_i`. `data_o` holds the word from the cycle after `read_i` to the next one. At most `Depth` words
-/// are inside, one that comes and one that leaves in the same cycle both counted. Reset empties it.
+/// A memory in a ring: words leave in the order in which they came, each with its own `read_i`, at least one cycle
+/// after its `write_i`. `data_o` holds the word from `Block` + 1 cycles after `read_i` until the next one: block RAM has an
+/// output register, without which its word is late in the cycle. At most `Depth` words are inside, one that comes and one
+/// that leaves in the same cycle both counted. Reset empties it.
 `default_nettype none
 
 module mnn_ring #(
@@ -29,9 +30,11 @@ module mnn_ring #(
 
   if (Block) begin : gen_block
     (* ram_style = "block" *) logic [Width-1:0] memory [Depth];
+    logic [Width-1:0] word_q;
     always_ff @(posedge clk_i) begin
       if (write_i) memory[write_q] <= data_i;
-      if (read_i) data_o <= memory[read_q];
+      if (read_i) word_q <= memory[read_q];
+      data_o <= word_q;
     end
   end else begin : gen_luts
     (* ram_style = "distributed" *) logic [Width-1:0] memory [Depth];

@@ -23,7 +23,7 @@ from cocotb.triggers import ReadOnly, Timer, ValueChange
 from cocotb.utils import get_sim_time
 
 HERE = Path(__file__).resolve().parent
-SENDER_CYCLES = 2
+SENDER_CYCLES = 3
 PERIOD_NS = 2
 VALID, START, LAST, MARKER = 1 << 64, 1 << 65, 1 << 66, 1 << 67
 LANE_MASK = (1 << 68) - 1

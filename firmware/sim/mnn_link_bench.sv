@@ -37,7 +37,7 @@ module mnn_link_bench #(
   output logic [15:0]                  alignment_losses_o
 );
 
-  localparam int ReleaseCycle = (2 + RawMax + Margin + 2 + OrbitOffset) % OrbitCycles;
+  localparam int ReleaseCycle = (3 + RawMax + Margin + 5 + OrbitOffset) % OrbitCycles;
 
   logic rx_zero;
   logic [Lanes*68-1:0] received;

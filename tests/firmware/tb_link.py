@@ -16,8 +16,9 @@ ORBIT_OFFSET = int(os.environ["PARAMETER_ORBITOFFSET"])
 RAW_MIN = int(os.environ["PARAMETER_RAWMIN"])
 RAW_MAX = int(os.environ["PARAMETER_RAWMAX"])
 MARGIN = int(os.environ["PARAMETER_MARGIN"])
-LATENCY = 2 + RAW_MAX + MARGIN + 2
-VERDICT = FRAME_WORDS + 1
+SENDER_CYCLES, RECEIVER_CYCLES = 3, 5
+LATENCY = SENDER_CYCLES + RAW_MAX + MARGIN + RECEIVER_CYCLES
+VERDICT = FRAME_WORDS + 2
 START, VALID, LAST, MARKER = 65, 64, 66, 67
 TAIL_MASK = (1 << 24) - 1
 
@@ -232,10 +233,10 @@ async def single_bit_errors(dut: HierarchyObject) -> None:
             await bench.step()
             if max(bench.sent) == last_sent or len(bench.sent) % 4:
                 continue
-            # A frame has just begun on word_i; its words enter the lanes two cycles later.
+            # A frame has just begun on word_i; its words enter the lanes SENDER_CYCLES later.
             start = max(bench.sent)
             w, lane, bit = positions.pop()
-            bench.flips[start + 2 + w] = 1 << (68 * lane + bit)
+            bench.flips[start + SENDER_CYCLES + w] = 1 << (68 * lane + bit)
             damaged.add(start)
         await bench.drain()
         marked = {s - LATENCY for s in bench.starts if bench.verdicts[s]}
@@ -275,7 +276,7 @@ async def false_start_before_an_event(dut: HierarchyObject) -> None:
         bench.traffic = "none"
         await bench.run(2 * EVENT_CYCLES)
         false = bench.cycle
-        bench.flips[false + 2] = 1 << (68 * bench.random.randrange(LANES) + START)
+        bench.flips[false + SENDER_CYCLES] = 1 << (68 * bench.random.randrange(LANES) + START)
         await bench.run(before)
         bench.traffic = "full"
         await bench.run(6 * EVENT_CYCLES)
@@ -305,7 +306,7 @@ async def marker_bit_errors(dut: HierarchyObject) -> None:
             await bench.run(2 * ORBIT_CYCLES + ORBIT_CYCLES // 2)
             zero = orbit_of(bench, bench.cycle) + ORBIT_CYCLES
             at = zero + delay
-            bench.flips[at + 2] = 1 << (68 * lane + MARKER)
+            bench.flips[at + SENDER_CYCLES] = 1 << (68 * lane + MARKER)
             await bench.run(4 * ORBIT_CYCLES)
             await bench.drain()
             bench.check_unmarked()
@@ -365,7 +366,7 @@ async def lost_event(dut: HierarchyObject) -> None:
         while (bench.next_start + FRAME_WORDS - bench.zeros[0]) % ORBIT_CYCLES <= FRAME_WORDS:
             await bench.step()  # that frame would carry the marker
         lost = bench.next_start
-        while bench.cycle < lost + 2 + raw:
+        while bench.cycle < lost + SENDER_CYCLES + raw:
             await bench.step()
         bench.dead = (1 << LANES) - 1
         await bench.run(FRAME_WORDS)
@@ -386,7 +387,7 @@ async def slip(dut: HierarchyObject) -> None:
     bench = Bench(dut, 7)
     await bench.start()
     trials = 0
-    for trial in range(8 * LANES):
+    for trial in range(10 * LANES):
         lane = trial % LANES
         bench.raw = bench.random_raw()
         bench.traffic = "gaps" if trial % 3 else "full"
@@ -404,7 +405,7 @@ async def slip(dut: HierarchyObject) -> None:
         healed = min(zero for zero in bench.zeros if zero >= slipped)
         # The receiver cannot know which lane is right: an event may start with the wrong one.
         jump = abs(bench.raw[lane] - before)
-        in_flight = any(0 < slipped - zero <= 3 + max(before, bench.raw[lane]) for zero in bench.zeros)
+        in_flight = any(0 < slipped - zero <= SENDER_CYCLES + 1 + max(before, bench.raw[lane]) for zero in bench.zeros)
         wrong = [c for c in bench.sent if slipped <= c and c + FRAME_WORDS <= healed - jump]
         if wrong and not in_flight:  # a marker on its way may re-align the lane at once
             assert all(any(abs(c - m) <= jump + EVENT_CYCLES for m in marked) for c in wrong), "an event was lost"
@@ -430,7 +431,7 @@ async def early_start(dut: HierarchyObject) -> None:
     await bench.reset()
     await bench.run(ORBIT_CYCLES + ORBIT_CYCLES // 3)
     before = bench.next_start
-    while bench.cycle < before + 2 + RAW_MAX + FRAME_WORDS:
+    while bench.cycle < before + SENDER_CYCLES + RAW_MAX + FRAME_WORDS:
         await bench.step()
     bench.raw = [RAW_MAX - 2]
     bench.slip = 1

@@ -11,6 +11,8 @@ from cocotb.triggers import FallingEdge, Timer
 BUFFER_WORDS = int(os.environ["PARAMETER_BUFFERWORDS"])
 ORBIT_CYCLES = BUFFER_WORDS + 20
 MARKER = 1 << 67
+LEAST = 5  # cycles from a marker on lane_i to its release
+MOST = LEAST + BUFFER_WORDS - 1
 
 
 class Lane:
@@ -25,17 +27,17 @@ class Lane:
         self.word = dut.word_o.value  # in the last cycle; undefined before the first marker
 
     async def step(self, *, marker: bool = False, reset: bool = False) -> None:
-        """Go one cycle on; a word read in the last cycle of an orbit is released at cycle 0 of the next."""
+        """Go one cycle on; a word read two cycles before the end of an orbit is released at cycle 0 of the next."""
         dut = self.dut
         to_release = -self.cycle % ORBIT_CYCLES
         word = self.random.getrandbits(67) | (MARKER if marker else 0)
         self.entered[self.cycle] = word & (MARKER - 1)
         dut.rst_i.value = int(reset)
         dut.lane_i.value = word
-        dut.to_release_i.value = to_release % BUFFER_WORDS
-        dut.read_address_i.value = (self.cycle + 5) % BUFFER_WORDS
-        dut.window_i.value = int(2 <= to_release <= BUFFER_WORDS + 1)
-        dut.window_end_i.value = int(to_release == 2)
+        dut.read_address_i.value = (self.cycle + 5) % BUFFER_WORDS  # of the next cycle
+        dut.marker_address_i.value = (self.cycle + to_release - 2 + 4) % BUFFER_WORDS
+        dut.window_i.value = int(LEAST <= to_release + 1 <= MOST)
+        dut.window_end_i.value = int(to_release + 1 == LEAST)
         await Timer(1, "ns")
         self.word = dut.word_o.value
         await FallingEdge(dut.clk_i)
@@ -63,30 +65,30 @@ async def alignment(dut: HierarchyObject) -> None:
         while lane.cycle % ORBIT_CYCLES:
             await lane.step(marker=(-lane.cycle % ORBIT_CYCLES) in markers)
 
-    for distance in range(2, BUFFER_WORDS + 2):
+    for distance in range(LEAST, MOST + 1):
         await fresh(distance)
         assert int(dut.trained_o.value) == 1
         assert await lane.orbit(distance) == [1] * ORBIT_CYCLES
-    for distance in (1, BUFFER_WORDS + 2, BUFFER_WORDS + 10):
+    for distance in (LEAST - 1, MOST + 1, MOST + 9):
         await fresh(distance)
         assert await lane.orbit(distance) == [0] * ORBIT_CYCLES
         assert int(dut.trained_o.value) == 0
-    await fresh(4)
-    for markers in ((), (5,), (4, 3), (4, BUFFER_WORDS + 8)):
+    await fresh(6)
+    for markers in ((), (7,), (6, 5), (6, MOST + 7)):
         good = await lane.orbit(*markers)
         assert good[0] == 1
         assert 0 in good, f"markers {markers}"
-        again = await lane.orbit(4)
+        again = await lane.orbit(6)
         assert again[-1] == 1
-        assert await lane.orbit(4) == [1] * ORBIT_CYCLES
+        assert await lane.orbit(6) == [1] * ORBIT_CYCLES
 
 
 @cocotb.test()
 async def words(dut: HierarchyObject) -> None:
-    """After a marker at distance d, each word is read d - 1 cycles after it entered."""
+    """After a marker at distance d, each word is read d - 2 cycles after it entered."""
     cocotb.start_soon(Clock(dut.clk_i, 10, unit="ns").start())
     lane = Lane(dut)
-    for distance in range(2, BUFFER_WORDS + 2):
+    for distance in range(LEAST, MOST + 1):
         for _ in range(3):
             await lane.step(reset=True)
         while lane.cycle % ORBIT_CYCLES:
@@ -94,4 +96,4 @@ async def words(dut: HierarchyObject) -> None:
         await lane.orbit(distance)
         for _ in range(ORBIT_CYCLES):
             await lane.step(marker=(-lane.cycle % ORBIT_CYCLES) == distance)
-            assert int(lane.word) == lane.entered[lane.cycle - 1 - (distance - 1)]
+            assert int(lane.word) == lane.entered[lane.cycle - 1 - (distance - 2)]

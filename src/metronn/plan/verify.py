@@ -22,8 +22,9 @@ from metronn.plan.layout import wire_format
 
 LANE_WORD_BITS = 64
 RESERVED_BITS = 40
-LINK_REGISTERS = 4
+LINK_REGISTERS = 8
 LINK_MARGIN = 2
+LINK_VERDICT = 2
 
 
 def violations(design: Design, reuse: Mapping[str, int] | None = None) -> tuple[str, ...]:
@@ -242,7 +243,7 @@ def _frame(design: Design, sender: FpgaDesign, receiver: FpgaDesign, frame: Fram
     for (value, beat), runs in sent.items():
         for bit in _twice(runs):
             yield f"bit {bit} of {value} beat {beat} is sent twice"
-    flagged = sender.receives.words + 1 if sender.receives else 0
+    flagged = sender.receives.words + LINK_VERDICT if sender.receives else 0
     if frame.send_cycle + frame.words - 1 < flagged:
         leaves = frame.send_cycle + frame.words - 1
         yield f"the last word leaves in cycle {leaves}, before the error flag is known ({flagged})"
@@ -301,8 +302,8 @@ def _outputs(design: Design) -> Iterator[str]:
         signal = last.signal.get(output.signal)
         if signal is None or names.get(output.name) != signal.value:
             yield f"output {output.name}: signal {output.signal} on {last.name} does not carry it"
-        elif last.receives is not None and signal.first_cycle < last.receives.words + 1:
-            known = last.receives.words + 1
+        elif last.receives is not None and signal.first_cycle < last.receives.words + LINK_VERDICT:
+            known = last.receives.words + LINK_VERDICT
             yield f"output {output.name}: leaves in cycle {signal.first_cycle}, its error flag is known in {known}"
     if {output.name for output in design.outputs} != set(names):
         yield f"outputs are {sorted(o.name for o in design.outputs)}, the graph has {sorted(names)}"

@@ -11,14 +11,12 @@ from metronn.emit.rtl.port_names import port_names
 from metronn.emit.rtl.text import comment, identifier
 from metronn.emit.tops import module_name, top_name
 from metronn.plan.design import Design, FpgaDesign, KernelInstance
+from metronn.plan.frames.packing import VERDICT_CYCLES
 from metronn.plan.hardware.system import Link
 from metronn.plan.layout import wire_format
 
 LHC_BUNCH_CROSSINGS = 3564
 BUNCH_CROSSING_MHZ = 40.0
-FLAG_CYCLES = 1
-"""The receiver's error flag is there this many cycles after the frame's last word plus one (docs/links.md)."""
-
 LIBRARY = (
     "mnn_delay",
     "mnn_start_guard",
@@ -29,6 +27,7 @@ LIBRARY = (
     "mnn_link_tx",
     "mnn_link_rx",
     "mnn_link_elastic",
+    "mnn_replica",
 )
 
 
@@ -319,7 +318,7 @@ def _answers_early(design: Design, fpga: FpgaDesign) -> bool:
 def _flag_known(design: Design, fpga: FpgaDesign) -> int:
     """Local cycle in which the event's error flag is there: the link's verdict, or the guard's after the last input."""
     if fpga.receives is not None:
-        return fpga.receives.words + FLAG_CYCLES
+        return fpga.receives.words + VERDICT_CYCLES
     return min(last_input_cycle(design) + 1, _flag_needed(design, fpga))
 
 

@@ -66,7 +66,7 @@ def _taps(paths: Sequence[Path], *, gated: bool) -> list[int]:
         if path.storage is not Storage.WIRE:
             found.add(path.arrive[0])
         if path.storage is Storage.RING:
-            found.add(path.leave[0] - 1)
+            found.add(_ring_reads(path)[0])
         if gated or path not in alone:
             found.add(path.leave[0])
     return sorted(found)
@@ -189,10 +189,16 @@ def _kept(name: str, path: Path, bits: str, pulses: _Pulses) -> tuple[list[str],
                 "    .rst_i,",
                 f"    .write_i({pulses.name(path.arrive)}),",
                 f"    .data_i({bits}),",
-                f"    .read_i({pulses.name([cycle - 1 for cycle in path.leave])}),",
+                f"    .read_i({pulses.name(_ring_reads(path))}),",
                 f"    .data_o({name})",
                 "  );",
             ], name
+
+
+def _ring_reads(path: Path) -> list[int]:
+    """Local cycles in which a path's ring is read: block RAM has one register more."""
+    ahead = 2 if ring_block(path.width, path.depth) else 1
+    return [cycle - ahead for cycle in path.leave]
 
 
 def _target(port: FramePort, ends: Sequence[tuple[Path, str]], pulses: _Pulses, *, gated: bool) -> list[str]:

@@ -31,10 +31,13 @@ from metronn.plan.frames.signals import Segment, Signal
 
 __all__ = ["TAIL_BITS", "WORD_BITS", "FramePlan", "beat_bits", "link_latency_cycles", "plan_frame"]
 
-TRANSMITTER_CYCLES = 2
-RECEIVER_CYCLES = 2
+TRANSMITTER_CYCLES = 3
+RECEIVER_CYCLES = 5
 MARGIN_CYCLES = 2
 """Registers of mnn_link_tx and mnn_link_rx, and the margin between the latest arrival and the release."""
+
+VERDICT_CYCLES = 2
+"""The receiver's error flag is there so many cycles after the cycle behind the last word of a frame (docs/links.md)."""
 
 FEW_BEATS = 32
 """Frames of at most so many beats fill their words; each bit that waits does so in a register of its own."""
