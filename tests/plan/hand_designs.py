@@ -17,7 +17,7 @@ from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Input
 from metronn.ir.types import Range
 from metronn.plan.design import Design, DesignOutput, FpgaDesign, Frame, FrameField, KernelInstance, Signal
-from metronn.plan.frames.packing import link_latency_cycles, plan_frame
+from metronn.plan.frames.packing import VERDICT_CYCLES, link_latency_cycles, plan_frame
 from metronn.plan.hardware.fabric import common
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.system import load_system
@@ -78,7 +78,7 @@ def chain(
     offset = 0
     first = [0] * len(layouts)
     for index in range(fpgas):
-        known = 0 if received is None else received.words + 1
+        known = 0 if received is None else received.words + VERDICT_CYCLES
         waits, sends = list(delays), None
         if index == fpgas - 1:
             waits = [max(wait, known - cycle) for wait, cycle in zip(waits, first, strict=True)]

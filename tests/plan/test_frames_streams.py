@@ -19,7 +19,7 @@ from metronn.emit.rtl.frame import emit_frame_in, emit_frame_out
 from metronn.events.verification import verification_events
 from metronn.plan.compact import decode_ints, encode_ints
 from metronn.plan.design import Design, Frame, Signal
-from metronn.plan.frames.paths import Path, Storage, receiver_paths, sender_paths
+from metronn.plan.frames.paths import Path, Storage, receiver_paths, ring_block, sender_paths
 from metronn.plan.frames.pieces import TAIL_BITS, WORD_BITS
 from metronn.plan.kernels.spec import FoldInputs, Streamed, WindowBuffer
 from metronn.plan.layout import Layout
@@ -53,20 +53,24 @@ def keeps(path: Path, starts: Sequence[int]) -> bool:
     left = {start + b: (event, k) for event, start in enumerate(starts) for k, b in enumerate(path.leave)}
     register: tuple[int, int] | None = None
     ring: deque[tuple[int, int]] = deque()
-    shown: tuple[int, int] | None = None
+    ahead = 1 + ring_block(path.width, path.depth)  # from the read to the output register
+    shown: list[tuple[int, int] | None] = [None] * ahead
     for cycle in range(max(left) + 1):
-        have = {Storage.WIRE: came.get(cycle), Storage.REGISTER: register, Storage.RING: shown}[path.storage]
+        have = {Storage.WIRE: came.get(cycle), Storage.REGISTER: register, Storage.RING: shown[0]}[path.storage]
         if cycle in left and have != left[cycle]:
             return False
-        taken = ring[0] if cycle + 1 in left and ring else None
+        taken = ring[0] if cycle + ahead in left and ring else None
         if cycle in came:
             register = came[cycle]
             ring.append(came[cycle])
         if path.storage is Storage.RING and len(ring) > path.depth:
             return False
-        if path.storage is Storage.RING and cycle + 1 in left:
-            shown = taken
+        if path.storage is Storage.RING and cycle + ahead in left:
+            shown.append(taken)
             ring.popleft()
+        else:
+            shown.append(shown[-1])
+        shown.pop(0)
     return True
 
 
