@@ -173,7 +173,7 @@ def _depth(arrivals: Sequence[int], wait: int, period: int) -> int:
 
 
 def sender_resources(frame: Frame, signals: Mapping[str, Signal], fabric: Fabric) -> Resources:
-    """Frame and transmitter: per lane the check sum and the tail, per used bit two registers and its part of the sum.
+    """Frame and transmitter: per lane the check sum and the tail, per used bit three registers and its part of the sum.
 
     Bits that are always 0 cost nothing; one that is chosen among n sources takes (n - 1) / 2 LUTs, one that waits a
     register or its part of a memory. Coefficients from `benchmarks/resources.py --kind link_tx`.
@@ -182,22 +182,21 @@ def sender_resources(frame: Frame, signals: Mapping[str, Signal], fabric: Fabric
     taken = _choices(paths)
     below_tail = sum(bit % WORD_BITS < WORD_BITS - TAIL_BITS for _, bit in taken)
     return _kept(paths, fabric) + Resources(
-        lut=30 + 104 * frame.lanes + 15 * len(taken) // 4 + _choice_luts(taken.values()),
-        ff=45 + 72 * frame.lanes + len(taken) + below_tail,
+        lut=30 + 264 * frame.lanes + 15 * len(taken) // 4 + _choice_luts(taken.values()),
+        ff=65 + 122 * frame.lanes + 2 * len(taken) + below_tail,
     )
 
 
 def receiver_resources(frame: Frame, fabric: Fabric) -> Resources:
-    """Receiver and frame: per lane the elastic buffer of 32 words, the check sum and the word that leaves.
+    """Receiver and frame: per lane the elastic buffer of 32 words, its word in four stages, the check sum.
 
     A bit that waits for later ones takes a register or its part of a memory, one chosen among n places in the frame
-    (n - 1) / 2 LUTs; the receiver keeps two flags for every word of the frame. Coefficients from
-    `benchmarks/resources.py --kind link_rx`.
+    (n - 1) / 2 LUTs. Coefficients from `benchmarks/resources.py --kind link_rx`.
     """
     paths = receiver_paths(frame)
     return _kept(paths, fabric) + Resources(
-        lut=65 + frame.words + 400 * frame.lanes + _choice_luts(_choices(paths).values()),
-        ff=96 + 2 * frame.words + 155 * frame.lanes,
+        lut=65 + 500 * frame.lanes + _choice_luts(_choices(paths).values()),
+        ff=118 + 414 * frame.lanes,
     )
 
 
