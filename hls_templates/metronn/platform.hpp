@@ -1,8 +1,7 @@
 // Chooses the vendor's integer types. Every other header of the library names integers through this one.
 //
-// Kernels that combine elements (elementwise, activation, reduce, requantize, table, rewire, load) are inlined into
-// the function that calls them and take its pipeline; matrix products and copies are functions of their own, so that
-// a dataflow region can run them side by side.
+// Kernels of arrays are inlined into the function that calls them and take its pipeline, but for matrix products, which
+// are functions of their own.
 //
 // METRONN_PLATFORM is the header of the vendor, platform_vitis.hpp unless the compiler is told otherwise.
 #ifndef METRONN_PLATFORM_HPP

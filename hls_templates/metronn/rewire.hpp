@@ -2,7 +2,6 @@
 //
 //   rewire    y[k] = element cfg::index(k) of all sources laid end to end, or 0 where the index is -1
 //   copy      y[k] = x[k]
-//   fork      first[k] = second[k] = x[k]: in a dataflow region every array has one reader
 //   align     y[k] = x[k] << cfg::x_shift(k): one number of fraction bits for all elements
 //   load      y[k] = the stored constant k
 //
@@ -42,7 +41,7 @@ Elements:
 
 template <int n, typename in_t, typename out_t>
 void copy(const in_t x[n], out_t y[n]) {
-#pragma HLS PIPELINE II = 1
+#pragma HLS INLINE
 Elements:
   for (int k = 0; k < n; k++) {
 #pragma HLS UNROLL
@@ -52,22 +51,11 @@ Elements:
 
 template <typename cfg, typename in_t, typename out_t>
 void align(const in_t x[cfg::n], out_t y[cfg::n]) {
-#pragma HLS PIPELINE II = 1
+#pragma HLS INLINE
 Elements:
   for (int k = 0; k < cfg::n; k++) {
 #pragma HLS UNROLL
     y[k] = out_t(x[k]) << cfg::x_shift(k);
-  }
-}
-
-template <int n, typename value_t>
-void fork(const value_t x[n], value_t first[n], value_t second[n]) {
-#pragma HLS PIPELINE II = 1
-Elements:
-  for (int k = 0; k < n; k++) {
-#pragma HLS UNROLL
-    first[k] = x[k];
-    second[k] = x[k];
   }
 }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Mapping
-from typing import assert_never
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from metronn import __version__
 from metronn.emit.data import data_directory
 from metronn.emit.hls.files import TopPort
 from metronn.emit.hls.flow import flow_of
-from metronn.emit.hls.project import HlsDirective, HlsProject, emit_hls
+from metronn.emit.hls.project import HlsProject, emit_hls
 from metronn.emit.rtl.fpga import LIBRARY, emit_fpga
 from metronn.emit.rtl.system import emit_system
 from metronn.emit.sim import emit_rtl_vectors, emit_sim
@@ -26,22 +25,6 @@ from metronn.ir.graph import Graph, Node
 from metronn.ir.text import graph_hash, to_text
 from metronn.ir.types import TensorType
 from metronn.plan.design import Design, FpgaDesign
-from metronn.plan.kernels.spec import (
-    Delay,
-    Elementwise,
-    FoldInputs,
-    FoldOutputs,
-    Gather,
-    KernelSpec,
-    MatvecAdders,
-    ReduceSerial,
-    ReduceTree,
-    Reorder,
-    Streamed,
-    Table,
-    WindowBuffer,
-    Wiring,
-)
 from metronn.plan.serialize import design_to_json
 from metronn.plan.subgraph import subgraph
 
@@ -106,20 +89,8 @@ def _header(design: Design, fpga: FpgaDesign | None) -> str:
 
 
 def hls_project(design: Design, fpga: FpgaDesign) -> HlsProject:
-    """Return what the HLS project of one FPGA says besides its graph: promises, and the plan of every op."""
-    directives = {}
-    for kernel in fpga.kernels:
-        plan = design.planned(kernel)
-        for node in plan.nodes:
-            parallel, remainder = _per_cycle(kernel.spec, design.graph, node)
-            directives[node] = HlsDirective(
-                kernel=plan.kind_name,
-                start_cycle=kernel.start_cycle,
-                latency_cycles=kernel.latency_cycles,
-                parallel=parallel,
-                remainder=remainder,
-            )
-    last = max((kernel.start_cycle + kernel.latency_cycles for kernel in fpga.kernels), default=0)
+    """Return what the HLS project of one FPGA says besides its graph and its kernels: names and promises."""
+    leaving = [fpga.signal[name] for _, name in flow_of(design, fpga).outputs]
     return HlsProject(
         name=top_name(fpga.name),
         fpga=fpga.index,
@@ -127,41 +98,10 @@ def hls_project(design: Design, fpga: FpgaDesign) -> HlsProject:
         part=design.system.fpgas[fpga.index].part,
         clock_period_ns=round(design.system.period_ns, 6),
         ii_cycles=design.ii_cycles,
-        latency_cycles=last,
+        latency_cycles=max(signal.last_cycle for signal in leaving),
         graph_hash=graph_hash(design.graph),
         tool_version=__version__,
-        directives=directives,
     )
-
-
-def _per_cycle(spec: KernelSpec, graph: Graph, node: str) -> tuple[int, int]:
-    """Elements of a node that a kernel works on in a cycle, and the outputs that a fold over them has left."""
-    match spec:
-        case FoldOutputs():
-            return max(1, spec.lanes), spec.remainder
-        case FoldInputs():
-            return spec.layout.slot_count, 0
-        case Streamed():
-            return _streamed_per_cycle(spec)
-        case WindowBuffer():
-            return spec.output.slot_count, 0
-        case MatvecAdders() | Elementwise() | Table() | ReduceTree() | ReduceSerial() | Wiring():
-            return graph.type_of(node).size, 0
-        case Gather() | Delay() | Reorder():
-            raise AssertionError(f"{spec}: makes no node")
-        case _:
-            assert_never(spec)
-
-
-def _streamed_per_cycle(spec: Streamed) -> tuple[int, int]:
-    inner = spec.inner
-    match inner:
-        case FoldOutputs():
-            return max(1, inner.lanes * spec.copies), inner.remainder
-        case MatvecAdders() | FoldInputs() | Elementwise() | Table() | ReduceTree():
-            return max(layout.slot_count for layout in spec.layouts), 0
-        case _:
-            assert_never(inner)
 
 
 def emit_events(design: Design, real: Mapping[str, Array], events: int, rtl: EventCounts) -> dict[str, str | bytes]:

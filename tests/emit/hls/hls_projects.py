@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import numpy as np
 
-from metronn.emit.hls.project import HlsDirective, HlsProject, emit_hls
+from metronn.emit.hls.flow import Flow
+from metronn.emit.hls.project import HlsProject, emit_hls
 from metronn.emulate.numpy import emulate
 from metronn.ir.arrays import Array, IntArray
 from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Constant, Extremum, Input, Linear, Overflow, Requantize, Rounding
 from metronn.ir.text import graph_hash, to_text
 from metronn.ir.types import Range
+from metronn.plan.design import KernelInstance, Signal
+from metronn.plan.hardware.boards import load_device
+from metronn.plan.hardware.resources import Resources
+from metronn.plan.hardware.timing import Timing
+from metronn.plan.kernels.kernels import kernels_of
+from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
+from metronn.plan.layout import Layout
 from metronn.verify.hls import HlsSimulation, compile_flags, run_compiler, write_files
 
 LIBRARY = (
@@ -30,9 +37,7 @@ LIBRARY = (
 )
 
 
-def project_of(
-    graph: Graph, name: str, directives: dict[str, HlsDirective] | None = None, ii_cycles: int = 9
-) -> HlsProject:
+def project_of(graph: Graph, name: str, ii_cycles: int = 9) -> HlsProject:
     """Return a project for one of two FPGAs."""
     return HlsProject(
         name=name,
@@ -44,29 +49,11 @@ def project_of(
         latency_cycles=60,
         graph_hash=graph_hash(graph),
         tool_version="0.0.0",
-        directives=directives or {},
     )
 
 
-def random_directives(graph: Graph, seed: int) -> dict[str, HlsDirective]:
-    """Fold most of the linear ops, some unevenly."""
-    rng = random.Random(seed)
-    found = {}
-    for node in graph.nodes:
-        if isinstance(node.op, Linear) and rng.random() < 0.8:
-            kernel = rng.choice(("matvec_fold_outputs", "matvec_fold_inputs", "matvec_adders"))
-            found[node.name] = HlsDirective(
-                kernel=kernel,
-                start_cycle=3,
-                latency_cycles=9,
-                parallel=rng.randint(1, 5),
-                remainder=rng.choice((0, 0, 1, 3)),
-            )
-    return found
-
-
-def two_layers() -> tuple[Graph, dict[str, HlsDirective]]:
-    """Return a network of two layers with the ops of the demo, folded both ways."""
+def two_layers() -> tuple[Graph, Flow]:
+    """Return a network of two layers with the ops of the demo, and its flow with one folded each way."""
     rng = np.random.default_rng(5)
     builder = GraphBuilder()
     x = builder.add(Input(shape=(6,), range=Range.fixed(8, 4)), "hits")
@@ -95,11 +82,28 @@ def two_layers() -> tuple[Graph, dict[str, HlsDirective]]:
         "dense_2",
     )
     builder.output("pt", last)
-    directives = {
-        hidden: HlsDirective(kernel="matvec_fold_outputs", start_cycle=1, latency_cycles=6, parallel=2),
-        last: HlsDirective(kernel="matvec_fold_inputs", start_cycle=9, latency_cycles=8, parallel=2),
+    graph = builder.build()
+    plans = kernels_of(graph, Timing(fabric=load_device("vu13p").fabric))
+    first = FoldOutputs(linear=hidden, epilogue=(rectified, narrow), lanes=2, beats=2, remainder=0)
+    second = FoldInputs(linear=last, layout=plans.of(first).output)
+    signals = {
+        name: Signal(name=name, value=value, layout=layout, first_cycle=cycle)
+        for name, value, layout, cycle in (
+            ("in", x, Layout.parallel(6), 0),
+            ("middle", narrow, plans.of(first).output, 7),
+            ("out", last, plans.of(second).output, 14),
+        )
     }
-    return builder.build(), directives
+    kernels = tuple(
+        KernelInstance(
+            name=f"{spec.linear}_fold", spec=spec, inputs=(source,), output=target, start_cycle=start,
+            latency_cycles=plans.of(spec).latency_cycles, resources=Resources(),
+        )
+        for spec, source, target, start in ((first, "in", "middle", 1), (second, "middle", "out", 9))
+    )  # fmt: skip
+    return graph, Flow(
+        plans=plans, kernels=kernels, signals=signals, inputs=((x, "in"),), outputs=(("pt", "out"),), ii_cycles=9
+    )
 
 
 def build_together(graphs: list[Graph], folder: Path, optimize: str = "-O0") -> list[HlsSimulation]:
@@ -107,7 +111,7 @@ def build_together(graphs: list[Graph], folder: Path, optimize: str = "-O0") -> 
     unit = "".join(f'#include "metronn/{stem}.hpp"\n' for stem in LIBRARY)
     for number, graph in enumerate(graphs):
         name = f"g{number}"
-        write_files(emit_hls(graph, project_of(graph, name, random_directives(graph, number), 999)), folder / name)
+        write_files(emit_hls(graph, project_of(graph, name)), folder / name)
         unit += f'namespace space_{name} {{\n#include "{name}/{name}.cpp"\n#include "{name}/bridge.cpp"\n}}\n'
     write_files({"all.cpp": unit}, folder)
     library = folder / "liball.so"

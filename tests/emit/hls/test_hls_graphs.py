@@ -13,7 +13,7 @@ from metronn.emit.hls.project import emit_hls
 from metronn.errors import ModelError, ToolError
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import GraphBuilder
-from metronn.ir.ops import Add, Constant, Input, Linear, Lookup, Overflow, Reduce, Requantize, Rewire, Rounding
+from metronn.ir.ops import Constant, Input, Linear, Lookup, Overflow, Reduce, Requantize, Rewire, Rounding
 from metronn.ir.types import Range
 from metronn.verify.hls import HlsSimulation
 
@@ -21,8 +21,8 @@ from metronn.verify.hls import HlsSimulation
 @pytest.mark.usefixtures("hls_compiler")
 def test_network_equals_numpy(tmp_path: Path) -> None:
     """A small folded network, with events spread over threads."""
-    graph, directives = two_layers()
-    project = emit_hls(graph, project_of(graph, "muon_fpga0", directives))
+    graph, flow = two_layers()
+    project = emit_hls(graph, project_of(graph, "muon_fpga0"), flow)
     simulation = HlsSimulation.build(project, tmp_path, optimize="-O0", strict=True)
     codes = random_codes(graph, 700, 1)
     assert_equal(simulation, graph, codes)
@@ -35,7 +35,7 @@ def test_network_equals_numpy(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("hls_compiler")
 @pytest.mark.parametrize("part", range(3))
 def test_random_graphs_equal_numpy(tmp_path: Path, part: int) -> None:
-    """Every op over random shapes, ranges, fracs and widths up to 200 bits, kernels folded at random."""
+    """Every op over random shapes, ranges, fracs and widths up to 200 bits."""
     found = collected(graphs(), 90)[part * 30 : part * 30 + 30]
     for number, (simulation, graph) in enumerate(zip(build_together(found, tmp_path), found, strict=True)):
         assert_equal(simulation, graph, random_codes(graph, 60, number))
@@ -62,26 +62,6 @@ def test_requantize_all_modes(tmp_path: Path) -> None:
     codes = {"x": np.repeat(np.arange(-128, 128)[:, np.newaxis], 6, axis=1)}
     for simulation, graph in zip(build_together(found, tmp_path), found, strict=True):
         assert_equal(simulation, graph, codes)
-
-
-def test_values_read_twice_are_forked_in_dataflow() -> None:
-    """In a dataflow region no array has two readers; without folding none is copied."""
-    builder = GraphBuilder()
-    x = builder.add(Input(shape=(3,), range=Range.fixed(6, 2)), "x")
-    y = builder.add(Linear(x=x, weight=IntArray.of(np.eye(3, dtype=np.int64)), bias=IntArray.of([1, 2, 3])), "y")
-    builder.output("sum", builder.add(Add(x=x, y=y), "total"))
-    builder.output("echo", x)
-    graph = builder.build()
-    _, directives = two_layers()
-    directive = next(iter(directives.values()))
-    folded = emit_hls(graph, project_of(graph, "forked", {y: directive}))["forked.cpp"]
-    flat = emit_hls(graph, project_of(graph, "forked"))["forked.cpp"]
-    assert isinstance(folded, str)
-    assert isinstance(flat, str)
-    assert folded.count("metronn::fork<") == 2
-    assert "DATAFLOW" in folded
-    assert "metronn::fork" not in flat
-    assert "#pragma HLS PIPELINE II = 9" in flat
 
 
 @pytest.mark.slow
@@ -119,20 +99,6 @@ def test_edges_of_the_ops(tmp_path: Path) -> None:
     graph = builder.build()
     (simulation,) = build_together([graph], tmp_path)
     assert_equal(simulation, graph, random_codes(graph, 20, 3))
-
-
-def test_unknown_directive() -> None:
-    """A directive for a node that is not there is an error, not ignored."""
-    graph, directives = two_layers()
-    with pytest.raises(ModelError, match="directives for nowhere"):
-        emit_hls(graph, project_of(graph, "muon", {"nowhere": next(iter(directives.values()))}))
-
-
-def test_folded_beyond_the_interval() -> None:
-    """A layer that takes more cycles than there are between events is an error."""
-    graph, directives = two_layers()
-    with pytest.raises(ModelError, match="folded over 2 cycles, an event comes every 1"):
-        emit_hls(graph, project_of(graph, "muon", directives, 1))
 
 
 @pytest.mark.parametrize("name", ["", "a b", "1st", "a__b", "../x"])

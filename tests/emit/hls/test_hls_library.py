@@ -59,7 +59,7 @@ def library_cases(hls_compiler: None, tmp_path_factory: pytest.TempPathFactory) 
 
 
 CASE_NAMES = (
-    "dense_forms", "wide_dense", "reduce", "elementwise", "wires", "tables", "words", "stream_maps", "stream_dense",
+    "dense", "wide_dense", "reduce", "elementwise", "wires", "tables", "words", "stream_maps", "stream_dense",
     "stream_reduce", "reorder", "windows",
 )  # fmt: skip
 

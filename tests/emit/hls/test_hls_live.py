@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from hls_projects import project_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metronn.emit.hls.live import inputs_live, outputs_live
-from metronn.emit.hls.ops import HlsDirective
-from metronn.emit.hls.project import emit_hls
-from metronn.ir.arrays import IntArray
-from metronn.ir.graph import GraphBuilder
-from metronn.ir.ops import Input, Linear
-from metronn.ir.types import Range
+from metronn.emit.hls.index import Members
+from metronn.emit.hls.live import add_live, inputs_live, outputs_live
 from random_tests import examples
 
 
@@ -49,19 +43,11 @@ def test_multipliers_of_zeros_are_named_in_the_configuration() -> None:
     weight = np.ones((4, 6), dtype=np.int64)
     weight[1] = 0
     weight[:, 0::2] = 0
-    builder = GraphBuilder()
-    x = builder.add(Input(shape=(4,), range=Range(-8, 7)), "x")
-    y = builder.add(Linear(x=x, weight=IntArray.of(weight), bias=IntArray.of([0] * 6)), "y")
-    builder.output("y", y)
-    graph = builder.build()
-    table = "y_live[8] = { 0, 0, 0, 0, 1, 0, 1, 1 };"
-    for kernel, count, live in (
-        ("matvec_fold_outputs", 3, "live(int b, int s) { return y_live[b * 4 + s]; }"),
-        ("matvec_fold_inputs", 6, "live(int b, int) { return b % 2; }"),
+    for main, count, live in (
+        (outputs_live(weight.T, 2, 3, 0)[0], 3, "live(int b, int s) { return sparse_live[b * 4 + s]; }"),
+        (inputs_live(weight.T, 2, 2), 6, "live(int b, int) { return b % 2; }"),
     ):
-        directive = HlsDirective(kernel=kernel, start_cycle=0, latency_cycles=9, parallel=2)
-        files = emit_hls(graph, project_of(graph, "sparse", {y: directive}))
-        text = " ".join(" ".join(content.split()) for content in files.values() if isinstance(content, str))
-        assert f"static const int multipliers = {count};" in text
-        assert live in text
-        assert (table in text) == (kernel == "matvec_fold_outputs")
+        members = Members("sparse")
+        add_live(members, 1, main)
+        assert f"static const int multipliers = {count};" in members.lines
+        assert f"static int {live}" in members.lines

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
 from hls_flows import build_flows, flow_with
 from hls_projects import assert_equal
-from native_graphs import collected, random_codes
+from native_graphs import collected, random_codes, random_ints, random_range
 from stream_graphs import stream_networks
 
-from metronn.ir.graph import GraphBuilder
-from metronn.ir.ops import Input, Overflow, Reduce, Requantize
+from metronn.ir.graph import Graph, GraphBuilder
+from metronn.ir.ops import Input, Linear, Overflow, Reduce, Requantize, Rounding
 from metronn.ir.types import Range
 from metronn.plan.layout import Layout
 
@@ -29,6 +30,38 @@ def test_random_streams_equal_numpy(tmp_path: Path, part: int) -> None:
     ]
     for number, (simulation, flow) in enumerate(zip(build_flows(flows, tmp_path), flows, strict=True)):
         assert_equal(simulation, flow.graph, random_codes(flow.graph, 12, number))
+
+
+def wide_layers(rng: random.Random) -> Graph:
+    """Return two dense layers on elements of any width, each with its own range and point."""
+    builder = GraphBuilder()
+    sizes = [rng.randint(1, 12) for _ in range(3)]
+    bounds = random_range(rng, sizes[0], rng.choice((8, 70)))
+    x = builder.add(Input(shape=(sizes[0],), range=bounds), "x")
+    for k, (n_in, n_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        weight, bias = (random_ints(rng, shape, rng.choice((5, 40))) for shape in ((n_in, n_out), (n_out,)))
+        x = builder.add(Linear(x=x, weight=weight, bias=bias, weight_frac=3), f"linear{k}")
+        fracs = tuple(rng.randint(0, 3) for _ in range(n_out)) if rng.random() < 0.5 else 2
+        out = Range(-100, rng.randint(0, 400), fracs)
+        op = Requantize(x=x, out=out, rounding=rng.choice(list(Rounding)), overflow=Overflow.SAT)
+        x = builder.add(op, f"narrow{k}") if rng.random() < 0.8 else x
+    builder.output("y", x)
+    return builder.build()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("hls_compiler")
+def test_folded_vectors_equal_numpy(tmp_path: Path) -> None:
+    """Matrix products over wide elements of different points, folded as chance will have it."""
+    flows = []
+    for number in range(24):
+        graph = wide_layers(random.Random(number))
+        size = graph.type_of("x").size
+        layout = Layout.rows(size, random.Random(number).randint(1, size))
+        flows.append(flow_with(graph, number, max(9, layout.span), {"x": layout}))
+    assert sum("Fold" in repr(kernel.spec) for flow in flows for kernel in flow.kernels) > 20
+    for number, (simulation, flow) in enumerate(zip(build_flows(flows, tmp_path), flows, strict=True)):
+        assert_equal(simulation, flow.graph, random_codes(flow.graph, 20, number))
 
 
 @pytest.mark.slow

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from metronn.ir.types import TensorType
+from metronn.plan.layout import Layout
+from metronn.plan.serialize import encode_layout
 
 
 @dataclass(frozen=True, slots=True)
 class Beats:
-    """How a port's tensor travels: the C++ type of a beat, their number, and the struct that says what is in them."""
+    """How a port's tensor travels: the C++ type of a beat, the layout, and the C++ struct that says the same."""
 
     type_name: str
-    count: int
+    layout: Layout
     order: str
     order_text: str
 
@@ -57,7 +59,7 @@ def interface_json(name: str, header: Sequence[str], inputs: Sequence[TopPort], 
                 "width_bits": port.type.range.width_bits,
                 "signed": port.type.range.signed,
                 "words_per_element": port.limbs,
-                **({} if port.beats is None else {"beats": port.beats.count}),
+                **({} if port.beats is None else {"beats": encode_layout(port.beats.layout)}),
             }
             for port in side
         ]

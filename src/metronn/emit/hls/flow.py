@@ -38,7 +38,7 @@ class Flow:
     """Kernels of one FPGA, and the signals they read and make.
 
     `plans`: what is planned of the kernels. `inputs`: (value, signal) of what enters. `outputs`: (name, signal) of what
-    leaves.
+    leaves. `streams`: whether tensors travel in beats through queues; else the graph says it all.
     """
 
     plans: Kernels
@@ -47,18 +47,12 @@ class Flow:
     inputs: tuple[tuple[str, str], ...]
     outputs: tuple[tuple[str, str], ...]
     ii_cycles: int
+    streams: bool = True
 
     @property
     def graph(self) -> Graph:
         """The graph of the whole design."""
         return self.plans.graph
-
-    @property
-    def streams(self) -> bool:
-        """Whether anything travels in beats between ports and kernels that need it: else the graph says it all."""
-        if any(not self.signals[name].layout.is_parallel for _, name in self.inputs):
-            return True
-        return any(isinstance(k.spec, Streamed | WindowBuffer | Reorder | ReduceSerial) for k in self.kernels)
 
     def origin(self, signal: str) -> tuple[str, int]:
         """Return the signal whose beats these are, and how many of them wait on the way at most.
@@ -119,6 +113,16 @@ def _same_beats(spec: WindowBuffer, graph: Graph) -> bool:
     )
 
 
+def design_streams(design: Design) -> bool:
+    """Whether anything on any FPGA of a design travels in beats or takes several cycles of an event.
+
+    It is one answer for all FPGAs, so that the output of one is the same port as the input of the next.
+    """
+    if any(not signal.layout.is_parallel for fpga in design.fpgas for signal in fpga.signals):
+        return True
+    return any(design.planned(kernel).cycles_per_event > 1 for fpga in design.fpgas for kernel in fpga.kernels)
+
+
 def flow_of(design: Design, fpga: FpgaDesign) -> Flow:
     """Return the flow of one FPGA of a design."""
     if fpga.receives is None:
@@ -141,4 +145,5 @@ def flow_of(design: Design, fpga: FpgaDesign) -> Flow:
         inputs=inputs,
         outputs=outputs,
         ii_cycles=design.ii_cycles,
+        streams=design_streams(design),
     )

@@ -9,8 +9,6 @@ from typing import assert_never
 
 import numpy as np
 
-from metronn.emit.hls.index import Members
-from metronn.emit.hls.live import add_live, inputs_live, outputs_live
 from metronn.emit.hls.values import integer_type, literal, pattern, stored_array, stored_matrix
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph, Node
@@ -33,26 +31,6 @@ from metronn.ir.ops import (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HlsDirective:
-    """What the plan says of one node: the kernel, its start cycle and latency, and what it does per cycle.
-
-    `kernel` is the kernel's name in the plan: `matvec_fold_outputs` computes `parallel` outputs per cycle,
-    `matvec_fold_inputs` takes in `parallel` inputs per cycle, any other is fully parallel. `remainder` outputs of
-    `matvec_fold_outputs`, the last ones, are summed in slices of the inputs over its cycles.
-    """
-
-    kernel: str
-    start_cycle: int
-    latency_cycles: int
-    parallel: int
-    remainder: int = 0
-
-
-FOLDED = frozenset({"matvec_fold_outputs", "matvec_fold_inputs"})
-"""The kernels that take several cycles per event."""
-
-
 @dataclass(slots=True)
 class LibraryCall:
     """One call: the library header it needs, its configuration, its constants and its text.
@@ -70,11 +48,10 @@ class LibraryCall:
     stored: list[str] = field(default_factory=list)
     template: str = ""
     aligned_type: str = ""
-    cycles_per_event: int = 1
     result_first: bool = False
 
 
-def kernel_of(graph: Graph, node: Node, name: str, directive: HlsDirective | None) -> LibraryCall | None:
+def kernel_of(graph: Graph, node: Node, name: str) -> LibraryCall | None:
     """Return the call that makes `node`, whose C++ name is `name`; None for an input."""
     op = node.op
     match op:
@@ -96,7 +73,7 @@ def kernel_of(graph: Graph, node: Node, name: str, directive: HlsDirective | Non
         case Window():
             return _window(graph, op, node)
         case Linear():
-            return _linear(graph, op, node, name, directive)
+            return _linear(graph, op, node, name)
         case Add():
             function = "subtract" if op.subtract else "add"
             return _two_operands(graph, node, name, LibraryCall(function, "elementwise", sources=(op.x, op.y)))
@@ -175,44 +152,10 @@ def _hull(*arrays: Array) -> tuple[int, int]:
     return min(int(a.min()) for a in arrays), max(int(a.max()) for a in arrays)
 
 
-def _folding(directive: HlsDirective | None, outputs: int, inputs: int) -> tuple[str, list[str], int]:
-    """Return the library function of a matrix product, the members that say how it is folded, and its beats."""
-    if directive is None or directive.kernel not in FOLDED:
-        return "dense", [], 1
-    outwards = directive.kernel == "matvec_fold_outputs"
-    remainder = min(max(0, directive.remainder), outputs - 1)
-    total = outputs - remainder if outwards else inputs
-    parallel = min(max(1, directive.parallel), total)
-    beats = -(-total // parallel)
-    # the plan counts cycles to the first beat of the result, a call lasts until its last
-    latency_cycles = directive.latency_cycles + (beats - 1 if outwards else 0)
-    members = [f"static const int parallel = {parallel};", f"static const int beats = {beats};"]
-    if outwards:
-        members.append(f"static const int remainder = {remainder};")
-    members.append(f"static const int latency_cycles = {latency_cycles};")
-    return "dense_fold_outputs" if outwards else "dense_fold_inputs", members, beats
-
-
-def _live(name: str, op: Linear, rows: int, directive: HlsDirective, beats: int) -> Members:
-    """Return the members that say which multipliers of a folded product are needed."""
-    members = Members(name)
-    by_output = op.weight.array.T
-    parallel = min(max(1, directive.parallel), by_output.shape[1])
-    if directive.kernel == "matvec_fold_inputs":
-        add_live(members, rows, inputs_live(by_output, parallel, beats))
-        return members
-    outputs = rows * len(by_output)
-    remainder = min(max(0, directive.remainder), outputs - 1)
-    parallel = min(max(1, directive.parallel), outputs - remainder)
-    add_live(members, 1, *outputs_live(np.tile(by_output, (rows, 1)), parallel, beats, remainder))
-    return members
-
-
-def _linear(graph: Graph, op: Linear, node: Node, name: str, directive: HlsDirective | None) -> LibraryCall:
+def _linear(graph: Graph, op: Linear, node: Node, name: str) -> LibraryCall:
     x = graph.type_of(op.x)
     n_in, n_out = op.weight.shape
     rows = math.prod(x.shape[:-1])
-    function, folding, beats = _folding(directive, rows * n_out, n_in)
     shift = linear_shifts(op, x)
     lo, hi = shifted_bounds(x, shift.astype(object))
     weight = op.weight.array.astype(object)
@@ -222,19 +165,14 @@ def _linear(graph: Graph, op: Linear, node: Node, name: str, directive: HlsDirec
     most = np.maximum(hi, 0) @ grow + np.maximum(-lo, 0) @ shrink + np.maximum(bias, 0)
     least = np.minimum(lo, 0) @ grow + np.minimum(-hi, 0) @ shrink + np.minimum(bias, 0)
     constants = (f"{name}_weight", f"{name}_bias")
-    kernel = LibraryCall(function, "dense", sources=(op.x,), constants=constants, cycles_per_event=beats)
+    kernel = LibraryCall("dense", "dense", sources=(op.x,), constants=constants)
     kernel.members += [
         f"static const int rows = {rows};",
         f"static const int n_in = {n_in};",
         f"static const int n_out = {n_out};",
-        *folding,
         _type_member("weight_t", *op.weight.bounds(), node),
         _type_member("acc_t", *_hull(np.asarray(least), np.asarray(most)), node),
     ]
-    if directive is not None and folding:
-        live = _live(name, op, rows, directive, beats)
-        kernel.members += live.lines
-        kernel.stored += live.stored
     if shift.any():
         kernel.aligned_type = integer_type(*_hull(lo, hi), node.source)
         kernel.members.insert(0, f"static const int n = {x.size};")

@@ -160,16 +160,16 @@ class Processes:
         kernels: dict[str, LibraryCall] = {}
         lines: list[str] = []
         for node in nodes:
-            made = kernel_of(graph, graph.by_name[node], local[node], None)
+            made = kernel_of(graph, graph.by_name[node], local[node])
             assert made is not None
             for source in made.sources:
                 if isinstance(graph.by_name[source].op, Constant) and source not in kernels:
                     local.alias(source, self.names.claim(f"{kernel.name}:{source}", source))
-                    load = kernel_of(graph, graph.by_name[source], local[source], None)
+                    load = kernel_of(graph, graph.by_name[source], local[source])
                     assert load is not None
                     kernels[source] = load
             kernels[node] = made
-        calls = Calls(names=local, kernels=kernels, steps=(), inputs=(), outputs=(), direct={}, dataflow=True)
+        calls = Calls(names=local, kernels=kernels, inputs=(), outputs=(), direct={})
         arrays = {value: local[value] for value in (*inputs, *kernels)}
         for value, made in kernels.items():
             name = local[value]

@@ -7,8 +7,7 @@ function of the graph and the project: same inputs, same bytes.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -16,22 +15,19 @@ from metronn.emit.hls.calls import TopCalls, lay_out
 from metronn.emit.hls.files import bridge, build_tcl, interface_json, makefile, testbench
 from metronn.emit.hls.flow import Flow
 from metronn.emit.hls.names import identifier
-from metronn.emit.hls.ops import HlsDirective
 from metronn.emit.hls.stream import StreamDesign
 from metronn.emit.hls.top import signature, top_source
 from metronn.emit.hls.values import constants_header, guard, type_line
 from metronn.errors import ModelError, ToolError
 from metronn.ir.graph import Graph
 
-__all__ = ["HlsDirective", "HlsProject", "emit_hls", "template_directory"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HlsProject:
     """What the project files of one FPGA say besides the graph.
 
-    `name` is the top function and the stem of its files. `fpga` counts from 0. A node without a directive is fully
-    parallel. `latency_cycles` and `ii_cycles` are promises of the plan, checked by `build.tcl` after synthesis.
+    `name` is the top function and the stem of its files. `fpga` counts from 0. `latency_cycles` and `ii_cycles` are
+    promises of the plan, checked by `build.tcl` after synthesis.
     """
 
     name: str
@@ -43,7 +39,6 @@ class HlsProject:
     latency_cycles: int
     graph_hash: str
     tool_version: str
-    directives: Mapping[str, HlsDirective] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Reject a name that is no C++ identifier and numbers that make no sense."""
@@ -82,32 +77,21 @@ def template_directory() -> Path:
 def emit_hls(graph: Graph, project: HlsProject, flow: Flow | None = None) -> dict[str, str | bytes]:
     """Return the files of one FPGA's HLS project: content by path, relative to the project's folder.
 
-    With a `flow` in which anything streams, the project is made of the flow's kernels and has ports for beats;
-    otherwise `graph` and the directives say all.
+    With a `flow` that streams, the project is made of the flow's kernels and has ports for beats; otherwise it is one
+    pipeline with a call for each value of `graph`.
 
-    Raises ModelError when a directive names no node, a value is too wide for the vendor's integers, or the graph has
-    no output.
+    Raises ModelError when a value is too wide for the vendor's integers, or the graph has no output.
     """
-    unknown = sorted(set(project.directives) - set(graph.by_name))
-    if unknown:
-        raise ModelError(f"HLS project {project.name}: directives for {', '.join(unknown)}, which the graph has not")
     if not graph.outputs:
         raise ModelError(f"HLS project {project.name}: the graph has no output; declare one")
     if flow is not None and flow.streams:
         return _streamed(project, flow)
     reserved = [project.name, f"{project.name}_run"]
-    layout = lay_out(graph, reserved, project.directives)
-    for value, kernel in layout.kernels.items():
-        if kernel.cycles_per_event > project.ii_cycles:
-            raise ModelError(
-                f"HLS project {project.name}: {value} is folded over {kernel.cycles_per_event} cycles, an event comes "
-                f"every {project.ii_cycles}; raise the directive's parallel or remainder"
-            )
+    layout = lay_out(graph, reserved)
     header = "".join(f"// {line}\n" for line in project.header)
     files: dict[str, str | bytes] = {
         f"{project.name}.hpp": header + _top_header(project, layout),
-        f"{project.name}.cpp": header
-        + top_source(graph, project.name, layout, project.directives, project.ii_cycles, project.latency_cycles),
+        f"{project.name}.cpp": header + top_source(graph, project.name, layout),
         "types.hpp": header + _types(graph, project, layout),
         "config.hpp": header + _configs(graph, project, layout),
         "bridge.cpp": header + bridge(project.name, layout.inputs, layout.outputs),

@@ -99,7 +99,7 @@ class StreamDesign:
         members.layout(layout)
         members.matrix("element", *element_matrix(layout))
         text = "".join(f"{array}\n" for array in members.stored) + _struct(order, members.lines)
-        return TopPort(name, key, kind, Beats(self._beat_type(signal), layout.beat_count, order, text))
+        return TopPort(name, key, kind, Beats(self._beat_type(signal), layout, order, text))
 
     def _beat_type(self, signal: str) -> str:
         return f"{self.names[f'signal:{self.flow.origin(signal)[0]}']}_t"

@@ -5,6 +5,20 @@
 #include "muon_fpga0.hpp"
 #include "metronn/bridge.hpp"
 
+// which element of hits is in which slot of which beat
+struct hits_order {
+  static const int beats = 1;
+  static int filled(int) { return 6; }
+  static int element(int, int s) { return s; }
+};
+
+// which element of pt is in which slot of which beat
+struct pt_order {
+  static const int beats = 1;
+  static int filled(int) { return 3; }
+  static int element(int, int s) { return s; }
+};
+
 // C entry for emulators and test benches: runs the top on `events_` events.
 // inputs_[p] and outputs_[p] point to the words of port p, event after event; see metronn/bridge.hpp.
 // Names that end in an underscore are never those of a port.
@@ -13,10 +27,14 @@ extern "C" void muon_fpga0_run(
   const std::int64_t *from_0_ = inputs_[0];  // hits
   std::int64_t *to_0_ = outputs_[0];  // pt
   for (std::int64_t event_ = 0; event_ < events_; event_++) {
-    hits_t hits[6];
-    metronn::read_words<6, 1>(from_0_, hits);
-    pt_t pt[3];
+    hits_t hits_values[6];
+    metronn::read_words<6, 1>(from_0_, hits_values);
+    pt_t pt_values[3];
+    metronn::stream<hits_beats_t> hits("hits");
+    metronn::stream<dense_2_acc_beats_t> pt("pt");
+    metronn::send_beats<hits_order>(hits_values, hits);
     muon_fpga0(hits, pt);
-    metronn::write_words<3, 1>(pt, to_0_);
+    metronn::receive_beats<pt_order>(pt, pt_values);
+    metronn::write_words<3, 1>(pt_values, to_0_);
   }
 }

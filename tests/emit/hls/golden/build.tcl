@@ -5,8 +5,8 @@
 #   COSIM=1 vitis_hls -f build.tcl     also co-simulate with vectors/inputs.txt and vectors/expected.txt
 
 set name {muon_fpga0}
-set ii_cycles 9
-set latency_cycles 60
+set ii_cycles 26
+set latency_cycles 108
 set flags "-std=c++14 -I[pwd] -Wno-unknown-pragmas -Wno-unused-label"
 
 open_project -reset project

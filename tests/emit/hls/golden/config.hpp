@@ -5,38 +5,24 @@
 
 #include "metronn/activation.hpp"
 #include "metronn/constant.hpp"
-#include "metronn/dense.hpp"
+#include "metronn/dense_stream.hpp"
 #include "metronn/requantize.hpp"
 #include "metronn/rewire.hpp"
-#include "weights/dense_1_acc.hpp"
-#include "weights/dense_2_acc.hpp"
-
-// dense_1
-struct dense_1_acc_cfg {
-  static const int rows = 1;
-  static const int n_in = 6;
-  static const int n_out = 4;
-  static const int parallel = 2;
-  static const int beats = 2;
-  static const int remainder = 0;
-  static const int latency_cycles = 7;
-  typedef metronn::sint<4> weight_t;
-  typedef metronn::sint<13> acc_t;
-  static const int multipliers = 12;
-  static int live(int, int) { return 1; }
-  static int live_rest(int, int) { return 0; }
-};
+#include "metronn/stream.hpp"
+#include "weights/dense_1_acc_fold_process.hpp"
+#include "weights/dense_2_acc_fold_process.hpp"
 
 // dense_1
 struct dense_1_relu_cfg {
-  static const int n = 4;
+  static const int n = 2;
   typedef metronn::sint<13> work_t;
   static int x_shift(int) { return 0; }
 };
 
+
 // dense_1
 struct dense_1_out_cfg {
-  static const int n = 4;
+  static const int n = 2;
   static const metronn::rounding rounding_mode = metronn::rounding::rnd;
   static const metronn::overflow overflow_mode = metronn::overflow::sat;
   typedef metronn::sint<14> work_t;
@@ -45,18 +31,5 @@ struct dense_1_out_cfg {
   static work_t hi(int) { return metronn::constant<work_t>(255); }
 };
 
-// dense_2
-struct dense_2_acc_cfg {
-  static const int rows = 1;
-  static const int n_in = 4;
-  static const int n_out = 3;
-  static const int parallel = 2;
-  static const int beats = 2;
-  static const int latency_cycles = 8;
-  typedef metronn::sint<4> weight_t;
-  typedef metronn::sint<13> acc_t;
-  static const int multipliers = 6;
-  static int live(int, int) { return 1; }
-};
 
 #endif

@@ -4,34 +4,68 @@
 
 #include "config.hpp"
 
-static void dense_1_out_step(const dense_1_acc_t dense_1_acc[4], dense_1_out_t dense_1_out[4]) {
-#pragma HLS PIPELINE II = 1
-  dense_1_relu_t dense_1_relu[4];
+struct dense_1_acc_fold_process {
+  static const int groups = 1;
+  static const int n_in = 6;
+  static const int n_out = 4;
+  static const int beats = 2;
+  static const int parallel = 2;
+  static const int remainder = 0;
+  static const int copies = 1;
+  static const int multipliers = 12;
+  static int live(int, int) { return 1; }
+  static int live_rest(int, int) { return 0; }
+  typedef metronn::sint<4> weight_t;
+  typedef metronn::sint<13> acc_t;
+  typedef dense_1_acc_t sum_t;
+  static void finish(int, const dense_1_acc_t dense_1_acc[2], dense_1_out_t dense_1_out[2]) {
+#pragma HLS INLINE
+    dense_1_relu_t dense_1_relu[2];
 #pragma HLS ARRAY_PARTITION variable = dense_1_relu type = complete
-  metronn::relu<dense_1_relu_cfg>(dense_1_acc, dense_1_relu);
-  metronn::requantize<dense_1_out_cfg>(dense_1_relu, dense_1_out);
-}
+    metronn::relu<dense_1_relu_cfg>(dense_1_acc, dense_1_relu);
+    metronn::requantize<dense_1_out_cfg>(dense_1_relu, dense_1_out);
+  }
+};
 
-void muon_fpga0(const hits_t hits[6], pt_t pt[3]) {
-#pragma HLS ARRAY_RESHAPE variable = hits type = complete
-#pragma HLS INTERFACE mode = ap_none port = hits
-#pragma HLS ARRAY_RESHAPE variable = pt type = complete
-#pragma HLS INTERFACE mode = ap_vld port = pt
+struct dense_2_acc_fold_process {
+  static const int groups = 1;
+  static const int n_in = 4;
+  static const int n_out = 3;
+  static const int beats = 2;
+  static const int lanes = 2;
+  static const int multipliers = 6;
+  static int live(int, int) { return 1; }
+  typedef metronn::sint<4> weight_t;
+  typedef metronn::sint<13> acc_t;
+  typedef dense_2_acc_t sum_t;
+  static void finish(int, const dense_2_acc_t sums[3], dense_2_acc_t results[3]) {
+#pragma HLS INLINE
+    metronn::copy<3>(sums, results);
+  }
+};
+
+void muon_fpga0(metronn::stream<hits_beats_t> &hits, metronn::stream<dense_2_acc_beats_t> &pt) {
+#pragma HLS INTERFACE mode = ap_fifo port = hits
+#pragma HLS INTERFACE mode = ap_fifo port = pt
 #pragma HLS DATAFLOW
 
   // dense_1: linear 6 -> 4, 1 of 24 weights are 0
-  // matvec_fold_outputs, starts in cycle 1, 6 cycles
-  dense_1_acc_t dense_1_acc[4];
-#pragma HLS ARRAY_PARTITION variable = dense_1_acc type = complete
-  metronn::dense_fold_outputs<dense_1_acc_cfg>(hits, dense_1_acc_weight, dense_1_acc_bias, dense_1_acc);
-
   // dense_1: relu, 4
   // dense_1: requantize u12.7 -> u8.4, RND, SAT
-  dense_1_out_t dense_1_out[4];
-#pragma HLS ARRAY_PARTITION variable = dense_1_out type = complete
-  dense_1_out_step(dense_1_acc, dense_1_out);
+  // 1 beat of 6 -> 2 beats of 2; starts in cycle 1, 5 cycles
+  metronn::stream<dense_1_out_beats_t> dense_1_out_beats_queue("dense_1_out_beats_queue");
+#pragma HLS STREAM variable = dense_1_out_beats_queue depth = 2
+  metronn::fold_outputs_beats<dense_1_acc_fold_process>(
+      hits,
+      dense_1_acc_fold_process_weight,
+      dense_1_acc_fold_process_bias,
+      dense_1_out_beats_queue);
 
   // dense_2: linear 4 -> 3
-  // matvec_fold_inputs, starts in cycle 9, 8 cycles
-  metronn::dense_fold_inputs<dense_2_acc_cfg>(dense_1_out, dense_2_acc_weight, dense_2_acc_bias, pt);
+  // 2 beats of 2 -> 1 beat of 3; starts in cycle 9, 5 cycles
+  metronn::fold_inputs_beats<dense_2_acc_fold_process>(
+      dense_1_out_beats_queue,
+      dense_2_acc_fold_process_weight,
+      dense_2_acc_fold_process_bias,
+      pt);
 }

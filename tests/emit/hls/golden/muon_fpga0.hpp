@@ -5,6 +5,6 @@
 
 #include "types.hpp"
 
-void muon_fpga0(const hits_t hits[6], pt_t pt[3]);
+void muon_fpga0(metronn::stream<hits_beats_t> &hits, metronn::stream<dense_2_acc_beats_t> &pt);
 
 #endif

@@ -4,12 +4,18 @@
 #define MUON_FPGA0_TYPES_HPP
 
 #include "metronn/platform.hpp"
+#include "metronn/stream.hpp"
 
 // Values are integer codes; a code times the step is the real number.
 typedef metronn::sint<8> hits_t;  // 6, codes -128 .. 127, step 2^-4
-typedef metronn::sint<13> dense_1_acc_t;  // 4, codes -3859 .. 3914, step 2^-7
-typedef metronn::uint<12> dense_1_relu_t;  // 4, codes 0 .. 3914, step 2^-7
-typedef metronn::uint<8> dense_1_out_t;  // 4, codes 0 .. 255, step 2^-4
 typedef metronn::sint<13> pt_t;  // 3, codes -2250 .. 2296, step 2^-7
+typedef metronn::uint<8> dense_1_out_t;  // 4, codes 0 .. 255, step 2^-4
+typedef metronn::sint<13> dense_2_acc_t;  // 3, codes -2250 .. 2296, step 2^-7
+typedef metronn::sint<13> dense_1_acc_t;  // 2, codes -3859 .. 3914, step 2^-7
+typedef metronn::uint<12> dense_1_relu_t;  // 2, codes 0 .. 3914, step 2^-7
+
+typedef metronn::beat<hits_t, 6> hits_beats_t;  // 1 beat of 6
+typedef metronn::beat<dense_1_out_t, 2> dense_1_out_beats_t;  // 2 beats of 2
+typedef metronn::beat<dense_2_acc_t, 3> dense_2_acc_beats_t;  // 1 beat of 3
 
 #endif
