@@ -6,7 +6,7 @@
 #ifndef METRONN_ACTIVATION_HPP
 #define METRONN_ACTIVATION_HPP
 
-#include "metronn/platform.hpp"
+#include "platform.hpp"
 
 namespace metronn {
 

@@ -7,7 +7,7 @@
 
 #include <cstdint>
 
-#include "metronn/stream.hpp"
+#include "stream.hpp"
 
 namespace metronn {
 
@@ -41,22 +41,22 @@ void write_words(const T value[n], std::int64_t *&next) {
   }
 }
 
-// A tensor into a stream. A configuration has beats, filled(b) and element(b, s): which one is in slot s of beat b.
-template <typename cfg, typename T, int n>
-void send_beats(const T value[], stream<beat<T, n> > &to) {
+// A tensor into a queue. A configuration has beats, filled(b) and element(b, s): which one is in slot s of beat b.
+template <typename cfg, typename T, typename queue_t>
+void send_beats(const T value[], queue_t &to) {
   for (int b = 0; b < cfg::beats; b++) {
-    beat<T, n> some;
+    typename beat_of<queue_t>::type some;
     clear(some);
     for (int s = 0; s < cfg::filled(b); s++) some.slot[s] = value[cfg::element(b, s)];
-    to.write(some);
+    write_beat(to, some);
   }
 }
 
-// A tensor from a stream.
-template <typename cfg, typename T, int n>
-void receive_beats(stream<beat<T, n> > &from, T value[]) {
+// A tensor from a queue.
+template <typename cfg, typename T, typename queue_t>
+void receive_beats(queue_t &from, T value[]) {
   for (int b = 0; b < cfg::beats; b++) {
-    const beat<T, n> some = from.read();
+    const typename beat_of<queue_t>::type some = read_beat(from);
     for (int s = 0; s < cfg::filled(b); s++) value[cfg::element(b, s)] = some.slot[s];
   }
 }

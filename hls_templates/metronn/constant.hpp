@@ -8,7 +8,7 @@
 
 #include <cstdint>
 
-#include "metronn/platform.hpp"
+#include "platform.hpp"
 
 namespace metronn {
 

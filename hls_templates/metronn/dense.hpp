@@ -10,8 +10,8 @@
 #ifndef METRONN_DENSE_HPP
 #define METRONN_DENSE_HPP
 
-#include "metronn/constant.hpp"
-#include "metronn/platform.hpp"
+#include "constant.hpp"
+#include "platform.hpp"
 
 namespace metronn {
 

@@ -11,7 +11,7 @@
 #ifndef METRONN_ELEMENTWISE_HPP
 #define METRONN_ELEMENTWISE_HPP
 
-#include "metronn/platform.hpp"
+#include "platform.hpp"
 
 namespace metronn {
 

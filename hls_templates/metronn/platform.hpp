@@ -8,7 +8,7 @@
 #define METRONN_PLATFORM_HPP
 
 #ifndef METRONN_PLATFORM
-#define METRONN_PLATFORM "metronn/platform_vitis.hpp"
+#define METRONN_PLATFORM "platform_vitis.hpp"
 #endif
 #include METRONN_PLATFORM
 

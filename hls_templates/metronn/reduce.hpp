@@ -10,7 +10,7 @@
 #ifndef METRONN_REDUCE_HPP
 #define METRONN_REDUCE_HPP
 
-#include "metronn/platform.hpp"
+#include "platform.hpp"
 
 namespace metronn {
 

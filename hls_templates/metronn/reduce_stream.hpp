@@ -12,7 +12,7 @@
 #ifndef METRONN_REDUCE_STREAM_HPP
 #define METRONN_REDUCE_STREAM_HPP
 
-#include "metronn/stream.hpp"
+#include "stream.hpp"
 
 namespace metronn {
 
@@ -40,57 +40,52 @@ struct min_of {
   }
 };
 
-template <typename cfg, typename kind, typename in_t, typename out_t>
-void reduce_beats(stream<in_t> &x, stream<out_t> &y) {
-  static_assert(cfg::beats > 0, "reduce_beats: no beats");
+template <typename cfg, typename kind, typename in_q, typename out_q>
+inline void reduce_beats(in_q &x, out_q &y) {
+#pragma HLS INLINE
+  typedef typename beat_of<in_q>::type in_t;
+  typedef typename beat_of<out_q>::type out_t;
+  static_assert(cfg::beats > 1, "reduce_beats: a single beat");
   typename cfg::acc_t acc[out_t::slots];
 #pragma HLS ARRAY_PARTITION variable = acc type = complete
 Beats:
   for (int b = 0; b < cfg::beats; b++) {
-#pragma HLS PIPELINE II = cfg::interval
-    const in_t in = x.read();
-    if (b == 0) {
-    Start:
-      for (int o = 0; o < out_t::slots; o++) {
+#pragma HLS PIPELINE II = cfg::interval rewind style = frp
+    const in_t in = read_beat(x);
+#pragma HLS ARRAY_PARTITION variable = in.slot type = complete
+    out_t out;
+#pragma HLS ARRAY_PARTITION variable = out.slot type = complete
+  Results:
+    for (int o = 0; o < out_t::slots; o++) {
 #pragma HLS UNROLL
-        acc[o] = cfg::initial();
-      }
-    }
-  Slots:
-    for (int s = 0; s < in_t::slots; s++) {
+      // the terms of a beat first: what goes from beat to beat is one step
+      typename cfg::acc_t here = cfg::initial();
+    Slots:
+      for (int s = 0; s < in_t::slots; s++) {
 #pragma HLS UNROLL
-      if (s < cfg::filled(b)) {
-        const typename cfg::acc_t term = typename cfg::acc_t(in.slot[s]) << cfg::x_shift(b, s);
-        acc[cfg::result(b, s)] = kind::combine(acc[cfg::result(b, s)], term);
+        if (cfg::result(b, s) == o && s < cfg::filled(b)) {
+          here = kind::combine(here, typename cfg::acc_t(typename cfg::acc_t(in.slot[s]) << cfg::x_shift(b, s)));
+        }
       }
+      acc[o] = b == 0 ? here : kind::combine(acc[o], here);
+      out.slot[o] = typename out_t::element_t(acc[o]);
     }
-    if (b == cfg::beats - 1) {
-      out_t out;
-    Results:
-      for (int o = 0; o < out_t::slots; o++) {
-#pragma HLS UNROLL
-        out.slot[o] = typename out_t::element_t(acc[o]);
-      }
-      y.write(out);
-    }
+    if (b == cfg::beats - 1) write_beat(y, out);
   }
 }
 
-template <typename cfg, typename in_t, typename out_t>
-void reduce_sum_beats(stream<in_t> &x, stream<out_t> &y) {
-#pragma HLS INLINE
+template <typename cfg, typename in_q, typename out_q>
+void reduce_sum_beats(in_q &x, out_q &y) {
   reduce_beats<cfg, sum_of>(x, y);
 }
 
-template <typename cfg, typename in_t, typename out_t>
-void reduce_max_beats(stream<in_t> &x, stream<out_t> &y) {
-#pragma HLS INLINE
+template <typename cfg, typename in_q, typename out_q>
+void reduce_max_beats(in_q &x, out_q &y) {
   reduce_beats<cfg, max_of>(x, y);
 }
 
-template <typename cfg, typename in_t, typename out_t>
-void reduce_min_beats(stream<in_t> &x, stream<out_t> &y) {
-#pragma HLS INLINE
+template <typename cfg, typename in_q, typename out_q>
+void reduce_min_beats(in_q &x, out_q &y) {
   reduce_beats<cfg, min_of>(x, y);
 }
 

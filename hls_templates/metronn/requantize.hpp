@@ -12,7 +12,7 @@
 #ifndef METRONN_REQUANTIZE_HPP
 #define METRONN_REQUANTIZE_HPP
 
-#include "metronn/platform.hpp"
+#include "platform.hpp"
 
 namespace metronn {
 

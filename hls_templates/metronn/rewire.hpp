@@ -10,8 +10,8 @@
 #ifndef METRONN_REWIRE_HPP
 #define METRONN_REWIRE_HPP
 
-#include "metronn/constant.hpp"
-#include "metronn/platform.hpp"
+#include "constant.hpp"
+#include "platform.hpp"
 
 namespace metronn {
 

@@ -7,8 +7,8 @@
 #ifndef METRONN_TABLE_HPP
 #define METRONN_TABLE_HPP
 
-#include "metronn/constant.hpp"
-#include "metronn/platform.hpp"
+#include "constant.hpp"
+#include "platform.hpp"
 
 namespace metronn {
 

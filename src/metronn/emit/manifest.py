@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from metronn import __version__
+from metronn.emit.tops import top_name
 from metronn.ir.graph import Graph
 from metronn.ir.text import graph_hash
 from metronn.ir.types import TensorType
@@ -44,6 +45,12 @@ def promises(design: Design) -> dict[str, Any]:
         "clock_mhz": design.system.clock_mhz,
         "resources": resources,
     }
+
+
+def hls_cycles(design: Design, files: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return the II and the latency that the HLS of each FPGA is expected to reach; `promises` are those of the RTL."""
+    interfaces = {fpga.name: f"hls/{top_name(fpga.name)}/interface.json" for fpga in design.fpgas}
+    return {name: json.loads(files[path])["expected"] for name, path in interfaces.items() if path in files}
 
 
 def port(name: str, kind: TensorType, model_name: str) -> dict[str, Any]:
@@ -85,6 +92,7 @@ def build_manifest(
         "graph_hash": graph_hash(design.graph),
         "system": design.system.name,
         "promises": promises(design),
+        "hls": hls_cycles(design, files),
         "verdicts": [],
         "inputs": inputs,
         "outputs": outputs,

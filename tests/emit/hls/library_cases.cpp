@@ -295,15 +295,49 @@ extern "C" int case_stream_maps() {
     for (int k = 0; k < 4; k++) CHECK(some.slot[k] == 10 * b + k + 1);
   }
   CHECK(!y.empty());
-  metronn::drain_beats<1>(y);
+  metronn::drain_beat(y);
   CHECK(y.empty() && x.empty() && out.empty() && rest.empty());
+  return 0;
+}
+
+// y = 2 * x + 1 of a beat of four in two rows
+struct twice_once_cfg : twice_cfg {
+  static const int beats = 1;
+};
+
+struct difference_once_cfg : difference_cfg {
+  static const int beats = 1;
+};
+
+// one beat of an event, spread over three queues of two slots each, the last half empty
+extern "C" int case_stream_words() {
+  typedef metronn::part<sint<12>, 5, 3> part_t;
+  metronn::stream<part_t> wide[3], copied[3], first[3], second[3];
+  beat_of<5> in;
+  for (int k = 0; k < 5; k++) in.slot[k] = 100 * k - 7;
+  metronn::write_beat(wide, in);
+  metronn::copy_beat(wide, copied);
+  metronn::fork_beat(copied, first, second);
+  metronn::drain_beat(first);
+  const beat_of<5> out = metronn::read_beat(second);
+  for (int k = 0; k < 5; k++) CHECK(out.slot[k] == 100 * k - 7);
+  for (int w = 0; w < 3; w++) CHECK(wide[w].empty() && copied[w].empty() && first[w].empty() && second[w].empty());
+  stream_of<4> x("x"), made("made"), other("other"), y("y");
+  beat_of<4> four;
+  for (int k = 0; k < 4; k++) four.slot[k] = k;
+  x.write(four);
+  other.write(four);
+  metronn::map_row<twice_once_cfg>(made, x);
+  metronn::map_beat<difference_once_cfg>(y, made, other);
+  const beat_of<4> last = y.read();
+  for (int k = 0; k < 4; k++) CHECK(last.slot[k] == k + 1);
   return 0;
 }
 
 // ---- matrix products over beats ----------------------------------------------------------------------------------
 
-// weights and biases of above: 7 inputs, 5 outputs
-template <int beat_count, int lanes>
+// weights and biases of above: 7 inputs, 5 outputs; pairs of lanes share a multiplier, which takes high * 2^18 + low
+template <int beat_count, int lanes, int way_count>
 struct stream_outputs_cfg {
   static const int groups = 2;
   static const int n_in = 7;
@@ -312,14 +346,34 @@ struct stream_outputs_cfg {
   static const int parallel = lanes;
   static const int remainder = n_out - beats * lanes;
   static const int copies = 2;
-  static const int multipliers = copies * lanes * 7 + remainder;
-  typedef sint<8> weight_t;
+  static const int ways = way_count;
+  static const int group = 3;
+  static const int shift = ways == 2 ? 18 : 0;
+  static const int slice = (n_in + beats - 1) / beats;
+  static const int main_count = lanes / ways * n_in;
+  static const int per_word = 5;
+  static const int words = (main_count + (remainder + ways - 1) / ways * slice + per_word - 1) / per_word;
+  static const int multipliers = copies * words * per_word;
+  typedef sint<40> weight_t;
+  typedef sint<48> group_t;
   typedef sint<20> acc_t;
   typedef sint<20> sum_t;
-  static bool live(int lane, int) { return beats > 1 || lane != 1; }  // row 1 of the weights is all 0
-  static bool live_rest(int output, int) { return lanes > 0 || output != 1; }
+  static int site(int pair, int i) { return pair * n_in + i; }
+  static int rest_site(int pair, int k) { return main_count + pair * slice + k; }
+  static bool dsp(int, int i) { return i % 2; }
+  static bool rest_dsp(int, int) { return true; }
   static void finish(int, const sint<20> *sum, sint<20> *result) {
     for (int k = 0; k < parallel + remainder; k++) result[k] = -sum[k];
+  }
+  // what the multipliers hold
+  static std::int64_t weight(int o, int i) { return o < n_out && i < n_in ? weights[o][i] : 0; }
+  static std::int64_t held(int m, int beat) {
+    const bool main = m < main_count;
+    const int pair = main ? m / n_in : (m - main_count) / slice;
+    const int o = main ? beat * lanes + pair * ways : beats * lanes + pair * ways;
+    const int i = main ? m % n_in : beat * slice + (m - main_count) % slice;
+    if (pair * ways >= (main ? lanes : remainder)) return 0;
+    return weight(o, i) + (ways == 2 ? weight(o + 1, i) * (std::int64_t(1) << shift) : 0);
   }
 };
 
@@ -329,9 +383,9 @@ inline int row_sum(int row, int o) {
   return sum;
 }
 
-template <int beats, int lanes>
+template <int beats, int lanes, int ways>
 int check_stream_outputs() {
-  typedef stream_outputs_cfg<beats, lanes> cfg;
+  typedef stream_outputs_cfg<beats, lanes, ways> cfg;
   const int width = lanes + cfg::remainder;
   metronn::stream<metronn::beat<sint<8>, 14> > x("x");
   metronn::stream<metronn::beat<sint<20>, 2 * width> > y("y");
@@ -340,7 +394,15 @@ int check_stream_outputs() {
     for (int k = 0; k < 14; k++) in.slot[k] = (group * 14 + k) * 29 % 256 - 128;
     x.write(in);
   }
-  metronn::fold_outputs_beats<cfg>(x, weights, biases, y);
+  std::int64_t held[cfg::words][beats][cfg::per_word];
+  for (int m = 0; m < cfg::words * cfg::per_word; m++) {
+    for (int b = 0; b < beats; b++) held[m / cfg::per_word][b][m % cfg::per_word] = cfg::held(m, b);
+  }
+  std::int16_t bias[width][beats];
+  for (int lane = 0; lane < width; lane++) {
+    for (int b = 0; b < beats; b++) bias[lane][b] = biases[lane < lanes ? b * lanes + lane : beats * lanes + lane - lanes];
+  }
+  metronn::fold_outputs_beats<cfg>(x, held, bias, y);
   for (int group = 0; group < 2; group++) {
     for (int b = lanes > 0 ? 0 : beats - 1; b < beats; b++) {
       const metronn::beat<sint<20>, 2 * width> out = y.read();
@@ -358,54 +420,102 @@ int check_stream_outputs() {
 }
 
 // the columns of `weights` in beats 6 1 4 | 0 3 5 | 2
-constexpr std::int8_t beat_weights[5][9] = {{7, -2, 5, 1, -4, -6, 3, 0, 0},
-                                            {0, 0, 0, 0, 0, 0, 0, 0, 0},
-                                            {127, 127, 127, 127, 127, 127, 127, 0, 0},
-                                            {-128, -128, -128, -128, -128, -128, -128, 0, 0},
-                                            {-7, 2, -5, -1, 4, 6, -3, 0, 0}};
-
 struct stream_inputs_cfg {
   static const int groups = 2;
   static const int n_in = 7;
   static const int n_out = 5;
   static const int beats = 3;
   static const int lanes = 3;
-  static const int multipliers = 4 * lanes;
-  typedef sint<8> weight_t;
+  static const int once = 0;
+  static int once_slot(int) { return 0; }
+  static int once_beat(int) { return 0; }
+  static int once_weight(int, int) { return 0; }
+  static const int ways = 2;
+  static const int group = 2;
+  static const int shift = 18;
+  static const int words = 3;
+  static const int per_word = 3;
+  static const int multipliers = 9;
+  typedef sint<40> weight_t;
+  typedef sint<48> group_t;
   typedef sint<20> acc_t;
   typedef sint<20> sum_t;
-  static bool live(int output, int) { return output != 1; }
+  static int site(int pair, int s) { return pair * lanes + s; }
+  static bool dsp(int, int) { return true; }
   static void finish(int, const sint<20> *sum, sint<20> *result) {
     for (int k = 0; k < 5; k++) result[k] = -sum[k];
   }
 };
 
-extern "C" int case_stream_dense() {
-  int line = check_stream_outputs<1, 5>();
-  if (line == 0) line = check_stream_outputs<2, 2>();
-  if (line == 0) line = check_stream_outputs<3, 1>();
-  if (line == 0) line = check_stream_outputs<4, 1>();
-  if (line == 0) line = check_stream_outputs<9, 0>();
-  if (line != 0) return line;
-  const int order[9] = {6, 1, 4, 0, 3, 5, 2, -1, -1};
-  metronn::stream<metronn::beat<sint<8>, 3> > x("x");
-  metronn::stream<metronn::beat<sint<20>, 5> > y("y");
-  for (int row = 0; row < 2; row++) {
-    for (int b = 0; b < 3; b++) {
-      metronn::beat<sint<8>, 3> in;
-      metronn::clear(in);
-      for (int s = 0; s < 3; s++) {
-        if (order[b * 3 + s] >= 0) in.slot[s] = (row * 7 + order[b * 3 + s]) * 29 % 256 - 128;
+// the columns of `weights` in beats 5 1 4 | 0 3 2 6: what comes once has constant weights
+struct stream_once_cfg : stream_inputs_cfg {
+  static const int beats = 2;
+  static const int lanes = 4;
+  static const int once = 1;
+  static int once_slot(int) { return 3; }
+  static int once_beat(int) { return 1; }
+  static int once_weight(int o, int) { return weights[o][6]; }
+  static const int words = 1;
+  static const int per_word = 9;
+  static int site(int pair, int s) { return s == 3 ? -1 : pair * 3 + s; }
+};
+
+template <typename cfg>
+int check_stream_inputs(const int order[cfg::beats * cfg::lanes]) {
+  std::int64_t held[cfg::words][cfg::beats][cfg::per_word] = {};
+  for (int b = 0; b < cfg::beats; b++) {
+    for (int s = 0; s < cfg::lanes; s++) {
+      const int i = order[b * cfg::lanes + s];
+      if (i < 0) continue;
+      for (int pair = 0; pair < 3; pair++) {
+        const int m = cfg::site(pair, s);
+        if (m < 0) continue;
+        const std::int64_t high = pair < 2 ? weights[2 * pair + 1][i] : 0;
+        held[m / cfg::per_word][b][m % cfg::per_word] = weights[2 * pair][i] + high * (std::int64_t(1) << cfg::shift);
       }
-      x.write(in);
     }
   }
-  metronn::fold_inputs_beats<stream_inputs_cfg>(x, beat_weights, biases, y);
-  for (int row = 0; row < 2; row++) {
-    const metronn::beat<sint<20>, 5> out = y.read();
-    for (int o = 0; o < 5; o++) CHECK(out.slot[o] == -row_sum(row, o));
+  std::int16_t bias[5][1];
+  for (int o = 0; o < 5; o++) bias[o][0] = biases[o];
+  metronn::stream<metronn::beat<sint<8>, cfg::lanes> > x("x");
+  metronn::stream<metronn::beat<sint<20>, 5> > y("y");
+  for (int event = 0; event < 2; event++) {
+    for (int row = 0; row < 2; row++) {
+      for (int b = 0; b < cfg::beats; b++) {
+        metronn::beat<sint<8>, cfg::lanes> in;
+        metronn::clear(in);
+        for (int s = 0; s < cfg::lanes; s++) {
+          const int i = order[b * cfg::lanes + s];
+          if (i >= 0) in.slot[s] = (row * 7 + i) * 29 % 256 - 128;
+        }
+        x.write(in);
+      }
+    }
+    if (event == 0) {
+      metronn::fold_inputs_beats<cfg>(x, held, bias, y);
+    } else {
+      metronn::fold_inputs_stored_beats<cfg>(x, held, bias, y);
+    }
+    for (int row = 0; row < 2; row++) {
+      const metronn::beat<sint<20>, 5> out = y.read();
+      for (int o = 0; o < 5; o++) CHECK(out.slot[o] == -row_sum(row, o));
+    }
   }
   return 0;
+}
+
+extern "C" int case_stream_dense() {
+  int line = check_stream_outputs<2, 2, 1>();
+  if (line == 0) line = check_stream_outputs<2, 2, 2>();
+  if (line == 0) line = check_stream_outputs<3, 1, 1>();
+  if (line == 0) line = check_stream_outputs<4, 1, 1>();
+  if (line == 0) line = check_stream_outputs<9, 0, 1>();
+  if (line == 0) line = check_stream_outputs<3, 0, 2>();
+  const int order[9] = {6, 1, 4, 0, 3, 5, 2, -1, -1};
+  if (line == 0) line = check_stream_inputs<stream_inputs_cfg>(order);
+  const int once_order[8] = {5, 1, 4, -1, 0, 3, 2, 6};
+  if (line == 0) line = check_stream_inputs<stream_once_cfg>(once_order);
+  return line;
 }
 
 // ---- reductions over beats ---------------------------------------------------------------------------------------
@@ -471,19 +581,26 @@ struct gather_cfg {
 // two streams of three beats of 2 and of 1; the second is read a step later. Beat b of the result: the second's newest
 // element, the first's slot 1 of the same beat, and the padding
 struct reorder_cfg {
-  static const int beats = 3;
   static const int steps = 4;
   static const int streams = 2;
   static const int slots = 3;
   static const int depth = 2;
-  static int count(int) { return 3; }
-  static int comes(int p, int b) { return b + p; }
-  static int due(int b) { return b + 1; }
-  static int filled(int) { return 3; }
-  static int slot(int, int s) { return s == 0 ? 2 : s == 1 ? 1 : -1; }
-  static int stream_of(int k) { return k / 2; }
-  static int age(int b, int s) { return s == 1 && b < 2; }
+  static const int most = 2;
+  static bool takes(int p, int step) { return step >= p && step < p + 3; }
+  static bool leaves(int step) { return step >= 1; }
+  static int number(int step) { return step - 1; }
+  static int choices(int s) { return s == 1 ? 2 : 1; }
+  static int from(int s, int) { return s == 0 ? 2 : s == 1 ? 1 : -1; }
+  static int ago(int s, int c) { return s == 1 && c == 0; }
+  static int choice(int b, int s) { return s == 1 && b == 2; }
   static sint<4> fill() { return -7; }
+};
+
+struct remember_cfg : reorder_cfg {
+  static int choices(int) { return 1; }
+  static int choice(int, int) { return 0; }
+  static int age(int b, int s) { return s == 1 && b < 2; }
+  static int stream_of(int k) { return k / 2; }
 };
 
 extern "C" int case_reorder() {
@@ -496,17 +613,23 @@ extern "C" int case_reorder() {
   const beat_of<5> gathered = all.read();
   CHECK(gathered.slot[4] == 5 && gathered.slot[3] == -3 && gathered.slot[2] == 700 && gathered.slot[1] == -800);
   CHECK(gathered.slot[0] == 100);
-  send_five(x);
-  for (int b = 0; b < 3; b++) {
-    beat_of<1> in;
-    in.slot[0] = 11 * b;
-    other.write(in);
-  }
-  metronn::reorder_beats<reorder_cfg>(y, x, other);
   const int second[3] = {-3, -800, 0};
-  for (int b = 0; b < 3; b++) {
-    const beat_of<3> out = y.read();
-    CHECK(out.slot[0] == 11 * b && out.slot[1] == second[b] && out.slot[2] == -7);
+  for (int form = 0; form < 2; form++) {
+    send_five(x);
+    for (int b = 0; b < 3; b++) {
+      beat_of<1> in;
+      in.slot[0] = 11 * b;
+      other.write(in);
+    }
+    if (form == 0) {
+      metronn::reorder_beats<reorder_cfg>(y, x, other);
+    } else {
+      metronn::remember_beats<remember_cfg>(y, x, other);
+    }
+    for (int b = 0; b < 3; b++) {
+      const beat_of<3> out = y.read();
+      CHECK(out.slot[0] == 11 * b && out.slot[1] == second[b] && out.slot[2] == -7);
+    }
   }
   CHECK(x.empty() && other.empty());
   return 0;

@@ -156,5 +156,5 @@ def test_ports_are_streams_of_beats() -> None:
     assert "void net(metronn::stream<x_beats_t> &x, metronn::stream<windows_beats_t> &y)" in top
     assert "#pragma HLS DATAFLOW" in top
     assert "#pragma HLS INTERFACE mode = ap_fifo port = x" in top
-    assert "static const int interval = 2;" in top
+    assert "static const int interval = 1;" in top  # 111 steps in 200 cycles
     assert "metronn::window_beats<windows_buffer_process>(x, y);" in top

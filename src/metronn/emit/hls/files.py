@@ -1,4 +1,4 @@
-"""The files around the top of an HLS project: build script, Makefile, bridge for emulation, test bench, interface."""
+"""The files around the top of an HLS project: Makefile, bridge for emulation, test bench, interface."""
 
 from __future__ import annotations
 
@@ -13,12 +13,26 @@ from metronn.plan.serialize import encode_layout
 
 @dataclass(frozen=True, slots=True)
 class Beats:
-    """How a port's tensor travels: the C++ type of a beat, the layout, and the C++ struct that says the same."""
+    """How a port's tensor travels: the C++ type of what is in a queue, and the number of queues that share a beat.
+
+    `order` is the C++ struct, `order_text` its text, that says the same as `layout`.
+    """
 
     type_name: str
+    words: int
     layout: Layout
     order: str
     order_text: str
+
+    def parameter(self, name: str) -> str:
+        """Return the port as a parameter of the top."""
+        kind = f"metronn::stream<{self.type_name}>"
+        return f"{kind} &{name}" if self.words == 1 else f"{kind} (&{name})[{self.words}]"
+
+    def queue(self, name: str) -> str:
+        """Return the definition of a queue that the top can be called with."""
+        kind = f"metronn::stream<{self.type_name}>"
+        return f'{kind} {name}("{name}")' if self.words == 1 else f"{kind} {name}[{self.words}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +61,18 @@ class TopPort:
         return self.type.size * self.limbs
 
 
-def interface_json(name: str, header: Sequence[str], inputs: Sequence[TopPort], outputs: Sequence[TopPort]) -> str:
-    """Return the ports in their order, for programs that call the bridge."""
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What the HLS of an FPGA is expected to reach: cycles between events, and from the first beat to the last."""
+
+    ii_cycles: int
+    latency_cycles: int
+
+
+def interface_json(
+    name: str, header: Sequence[str], timing: Timing, inputs: Sequence[TopPort], outputs: Sequence[TopPort]
+) -> str:
+    """Return the ports in their order, for programs that call the bridge, and the expected cycles."""
 
     def ports(side: Sequence[TopPort]) -> list[dict[str, object]]:
         return [
@@ -64,7 +88,13 @@ def interface_json(name: str, header: Sequence[str], inputs: Sequence[TopPort], 
             for port in side
         ]
 
-    content = {"generated": list(header), "top": name, "inputs": ports(inputs), "outputs": ports(outputs)}
+    content = {
+        "generated": list(header),
+        "top": name,
+        "expected": {"ii_cycles": timing.ii_cycles, "latency_cycles": timing.latency_cycles},
+        "inputs": ports(inputs),
+        "outputs": ports(outputs),
+    }
     return json.dumps(content, indent=2) + "\n"
 
 
@@ -97,7 +127,7 @@ def bridge(name: str, inputs: Sequence[TopPort], outputs: Sequence[TopPort]) -> 
     lines += [f"    {port.type_name} {_flat(port)}[{port.type.size}];" for port in outputs]
     for port in [*inputs, *outputs]:
         if port.beats is not None:
-            lines.append(f'    metronn::stream<{port.beats.type_name}> {port.name}("{port.name}");')
+            lines.append(f"    {port.beats.queue(port.name)};")
     for port in inputs:
         if port.beats is not None:
             lines.append(f"    metronn::send_beats<{port.beats.order}>({_flat(port)}, {port.name});")
@@ -224,53 +254,4 @@ run: testbench
 
 clean:
 \trm -f *.o testbench lib{name}.so outputs.txt
-"""
-
-
-def build_tcl(name: str, part: str, clock_period_ns: float, ii_cycles: int, latency_cycles: int) -> str:
-    """Return the script for Vitis HLS: synthesis, a check of the promises, co-simulation if asked for, export."""
-    period = f"{clock_period_ns:.4f}".rstrip("0").rstrip(".")
-    return f"""\
-#
-#   vitis_hls -f build.tcl             synthesise, compare with the promises, export the IP
-#   COSIM=1 vitis_hls -f build.tcl     also co-simulate with vectors/inputs.txt and vectors/expected.txt
-
-set name {{{name}}}
-set ii_cycles {ii_cycles}
-set latency_cycles {latency_cycles}
-set flags "-std=c++14 -I[pwd] -Wno-unknown-pragmas -Wno-unused-label"
-
-open_project -reset project
-set_top $name
-add_files $name.cpp -cflags $flags
-add_files -tb testbench.cpp -cflags $flags
-add_files -tb bridge.cpp -cflags $flags
-open_solution -reset solution -flow_target vivado
-set_part {{{part}}}
-create_clock -period {period} -name default
-
-# the II and the latency of the plan are pragmas of the top; here they are promises to check
-csynth_design
-set report [open project/solution/syn/report/${{name}}_csynth.xml]
-set text [read $report]
-close $report
-foreach {{field promise}} [list Interval-max $ii_cycles Worst-caseLatency $latency_cycles] {{
-  if {{![regexp "<$field>(\\[0-9\\]+)</$field>" $text match found]}} {{
-    puts stderr "build.tcl: the report does not say $field"
-    exit 1
-  }}
-  if {{$found > $promise}} {{
-    puts stderr "build.tcl: $field is $found cycles, promised are $promise"
-    exit 1
-  }}
-  puts "build.tcl: $field is $found cycles, promised are $promise"
-}}
-
-if {{[info exists ::env(COSIM)] && $::env(COSIM)}} {{
-  set vectors [file join [pwd] vectors]
-  cosim_design -argv "[file join $vectors inputs.txt] outputs.txt [file join $vectors expected.txt]"
-}}
-
-export_design -format ip_catalog
-exit 0
 """

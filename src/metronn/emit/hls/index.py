@@ -50,6 +50,33 @@ class Members:
         parameters = ", ".join(f"int {letter}" if letter in words else "int" for letter in letters)
         self.lines.append(f"static int {name}({parameters}) {{ return {text}; }}")
 
+    def flag(self, name: str, row: npt.NDArray[np.bool_], variable: str) -> None:
+        """Add `static bool name(int variable)`."""
+        text = self._flag_text(name, row, variable)
+        parameter = f"int {variable}" if variable in _words(text) else "int"
+        self.lines.append(f"static bool {name}({parameter}) {{ return {text}; }}")
+
+    def flags(self, name: str, rows: Sequence[npt.NDArray[np.bool_]], variable: str) -> None:
+        """Add `static bool name(int p, int variable)`: a flag for each p."""
+        texts = [self._flag_text(f"{name}_{p}", row, variable) for p, row in enumerate(rows)]
+        text = texts[-1]
+        for p in range(len(texts) - 2, -1, -1):
+            text = f"p == {p} ? {texts[p]} : {text}" if len(set(texts)) > 1 else text
+        words = _words(text)
+        parameters = ", ".join(f"int {letter}" if letter in words else "int" for letter in ("p", variable))
+        self.lines.append(f"static bool {name}({parameters}) {{ return {text}; }}")
+
+    def _flag_text(self, name: str, row: npt.NDArray[np.bool_], variable: str) -> str:
+        """Text of a condition that holds where `row` does: true, one interval, or a table."""
+        places = np.flatnonzero(row)
+        if len(places) == len(row):
+            return "true"
+        if len(places) and len(places) == places[-1] - places[0] + 1:
+            bounds = [f"{variable} >= {places[0]}"] if places[0] else []
+            bounds += [f"{variable} <= {places[-1]}"] if places[-1] + 1 < len(row) else []
+            return f"({' && '.join(bounds)})"
+        return f"({self._vector_text(name, row.astype(np.int64), variable)}) != 0"
+
     def matrix(self, name: str, values: Matrix, known: npt.NDArray[np.bool_]) -> None:
         """Add `static int name(int b, int s)`; where not `known`, any value will do."""
         text = self._matrix_text(name, _completed(values, known))

@@ -15,12 +15,12 @@ import numpy as np
 from metronn.emit.hls.calls import TopCalls as Calls
 from metronn.emit.hls.flow import Flow
 from metronn.emit.hls.index import Members
-from metronn.emit.hls.live import add_live, inputs_live, outputs_live
+from metronn.emit.hls.multipliers import Multipliers
 from metronn.emit.hls.names import Names
 from metronn.emit.hls.ops import LibraryCall, kernel_of
-from metronn.emit.hls.reorder import describe_reorder, element_matrix, fill_code
+from metronn.emit.hls.reorder import element_matrix, fill_code, reorder_form
 from metronn.emit.hls.top import kernel_call
-from metronn.emit.hls.values import integer_type, literal, stored_array, stored_matrix, type_line
+from metronn.emit.hls.values import integer_type, literal, stored_matrix, type_line
 from metronn.emit.hls.window import window_form
 from metronn.ir.graph import Graph, Node
 from metronn.ir.infer import reduce_shifts, shifted_bounds
@@ -28,6 +28,8 @@ from metronn.ir.ops import Constant, Linear, Reduce, ReduceKind, Window
 from metronn.plan.design import KernelInstance
 from metronn.plan.kernels.folds import fold
 from metronn.plan.kernels.folds.fold import effective_weight
+from metronn.plan.kernels.folds.planned import PlannedFoldInputs, PlannedFoldOutputs
+from metronn.plan.kernels.kernels import AnyKernel
 from metronn.plan.kernels.slices import NotStreamableError, slice_of
 from metronn.plan.kernels.spec import (
     Delay,
@@ -56,14 +58,14 @@ class Process:
     `function`: template of the library, whose first argument is the configuration `struct`. `constants`: names of
     stored arrays between input and output. `result_first`: the output is the first argument. `inner`: the calls made
     for each beat, by C++ name. `types`: definitions of the types of values that never leave the process, by C++ name.
-    `names`: library function by node. `steps`: cycles that the loop takes per event.
+    `names`: library function by node. `cycles`: those from one event to the next.
     """
 
     struct: str
     function: str
     headers: set[str]
     members: Members
-    steps: int
+    cycles: int
     constants: tuple[str, ...] = ()
     result_first: bool = False
     functions: list[str] = field(default_factory=list)
@@ -97,40 +99,47 @@ class Processes:
                 return self._reduce(kernel, spec)
             case Streamed():
                 return self._streamed(kernel, spec)
-            case FoldOutputs():
-                return self._fold_outputs(kernel, spec, self.graph, 1, 1)
-            case FoldInputs():
-                return self._fold_inputs(kernel, spec, self.graph, 1)
+            case FoldOutputs() | FoldInputs():
+                return self._fold(kernel, self.flow.plans.of(spec), 1, 1)
             case MatvecAdders() | Elementwise() | Table() | ReduceTree() | Wiring():
-                return self._map(kernel, covered_nodes(spec), self.graph, 1, 1, 1)
+                return self._map(kernel, covered_nodes(spec), self.graph)
             case _:
                 assert_never(spec)
 
-    def _new(self, kernel: KernelInstance, function: str, header: str, steps: int) -> Process:
+    def _new(self, kernel: KernelInstance, function: str, header: str, cycles: int) -> Process:
         struct = self.names.claim(f"process:{kernel.name}", f"{kernel.name}_process")
-        return Process(struct=struct, function=function, headers={header}, members=Members(struct), steps=steps)
+        return Process(struct=struct, function=function, headers={header}, members=Members(struct), cycles=cycles)
+
+    def _interval(self, iterations: int, spacing: int) -> int:
+        """Cycles from one iteration of a loop to the next: the spacing of beats, as far as the II leaves room."""
+        return max(1, min(spacing, self.flow.ii_cycles // iterations))
 
     # Kernels on groups of beats
 
     def _streamed(self, kernel: KernelInstance, spec: Streamed) -> Process:
-        own = self.flow.plans.of(spec).slice
-        inner = spec.inner
+        planned = self.flow.plans.of(spec)
+        own, inner = planned.slice, spec.inner
         match inner:
-            case FoldOutputs():
-                return self._fold_outputs(kernel, inner, own.graph, len(own.starts), spec.copies)
-            case FoldInputs():
-                return self._fold_inputs(kernel, inner, own.graph, len(own.starts))
+            case FoldOutputs() | FoldInputs():
+                return self._fold(kernel, planned.inner, len(own.starts), spec.copies)
             case MatvecAdders() | Elementwise() | Table() | ReduceTree():
                 beats = spec.layouts[0]
-                interval = max(1, beats.spacing)
-                return self._map(kernel, covered_nodes(inner), own.graph, beats.beat_count, interval, spec.copies)
+                return self._map(kernel, covered_nodes(inner), own.graph, beats.beat_count, beats.spacing, spec.copies)
             case _:
                 assert_never(inner)
 
     def _map(
-        self, kernel: KernelInstance, nodes: Sequence[str], graph: Graph, beats: int, interval: int, copies: int
+        self,
+        kernel: KernelInstance,
+        nodes: Sequence[str],
+        graph: Graph,
+        beats: int = 1,
+        spacing: int = 1,
+        copies: int = 1,
     ) -> Process:
-        process = self._new(kernel, "map_rows" if copies > 1 else "map_beats", "stream", beats * interval)
+        interval = self._interval(beats, spacing)
+        function = ("map_row" if copies > 1 else "map_beat") + ("s" if beats > 1 else "")
+        process = self._new(kernel, function, "stream", beats * interval)
         process.result_first = True
         process.members.constant("beats", beats)
         process.members.constant("interval", interval)
@@ -196,8 +205,15 @@ class Processes:
 
     # Folded matrix products
 
-    def _matrix(self, process: Process, graph: Graph, linear: str, by_output: list[list[int]]) -> None:
-        """Store weights and biases and say their types."""
+    def _fold(self, kernel: KernelInstance, planned: AnyKernel, groups: int, copies: int) -> Process:
+        """Return the process of a folded matrix that is planned, run `groups` times for each event."""
+        if isinstance(planned, PlannedFoldOutputs):
+            return self._fold_outputs(kernel, planned, groups, copies)
+        assert isinstance(planned, PlannedFoldInputs), f"{kernel.name}: {planned.kind_name} is no fold"
+        return self._fold_inputs(kernel, planned, groups)
+
+    def _sums(self, process: Process, graph: Graph, linear: str) -> None:
+        """Say the types of sums."""
         node = graph.by_name[linear]
         op = node.op
         assert isinstance(op, Linear)
@@ -211,16 +227,13 @@ class Processes:
         most = np.maximum(hi, 0) @ grow + np.maximum(-lo, 0) @ shrink + np.maximum(bias, 0)
         least = np.minimum(lo, 0) @ grow + np.minimum(-hi, 0) @ shrink + np.minimum(bias, 0)
         acc = integer_type(int(least.min()), int(most.max()), node.source)
-        kind = integer_type(min(0, int(weight.min())), max(0, int(weight.max())), node.source)
-        process.members.lines += [
-            f"typedef {kind} weight_t;",
-            f"typedef {acc} acc_t;",
-            f"typedef {self.names[linear]}_t sum_t;",
-        ]
-        process.members.stored += [
-            stored_matrix(f"{process.struct}_weight", by_output),
-            stored_array(f"{process.struct}_bias", op.bias.ints()),
-        ]
+        process.members.lines += [f"typedef {acc} acc_t;", f"typedef {self.names[linear]}_t sum_t;"]
+
+    def _store(self, process: Process, multipliers: Multipliers, bias: Sequence[Sequence[int]], source: str) -> None:
+        """Store weights and biases."""
+        multipliers.describe(process.members, source)
+        process.members.stored.append(stored_matrix(f"{process.struct}_bias", bias))
+        process.headers.add("constant")
         process.constants = (f"{process.struct}_weight", f"{process.struct}_bias")
 
     def _finish(
@@ -246,22 +259,31 @@ class Processes:
         self._body(process, "finish_row", kernel, graph, spec.epilogue, (spec.linear,), result_first=False)
         source, made = self.names[spec.linear], self.names[result]
         process.types[source] = type_line(source, graph.type_of(spec.linear), self.graph.by_name[spec.linear].source)
-        place = f"k < {spec.lanes} ? beat * {spec.lanes} + k : k + {spec.lanes * (spec.beats - 1)}"
+        lines = [f"  for (int k = 0; k < {count}; k++) row[k] = 0;"]
+        done = []
+        made_in = fold.outputs_layout(spec).beats
+        for beat, leaving in enumerate(made_in if spec.lanes else [()] * (spec.beats - 1) + [made_in[0]]):
+            outputs = list(enumerate(leaving))
+            lines.append(f"  if (beat == {beat}) {{")
+            lines += [f"    row[{output}] = sums[{k}];" for k, output in outputs]
+            lines.append("  }")
+            done += [f"  if (beat == {beat}) {{", *(f"    results[{k}] = done[{o}];" for k, o in outputs), "  }"]
         process.functions += [
             f"static void finish(int beat, const {source}_t sums[{width}], {made}_t results[{width}]) {{",
             "#pragma HLS INLINE",
             f"  {source}_t row[{count}];",
+            "#pragma HLS ARRAY_PARTITION variable = row type = complete",
             f"  {made}_t done[{count}];",
-            f"  for (int k = 0; k < {count}; k++) row[k] = 0;",
-            f"  for (int k = 0; k < {width}; k++) row[{place}] = sums[k];",
+            "#pragma HLS ARRAY_PARTITION variable = done type = complete",
+            *lines,
             "  finish_row(row, done);",
-            f"  for (int k = 0; k < {width}; k++) results[k] = done[{place}];",
+            f"  for (int k = 0; k < {width}; k++) results[k] = 0;",
+            *done,
             "}",
         ]
 
-    def _fold_outputs(
-        self, kernel: KernelInstance, spec: FoldOutputs, graph: Graph, groups: int, copies: int
-    ) -> Process:
+    def _fold_outputs(self, kernel: KernelInstance, planned: PlannedFoldOutputs, groups: int, copies: int) -> Process:
+        spec, graph = planned.spec, planned.graph
         process = self._new(kernel, "fold_outputs_beats", "dense_stream", groups * spec.beats)
         n_in, n_out = effective_weight(graph, spec.linear).shape
         values = {
@@ -270,9 +292,15 @@ class Processes:
         }  # fmt: skip
         for name, value in values.items():
             process.members.constant(name, value)
-        by_output = effective_weight(graph, spec.linear).T
-        add_live(process.members, copies, *outputs_live(by_output, spec.lanes, spec.beats, spec.remainder))
-        self._matrix(process, graph, spec.linear, [[int(v) for v in column] for column in by_output])
+        bias = fold.linear_of(graph, spec.linear).bias.ints()
+        main = [list(bias[lane : spec.lanes * spec.beats : spec.lanes]) for lane in range(spec.lanes)]
+        rest = [[b] * spec.beats for b in bias[spec.lanes * spec.beats :]]
+        multipliers = Multipliers(planned.packing, spec.beats, copies)
+        length = fold.slice_inputs(spec, graph)
+        multipliers.add("", planned.main_sites, range(n_in), n_in)
+        multipliers.add("rest_", planned.remainder_sites, range(length), length)
+        self._store(process, multipliers, [*main, *rest], kernel.name)
+        self._sums(process, graph, spec.linear)
         width = spec.lanes + spec.remainder
         if not spec.epilogue:
             self._finish(process, kernel, (), graph, spec.linear, width)
@@ -286,28 +314,53 @@ class Processes:
             self._finish(process, kernel, spec.epilogue, inner, spec.linear, width)
         return process
 
-    def _fold_inputs(self, kernel: KernelInstance, spec: FoldInputs, graph: Graph, groups: int) -> Process:
-        layout = spec.layout
-        lanes, beats = layout.slot_count, layout.beat_count
-        process = self._new(kernel, "fold_inputs_beats", "dense_stream", groups * beats)
+    def _fold_inputs(self, kernel: KernelInstance, planned: PlannedFoldInputs, groups: int) -> Process:
+        spec, graph = planned.spec, planned.graph
+        layout, slots = spec.layout, fold.input_slots(spec.layout)
+        stored = fold.weights_in_block_ram(spec)
+        function = "fold_inputs_stored_beats" if stored else "fold_inputs_beats"
+        process = self._new(kernel, function, "dense_stream", groups * layout.beat_count)
         weight = effective_weight(graph, spec.linear)
         n_in, n_out = weight.shape
-        for name, value in {"groups": groups, "n_in": n_in, "n_out": n_out, "beats": beats, "lanes": lanes}.items():
+        values = {
+            "groups": groups, "n_in": n_in, "n_out": n_out, "beats": layout.beat_count, "lanes": layout.slot_count,
+        }  # fmt: skip
+        for name, value in values.items():
             process.members.constant(name, value)
-        ordered = np.zeros((beats * lanes, n_out), dtype=object)
-        for number, beat in enumerate(layout.beats):
-            ordered[number * lanes : number * lanes + len(beat)] = weight[np.asarray(beat)]
-        add_live(process.members, 1, inputs_live(ordered.T, lanes, beats))
-        self._matrix(process, graph, spec.linear, [[int(v) for v in column] for column in ordered.T])
+        beats = {slot: b for slot in slots.constant for b, beat in enumerate(layout.beats) if slot < len(beat)}
+        process.members.constant("once", len(slots.constant))
+        process.members.vector("once_slot", slots.constant or (0,), "k")
+        process.members.vector("once_beat", [beats[slot] for slot in slots.constant] or (0,), "k")
+        inputs = [layout.beats[beats[slot]][slot] for slot in slots.constant]
+        self._once(process, [[int(weight[i, o]) for i in inputs] or [0] for o in range(n_out)], kernel.name)
+        multipliers = Multipliers(planned.packing, layout.beat_count, 1)
+        multipliers.add("", planned.sites if slots.multiplied else None, slots.multiplied, layout.slot_count)
+        self._store(process, multipliers, [[b] for b in fold.linear_of(graph, spec.linear).bias.ints()], kernel.name)
+        self._sums(process, graph, spec.linear)
         self._finish(process, kernel, spec.epilogue, graph, spec.linear, n_out)
         return process
+
+    def _once(self, process: Process, rows: list[list[int]], source: str) -> None:
+        """Add the weights of slots that carry something in one beat only, [output, slot]."""
+        name = f"{process.struct}_once"
+        if not any(map(any, rows)):
+            process.members.lines.append("static int once_weight(int, int) { return 0; }")
+            return
+        low, high = min(map(min, rows)), max(map(max, rows))
+        kind = integer_type(min(low, -1), max(high, 0), source)
+        process.members.stored.append(stored_matrix(name, rows))
+        process.members.lines += [
+            f"typedef {kind} once_t;",
+            f"static once_t once_weight(int o, int k) {{ return metronn::constant<once_t>({name}[o][k]); }}",
+        ]
 
     # Elements that wait
 
     def _gather(self, kernel: KernelInstance, layout: Layout, output: Layout) -> Process:
-        process = self._new(kernel, "gather_beats", "reorder", layout.beat_count)
+        interval = self._interval(layout.beat_count, layout.spacing)
+        process = self._new(kernel, "gather_beats", "reorder", layout.beat_count * interval)
         process.members.constant("beats", layout.beat_count)
-        process.members.constant("interval", 1)
+        process.members.constant("interval", interval)
         process.members.layout(layout)
         where = np.empty(output.size, dtype=np.int64)
         where[np.asarray(output.beats[0])] = np.arange(output.size)
@@ -318,12 +371,12 @@ class Processes:
     def _window(self, kernel: KernelInstance, spec: WindowBuffer) -> Process:
         op = self.graph.by_name[spec.node].op
         if spec.output.is_parallel and all(layout.is_parallel for layout in spec.layouts):
-            return self._map(kernel, (spec.node,), self.graph, 1, 1, 1)
+            return self._map(kernel, (spec.node,), self.graph)
         form = window_form(spec, self.graph)
         if form is None:
             return self._reorder(kernel, spec)
         assert isinstance(op, Window)
-        interval = max(1, spec.layouts[0].spacing)
+        interval = self._interval(form.steps, spec.layouts[0].spacing)
         process = self._new(kernel, "window_beats", "window_buffer", form.steps * interval)
         for name, value in form.values.items():
             process.members.constant(name, value)
@@ -340,9 +393,10 @@ class Processes:
         ]
 
     def _reorder(self, kernel: KernelInstance, spec: WindowBuffer | Reorder) -> Process:
-        process = self._new(kernel, "reorder_beats", "reorder", 0)
+        form = reorder_form(spec, self.graph)
+        process = self._new(kernel, form.function, "reorder", form.steps)
         process.result_first = True
-        process.steps = describe_reorder(process.members, spec, self.graph)
+        form.describe(process.members)
         self._fill(process, spec)
         return process
 
@@ -354,7 +408,7 @@ class Processes:
         assert isinstance(op, Reduce)
         x = self.graph.type_of(op.x)
         layout = spec.layout
-        interval = max(1, layout.spacing)
+        interval = self._interval(layout.beat_count, layout.spacing)
         process = self._new(kernel, f"reduce_{op.kind.value}_beats", "reduce_stream", layout.beat_count * interval)
         process.members.constant("beats", layout.beat_count)
         process.members.constant("interval", interval)

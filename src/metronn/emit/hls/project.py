@@ -12,9 +12,10 @@ from importlib import resources
 from pathlib import Path
 
 from metronn.emit.hls.calls import TopCalls, lay_out
-from metronn.emit.hls.files import bridge, build_tcl, interface_json, makefile, testbench
+from metronn.emit.hls.files import Timing, bridge, interface_json, makefile, testbench
 from metronn.emit.hls.flow import Flow
 from metronn.emit.hls.names import identifier
+from metronn.emit.hls.scripts import build_tcl, check_tcl, hls_cfg
 from metronn.emit.hls.stream import StreamDesign
 from metronn.emit.hls.top import signature, top_source
 from metronn.emit.hls.values import constants_header, guard, type_line
@@ -63,6 +64,14 @@ class HlsProject:
         )
 
 
+    def lines(self, timing: Timing) -> tuple[str, ...]:
+        """Return what every generated file begins with, without the comment sign: the header, and a slower II."""
+        if timing.ii_cycles == self.ii_cycles:
+            return self.header
+        late = f"HLS takes an event every {timing.ii_cycles} cycles: padding leaves after the last pixel of an image."
+        return *self.header, late
+
+
 def template_directory() -> Path:
     """Return the folder with the library's headers: of the installed package, or of the checkout."""
     packaged = Path(str(resources.files("metronn"))) / "_data" / "hls_templates"
@@ -88,6 +97,7 @@ def emit_hls(graph: Graph, project: HlsProject, flow: Flow | None = None) -> dic
         return _streamed(project, flow)
     reserved = [project.name, f"{project.name}_run"]
     layout = lay_out(graph, reserved)
+    timing = Timing(project.ii_cycles, project.latency_cycles)
     header = "".join(f"// {line}\n" for line in project.header)
     files: dict[str, str | bytes] = {
         f"{project.name}.hpp": header + _top_header(project, layout),
@@ -96,11 +106,9 @@ def emit_hls(graph: Graph, project: HlsProject, flow: Flow | None = None) -> dic
         "config.hpp": header + _configs(graph, project, layout),
         "bridge.cpp": header + bridge(project.name, layout.inputs, layout.outputs),
         "testbench.cpp": header + testbench(project.name, layout.inputs, layout.outputs),
-        "interface.json": interface_json(project.name, project.header, layout.inputs, layout.outputs),
-        "build.tcl": "".join(f"# {line}\n" for line in project.header)
-        + build_tcl(project.name, project.part, project.clock_period_ns, project.ii_cycles, project.latency_cycles),
-        "Makefile": "".join(f"# {line}\n" for line in project.header) + makefile(project.name),
+        "interface.json": interface_json(project.name, project.header, timing, layout.inputs, layout.outputs),
     }
+    files |= _scripts(project, timing)
     for value, kernel in layout.kernels.items():
         if kernel.stored:
             name = layout.names[value]
@@ -114,20 +122,30 @@ def emit_hls(graph: Graph, project: HlsProject, flow: Flow | None = None) -> dic
 def _streamed(project: HlsProject, flow: Flow) -> dict[str, str | bytes]:
     """Return the files of a design in which tensors travel in beats."""
     design = StreamDesign(project.name, flow)
-    header = "".join(f"// {line}\n" for line in project.header)
-    script = "".join(f"# {line}\n" for line in project.header)
-    interval, latency = design.interval_cycles, design.latency_cycles(project.latency_cycles)
+    timing = Timing(design.interval_cycles, design.latency_cycles(project.latency_cycles))
+    lines = project.lines(timing)
+    header = "".join(f"// {line}\n" for line in lines)
     made = design.files()
     files: dict[str, str | bytes] = {path: header + text for path, text in made.items()}
     files |= {
         "bridge.cpp": header + bridge(project.name, design.inputs, design.outputs),
         "testbench.cpp": header + testbench(project.name, design.inputs, design.outputs),
-        "interface.json": interface_json(project.name, project.header, design.inputs, design.outputs),
-        "build.tcl": script + build_tcl(project.name, project.part, project.clock_period_ns, interval, latency),
-        "Makefile": script + makefile(project.name),
+        "interface.json": interface_json(project.name, lines, timing, design.inputs, design.outputs),
     }
+    files |= _scripts(project, timing)
     files.update(_library(design.headers))
     return dict(sorted(files.items()))
+
+
+def _scripts(project: HlsProject, timing: Timing) -> dict[str, str | bytes]:
+    """Return what builds the project, for the vendor's tool and for g++."""
+    script = "".join(f"# {line}\n" for line in project.lines(timing))
+    return {
+        "build.tcl": script + build_tcl(project.name, project.part, project.clock_period_ns),
+        "check.tcl": script + check_tcl(project.name, timing),
+        "hls.cfg": script + hls_cfg(project.name, project.part, project.clock_period_ns),
+        "Makefile": script + makefile(project.name),
+    }
 
 
 def _library(used: set[str]) -> dict[str, str | bytes]:
@@ -141,7 +159,7 @@ def _library(used: set[str]) -> dict[str, str | bytes]:
         if path not in files:
             text = (folder / f"{stem}.hpp").read_text(encoding="utf-8")
             files[path] = text
-            waiting += re.findall(r'^#include "metronn/(\w+)\.hpp"', text, re.MULTILINE)
+            waiting += re.findall(r'^#include "(\w+)\.hpp"', text, re.MULTILINE)
     return files
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import numpy.typing as npt
 
 from metronn.emit.hls.index import Members
 from metronn.ir.graph import Graph
@@ -11,9 +14,96 @@ from metronn.plan.kernels.spec import Reorder, WindowBuffer
 from metronn.plan.kernels.waiting.taps import element_map, input_layouts_of
 from metronn.plan.layout import Layout
 
+Index = npt.NDArray[np.int64]
 
-def describe_reorder(members: Members, spec: WindowBuffer | Reorder, graph: Graph) -> int:
-    """Add the configuration of `reorder_beats`; return its steps: the plan's cycles in which a beat comes or leaves."""
+
+MOST_REGISTERS = 4096
+"""Elements that are kept in registers at most: what the tool partitions completely."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReorderForm:
+    """Which beats are read and leave in which step, and where every slot of the result comes from.
+
+    `busy`: cycles of the plan in which a beat comes or leaves, a step each. `port_slots`: slots of each stream's
+    beats. `slot` and `age` [beat, slot]: the slot read, counted over all streams, -1 for the padding, and how many
+    beats of its stream have been read since.
+    """
+
+    layouts: tuple[Layout, ...]
+    output: Layout
+    busy: Index
+    leaves: Index
+    slot: Index
+    age: Index
+    filled: npt.NDArray[np.bool_]
+
+    @property
+    def steps(self) -> int:
+        """Iterations per event."""
+        return len(self.busy)
+
+    @property
+    def slots(self) -> int:
+        """Slots of all streams together."""
+        return sum(layout.slot_count for layout in self.layouts)
+
+    @property
+    def depth(self) -> int:
+        """Beats of each stream that are kept."""
+        return int(self.age.max()) + 1
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether what is kept is read at one place a slot and step at most, and is more than two beats."""
+        used = np.where(self.filled & (self.slot >= 0), self.slot * self.depth + self.age, -1)
+        distinct = all(len(np.unique(row[row >= 0] // self.depth)) == len(np.unique(row[row >= 0])) for row in used)
+        return self.depth > 2 and (distinct or self.slots * self.depth > MOST_REGISTERS)
+
+    @property
+    def function(self) -> str:
+        """Template of the library."""
+        return "remember_beats" if self.in_memory else "reorder_beats"
+
+    def describe(self, members: Members) -> None:
+        """Add the configuration."""
+        depth = 1 << (self.depth - 1).bit_length() if self.in_memory else self.depth
+        kinds = np.where(self.slot >= 0, self.slot if self.in_memory else self.slot * self.depth + self.age, -1)
+        found = [np.unique(column[known]) for column, known in zip(kinds.T, self.filled.T, strict=True)]
+        most = max(map(len, found))
+        choice, choices = np.zeros_like(kinds), np.full((len(found), most), -1, dtype=np.int64)
+        for s, different in enumerate(found):
+            choices[s, : len(different)] = different
+            choice[:, s] = np.searchsorted(different, kinds[:, s])
+        values = {"steps": self.steps, "streams": len(self.layouts), "slots": self.slots, "depth": depth, "most": most}
+        for name, value in values.items():
+            members.constant(name, value)
+        members.flags("takes", [np.isin(self.busy, layout.cycles) for layout in self.layouts], "step")
+        members.flag("leaves", np.isin(self.busy, self.leaves), "step")
+        members.vector("number", self._numbers(), "step")
+        members.vector("choices", [len(different) for different in found], "s")
+        here = np.ones(choices.shape, dtype=bool)
+        origin = choices if self.in_memory else np.where(choices >= 0, choices // self.depth, -1)
+        members.matrix("from", origin, here)
+        if self.in_memory:
+            members.vector(
+                "stream_of", [p for p, layout in enumerate(self.layouts) for _ in range(layout.slot_count)], "k"
+            )
+            members.matrix("age", self.age, self.filled)
+        else:
+            members.matrix("ago", np.where(choices >= 0, choices % self.depth, 0), here)
+        members.matrix("choice", choice, self.filled)
+
+    def _numbers(self) -> list[int]:
+        """Beat that leaves in each step; where none does, what makes the numbers follow a rule."""
+        steps = np.searchsorted(self.busy, self.leaves)
+        if (np.diff(steps) == 1).all():
+            return [step - int(steps[0]) for step in range(self.steps)]
+        return [min(int(b), len(steps) - 1) for b in np.searchsorted(steps, np.arange(self.steps))]
+
+
+def reorder_form(spec: WindowBuffer | Reorder, graph: Graph) -> ReorderForm:
+    """Return what is read and leaves when; steps are the plan's cycles in which a beat does."""
     names, index = element_map(spec, graph)
     layouts, output = input_layouts_of(spec), spec.output
     leaves = np.asarray(output.cycles) + spec.offset
@@ -33,19 +123,15 @@ def describe_reorder(members: Members, spec: WindowBuffer | Reorder, graph: Grap
     safe = np.maximum(source, 0)
     read = np.stack([np.searchsorted(np.asarray(layout.cycles), leaves, side="right") for layout in layouts])
     age = np.where(held, read[port[safe], np.arange(len(leaves))[:, None]] - 1 - number[safe], 0)
-    for key, value in {
-        "beats": output.beat_count, "steps": len(busy), "streams": len(layouts), "slots": first_slot,
-        "depth": int(age.max()) + 1,
-    }.items():  # fmt: skip
-        members.constant(key, value)
-    members.choice("count", [[layout.beat_count] for layout in layouts])
-    members.choice("comes", [np.searchsorted(busy, layout.cycles).tolist() for layout in layouts], "b")
-    members.vector("stream_of", [p for p, layout in enumerate(layouts) for _ in range(layout.slot_count)], "k")
-    members.vector("due", np.searchsorted(busy, leaves).tolist())
-    members.layout(output)
-    members.matrix("slot", np.where(held, slot[safe], -1), known)
-    members.matrix("age", age, held)
-    return len(busy)
+    return ReorderForm(
+        layouts=tuple(layouts),
+        output=output,
+        busy=busy,
+        leaves=leaves,
+        slot=np.where(held, slot[safe], -1),
+        age=age,
+        filled=known,
+    )
 
 
 def element_matrix(

@@ -17,8 +17,14 @@ from metronn.ir.types import TensorType
 from metronn.plan.design import KernelInstance
 from metronn.plan.kernels.spec import covered_nodes
 
-PROCESS_CYCLES = 24
-"""What the pipeline of a process may add to its iterations, in cycles, from its first beat to its last."""
+QUEUE_BITS = 4096
+"""Widest element of a queue that the tool takes."""
+
+SRL_DEPTH = 64
+"""Queues of at most so many beats are shift registers in LUTs, as the delays of the plan are."""
+
+HANDOVER_CYCLES = 2
+"""Cycles that a queue between two processes may add to those of the kernels in the plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +39,8 @@ class _Reader:
 class StreamDesign:
     """Names, types, processes and queues of one FPGA, and the files that are made of them.
 
-    `interval_cycles`: cycles from one event to the next that the processes allow. Padding at the end of an image is
-    written after its last pixel came, and a loop takes a few cycles to begin and end, so this is longer than the II of
-    the plan.
+    `interval_cycles`: cycles from one event to the next that the processes allow. It is the II of the plan but where
+    padding at the end of an image leaves after its last pixel came: a call makes one event, so no other can overlap it.
     """
 
     def __init__(self, name: str, flow: Flow) -> None:
@@ -85,11 +90,16 @@ class StreamDesign:
     @property
     def interval_cycles(self) -> int:
         """See the class."""
-        return max([self.flow.ii_cycles, *(process.steps + PROCESS_CYCLES for _, process in self.processes)])
+        return max([self.flow.ii_cycles, *(process.cycles for _, process in self.processes)])
 
     def latency_cycles(self, promised: int) -> int:
-        """Cycles from the first beat to the last one: the plan's, and what each process of a chain may add."""
-        return max(promised, self.interval_cycles) + PROCESS_CYCLES * len(self.processes)
+        """Cycles from the first beat to the last one: the plan's, and what each queue of the longest chain may add."""
+        handed: dict[str, int] = {}
+        for kernel, _ in self.processes:
+            origins = [self.flow.origin(signal)[0] for signal in kernel.inputs]
+            handed[kernel.output] = 1 + max((handed.get(origin, 0) for origin in origins), default=0)
+        longest = max((handed.get(self.flow.origin(signal)[0], 0) for _, signal in self.flow.outputs), default=0)
+        return promised + self.interval_cycles - self.flow.ii_cycles + HANDOVER_CYCLES * longest
 
     def _port(self, name: str, key: str, kind: TensorType, signal: str) -> TopPort:
         layout = self.flow.signals[signal].layout
@@ -99,10 +109,16 @@ class StreamDesign:
         members.layout(layout)
         members.matrix("element", *element_matrix(layout))
         text = "".join(f"{array}\n" for array in members.stored) + _struct(order, members.lines)
-        return TopPort(name, key, kind, Beats(self._beat_type(signal), layout, order, text))
+        origin = self.flow.origin(signal)[0]
+        return TopPort(
+            name, key, kind, Beats(f"{self.names[f'signal:{origin}']}_t", self._words(origin), layout, order, text)
+        )
 
-    def _beat_type(self, signal: str) -> str:
-        return f"{self.names[f'signal:{self.flow.origin(signal)[0]}']}_t"
+    def _words(self, origin: str) -> int:
+        """Queues that a beat of a signal is spread over."""
+        carried = self.flow.signals[origin]
+        width = self.flow.graph.type_of(carried.value).range.width_bits
+        return -(-carried.layout.slot_count // max(1, QUEUE_BITS // width))
 
     # Queues
 
@@ -132,26 +148,25 @@ class StreamDesign:
         readers = self.readers.get(origin, [])
         base = self.names[f"signal:{origin}"]
         beats = self.flow.signals[origin].layout.beat_count
-        kind = f"{base}_t"
         if not readers:
             target = where or self.names.claim(f"queue:{origin}", f"{base}_unread")
-            declared = [] if where else self._queue(kind, target, 2)
-            return target, declared, [call(f"metronn::drain_beats<{beats}>", [target])]
+            declared = [] if where else self._queue(origin, target, 2)
+            return target, declared, [call(_for_beats("drain", beats), [target])]
         if len(readers) == 1 and not where:
             reader = readers[0]
             target = reader.port or self.names.claim(f"queue:{origin}", f"{base}_queue")
             channels[reader.key] = target
-            return target, [] if reader.port else self._queue(kind, target, reader.depth), []
+            return target, [] if reader.port else self._queue(origin, target, reader.depth), []
         if len(readers) == 1:
             reader = readers[0]
             channels[reader.key] = where
-            after = [call(f"metronn::copy_beats<{beats}>", [where, reader.port])] if reader.port else []
+            after = [call(_for_beats("copy", beats), [where, reader.port])] if reader.port else []
             return where, [], after
         before: list[str] = []
         target = where
         if not target:
             target = self.names.claim(f"queue:{origin}", f"{base}_queue")
-            before = self._queue(kind, target, 2)
+            before = self._queue(origin, target, 2)
         after, rest = [], target
         for number, reader in enumerate(readers[:-1]):
             last = number == len(readers) - 2
@@ -160,9 +175,9 @@ class StreamDesign:
                 ends.append(self._end(origin, base, readers[-1], after))
             else:
                 more = self.names.claim(f"rest:{origin}:{number}", f"{base}_rest_{number + 1}")
-                after += self._queue(kind, more, 2)
+                after += self._queue(origin, more, 2)
                 ends.append(more)
-            after.append(call(f"metronn::fork_beats<{beats}>", [rest, *ends]))
+            after.append(call(_for_beats("fork", beats), [rest, *ends]))
             rest = ends[1]
             channels[reader.key] = ends[0]
         channels[readers[-1].key] = rest
@@ -172,14 +187,16 @@ class StreamDesign:
         if reader.port:
             return reader.port
         name = self.names.claim(f"queue:{origin}:{reader.key}", f"{base}_queue")
-        lines += self._queue(f"{base}_t", name, reader.depth)
+        lines += self._queue(origin, name, reader.depth)
         return name
 
-    @staticmethod
-    def _queue(kind: str, name: str, depth: int) -> list[str]:
+    def _queue(self, origin: str, name: str, depth: int) -> list[str]:
+        kind, words = f"{self.names[f'signal:{origin}']}_t", self._words(origin)
+        declared = f'{name}("{name}")' if words == 1 else f"{name}[{words}]"
         return [
-            f'  metronn::stream<{kind}> {name}("{name}");',
+            f"  metronn::stream<{kind}> {declared};",
             f"#pragma HLS STREAM variable = {name} depth = {depth}",
+            *([f"#pragma HLS BIND_STORAGE variable = {name} type = fifo impl = srl"] if depth <= SRL_DEPTH else []),
         ]
 
     # Files
@@ -205,7 +222,7 @@ class StreamDesign:
         parts = []
         for port in [*self.inputs, *self.outputs]:
             assert port.beats is not None
-            parts.append(f"metronn::stream<{port.beats.type_name}> &{port.name}")
+            parts.append(port.beats.parameter(port.name))
         return declaration(f"void {self.name}", parts)
 
     def _types(self) -> str:
@@ -224,9 +241,10 @@ class StreamDesign:
         for signal in origins:
             value, layout = flow.signals[signal].value, flow.signals[signal].layout
             name = self.names[f"signal:{signal}"]
-            beats.append(
-                f"typedef metronn::beat<{self.names[value]}_t, {layout.slot_count}> {name}_t;  // {layout.describe()}\n"
-            )
+            words = self._words(signal)
+            sizes = f"{layout.slot_count}" if words == 1 else f"{layout.slot_count}, {words}"
+            kind = "beat" if words == 1 else "part"
+            beats.append(f"typedef metronn::{kind}<{self.names[value]}_t, {sizes}> {name}_t;  // {layout.describe()}\n")
         body = '#include "metronn/platform.hpp"\n#include "metronn/stream.hpp"\n\n'
         body += "// Values are integer codes; a code times the step is the real number.\n"
         return guard(self.name, "types", body + "".join(lines.values()) + "\n" + "".join(beats))
@@ -252,6 +270,7 @@ class StreamDesign:
         lines.append(f"{self._signature()} {{")
         for port in self.inputs + self.outputs:
             lines.append(f"#pragma HLS INTERFACE mode = ap_fifo port = {port.name}")
+            lines.append(f"#pragma HLS AGGREGATE variable = {port.name} compact = bit")
         lines.append("#pragma HLS DATAFLOW")
         channels: dict[str, str] = {}
         for value, signal in self.flow.inputs:
@@ -282,3 +301,8 @@ def _struct(name: str, members: list[str]) -> str:
     """Return a struct; pragmas stay at the beginning of their lines."""
     body = "".join(line + "\n" if line.startswith("#") else f"  {line}\n" for line in members)
     return f"struct {name} {{\n{body}}};\n"
+
+
+def _for_beats(what: str, beats: int) -> str:
+    """Return the library's function for a queue with so many beats an event."""
+    return f"metronn::{what}_beat" + (f"s<{beats}>" if beats > 1 else "")

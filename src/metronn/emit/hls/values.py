@@ -46,7 +46,7 @@ def guard(project: str, stem: str, body: str) -> str:
 
 def constants_header(project: str, name: str, source: str, stored: Sequence[str]) -> str:
     """Return the header with the stored arrays of one call."""
-    body = '#include <cstdint>\n\n#include "metronn/constant.hpp"\n\n'
+    body = '#include <cstdint>\n\n#include "../metronn/constant.hpp"\n\n'
     return f"// Constants of {comment_name(source)}.\n" + guard(project, f"weights_{name}", body + "\n".join(stored))
 
 
@@ -57,6 +57,13 @@ def stored_type(lo: int, hi: int) -> str:
         if width <= native:
             return f"std::int{native}_t"
     return f"metronn::limbs<{(width + 63) // 64}>"
+
+
+def stored_bits(lo: int, hi: int) -> int:
+    """Bits that a stored constant of [lo, hi] takes."""
+    kind = stored_type(lo, hi)
+    number = int("".join(c for c in kind.removeprefix("std::").removeprefix("metronn::") if c.isdigit()))
+    return 64 * number if kind.startswith("metronn") else number
 
 
 def stored_literal(value: int, kind: str) -> str:
@@ -100,13 +107,29 @@ def stored_matrix(name: str, rows: Sequence[Sequence[int]]) -> str:
     """Define a constant array of two dimensions."""
     kind = stored_type(min(min(row) for row in rows), max(max(row) for row in rows))
     lines = [f"constexpr {kind} {name}[{len(rows)}][{len(rows[0])}] = {{"]
+    return "\n".join([*lines, *_rows(rows, kind, "  "), "};"]) + "\n"
+
+
+def stored_cube(name: str, planes: Sequence[Sequence[Sequence[int]]]) -> str:
+    """Define a constant array of three dimensions."""
+    flat = [value for rows in planes for row in rows for value in row]
+    kind = stored_type(min(flat), max(flat))
+    lines = [f"constexpr {kind} {name}[{len(planes)}][{len(planes[0])}][{len(planes[0][0])}] = {{"]
+    for number, rows in enumerate(planes):
+        lines += ["  {", *_rows(rows, kind, "    "), "  }" if number + 1 == len(planes) else "  },"]
+    return "\n".join([*lines, "};"]) + "\n"
+
+
+def _rows(rows: Sequence[Sequence[int]], kind: str, indent: str) -> list[str]:
+    """Lines of rows in braces."""
+    lines: list[str] = []
     for row in rows:
-        body = wrapped([stored_literal(v, kind) for v in row], "   ")
-        body[0] = "  {" + body[0].lstrip()
+        body = wrapped([stored_literal(v, kind) for v in row], f"{indent} ")
+        body[0] = f"{indent}{{" + body[0].lstrip()
         body[-1] += "},"
         lines += body
     lines[-1] = lines[-1][:-1]
-    return "\n".join([*lines, "};"]) + "\n"
+    return lines
 
 
 def pattern(values: Sequence[int], variable: str = "k") -> tuple[str, bool] | None:

@@ -12,10 +12,18 @@ struct dense_1_acc_fold_process {
   static const int parallel = 2;
   static const int remainder = 0;
   static const int copies = 1;
-  static const int multipliers = 12;
-  static int live(int, int) { return 1; }
-  static int live_rest(int, int) { return 0; }
-  typedef metronn::sint<4> weight_t;
+  static const int ways = 2;
+  static const int group = 4;
+  static const int shift = 14;
+  static const int words = 1;
+  static const int per_word = 6;
+  static const int multipliers = 6;
+  static int site(int, int s) { return s; }
+  static int dsp(int, int s) { return s / 2 / 2 + s / 2 % 2; }
+  static int rest_site(int, int) { return -1; }
+  static int rest_dsp(int, int) { return 0; }
+  typedef metronn::sint<19> weight_t;
+  typedef metronn::sint<28> group_t;
   typedef metronn::sint<13> acc_t;
   typedef dense_1_acc_t sum_t;
   static void finish(int, const dense_1_acc_t dense_1_acc[2], dense_1_out_t dense_1_out[2]) {
@@ -33,9 +41,20 @@ struct dense_2_acc_fold_process {
   static const int n_out = 3;
   static const int beats = 2;
   static const int lanes = 2;
-  static const int multipliers = 6;
-  static int live(int, int) { return 1; }
-  typedef metronn::sint<4> weight_t;
+  static const int once = 0;
+  static int once_slot(int) { return 0; }
+  static int once_beat(int) { return 0; }
+  static int once_weight(int, int) { return 0; }
+  static const int ways = 2;
+  static const int group = 4;
+  static const int shift = 14;
+  static const int words = 1;
+  static const int per_word = 4;
+  static const int multipliers = 4;
+  static int site(int b, int s) { return 2 * b + s; }
+  static int dsp(int b, int) { return b * -1 + 1; }
+  typedef metronn::sint<18> weight_t;
+  typedef metronn::sint<28> group_t;
   typedef metronn::sint<13> acc_t;
   typedef dense_2_acc_t sum_t;
   static void finish(int, const dense_2_acc_t sums[3], dense_2_acc_t results[3]) {
@@ -46,7 +65,9 @@ struct dense_2_acc_fold_process {
 
 void muon_fpga0(metronn::stream<hits_beats_t> &hits, metronn::stream<dense_2_acc_beats_t> &pt) {
 #pragma HLS INTERFACE mode = ap_fifo port = hits
+#pragma HLS AGGREGATE variable = hits compact = bit
 #pragma HLS INTERFACE mode = ap_fifo port = pt
+#pragma HLS AGGREGATE variable = pt compact = bit
 #pragma HLS DATAFLOW
 
   // dense_1: linear 6 -> 4, 1 of 24 weights are 0
@@ -55,6 +76,7 @@ void muon_fpga0(metronn::stream<hits_beats_t> &hits, metronn::stream<dense_2_acc
   // 1 beat of 6 -> 2 beats of 2; starts in cycle 1, 5 cycles
   metronn::stream<dense_1_out_beats_t> dense_1_out_beats_queue("dense_1_out_beats_queue");
 #pragma HLS STREAM variable = dense_1_out_beats_queue depth = 2
+#pragma HLS BIND_STORAGE variable = dense_1_out_beats_queue type = fifo impl = srl
   metronn::fold_outputs_beats<dense_1_acc_fold_process>(
       hits,
       dense_1_acc_fold_process_weight,

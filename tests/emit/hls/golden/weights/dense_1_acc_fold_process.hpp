@@ -6,17 +6,18 @@
 
 #include <cstdint>
 
-#include "metronn/constant.hpp"
+#include "../metronn/constant.hpp"
 
-constexpr std::int8_t dense_1_acc_fold_process_weight[4][6] = {
-  {2, -1, 7, 1, -8, -5},
-  {4, 0, -8, -2, -8, 2},
-  {-8, 2, -4, -6, -6, 4},
-  {4, -4, -2, -8, 7, -5}
+constexpr std::int32_t dense_1_acc_fold_process_weight[1][2][6] = {
+  {
+    {65538, -1, -131065, -32767, -131080, 32763},
+    {65528, -65534, -32772, -131078, 114682, -81916}
+  }
 };
 
-constexpr std::int8_t dense_1_acc_fold_process_bias[4] = {
-  -40, -12, -43, 85
+constexpr std::int8_t dense_1_acc_fold_process_bias[2][2] = {
+  {-40, -43},
+  {-12, 85}
 };
 
 #endif
