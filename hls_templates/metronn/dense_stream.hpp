@@ -19,7 +19,7 @@
 //   n_in, n_out          inputs of a row, and its outputs
 //   parallel, remainder, copies   for fold_outputs_beats, see above
 //   lanes                for fold_inputs_beats: slots of an input beat
-//   once                 for fold_inputs_beats: slots that carry something in one beat only, whose weights are constants:
+//   once                 for fold_inputs_beats: slots that carry something in one beat only, with constant weights:
 //                        once_slot(k), once_beat(k), once_weight(o, k)
 //   ways, group, shift   see above
 //   words, per_word      see above

@@ -8,9 +8,9 @@
 //   copy_beats    the same beats once
 //   drain_beats   reads and forgets: a stream has one reader
 //
-// A queue is stream<beat<T, n> >, or stream<part<T, n, words> >[words]. Each process is one loop with nothing before it,
-// so that the next event follows the last without a gap. Where an event is a single beat a loop would begin anew for
-// each: map_beat, map_row, fork_beat, copy_beat and drain_beat are pipelined functions instead.
+// A queue is stream<beat<T, n> >, or stream<part<T, n, words> >[words]. Each process is one loop with nothing before
+// it, so that the next event follows the last without a gap. Where an event is a single beat a loop would begin anew
+// for each: map_beat, map_row, fork_beat, copy_beat and drain_beat are pipelined functions instead.
 //
 // A configuration has beats (per event), interval (cycles from one beat to the next), apply; for rows also copies.
 #ifndef METRONN_STREAM_HPP
