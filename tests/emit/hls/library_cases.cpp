@@ -55,6 +55,34 @@ extern "C" int case_dense() {
   return 0;
 }
 
+// 3 rows of 70 inputs and 100 outputs: 21,000 products in two functions
+struct large_cfg {
+  static const int rows = 3;
+  static const int n_in = 70;
+  static const int n_out = 100;
+  typedef sint<8> weight_t;
+  typedef sint<24> acc_t;
+};
+
+extern "C" int case_large_dense() {
+  static std::int8_t large_weights[100][70];
+  static std::int16_t large_biases[100];
+  for (int o = 0; o < 100; o++) {
+    large_biases[o] = 37 * o - 1000;
+    for (int i = 0; i < 70; i++) large_weights[o][i] = (o * 70 + i) * 31 % 256 - 128;
+  }
+  sint<8> x[210];
+  for (int k = 0; k < 210; k++) x[k] = k * 53 % 256 - 128;
+  static sint<24> y[300];
+  metronn::dense<large_cfg>(x, large_weights, large_biases, y);
+  for (int k = 0; k < 300; k++) {
+    int sum = large_biases[k % 100];
+    for (int i = 0; i < 70; i++) sum += x[k / 100 * 70 + i].to_int() * large_weights[k % 100][i];
+    CHECK(y[k] == sum);
+  }
+  return 0;
+}
+
 // ---- dense beyond 64 bits ----------------------------------------------------------------------------------------
 
 // 2^70 + 3, -2^70

@@ -59,8 +59,8 @@ def library_cases(hls_compiler: None, tmp_path_factory: pytest.TempPathFactory) 
 
 
 CASE_NAMES = (
-    "dense", "wide_dense", "reduce", "elementwise", "wires", "tables", "words", "stream_maps", "stream_words",
-    "stream_dense", "stream_reduce", "reorder", "windows",
+    "dense", "large_dense", "wide_dense", "reduce", "elementwise", "wires", "tables", "words", "stream_maps",
+    "stream_words", "stream_dense", "stream_reduce", "reorder", "windows",
 )  # fmt: skip
 
 
