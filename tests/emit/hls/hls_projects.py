@@ -18,7 +18,7 @@ from metronn.plan.design import KernelInstance, Signal
 from metronn.plan.hardware.boards import load_device
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.timing import Timing
-from metronn.plan.kernels.kernels import kernels_of
+from metronn.plan.kernels.kernels import Kernels
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
 from metronn.plan.layout import Layout
 from metronn.verify.hls import HlsSimulation, compile_flags, run_compiler, write_files
@@ -83,7 +83,7 @@ def two_layers() -> tuple[Graph, Flow]:
     )
     builder.output("pt", last)
     graph = builder.build()
-    plans = kernels_of(graph, Timing(fabric=load_device("vu13p").fabric))
+    plans = Kernels(graph, Timing(fabric=load_device("vu13p").fabric))
     first = FoldOutputs(linear=hidden, epilogue=(rectified, narrow), lanes=2, beats=2, remainder=0)
     second = FoldInputs(linear=last, layout=plans.of(first).output)
     signals = {

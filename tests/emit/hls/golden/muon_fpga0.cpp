@@ -73,7 +73,7 @@ void muon_fpga0(metronn::stream<hits_beats_t> &hits, metronn::stream<dense_2_acc
   // dense_1: linear 6 -> 4, 1 of 24 weights are 0
   // dense_1: relu, 4
   // dense_1: requantize u12.7 -> u8.4, RND, SAT
-  // 1 beat of 6 -> 2 beats of 2; starts in cycle 1, 5 cycles
+  // 1 beat of 6 -> 2 beats of 2; starts in cycle 1, 6 cycles
   metronn::stream<dense_1_out_beats_t> dense_1_out_beats_queue("dense_1_out_beats_queue");
 #pragma HLS STREAM variable = dense_1_out_beats_queue depth = 2
 #pragma HLS BIND_STORAGE variable = dense_1_out_beats_queue type = fifo impl = srl
@@ -84,7 +84,7 @@ void muon_fpga0(metronn::stream<hits_beats_t> &hits, metronn::stream<dense_2_acc
       dense_1_out_beats_queue);
 
   // dense_2: linear 4 -> 3
-  // 2 beats of 2 -> 1 beat of 3; starts in cycle 9, 5 cycles
+  // 2 beats of 2 -> 1 beat of 3; starts in cycle 9, 6 cycles
   metronn::fold_inputs_beats<dense_2_acc_fold_process>(
       dense_1_out_beats_queue,
       dense_2_acc_fold_process_weight,
