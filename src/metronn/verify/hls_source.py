@@ -8,7 +8,7 @@ constants of the configuration that a template is called with.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 NATIVE = re.compile(r"(?:std::int(\d+)_t|metronn::limbs<(\d+)>)")
@@ -18,8 +18,15 @@ STORED = re.compile(r"constexpr (std::int\d+_t|metronn::limbs<\d+>) (\w+)((?:\[\
 STRUCT = re.compile(r"^struct (\w+)(?: : \w+)? \{\n(.*?)^\};", re.MULTILINE | re.DOTALL)
 FUNCTION = re.compile(r"^(?:static |inline )*[\w:<>]+ (\w+)\(((?:[^()]|\([^()]*\))*)\) \{$", re.MULTILINE)
 CALL = re.compile(r"^  (?:metronn::)?(\w+)(?:<([^;()]*)>)?\(([^;]*)\);", re.MULTILINE)
-TOKEN = re.compile(r"\s*(\d+|[\w:]+|<=|>=|==|!=|&&|\|\||[-+*/%<>?:()!])")
+TOKEN = re.compile(r"\s*(\d+|\w+(?:::\w+)*|<=|>=|==|!=|&&|\|\||[-+*/%<>?:(),!])")
 LEVELS = (("||",), ("&&",), ("==", "!="), ("<", ">", "<=", ">="), ("+", "-"), ("*", "/", "%"))
+
+CALLABLE: Mapping[str, Callable[..., int]] = {
+    "bits_of": lambda largest: max(1, largest.bit_length()),
+    "floor_divided": lambda a, b: a // b,
+    "larger": max,
+}
+"""Functions of the library that constants are computed with."""
 
 
 class UnknownNameError(Exception):
@@ -65,6 +72,12 @@ def evaluate(text: str, values: Mapping[str, int]) -> int:
         name = take()
         if name.isdigit():
             return int(name)
+        if name in CALLABLE and take("("):
+            arguments = [chosen()]
+            while take(","):
+                arguments.append(chosen())
+            take(")")
+            return CALLABLE[name](*arguments)
         if name in values:
             return values[name]
         raise UnknownNameError(name or text)

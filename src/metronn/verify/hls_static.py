@@ -180,10 +180,9 @@ def _values(source: Source, call: Call, function: Function) -> dict[str, int]:
         if argument in names and names.index(argument) < len(call.arguments):
             slots = source.beats.get(_queue_types(source).get(call.arguments[names.index(argument)], ""), (0, 0, 0))[1]
             values[f"{kind}::slots"] = slots
-    for text in function.body:
-        constant = re.match(r"\s*const int (\w+) = (.*);$", text)
-        value = _value(constant[2], values) if constant else None
-        if constant and value is not None:
+    for constant in re.finditer(r"^\s*const int (\w+) = ([^;]*);", "\n".join(function.body), re.MULTILINE):
+        value = _value(constant[2], values)
+        if value is not None:
             values[constant[1]] = value
     return values
 
@@ -238,6 +237,10 @@ def _dims(
         given = call.arguments[names.index(name)] if names.index(name) < len(call.arguments) else ""
         stored = source.stored.get(given)
         return None if stored is None else (stored.dims, stored.bits)
+    if name.endswith(".slot"):
+        kind = re.search(rf"^\s*(?:const )?(\w+) {name.split('.')[0]}\b", "\n".join(function.body), re.MULTILINE)
+        slots = values.get(f"{kind[1]}::slots") if kind else None
+        return None if slots is None else ((slots,), 0)
     for text in function.body:
         match = re.search(rf"[\w>] {re.escape(name)}((?:\[[^\]]+\])+)(?:;|,| =)", text)
         if match:

@@ -91,6 +91,14 @@ def test_faults_are_found(path: str, old: str, new: str, says: str) -> None:
     assert any(says in problem for problem in found), found
 
 
+def test_registers_of_a_line_buffer_are_counted() -> None:
+    """Three rows of three pixels of 500 channels are more registers than the tool makes of an array."""
+    files = windows()
+    files["types.hpp"] = files["types.hpp"].replace("beat<x_t, 2>", "beat<x_t, 500>")
+    (found,) = check_project(files)
+    assert found.endswith("ARRAY_PARTITION of past: 4500 parts, allowed are 4096")
+
+
 def test_a_slower_ii_has_to_be_told() -> None:
     """Padding leaves after the last pixel: the header says so, and without it the check does not pass."""
     files = windows()
