@@ -174,7 +174,7 @@ def test_build_script(tmp_path: Path, ii: int, latency: object, status: int, say
     assert "create_clock -period 2.7778 -name default" in calls
     assert "set_clock_uncertainty 12.5%" in calls
     assert [call.split()[0] for call in calls if call.split()[0] in STEPS] == STEPS
-    result = json.loads((tmp_path / "a folder" / "csynth.json").read_text())
+    result = json.loads((tmp_path / "a folder" / "project" / "csynth.json").read_text())
     assert result == {
         "ii_cycles": {"found": ii, "expected": 9},
         "latency_cycles": {"found": None if latency == "undef" else latency, "expected": 64},

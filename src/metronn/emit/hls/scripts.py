@@ -26,12 +26,13 @@ def build_tcl(name: str, part: str, clock_period_ns: float) -> str:
 #   vitis-run --mode hls --tcl build.tcl      the same from 2024.1 on
 #   CSIM=1 COSIM=1 vitis_hls -f build.tcl     also simulate C++ and RTL with the events of vectors/
 #
-# Run it in the folder of this file. The unified tool takes hls.cfg instead. csynth.json says what was found and what
-# was expected; where anything was missed or failed the exit status is 1, after all else is done.
+# Run it in the folder of this file. The unified tool takes hls.cfg instead. project/csynth.json says what was found
+# and what was expected; where anything was missed or failed the exit status is 1, after all else is done.
 
 set name {{{name}}}
 set flags {{{FLAGS}}}
 set arguments {{{ARGUMENTS}}}
+set result [file join project csynth.json]
 set failed {{}}
 
 source check.tcl
@@ -64,7 +65,7 @@ if {{[asked_for CSIM]}} {{
 }}
 csynth_design
 attempt {{check}} {{
-  set missed [check_report [file join project solution syn report ${{name}}_csynth.xml] csynth.json]
+  set missed [check_report [file join project solution syn report ${{name}}_csynth.xml] $result]
   if {{$missed ne ""}} {{error $missed}}
 }}
 if {{[asked_for COSIM]}} {{
@@ -126,7 +127,7 @@ def hls_cfg(name: str, part: str, clock_period_ns: float) -> str:
     return f"""\
 #
 #   v++ -c --mode hls --config hls.cfg --work_dir project           synthesise
-#   tclsh check.tcl project/hls/syn/report/{name}_csynth.xml
+#   tclsh check.tcl project/hls/syn/report/{name}_csynth.xml project/csynth.json
 #   vitis-run --mode hls --csim --config hls.cfg --work_dir project
 #   vitis-run --mode hls --cosim --config hls.cfg --work_dir project
 #   vitis-run --mode hls --package --config hls.cfg --work_dir project

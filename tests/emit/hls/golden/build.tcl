@@ -5,12 +5,13 @@
 #   vitis-run --mode hls --tcl build.tcl      the same from 2024.1 on
 #   CSIM=1 COSIM=1 vitis_hls -f build.tcl     also simulate C++ and RTL with the events of vectors/
 #
-# Run it in the folder of this file. The unified tool takes hls.cfg instead. csynth.json says what was found and what
-# was expected; where anything was missed or failed the exit status is 1, after all else is done.
+# Run it in the folder of this file. The unified tool takes hls.cfg instead. project/csynth.json says what was found
+# and what was expected; where anything was missed or failed the exit status is 1, after all else is done.
 
 set name {muon_fpga0}
 set flags {-std=c++14 -Wno-unknown-pragmas -Wno-unused-label}
 set arguments {vectors/inputs.txt outputs.txt vectors/expected.txt}
+set result [file join project csynth.json]
 set failed {}
 
 source check.tcl
@@ -43,7 +44,7 @@ if {[asked_for CSIM]} {
 }
 csynth_design
 attempt {check} {
-  set missed [check_report [file join project solution syn report ${name}_csynth.xml] csynth.json]
+  set missed [check_report [file join project solution syn report ${name}_csynth.xml] $result]
   if {$missed ne ""} {error $missed}
 }
 if {[asked_for COSIM]} {
