@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from hls_flows import build_flows, flow_with
-from hls_projects import assert_equal
+from hls_projects import assert_equal, two_layers
 from native_graphs import collected, random_codes, random_ints, random_range
 from stream_graphs import stream_networks
 
@@ -85,3 +85,12 @@ def test_ports_unread_passed_on_and_read_often(tmp_path: Path) -> None:
     assert "metronn::drain_beats<3>(unread);" in top
     assert "metronn::copy_beats<6>(echoed, echo);" in top
     assert top.count("metronn::fork_beats<4>") >= 2
+
+
+def test_queues_are_as_deep_as_the_way_around_them_is_long() -> None:
+    """A branch waits in a queue for the plan's cycles, and for what each process of the longest chain may add."""
+    _, flow = two_layers()
+    assert flow.processes == {"middle": 1, "out": 2}
+    assert flow.slack_cycles == 12
+    layout = Layout.rows(4, 2)  # two beats, an event every 9 cycles
+    assert [flow.depth(layout, cycles) for cycles in (0, 9, 24)] == [5, 7, 10]

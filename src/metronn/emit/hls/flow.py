@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import assert_never
 
 import numpy as np
@@ -29,8 +30,11 @@ from metronn.plan.kernels.spec import (
 from metronn.plan.kernels.waiting.taps import element_map, input_layouts_of
 from metronn.plan.layout import Layout
 
-SLACK_CYCLES = 64
-"""Cycles by which a path of HLS processes may be slower than the kernels of the plan before a queue is full."""
+HANDOVER_CYCLES = 2
+"""Cycles that a queue between two processes may add to those of the kernels in the plan."""
+
+PIPELINE_CYCLES = 4
+"""Cycles by which the pipeline of a process may be longer than its kernel in the plan before a queue is full."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,15 +58,33 @@ class Flow:
         """The graph of the whole design."""
         return self.plans.graph
 
+    @cached_property
+    def _makers(self) -> Mapping[str, KernelInstance]:
+        """Kernel that makes each signal."""
+        return {kernel.output: kernel for kernel in self.kernels}
+
+    @cached_property
+    def processes(self) -> Mapping[str, int]:
+        """How many processes in a row make each signal, itself included; what only waits passes the number on."""
+        found: dict[str, int] = {}
+        for kernel in self.kernels:
+            before = max((found.get(signal, 0) for signal in kernel.inputs), default=0)
+            found[kernel.output] = before + (not self.only_waits(kernel))
+        return found
+
+    @property
+    def slack_cycles(self) -> int:
+        """Cycles by which a path of processes may be slower than the kernels of the plan before a queue is full."""
+        return (HANDOVER_CYCLES + PIPELINE_CYCLES) * max(self.processes.values(), default=0)
+
     def origin(self, signal: str) -> tuple[str, int]:
         """Return the signal whose beats these are, and how many of them wait on the way at most.
 
         Delays, beats sent at other times and other shapes of the same beats are queues and names, no processes.
         """
         waiting = 0
-        made = {kernel.output: kernel for kernel in self.kernels}
-        while signal in made and self.only_waits(made[signal]):
-            kernel = made[signal]
+        while signal in self._makers and self.only_waits(self._makers[signal]):
+            kernel = self._makers[signal]
             waiting += self._waiting(kernel)
             signal = kernel.inputs[0]
         return signal, waiting
@@ -95,7 +117,7 @@ class Flow:
 
     def depth(self, layout: Layout, cycles: int) -> int:
         """Beats in flight when each waits for `cycles` cycles and the other path may be slower by the slack."""
-        whole, rest = divmod(cycles + SLACK_CYCLES, self.ii_cycles)
+        whole, rest = divmod(cycles + self.slack_cycles, self.ii_cycles)
         times = np.asarray(layout.cycles)
         times = np.concatenate([times, times + self.ii_cycles])
         most = np.searchsorted(times, times[: layout.beat_count] + rest, side="right") - np.arange(layout.beat_count)

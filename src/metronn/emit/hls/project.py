@@ -63,7 +63,6 @@ class HlsProject:
             f"fpga {self.fpga + 1} of {self.fpga_count} | latency {self.latency_cycles} cycles | II {self.ii_cycles}",
         )
 
-
     def lines(self, timing: Timing) -> tuple[str, ...]:
         """Return what every generated file begins with, without the comment sign: the header, and a slower II."""
         if timing.ii_cycles == self.ii_cycles:

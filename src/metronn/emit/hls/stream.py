@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from metronn.emit.hls.files import Beats, TopPort
-from metronn.emit.hls.flow import Flow
+from metronn.emit.hls.flow import HANDOVER_CYCLES, Flow
 from metronn.emit.hls.index import Members
 from metronn.emit.hls.names import Names, identifier
 from metronn.emit.hls.process import Process, Processes
@@ -22,9 +22,6 @@ QUEUE_BITS = 4096
 
 SRL_DEPTH = 64
 """Queues of at most so many beats are shift registers in LUTs, as the delays of the plan are."""
-
-HANDOVER_CYCLES = 2
-"""Cycles that a queue between two processes may add to those of the kernels in the plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +91,7 @@ class StreamDesign:
 
     def latency_cycles(self, promised: int) -> int:
         """Cycles from the first beat to the last one: the plan's, and what each queue of the longest chain may add."""
-        handed: dict[str, int] = {}
-        for kernel, _ in self.processes:
-            origins = [self.flow.origin(signal)[0] for signal in kernel.inputs]
-            handed[kernel.output] = 1 + max((handed.get(origin, 0) for origin in origins), default=0)
-        longest = max((handed.get(self.flow.origin(signal)[0], 0) for _, signal in self.flow.outputs), default=0)
+        longest = max((self.flow.processes.get(signal, 0) for _, signal in self.flow.outputs), default=0)
         return promised + self.interval_cycles - self.flow.ii_cycles + HANDOVER_CYCLES * longest
 
     def _port(self, name: str, key: str, kind: TensorType, signal: str) -> TopPort:
