@@ -96,7 +96,7 @@ def run(command: Sequence[str], what: str, limit_s: float = LIMIT_S, allowed: Co
         output, said = process.communicate(timeout=limit_s)
     except BaseException as stopped:
         os.killpg(process.pid, signal.SIGKILL)  # simulators and compilers with it
-        process.wait()
+        process.communicate()  # waits, and closes the pipes
         if isinstance(stopped, subprocess.TimeoutExpired):
             raise OverLimit(f"{what}: not finished after {limit_s:,.0f} s") from None
         raise

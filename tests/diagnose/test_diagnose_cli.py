@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,18 +35,24 @@ def changed(folder: Path, tmp_path: Path) -> Path:
     return tmp_path / "copy"
 
 
+def loaded(path: Path) -> dict[str, Any]:
+    """Return the arrays of a file, which is closed."""
+    with np.load(path) as file:
+        return dict(file)
+
+
 def test_trace(folder: Path, tmp_path: Path) -> None:
     status, out, err = metronn("trace", folder / "build", folder / "events.npz", "-o", tmp_path / "trace.npz")
     assert status == 0, err
     lines = out.splitlines()
     assert [line.split()[0] for line in lines[2:6]] == ["x", "h", "r", "y"]
     assert "300 events: none is below 20 dB" in out
-    arrays = np.load(tmp_path / "trace.npz")
-    assert set(arrays.files) == {f"{name}{end}" for name in "xhry" for end in ("", "__float")}
+    arrays = loaded(tmp_path / "trace.npz")
+    assert set(arrays) == {f"{name}{end}" for name in "xhry" for end in ("", "__float")}
     assert arrays["r"].shape == (300, 8)
     answers = tmp_path / "out.npz"
     assert metronn("emulate", folder / "build", folder / "events.npz", "--numpy", "-o", answers)[0] == 0
-    assert np.array_equal(np.load(answers)["y"], arrays["y"])
+    assert np.array_equal(loaded(answers)["y"], arrays["y"])
 
 
 def test_trace_in_json(folder: Path) -> None:
@@ -118,7 +125,7 @@ def test_types_of_hls4ml(folder: Path, tmp_path: Path) -> None:
     assert {"h", "r", "y"} <= {tensor["name"] for tensor in data["tensors"]}
     assert not any(tensor["equal"] for tensor in data["tensors"] if tensor["name"] != "x")
     assert metronn("trace", folder / "build", folder / "events.npz", "-o", tmp_path / "plain.npz")[0] == 0
-    plain, typed = (np.load(tmp_path / name) for name in ("plain.npz", "typed.npz"))
+    plain, typed = (loaded(tmp_path / name) for name in ("plain.npz", "typed.npz"))
     assert np.array_equal(plain["h__float"], typed["h__float"])
     status, out, err = metronn("profile", *request, "--json")
     assert status == 0, err

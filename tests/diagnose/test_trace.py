@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from traced_networks import (
     channels_first,
@@ -35,6 +35,7 @@ from metronn.model.graph import FloatArray, Floats, RealConstant, RealGraphBuild
 from metronn.passes.pipeline import quantize_model
 from metronn.quantize.measure import run_fixed
 from metronn.quantize.options import InputOptions, QuantizeOptions
+from random_tests import examples
 
 MODELS = Path(__file__).resolve().parents[3] / "shared" / "models"
 
@@ -97,7 +98,7 @@ def test_a_convolution_is_traced_in_the_order_of_its_axes() -> None:
     assert [one.name for one in trace.untraced] == ["conv.linear", "conv_out"]
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.integers(0, 10**6))
 def test_exact_values_are_equal_bit_for_bit(seed: int) -> None:
     model = dyadic(seed)

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from design_builds import check_all, written
 from hypothesis import example, given
 from hypothesis import strategies as st
 from plan_networks import stack
 
-from builds import check_all, written
 from metronn.emit.rtl.port_names import port_names
 from metronn.emit.tops import module_name, top_name
 from metronn.errors import ModelError

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from design_builds import check_all, written
 from hypothesis import example, given
 from hypothesis import strategies as st
 from stream_networks import Net
 
-from builds import check_all, written
 from metronn.emit.build import emit_build
 from metronn.ir.graph import Graph
 from metronn.ir.names import LONGEST_COMMENT, LONGEST_IDENTIFIER, comment_name, encodable, sanitized, toml_string

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from design_builds import build, check_all
 from plan_networks import everything, stack
 
-from builds import build, check_all
 from metronn.emit.build import emit_build
 from metronn.errors import ModelError
 from metronn.plan.hardware.system import load_system

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from design_builds import build, check_all
 from stream_networks import Net
 
-from builds import build, check_all
 from metronn.emit.build import emit_build
 from metronn.emit.rtl.fpga import ports
 from metronn.emit.rtl.port_names import port_names

@@ -10,9 +10,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from design_builds import build
 from plan_networks import stack
 
-from builds import build
 from metronn.emit.data import data_directory
 from metronn.plan.options import PlanOptions
 from simulators import need

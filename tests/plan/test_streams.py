@@ -6,9 +6,9 @@ from math import ceil
 from pathlib import Path
 
 import pytest
+from design_builds import build, check_all
 from stream_networks import NETWORKS, attention_network, image_network, residual_network
 
-from builds import build, check_all
 from metronn.errors import InfeasibleError
 from metronn.ir.ops import Linear
 from metronn.plan.candidates.layouts_in_time import evenly, raster_layout, split_beats, whole_blocks

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from design_builds import build, check_all
 from fuzz_networks import random_network, random_setting
 from hypothesis import given
 from hypothesis import strategies as st
 from stream_networks import Net
 
-from builds import build, check_all
 from metronn.errors import InfeasibleError
 from metronn.ir.arrays import IntArray
 from metronn.ir.ops import Linear, Rewire

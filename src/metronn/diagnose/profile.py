@@ -92,12 +92,15 @@ def _activations(subject: Subject, inputs: Mapping[str, Floats]) -> Iterator[tup
         entry = values[value.node.name]
         kind = subject.graph.type_of(entry.value)
         low, high = (bounds.transpose(entry.order) for bounds in _bounds(kind))
-        yield value.node.name, _profiled(
-            (value.name, value.node.source, "activations"),
-            floats[value.node.name],
-            formats_of(kind),
-            entry.step(kind),
-            (low, high),
+        yield (
+            value.node.name,
+            _profiled(
+                (value.name, value.node.source, "activations"),
+                floats[value.node.name],
+                formats_of(kind),
+                entry.step(kind),
+                (low, high),
+            ),
         )
 
 

@@ -112,9 +112,7 @@ def _is_about(path: Path, model: Path) -> bool:
     return not isinstance(named, str) or (path.parent / named).resolve() == model.resolve()
 
 
-def read_request(
-    path: Path | None, given: Given, *, model: Path | None = None, ignore_widths: bool = False
-) -> Request:
+def read_request(path: Path | None, given: Given, *, model: Path | None = None, ignore_widths: bool = False) -> Request:
     """Read a metronn.toml (None: all defaults) with what was given besides.
 
     `model`: the network, instead of the file's. `ignore_widths`: a file of widths that metronn.toml names is not read;

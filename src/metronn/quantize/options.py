@@ -84,9 +84,7 @@ class LayerOptions(Table):
     table_max_error: LargestError | None = key(None, "largest error of an activation table")
 
 
-Input = Annotated[
-    Annotated[Literal["auto"], Tag("auto")] | Annotated[InputOptions, Tag("table")], Discriminator(_auto)
-]
+Input = Annotated[Annotated[Literal["auto"], Tag("auto")] | Annotated[InputOptions, Tag("table")], Discriminator(_auto)]
 
 
 class QuantizeOptions(Table):
@@ -124,9 +122,7 @@ class QuantizeOptions(Table):
         "`{bits = 12, frac = 8}` for all inputs (without `frac` it follows from the events)",
     )
     inputs: Mapping[str, InputOptions] = key({}, "single inputs by name: `inputs.x = {bits = 12, frac = 8}`")
-    rounding: Rounding = key(
-        Rounding.RND, f"of results: {', '.join(f'`{one.value}`' for one in Rounding)}"
-    )
+    rounding: Rounding = key(Rounding.RND, f"of results: {', '.join(f'`{one.value}`' for one in Rounding)}")
     overflow: ResultOverflow = key(Overflow.SAT, "of results: `SAT` or `WRAP`")
     calibration: Calibration = key(
         Calibration.MSE,

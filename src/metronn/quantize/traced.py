@@ -175,9 +175,7 @@ def traced_matrices(lowered: Lowered, nodes: Mapping[str, Node]) -> tuple[Traced
     return tuple(found)
 
 
-def matrices_in(
-    graph: Graph, before: Graph, matrices: Iterable[TracedMatrix]
-) -> tuple[TracedMatrix, ...]:
+def matrices_in(graph: Graph, before: Graph, matrices: Iterable[TracedMatrix]) -> tuple[TracedMatrix, ...]:
     """Return the matrices that a graph still has, after passes over the one before, with the names they have there.
 
     A matrix that took over a constant has the name of the sum; it is known by its weights.
