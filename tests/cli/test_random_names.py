@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 from name_networks import Shape, named, write_named
 
 from command_line import metronn
@@ -135,10 +134,9 @@ def test_no_name_of_many_becomes_text_that_counts(names: list[str]) -> None:
 
 @pytest.mark.slow
 @builds(1)
-@given(data=st.data())
-def test_names_up_the_ladder(data: st.DataObject) -> None:
+@given(names=named(TALL.names))
+def test_names_up_the_ladder(names: list[str]) -> None:
     need("verilator")
     pytest.importorskip("hls4ml")
-    names = data.draw(named(TALL.names))
     with tempfile.TemporaryDirectory() as folder:
         compiled(names, TALL, Path(folder), "--strict")

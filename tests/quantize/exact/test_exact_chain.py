@@ -35,6 +35,7 @@ from metronn.quantize.exact.values import ExactValue
 from metronn.quantize.options import QuantizeOptions
 from metronn.verify.exact_rung import compare_exactly, exact_files
 from metronn.verify.reference import reference_files
+from metronn.verify.verdict import Status
 from random_tests import seeds
 
 OPTIONS = QuantizeOptions(metric="none")
@@ -199,8 +200,8 @@ def test_every_rung_of_a_quantized_network(tmp_path: Path, kind: str) -> None:
         quantized.frontier,
     )
     files |= {f"vectors/{name}": content for name, content in kept.items()}
-    manifest = build_manifest(design, name="drawn", report=quantized.report, verdicts=[], files=files)
+    manifest = build_manifest(design, name="drawn", report=quantized.report, files=files)
     write_files(tmp_path, {**files, "manifest.json": manifest_text(manifest).encode()})
     verdicts = run_rungs(tmp_path, None, Log())
-    assert [verdict["status"] for verdict in verdicts] == ["pass"] * 5, verdicts
-    assert all(verdict["mismatches"] == 0 and verdict["bits"] for verdict in verdicts)
+    assert [verdict.status for verdict in verdicts] == [Status.PASS] * 5, verdicts
+    assert all(verdict.mismatches == 0 and verdict.bits for verdict in verdicts)
