@@ -284,9 +284,9 @@ def test_an_earlier_revision_is_written_out_once(checkout: Checkout, modules: di
 
 def test_a_table_names_no_path_of_the_machine(modules: dict[str, ModuleType]) -> None:
     texts = {
-        "not run: No such file: '/home/me/x.json'": "not run: No such file: (a path)",
-        "not run: No such file: '/ho": "not run: No such file: (a path)",
-        "rung 4: /tmp/build/sim: no such file": "rung 4: (a path): no such file",
+        "not run: No such file: '/a/folder/x.json'": "not run: No such file: (a path)",
+        "not run: No such file: '/a/f": "not run: No such file: (a path)",
+        "rung 4: /a/build/sim: no such file": "rung 4: (a path): no such file",
         "16.8 / hls4ml, II 1/2, ../shared/models, a // b": "16.8 / hls4ml, II 1/2, ../shared/models, a // b",
     }
     for text, shown in texts.items():

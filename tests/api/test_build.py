@@ -165,6 +165,28 @@ def test_what_is_no_network_is_refused(wrong: object, message: str) -> None:
         metronn.compile(wrong, calibrate=drawn(), **SYSTEM)
 
 
+def test_a_model_that_keras_cannot_write_is_refused_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keras raises NotImplementedError for a class whose arguments it does not know how to write."""
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    keras = pytest.importorskip("keras")
+
+    class Units:
+        number = 3
+
+    class Odd(keras.Model):  # type: ignore[misc, name-defined]
+        def __init__(self, units: Units) -> None:
+            super().__init__()
+            self.dense = keras.layers.Dense(units.number)
+
+        def call(self, x: Any) -> Any:
+            return self.dense(x)
+
+    model = Odd(Units())
+    model(np.zeros((2, 6)))
+    with pytest.raises(metronn.ModelError, match=r"^network: Keras cannot save it: .*implement `get_config\(\)`\.$"):
+        metronn.compile(model, calibrate=drawn(), **SYSTEM)
+
+
 def test_a_bad_build_is_raised_with_the_build(network: Path) -> None:
     """Two bits keep nothing of this network: rung 1 fails, and its build is there to find out why."""
     with pytest.raises(metronn.VerificationError, match="the verification failed") as raised, warnings.catch_warnings():

@@ -152,7 +152,8 @@ def test_without_training_the_tolerance_decides(command: Command, network: Path,
 
 
 def test_a_convolution_starts_where_the_float_network_ended(tmp_path: Path) -> None:
-    from conftest import write_data
+    from training_events import write_data
+
     from metronn.train.backend import load_backend, seed_everything
     from metronn.train.convert import to_quantized
     from metronn.train.networks import read_network

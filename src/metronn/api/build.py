@@ -114,7 +114,8 @@ class Build:
         """
         try:
             return answers(self.graph, codes)
-        except ToolError:
+        except ToolError as error:
+            QuietLog()(f"the emulator in NumPy answers: {error.message}")
             return answers(self.graph, codes, numpy=True)
 
     def _named(self, found: Mapping[str, Array], count: int, *, codes: bool) -> Any:  # noqa: ANN401

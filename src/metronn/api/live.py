@@ -50,7 +50,8 @@ def _saved(network: Any, path: Path) -> Path:  # noqa: ANN401 - a Keras model
     try:
         network.save(path)
     except (OSError, ValueError, TypeError, NotImplementedError, AttributeError) as error:
-        raise ModelError(f"network: Keras cannot save it: {error}") from None
+        reason = " ".join(str(error).strip().partition("\n\n")[0].split())  # an example follows
+        raise ModelError(f"network: Keras cannot save it: {reason}") from None
     return path
 
 

@@ -11,14 +11,22 @@ import typer
 from metronn.cli import options
 from metronn.cli.console import Log, handled, say, say_json
 from metronn.cli.taking import taking
-from metronn.cli.training import SHARED, check_output, checkpoint_folder, copy_network, read_requests
+from metronn.cli.training import (
+    SHARED,
+    about_run,
+    begun,
+    check_output,
+    checkpoint_folder,
+    copy_network,
+    read_requests,
+)
 from metronn.errors import ToolError
 from metronn.flow.options import Given
 from metronn.report.tables import table_text
 from metronn.train.finetune import Finetuned, Finetuner
 from metronn.train.options import Widths
 from metronn.train.records import Record
-from metronn.train.start import begin, quantize_network
+from metronn.train.start import quantize_network
 
 
 class QuantizerLibrary(enum.Enum):
@@ -57,12 +65,7 @@ def finetune_network(
     request, file, place = read_requests(target, given, "finetune")
     check_output(output, request.model)
     folder = checkpoint_folder(checkpoints, output, resume=resume, force=force)
-    start = begin(request, "finetune", quantized=True)
-    log(
-        f"finetune: {request.model.name}: {start.task.train.count:,} events to train with, "
-        f"{start.task.held_out.count:,} to judge with; {start.task.loss_name}; "
-        f"{start.task.metric_name} {start.reference:.4f} to hold"
-    )
+    start = begun("finetune", request, quantized=True, log=log)
     own = file.options.finetune
     default = Widths.LAYER if place is not None and place.system.ii > 1 else Widths.WEIGHT
     resolved = own.model_copy(
@@ -78,14 +81,7 @@ def finetune_network(
         reference=start.reference,
         target=place,
         events=start.train,
-        about={
-            "verb": "finetune",
-            "model": request.model.name,
-            "loss": start.task.loss_name,
-            "metric": start.task.metric_name,
-            "events": start.task.train.count,
-            "system": None if place is None else f"{place.system.name} at II {place.system.ii}",
-        },
+        about=about_run("finetune", request, start, place),
         log=log,
     )
     result = finetuner.run(resume=resume)

@@ -11,13 +11,20 @@ import typer
 from metronn.cli import options
 from metronn.cli.console import Log, handled, say, say_json
 from metronn.cli.taking import taking
-from metronn.cli.training import SHARED, check_output, checkpoint_folder, copy_network, read_requests
+from metronn.cli.training import (
+    SHARED,
+    about_run,
+    begun,
+    check_output,
+    checkpoint_folder,
+    copy_network,
+    read_requests,
+)
 from metronn.errors import ModelError
 from metronn.flow.options import Given
 from metronn.report.tables import table_text
 from metronn.train.options import Structure
 from metronn.train.prune import LayerResult, Pruned, Pruner
-from metronn.train.start import begin
 
 
 @handled
@@ -43,12 +50,7 @@ def prune_network(
         raise ModelError("--resume: without training (--epochs 0) there is nothing to go on with")
     check_output(output, request.model)
     folder = checkpoint_folder(checkpoints, output, resume=resume, force=force)
-    start = begin(request, "prune", quantized=False)
-    log(
-        f"prune: {request.model.name}: {start.task.train.count:,} events to train with, "
-        f"{start.task.held_out.count:,} to judge with; {start.task.loss_name}; "
-        f"{start.task.metric_name} {start.reference:.4f} to hold"
-    )
+    start = begun("prune", request, quantized=False, log=log)
     engine = start.engine(request)
     engine.compile()
     accepted = file.quantize.tolerance if own.tolerance is None and own.sparsity is None else own.tolerance
@@ -59,14 +61,7 @@ def prune_network(
         reference=start.reference,
         target=place,
         events=start.train,
-        about={
-            "verb": "prune",
-            "model": request.model.name,
-            "loss": start.task.loss_name,
-            "metric": start.task.metric_name,
-            "events": start.task.train.count,
-            "system": None if place is None else f"{place.system.name} at II {place.system.ii}",
-        },
+        about=about_run("prune", request, start, place),
         log=log,
     ).run(resume=resume)
     copy_network(result.file, output)

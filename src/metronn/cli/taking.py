@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from types import UnionType
-from typing import Annotated, Any, Literal, ParamSpec, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
 from pydantic.fields import FieldInfo
@@ -16,7 +16,6 @@ from pydantic.fields import FieldInfo
 from metronn.flow.options import Given, flag_of, keys, parameter_of
 from metronn.toml_tables import about
 
-P = ParamSpec("P")
 GIVEN = "given"
 """The argument of a verb that gets what was given."""
 

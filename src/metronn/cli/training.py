@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from metronn.cli.console import Log
 from metronn.errors import ModelError
 from metronn.flow.options import Given
 from metronn.flow.planning import chosen_system
 from metronn.flow.request import FILE_NAME, Request, find_request
 from metronn.train.cost import Target
 from metronn.train.options import TrainingOptions
-from metronn.train.start import TrainingRequest
+from metronn.train.start import Start, TrainingRequest, begin
 from metronn.train.state import STATE
 
 SHARED = ("data.label", "plan.system", "plan.ii", "plan.clock_mhz", "plan.fold")
@@ -51,6 +52,29 @@ def read_requests(target: Path | None, given: Given, table: str) -> tuple[Traini
             raise ModelError(f"{', '.join(about)} {verb} about a system: give --system NAME too")
         return request, file, None
     return request, file, Target(system=chosen_system(file), plan=file.plan, quantize=file.quantize, base=file.base)
+
+
+def begun(verb: str, request: TrainingRequest, *, quantized: bool, log: Log) -> Start:
+    """Read network and data, and say what the run begins with."""
+    start = begin(request, verb, quantized=quantized)
+    log(
+        f"{verb}: {request.model.name}: {start.task.train.count:,} events to train with, "
+        f"{start.task.held_out.count:,} to judge with; {start.task.loss_name}; "
+        f"{start.task.metric_name} {start.reference:.4f} to hold"
+    )
+    return start
+
+
+def about_run(verb: str, request: TrainingRequest, start: Start, place: Target | None) -> dict[str, object]:
+    """Return what a run that goes on must have in common with its checkpoint, besides its options."""
+    return {
+        "verb": verb,
+        "model": request.model.name,
+        "loss": start.task.loss_name,
+        "metric": start.task.metric_name,
+        "events": start.task.train.count,
+        "system": None if place is None else f"{place.system.name} at II {place.system.ii}",
+    }
 
 
 def check_output(output: Path, model: Path) -> None:
