@@ -9,7 +9,7 @@ from typing import Any, TypeVar, overload
 import numpy as np
 
 from metronn.ir.graph import Graph, GraphBuilder
-from metronn.ir.ops import Entry, Op, Rewire, operands, with_operands
+from metronn.ir.ops import Constant, Entry, Op, Rewire, operands, with_operands
 from metronn.model.graph import RealGraph, RealNode, RealOp
 
 GraphT = TypeVar("GraphT", Graph, RealGraph)
@@ -86,3 +86,26 @@ def moves_nothing(graph: Graph | RealGraph, op: Rewire) -> bool:
     if len(op.xs) != 1 or graph.by_name[op.xs[0]].shape != op.shape:
         return False
     return np.array_equal(op.index.array.ravel(), np.arange(op.index.array.size))
+
+
+def grow(graph: Graph, first: str, kinds: tuple[type, ...]) -> tuple[str, ...]:
+    """Follow a value through elementwise ops of one shape: the longest group that shows only its last value outside.
+
+    An op joins when it works element by element (is one of `kinds`) and reads only constants and the group's values.
+    """
+    shape = graph.type_of(first).shape
+    group = [first]
+    position = {node.name: index for index, node in enumerate(graph.nodes)}
+    for node in graph.nodes[position[first] + 1 :]:
+        reads = operands(node.op)
+        if not isinstance(node.op, kinds) or node.type.shape != shape or not any(name in group for name in reads):
+            continue
+        if all(name in group or isinstance(graph.by_name[name].op, Constant) for name in reads):
+            group.append(node.name)
+    shown = {output.value for output in graph.outputs}
+    for length in range(len(group), 1, -1):
+        inside = set(group[:length])
+        hidden = group[: length - 1]
+        if all(name not in shown and set(graph.uses[name]) <= inside for name in hidden):
+            return tuple(group[:length])
+    return (first,)

@@ -30,17 +30,37 @@ def least_costs(problem: Problem) -> list[dict[str, float]]:
 
 def least_load(problem: Problem, log: Progress = silent) -> float:
     """Return a lower bound of need over budget of the resource that is fullest; infinite when a resource is lacking."""
+    whole, largest = _budgets(problem).sum(axis=0), _budgets(problem).max(axis=0)
+    usable = [_usable(table, largest) for table in _tables(problem, log)]
+    worst = max(map(_fullest, usable), default=0.0)
+    if worst == math.inf:
+        return worst
+    there = largest > 0
+    shares = [table * (largest[there] / whole[there]) for table in usable]
+    return max(worst, _relaxed(shares, int(there.sum())))
+
+
+def least_loads(problem: Problem, log: Progress = silent) -> list[float]:
+    """Return for each step what its smallest kernel takes of the largest FPGA: above 1 no FPGA holds it."""
+    largest = _budgets(problem).max(axis=0)
+    return [_fullest(_usable(table, largest)) for table in _tables(problem, log)]
+
+
+def _budgets(problem: Problem) -> Floats:
+    """One row for each FPGA, one column for each resource."""
     fpgas = problem.system.fpgas[: problem.options.fpgas or len(problem.system.fpgas)]
-    budgets = np.array([list(fpga.budget.as_dict().values()) for fpga in fpgas], dtype=float)
-    whole, largest = budgets.sum(axis=0), budgets.max(axis=0)
-    shares, worst = [], 0.0
-    for table in _tables(problem, log):
-        usable = table[(table[:, largest == 0] == 0).all(axis=1)][:, largest > 0]
-        if not len(usable):
-            return math.inf
-        worst = max(worst, float((usable / largest[largest > 0]).max(axis=1).min()))
-        shares.append(usable / whole[largest > 0])
-    return max(worst, _relaxed(shares, int((largest > 0).sum())))
+    return np.array([list(fpga.budget.as_dict().values()) for fpga in fpgas], dtype=float)
+
+
+def _usable(table: Floats, largest: Floats) -> Floats:
+    """What kernels take of the largest FPGA; those alone that need nothing which no FPGA has."""
+    there = largest > 0
+    kept: Floats = table[(table[:, ~there] == 0).all(axis=1)][:, there] / largest[there]
+    return kept
+
+
+def _fullest(table: Floats) -> float:
+    return float(table.max(axis=1).min()) if len(table) else math.inf
 
 
 def _tables(problem: Problem, log: Progress = silent) -> list[Floats]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated
 
 from metronn.plan.hardware.system import MAX_FPGAS, MAX_II
 from metronn.toml_tables import Flag, Table, Text, key, number, whole
+
+MAX_PARTS = 1024
+"""The most parts of a layer."""
 
 
 class Fold(enum.Enum):
@@ -43,8 +46,13 @@ class Objective(enum.Enum):
 class LayerOptions(Table):
     """What is asked of the layers of one name pattern."""
 
-    reuse: Annotated[int, whole(1, MAX_II)] = key(
-        ..., "every multiplier is used so many times an event, as hls4ml's ReuseFactor; 1 unrolls the layer"
+    reuse: Annotated[int, whole(1, MAX_II)] | None = key(
+        None, "every multiplier is used so many times an event, as hls4ml's ReuseFactor; 1 unrolls the layer"
+    )
+    parts: Annotated[int, whole(1, MAX_PARTS)] | None = key(
+        None,
+        "the layer as so many smaller ones, by its outputs, which may be on several FPGAs",
+        shown="1, or as many as it takes where no FPGA holds the layer",
     )
 
 
@@ -88,10 +96,19 @@ class PlanOptions(Table):
         flag=Flag(metavar="F", help="The promised latency must not exceed this."),
     )
     layers: Mapping[Text, LayerOptions] = key(
-        {}, 'by pattern of the layer\'s name: `layers."fc*" = {reuse = 4}`; the last pattern that matches counts'
+        {},
+        'by pattern of the layer\'s name: `layers."fc*" = {reuse = 4, parts = 2}`; '
+        "the last pattern that matches and names the key counts",
     )
 
     def reuse_of(self, layer: str) -> int | None:
         """Return how often a layer's multipliers are to be used an event, None where nothing is asked."""
-        found = [some.reuse for pattern, some in self.layers.items() if fnmatchcase(layer, pattern)]
-        return found[-1] if found else None
+        return self._last(some.reuse for pattern, some in self.layers.items() if fnmatchcase(layer, pattern))
+
+    def parts_of(self, layer: str) -> int | None:
+        """Return in how many parts a layer is to be made, None where nothing is asked."""
+        return self._last(some.parts for pattern, some in self.layers.items() if fnmatchcase(layer, pattern))
+
+    @staticmethod
+    def _last(asked: Iterable[int | None]) -> int | None:
+        return next((number for number in reversed(list(asked)) if number is not None), None)

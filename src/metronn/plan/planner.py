@@ -9,9 +9,10 @@ from metronn.plan.design import Design
 from metronn.plan.explain.remedies import binding, late, refusal
 from metronn.plan.hardware.system import System
 from metronn.plan.options import PlanOptions
-from metronn.plan.placing import placed, problem_of
+from metronn.plan.placing import problem_of
 from metronn.plan.progress import Progress, silent
 from metronn.plan.solve import Problem
+from metronn.plan.splitting import asked_parts, design_of
 from metronn.plan.verify import violations
 
 
@@ -27,9 +28,9 @@ def plan(graph: Graph, system: System, options: PlanOptions, log: Progress = sil
             "  Ask for fewer FPGAs or name a larger system."
         )
     check_reuse(graph, options)
-    problem = problem_of(graph, system, options, log)
+    problem = problem_of(asked_parts(graph, options), system, options, log)
     try:
-        design = placed(problem, log)
+        design = design_of(problem, log)
     except InfeasibleError as error:
         raise _refused(problem, (error.message,), advise, log) from None
     if design is None:

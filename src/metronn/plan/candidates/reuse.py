@@ -8,6 +8,7 @@ products packed into one make it fewer.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 from metronn.errors import ModelError
 from metronn.ir.graph import Graph
@@ -52,8 +53,7 @@ def check_reuse(graph: Graph, options: PlanOptions) -> None:
     layers = layers_of(graph)
     problems = []
     for pattern in options.layers:
-        alone = options.model_copy(update={"layers": {pattern: options.layers[pattern]}})
-        if not any(alone.reuse_of(layer) is not None for layer in layers):
+        if not any(fnmatchcase(layer, pattern) for layer in layers):
             known = ", ".join(layers) or "none"
             problems.append(f'plan.layers."{pattern}": no layer with weights has such a name; they are: {known}')
     if problems:

@@ -30,6 +30,7 @@ from metronn.ir.ops import (
     is_elementwise,
     operands,
 )
+from metronn.passes.rewriting import grow
 from metronn.plan.candidates.convert import conversion
 from metronn.plan.candidates.layouts_in_time import evenly, raster_layout, split_beats, whole_blocks
 from metronn.plan.candidates.reuse import divisors, impossible_reuse, keeps_reuse
@@ -123,29 +124,6 @@ def external_inputs(graph: Graph, nodes: tuple[str, ...]) -> tuple[str, ...]:
         if name not in inside and not isinstance(graph.by_name[name].op, Constant)
     )
     return tuple(names)
-
-
-def grow(graph: Graph, first: str, kinds: tuple[type, ...]) -> tuple[str, ...]:
-    """Follow a value through elementwise ops of one shape: the longest group that shows only its last value outside.
-
-    An op joins when it works element by element (is one of `kinds`) and reads only constants and the group's values.
-    """
-    shape = graph.type_of(first).shape
-    group = [first]
-    position = {node.name: index for index, node in enumerate(graph.nodes)}
-    for node in graph.nodes[position[first] + 1 :]:
-        reads = operands(node.op)
-        if not isinstance(node.op, kinds) or node.type.shape != shape or not any(name in group for name in reads):
-            continue
-        if all(name in group or isinstance(graph.by_name[name].op, Constant) for name in reads):
-            group.append(node.name)
-    shown = {output.value for output in graph.outputs}
-    for length in range(len(group), 1, -1):
-        inside = set(group[:length])
-        hidden = group[: length - 1]
-        if all(name not in shown and set(graph.uses[name]) <= inside for name in hidden):
-            return tuple(group[:length])
-    return (first,)
 
 
 class _Builder:

@@ -24,9 +24,10 @@ from metronn.plan.figures import takes_long
 from metronn.plan.hardware.system import MAX_FPGAS, MAX_II, System, list_systems, load_system
 from metronn.plan.kernels.spec import covered_nodes
 from metronn.plan.options import Fold, InputForm, Objective, PlanOptions
-from metronn.plan.placing import placed, problem_of
+from metronn.plan.placing import problem_of
 from metronn.plan.progress import Progress, silent
 from metronn.plan.solve import Problem, may_fit
+from metronn.plan.splitting import design_of, in_parts
 
 LARGEST_II_FACTOR = 64
 
@@ -147,13 +148,13 @@ def _with(problem: Problem, **changes: object) -> Problem:
 
 def _design(problem: Problem) -> Design | None:
     try:
-        return placed(problem)
+        return design_of(problem)
     except InfeasibleError:
         return None
 
 
 def _fits(problem: Problem) -> bool:
-    return least_load(problem) <= 1 and may_fit(problem)
+    return any(least_load(found) <= 1 and may_fit(found) for found in in_parts(problem))
 
 
 def _try(problem: Problem) -> Trial:
