@@ -19,6 +19,7 @@ from metronn.ir.graph import GraphBuilder
 from metronn.ir.ops import Input, Linear, Overflow, Requantize, Rounding
 from metronn.ir.text import from_text, graph_hash, to_text
 from metronn.ir.types import Range
+from metronn.plan.serialize import design_from_json
 from small_network import write_events
 
 
@@ -115,6 +116,23 @@ def test_stages_one_by_one_give_the_same_graph_and_plan(
     assert ran.status == 0
     assert "where the cycles go" in ran.out
     assert plan.read_bytes() == (build / "plan.json").read_bytes()
+
+
+def test_layers_in_parts_are_told_and_written(metronn: Run, network: Path, events: Path, tmp_path: Path) -> None:
+    asked = tmp_path / "metronn.toml"
+    asked.write_text('[plan]\nsystem = "two-serenity"\nlayers."hidden" = {parts = 3}\n')
+    graph, plan = tmp_path / "graph.txt", tmp_path / "plan.json"
+    assert metronn("quantize", network, "--calibrate", events, "-o", graph).status == 0
+    ran = metronn("plan", graph, "-o", plan)
+    assert ran.status == 0, ran.err
+    assert "hidden: made in 3 parts, as asked" in ran.err
+    written = from_text((tmp_path / "plan.graph.txt").read_text())
+    assert design_from_json(plan.read_text(), written).graph == written
+    assert len([n for n in written if isinstance(n.op, Linear) and n.source == "hidden"]) == 3
+    asked.write_text('[plan]\nsystem = "two-serenity"\nlayers."hidden" = {parts = 9}\n')
+    ran = metronn("plan", graph, "-o", plan)
+    assert ran.status == 2
+    assert 'plan.layers."hidden".parts is 9, the layer has 8 outputs; allowed are 1 to 8' in ran.err
 
 
 def test_the_plan_asked_for_is_shown_where_the_other_objective_has_none(metronn: Run, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from metronn.flow.folders import check_files, write_file
 from metronn.flow.options import Given
 from metronn.flow.planning import chosen_system, planned, read_graph
 from metronn.flow.request import FILE_NAME, read_request
+from metronn.ir.text import to_text
 from metronn.plan.design import Design
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.options import Objective, PlanOptions
@@ -36,12 +37,17 @@ def plan_graph(
 ) -> None:
     """Plan a graph on a system. Options that are not given are those of the metronn.toml beside the graph, if any."""
     log = Log()
+    in_parts = output.with_suffix(".graph.txt")
     check_files(output=output)
     beside = graph.parent / FILE_NAME
     request = read_request(beside if beside.is_file() else None, given, model=graph)
-    design = planned(request, read_graph(graph), chosen_system(request), log)
+    whole = read_graph(graph)
+    design = planned(request, whole, chosen_system(request), log)
     write_file(output, design_to_json(design).encode())
     log(f"written: {output}")
+    if design.graph != whole:
+        write_file(in_parts, to_text(design.graph).encode())
+        log(f"written: {in_parts}, the graph with its layers in parts, which that plan is of")
     ends = _ends(request.plan, design, log)
     if json:
         trade = {

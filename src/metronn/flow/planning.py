@@ -13,6 +13,7 @@ from metronn.plan.design import Design
 from metronn.plan.explain.remarks import remarks
 from metronn.plan.hardware.system import System, load_system
 from metronn.plan.planner import plan
+from metronn.plan.splitting import split_layers
 
 
 def chosen_system(request: Request) -> System:
@@ -33,6 +34,9 @@ def planned(request: Request, graph: Graph, system: System, log: Log) -> Design:
         f"plan: {count} FPGA{'s' if count > 1 else ''} of {system.name}, latency {design.latency_cycles} cycles = "
         f"{design.latency_ns:.1f} ns, II {design.ii_cycles} at {system.clock_mhz:g} MHz"
     )
+    for layer, parts in split_layers(graph, design.graph).items():
+        asked = request.plan.parts_of(layer) is not None
+        log(f"{layer}: made in {parts} parts, " + ("as asked" if asked else "since no FPGA holds it as it is"))
     for line in remarks(design, request.plan):
         log(line)
     return design
