@@ -40,7 +40,7 @@ import buffer_samples
 from metronn.emit.data import data_directory
 from metronn.emit.rtl.fpga import LIBRARY, emit_fpga
 from metronn.emit.rtl.kernels.any_kernel import emit_kernel
-from metronn.emit.tops import top_name
+from metronn.emit.tops import top_module
 from metronn.errors import ModelError
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph, GraphBuilder
@@ -382,7 +382,7 @@ def link_samples(timing: Timing, kind: str) -> Iterator[Sample]:
         yield Sample(
             kind=kind,
             name=f"{8 * count} bit in {beats} beats, {frame.lanes} lanes",
-            top=top_name(fpga.name),
+            top=top_module(design.prefix, fpga.name),
             text="\n".join([*texts, *emit_fpga(design, fpga).values()]),
             estimate=fpga.link_resources,
         )

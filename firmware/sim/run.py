@@ -34,6 +34,12 @@ def top_names() -> list[str]:
     return [*(fpga["name"] for fpga in design["fpgas"]), "system"]
 
 
+def module_name(top: str) -> str:
+    """Return the name of a top's module, which begins with the prefix of the build."""
+    design = json.loads((HERE / "design.json").read_text(encoding="utf-8"))
+    return str(design["modules"][top])
+
+
 def source_files(top: str, simulator: str) -> list[Path]:
     """Return the sources of a top in order of use: lint waivers, library, kernels, tops."""
     names = top_names()[:-1] if top == "system" else [top]
@@ -90,7 +96,7 @@ def build(top: str, simulator: str, runner: object) -> Path:
             shutil.copyfile(file, copies[-1])
         runner.build(  # type: ignore[attr-defined]
             sources=copies,
-            hdl_toplevel=top,
+            hdl_toplevel=module_name(top),
             parameters=parameter_values(),
             build_args=["-Wno-fatal", "--assert", "--unroll-count", "4"] if simulator == "verilator" else [],
             build_dir=scratch / "design",
@@ -99,7 +105,7 @@ def build(top: str, simulator: str, runner: object) -> Path:
         )
         target.mkdir()
         for file in (scratch / "design").iterdir():
-            if file.name in {top, "sim.vvp", "cmds.f"}:
+            if file.name in {module_name(top), "sim.vvp", "cmds.f"}:
                 shutil.copy2(file, target / file.name)
     stamp.write_text(digest.hexdigest(), encoding="utf-8")
     return target
@@ -139,7 +145,7 @@ def main(arguments: Sequence[str]) -> None:
     sys.path.insert(0, os.path.relpath(HERE, folder))
     try:
         runner.test(
-            hdl_toplevel=top,
+            hdl_toplevel=module_name(top),
             hdl_toplevel_lang="verilog",
             test_module=f"test_{top}",
             build_dir=design,

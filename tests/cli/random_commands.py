@@ -109,6 +109,7 @@ RIGHT = {
     "validation": ("events.npz",),
     "system": ("one-serenity", "two-serenity", "system.toml"), "widths": ("widths.toml",), "pictures": ("plot.png",),
     "hls4ml_config": ("hls4ml.json",), "output": ("out.npz", "out.txt", "new"), "directory": ("new", "made"),
+    "prefix": ("a", "b_1"),
     "dump_ir": ("stages", "new"), "metric": (*METRIC_NAMES, "none",
     "auto"),
     "label": ("label",), "report": ("out.json",), "ii": ("1", "4", "9"), "jobs": ("1",), "epochs": ("0", "1"),

@@ -385,3 +385,9 @@ def test_graph_whose_output_nothing_makes(metronn: Run, network: Path, events: P
     assert (ran.status, ran.out) == (2, "")
     assert "graph.txt: is no graph of metronn: line " in ran.err
     assert f"no node above is called {value}" in ran.err
+
+
+@pytest.mark.parametrize("prefix", ["Jets", "3jets", "jets_", "a__b", "a-b", "x" * 32, ""])
+def test_a_prefix_that_no_module_can_have(metronn: Run, network: Path, events: Path, folder: Path, prefix: str) -> None:
+    ran = metronn(*compile_arguments(network, events, folder), "--prefix", prefix)
+    refused(ran, folder, "--prefix: must be a name of 1 to 31 lower-case letters, digits and single _ between them")

@@ -45,21 +45,21 @@ def test_every_file_counts(build: Path) -> None:
 
 
 def test_verify_stops_at_a_changed_build(metronn: Run, build: Path, events: Path, tmp_path: Path) -> None:
-    (build / "rtl" / "system.sv").write_text("module system; endmodule\n")
+    (build / "rtl" / "small_system.sv").write_text("module small_system; endmodule\n")
     (build / "vectors" / "fpga1_out.txt").unlink()
     (build / "rtl" / "fpga0" / "own.sv").write_text("\n")
     before = (build / "manifest.json").read_bytes()
     ran = metronn("verify", build, "--rung", 1)
     assert ran.status == 1
     assert (
-        "changed: rtl/system.sv; missing: vectors/fpga1_out.txt; not of the build: rtl/fpga0/own.sv\n  A verdict"
+        "changed: rtl/small_system.sv; missing: vectors/fpga1_out.txt; not of the build: rtl/fpga0/own.sv\n  A verdict"
     ) in ran.err
     assert (build / "manifest.json").read_bytes() == before
     shown = metronn("report", build)
     assert shown.status == 0
-    assert "is not as it was compiled, the verdicts are not about it: changed: rtl/system.sv" in shown.err
+    assert "is not as it was compiled, the verdicts are not about it: changed: rtl/small_system.sv" in shown.err
     page = (build / "report.html").read_text(encoding="utf-8")
-    assert "This build is not as it was compiled, the verdicts are not about it: changed: rtl/system.sv" in page
+    assert "This build is not as it was compiled, the verdicts are not about it: changed: rtl/small_system.sv" in page
     assert metronn("emulate", build, events, "-o", tmp_path / "o.npz", "--numpy").status == 0
     graph = build / "graph.txt"
     graph.write_text(graph.read_text() + "\n")

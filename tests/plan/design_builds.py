@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +33,9 @@ def written(design: Design, folder: Path, *, events: int = 60, rtl_events: int =
 def build(
     graph: Graph, folder: Path, system: str, ii: int, options: PlanOptions, *, events: int = 60, rtl_events: int = 60
 ) -> Path:
-    """Plan a graph, write its build and return the folder."""
+    """Plan a graph, write its build with the prefix `net` and return the folder."""
     design = plan(graph, load_system(system).with_overrides(ii=ii), options)
-    return written(design, folder, events=events, rtl_events=rtl_events)
+    return written(replace(design, prefix="net"), folder, events=events, rtl_events=rtl_events)
 
 
 def check_all(verdicts: Sequence[Verdict], rungs: set[int]) -> None:

@@ -12,6 +12,7 @@ from metronn.emit.rtl.fpga import LIBRARY, emit_fpga
 from metronn.emit.rtl.system import emit_system
 from metronn.emit.rtl.text import identifier
 from metronn.emit.sim import emit_rtl_vectors, emit_sim
+from metronn.emit.tops import system_module
 from metronn.events.verification import verification_events
 from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Input
@@ -146,7 +147,7 @@ def written(design: Design, folder: Path, events: int) -> Build:
     """Write what the simulations of a design need, at most `events` events, and return it as a build."""
     codes, _ = verification_events(design.graph, {}, events, events)
     values = all_values(design.graph, codes)
-    files = {"rtl/system.sv": emit_system(design)}
+    files = {f"rtl/{system_module(design.prefix)}.sv": emit_system(design)}
     files["rtl/mnn_link_model.sv"] = (data_directory("firmware") / "sim" / "mnn_link_model.sv").read_text()
     for name in LIBRARY:
         files[f"rtl/library/{name}.sv"] = (data_directory("firmware") / "rtl" / f"{name}.sv").read_text()

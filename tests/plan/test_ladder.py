@@ -53,7 +53,7 @@ def test_a_stack_on_two_fpgas(tmp_path: Path) -> None:
 def test_a_wrong_bit_in_the_rtl_is_found(tmp_path: Path) -> None:
     need("verilator")
     folder = build(stack((8, 12, 12, 4)), tmp_path, "one-serenity", 3, PlanOptions())
-    top = folder / "rtl" / "fpga0" / "fpga0.sv"
+    top = folder / "rtl" / "fpga0" / "net_fpga0.sv"
     text = top.read_text()
     changed = re.sub(r"assign scores_o = (\w+);", r"assign scores_o = \1 ^ 1'b1;", text)
     assert changed != text
@@ -68,10 +68,10 @@ def test_a_wrong_bit_in_the_rtl_is_found(tmp_path: Path) -> None:
 def test_rtl_that_the_simulator_rejects_has_failed(tmp_path: Path) -> None:
     need("verilator")
     folder = build(stack((8, 12, 4)), tmp_path, "one-serenity", 3, PlanOptions(), events=2, rtl_events=2)
-    (folder / "rtl" / "fpga0" / "fpga0.sv").write_text("module fpga0 (nonsense;\n")
+    (folder / "rtl" / "fpga0" / "net_fpga0.sv").write_text("module net_fpga0 (nonsense;\n")
     (verdict,) = verify_build(folder, rungs=(4,))
     assert verdict.status is Status.FAIL
-    assert "fpga0 cannot be built" in verdict.first
+    assert "net_fpga0 cannot be built" in verdict.first
 
 
 def test_a_missing_tool_is_not_run_and_never_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ def test_a_missing_tool_is_not_run_and_never_passed(tmp_path: Path, monkeypatch:
 def test_an_answer_one_cycle_late_is_found(tmp_path: Path) -> None:
     need("verilator")
     folder = build(stack((8, 12, 12, 4)), tmp_path, "one-serenity", 3, PlanOptions())
-    top = folder / "rtl" / "fpga0" / "fpga0.sv"
+    top = folder / "rtl" / "fpga0" / "net_fpga0.sv"
     cycle = read_build(folder).design.latency_cycles
     text = top.read_text()
     line = f"assign valid_o = event_0[{cycle}];"

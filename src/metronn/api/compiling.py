@@ -26,12 +26,12 @@ from metronn.flow.request import FILE_NAME, Request, find_request, read_request
 from metronn.log import QuietLog
 from metronn.toml_tables import about, unknown_name
 
-COMPILED = ("model", "data", "quantize", "plan", "verify", "report")
+COMPILED = ("model", "data", "quantize", "plan", "verify", "build", "report")
 """Tables of metronn.toml that may be given."""
 KEYWORDS = {
     parameter_of(name): name
     for name, field in keys()
-    if name.partition(".")[0] in COMPILED and flag_of(name, field) and name != "data.calibrate"
+    if name.partition(".")[0] in COMPILED and flag_of(name, field) and name not in ("data.calibrate", "build.directory")
 }
 """Keys that are keywords: those that the command line gives, too."""
 WHOLE = ("model", "data", "quantize", "plan", "report")

@@ -16,7 +16,7 @@ from metronn.emit.hls.project import HlsProject, emit_hls
 from metronn.emit.rtl.fpga import LIBRARY, emit_fpga
 from metronn.emit.rtl.system import emit_system
 from metronn.emit.sim import emit_rtl_vectors, emit_sim
-from metronn.emit.tops import top_name
+from metronn.emit.tops import system_module, top_module, top_name
 from metronn.emulate.native.generate import generate
 from metronn.emulate.numpy import emulate
 from metronn.events.verification import EventCounts, verification_events
@@ -55,7 +55,7 @@ def emit_build(
     files: dict[str, str | bytes] = {
         "graph.txt": to_text(design.graph),
         "plan.json": design_to_json(design),
-        "rtl/system.sv": _header(design, None) + emit_system(design),
+        f"rtl/{system_module(design.prefix)}.sv": _header(design, None) + emit_system(design),
         "rtl/mnn_link_model.sv": (data_directory("firmware") / "sim" / "mnn_link_model.sv").read_text(),
     }
     for name in LIBRARY:
@@ -92,7 +92,7 @@ def hls_project(design: Design, fpga: FpgaDesign) -> HlsProject:
     """Return what the HLS project of one FPGA says besides its graph and its kernels: names and promises."""
     leaving = [fpga.signal[name] for _, name in flow_of(design, fpga).outputs]
     return HlsProject(
-        name=top_name(fpga.name),
+        name=top_module(design.prefix, fpga.name),
         fpga=fpga.index,
         fpga_count=len(design.fpgas),
         part=design.system.fpgas[fpga.index].part,

@@ -88,6 +88,7 @@ def build_manifest(
     return {
         "format": FORMAT,
         "name": name,
+        "prefix": design.prefix,
         "tool_version": __version__,
         "graph_hash": graph_hash(design.graph),
         "system": design.system.name,

@@ -9,7 +9,7 @@ from metronn.emit.data import data_directory
 from metronn.emit.rtl.fpga import event_cycles, last_input_cycle, marked_until_cycle, orbit_cycles, ports
 from metronn.emit.rtl.port_names import port_names
 from metronn.emit.rtl.system import latency_bits
-from metronn.emit.tops import top_name
+from metronn.emit.tops import system_module, top_module, top_name
 from metronn.emit.wires import frame_words, hexadecimal_lines, signal_beats
 from metronn.ir.arrays import Array
 from metronn.plan.compact import encode_ints
@@ -87,6 +87,10 @@ def _description(design: Design) -> dict[str, object]:
             system_ports += [f"{port}_{fpga.sends.link}_i" for port in ("slip", "flip", "dead")]
     last = design.fpgas[-1]
     return {
+        "modules": {
+            **{top_name(fpga.name): top_module(design.prefix, fpga.name) for fpga in design.fpgas},
+            "system": system_module(design.prefix),
+        },
         "ii_cycles": design.ii_cycles,
         "simulated_orbit_cycles": simulated_orbit(design),
         "fpgas": [_fpga(design, fpga) for fpga in design.fpgas],

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from metronn.plan.hardware.links import Identifier
 from metronn.plan.hardware.system import MAX_II
 from metronn.plan.options import PlanOptions
 from metronn.quantize.options import QuantizeOptions
@@ -114,10 +115,17 @@ class VerifyOptions(Table):
 
 
 class BuildOptions(Table):
-    """Where the result goes."""
+    """Where the result goes, and what its modules are called."""
 
     directory: Text = key(
         "build", "the output folder", flag=Flag(name="-o/--output", metavar="DIR", help="Folder to make.")
+    )
+    prefix: Identifier | None = key(
+        None,
+        "begins the names of all modules, packages and HLS tops, so that several builds can be in one project: "
+        "`jets_fpga0`",
+        shown="from the network's name",
+        flag=Flag(metavar="NAME", help="Begins the names of all modules."),
     )
 
 

@@ -95,7 +95,8 @@ class DesignOutput:
 class Design:
     """A network placed and timed on a system. Kernels, cycles, FPGAs, lanes: all fixed.
 
-    `kernels` are the planned kernels of the graph, whatever FPGA they are on.
+    `kernels` are the planned kernels of the graph, whatever FPGA they are on. `prefix` begins the names of all emitted
+    modules; a design that is nobody's build yet has none.
     """
 
     kernels: Kernels
@@ -103,6 +104,7 @@ class Design:
     ii_cycles: int
     fpgas: tuple[FpgaDesign, ...]
     outputs: tuple[DesignOutput, ...]
+    prefix: str = ""
 
     @property
     def graph(self) -> Graph:

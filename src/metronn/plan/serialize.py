@@ -25,7 +25,7 @@ from metronn.plan.kernels.kernels import Kernels
 from metronn.plan.kernels.spec import KernelSpec
 from metronn.plan.layout import Layout
 
-FORMAT = 3
+FORMAT = 4
 KERNELS: dict[str, type[Any]] = {kind.__name__: kind for kind in typing.get_args(KernelSpec)}
 MANY_SEGMENTS = 64
 """Frames of more segments are written column by column."""
@@ -39,6 +39,7 @@ def design_to_json(design: Design) -> str:
     """Return the design, without its graph, as indented JSON. Same design, same text."""
     record = {
         "format": FORMAT,
+        "prefix": design.prefix,
         "system": design.system.model_dump(mode="json"),
         "timing": _encode(design.timing),
         "ii_cycles": design.ii_cycles,
@@ -131,6 +132,7 @@ def design_from_json(text: str, graph: Graph) -> Design:
             ii_cycles=record["ii_cycles"],
             fpgas=_decode(fpgas, names["fpgas"]),
             outputs=_decode(record["outputs"], names["outputs"]),
+            prefix=record["prefix"],
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise PlanFormatError(f"the plan cannot be read: {error}") from error

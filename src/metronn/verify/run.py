@@ -221,15 +221,16 @@ def rtl_sources(build: Build, fpgas: Sequence[FpgaDesign]) -> list[Path]:
 
 def simulate(build: Build, rung: int, name: str, top: str, directory: Path) -> Verdict:
     """Build one top (`system` or the top of an FPGA), run its cocotb tests; the counts come from the bench."""
+    description = json.loads((build.folder / "sim" / "design.json").read_text())
+    module = description["modules"][top]
     if top == "system":
         files = rtl_sources(build, build.design.fpgas)
-        files += [build.folder / "rtl" / "mnn_link_model.sv", build.folder / "rtl" / "system.sv"]
+        files += [build.folder / "rtl" / "mnn_link_model.sv", build.folder / "rtl" / f"{module}.sv"]
     else:
         files = rtl_sources(build, [fpga for fpga in build.design.fpgas if top_name(fpga.name) == top])
-    description = json.loads((build.folder / "sim" / "design.json").read_text())
     linked = len(build.design.fpgas) > 1
     parameters = {"OrbitCycles": int(description["simulated_orbit_cycles"])} if linked else {}
-    simulation = simulator.build(simulator="verilator", files=files, top=top, parameters=parameters)
+    simulation = simulator.build(simulator="verilator", files=files, top=module, parameters=parameters)
     directory.mkdir(parents=True, exist_ok=True)
     # A search path cannot hold a colon, which that of the build may have.
     products = shutil.ignore_patterns("sim_build", "__pycache__", "*.npz")

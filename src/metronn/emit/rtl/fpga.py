@@ -9,7 +9,7 @@ from metronn.emit.rtl.frame import emit_frame_in, emit_frame_out, frame_in_taps,
 from metronn.emit.rtl.kernels.any_kernel import emit_kernel
 from metronn.emit.rtl.port_names import port_names
 from metronn.emit.rtl.text import comment, identifier
-from metronn.emit.tops import module_name, top_name
+from metronn.emit.tops import module_name, top_module
 from metronn.plan.design import Design, FpgaDesign, KernelInstance
 from metronn.plan.frames.packing import VERDICT_CYCLES
 from metronn.plan.hardware.system import Link
@@ -81,13 +81,13 @@ def emit_fpga(design: Design, fpga: FpgaDesign) -> dict[str, str]:
     """Return the SystemVerilog files of one FPGA by file name, library modules not included."""
     files = {}
     for kernel in fpga.kernels:
-        name = module_name(fpga.name, identifier(kernel.name))
+        name = module_name(design.prefix, fpga.name, identifier(kernel.name))
         files[f"{name}.sv"] = emit_kernel(design.planned(kernel), name)
     if fpga.receives is not None:
-        files[f"{module_name(fpga.name, 'frame_in')}.sv"] = emit_frame_in(design, fpga, fpga.receives)
+        files[f"{module_name(design.prefix, fpga.name, 'frame_in')}.sv"] = emit_frame_in(design, fpga, fpga.receives)
     if fpga.sends is not None:
-        files[f"{module_name(fpga.name, 'frame_out')}.sv"] = emit_frame_out(design, fpga, fpga.sends)
-    files[f"{top_name(fpga.name)}.sv"] = _top(design, fpga)
+        files[f"{module_name(design.prefix, fpga.name, 'frame_out')}.sv"] = emit_frame_out(design, fpga, fpga.sends)
+    files[f"{top_module(design.prefix, fpga.name)}.sv"] = _top(design, fpga)
     return files
 
 
@@ -130,7 +130,7 @@ def port_lines(found: list[tuple[str, str, int]]) -> list[str]:
 
 
 def _top(design: Design, fpga: FpgaDesign) -> str:
-    name = top_name(fpga.name)
+    name = top_module(design.prefix, fpga.name)
     line = event_line("event", "event_start", _event_taps(design, fpga), design.ii_cycles)
     contract = [
         f"{fpga.name}: FPGA {fpga.index + 1} of {len(design.fpgas)}; II {design.ii_cycles}; local cycle 0 is system "
@@ -142,13 +142,13 @@ def _top(design: Design, fpga: FpgaDesign) -> str:
     body += _starts(design, fpga)
     body += ["  // The event line: bit k of event_n is high in local cycle n + k of an event.", *line.lines, ""]
     body += _flag_lines(design, fpga, line)
-    body += _frame_in(fpga, line)
+    body += _frame_in(design, fpga, line)
     if fpga.index == 0:
         taken = port_names(design).inputs
         body += [f"  assign s_{signal.name} = {taken[node]};" for node, signal in design.inputs.items()]
         body.append("")
     for kernel in fpga.kernels:
-        body += _instance(fpga, kernel, line)
+        body += _instance(design, fpga, kernel, line)
     body += _links_out(design, fpga, line)
     body += _outputs(design, fpga, line)
     declared = [f"  wire [{signal_width(design, fpga, s.name) - 1}:0] s_{s.name};" for s in fpga.signals]
@@ -188,10 +188,10 @@ def _promises(design: Design, fpga: FpgaDesign) -> list[str]:
     return lines
 
 
-def _instance(fpga: FpgaDesign, kernel: KernelInstance, line: EventLine) -> list[str]:
+def _instance(design: Design, fpga: FpgaDesign, kernel: KernelInstance, line: EventLine) -> list[str]:
     lines = [
         f"  // {kernel.name}: cycle {kernel.start_cycle}, latency {kernel.latency_cycles}.",
-        f"  {module_name(fpga.name, identifier(kernel.name))} u_{identifier(kernel.name)} (",
+        f"  {module_name(design.prefix, fpga.name, identifier(kernel.name))} u_{identifier(kernel.name)} (",
         "    .clk_i,",
         "    .rst_i,",
         f"    .start_i({line.at[kernel.start_cycle]}),",
@@ -272,12 +272,12 @@ def _starts(design: Design, fpga: FpgaDesign) -> list[str]:
     ]
 
 
-def _frame_in(fpga: FpgaDesign, line: EventLine) -> list[str]:
+def _frame_in(design: Design, fpga: FpgaDesign, line: EventLine) -> list[str]:
     """Return the module that makes signals of the received words."""
     frame = fpga.receives
     if frame is None:
         return []
-    lines = [f"  {module_name(fpga.name, 'frame_in')} u_frame_in (", "    .clk_i,", "    .rst_i,"]
+    lines = [f"  {module_name(design.prefix, fpga.name, 'frame_in')} u_frame_in (", "    .clk_i,", "    .rst_i,"]
     lines += [f"    .at_i({_pulses(frame_in_taps(frame), line)}),", "    .word_i(word_in),"]
     lines += [f"    .s_{field.target}_o(s_{field.target})," for field in frame.fields]
     lines[-1] = lines[-1].rstrip(",")
@@ -368,7 +368,7 @@ def _links_out(design: Design, fpga: FpgaDesign, line: EventLine) -> list[str]:
     taps = frame_out_taps(fpga, frame)
     lines = [
         f"  wire [{64 * frame.lanes - 1}:0] word_out;",
-        f"  {module_name(fpga.name, 'frame_out')} u_frame_out (",
+        f"  {module_name(design.prefix, fpga.name, 'frame_out')} u_frame_out (",
         "    .clk_i,",
         "    .rst_i,",
         f"    .at_i({_pulses(taps, line)}),",

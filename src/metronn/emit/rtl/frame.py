@@ -98,7 +98,7 @@ def emit_frame_out(design: Design, fpga: FpgaDesign, frame: Frame) -> str:
         f"{frame.send_cycle}."
     ]
     return _module(
-        module_name(fpga.name, "frame_out"),
+        module_name(design.prefix, fpga.name, "frame_out"),
         contract,
         sources,
         [FramePort(WORDS, "word_o", WORD_BITS * frame.lanes)],
@@ -112,7 +112,7 @@ def emit_frame_in(design: Design, fpga: FpgaDesign, frame: Frame) -> str:
     targets = [FramePort(f.target, f"s_{f.target}_o", _width(design, f.value, frame)) for f in frame.fields]
     contract = [f"Signals of the frame {fpga.name} receives: word k is on word_i in local cycle k."]
     return _module(
-        module_name(fpga.name, "frame_in"),
+        module_name(design.prefix, fpga.name, "frame_in"),
         contract,
         [FramePort(WORDS, "word_i", WORD_BITS * frame.lanes)],
         targets,

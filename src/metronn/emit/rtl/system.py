@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from metronn.emit.rtl.fpga import orbit_cycles, port_lines, ports
 from metronn.emit.rtl.text import comment
-from metronn.emit.tops import top_name
+from metronn.emit.tops import system_module, top_module, top_name
 from metronn.plan.design import Design
 
 
@@ -18,7 +18,7 @@ def _counted(count: int, what: str) -> str:
 
 
 def emit_system(design: Design) -> str:
-    """Return `system.sv`: every lane passes a link model whose raw latency, errors and silence are inputs."""
+    """Return the system: every lane passes a link model whose raw latency, errors and silence are inputs."""
     found: list[tuple[str, str, int]] = [("input", "bc0_i", 1), ("input", "clear_i", 1)]
     own = {"bc0_i", "clear_i", "lane_i", "lane_o", "aligned_o", "crc_errors_o", "alignment_losses_o"}
     links = [fpga.sends for fpga in design.fpgas if fpga.sends is not None]
@@ -42,9 +42,9 @@ def emit_system(design: Design) -> str:
         body += [f"  wire [{frame.lanes * 68 - 1}:0] sent_{frame.link}, arrived_{frame.link};"]
     body.append("")
     for fpga in design.fpgas:
-        name = top_name(fpga.name)
+        name = top_module(design.prefix, fpga.name)
         parameter = " #(\n    .OrbitCycles(OrbitCycles)\n  )" if fpga.receives or fpga.sends else ""
-        lines = [f"  {name}{parameter} u_{name} (", "    .clk_i,", "    .rst_i,"]
+        lines = [f"  {name}{parameter} u_{top_name(fpga.name)} (", "    .clk_i,", "    .rst_i,"]
         for _, port, _ in ports(design, fpga):
             lines.append(f"    .{port}({_net(fpga.index, port)}),")
         lines[-1] = lines[-1].rstrip(",")
@@ -58,7 +58,7 @@ def emit_system(design: Design) -> str:
         f"The whole system: {_counted(len(design.fpgas), 'FPGA')}, {_counted(len(links), 'link')}. Simulation only.",
         f"Results {design.latency_cycles} cycles after the input, II {design.ii_cycles}.",
     ]
-    text = [f"module system{parameter} (", *port_lines(found), ");", "", *body, "endmodule"]
+    text = [f"module {system_module(design.prefix)}{parameter} (", *port_lines(found), ");", "", *body, "endmodule"]
     return comment(contract) + "`default_nettype none\n\n" + "\n".join(text) + "\n\n`default_nettype wire\n"
 
 
