@@ -1,0 +1,213 @@
+"""What an integrator connects by, as constants: latency, II, widths, where every element is, parameters of links.
+
+One description for each FPGA and one for the system; SystemVerilog, VHDL and C say the same names and numbers. Numbers
+of one thing for each of its elements are a function of the element in SystemVerilog (Icarus has no unpacked constants),
+an array in VHDL and C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from metronn.emit.rtl.fpga import buffer_words, last_input_cycle, orbit_cycles, spread_cycles
+from metronn.emit.rtl.port_names import port_names
+from metronn.emit.tops import system_module, top_module
+from metronn.ir.types import TensorType
+from metronn.plan.design import Design, FpgaDesign, Frame, Signal
+from metronn.plan.layout import wire_format
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constant:
+    """A whole number, or one for each element of a tensor: its name in capitals, and what it is."""
+
+    name: str
+    value: int | tuple[int, ...]
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Package:
+    """The constants of one top module."""
+
+    name: str
+    about: str
+    constants: tuple[Constant, ...]
+
+
+def fpga_package(design: Design, fpga: FpgaDesign) -> Package:
+    """Describe an FPGA: promises, ports, link ends."""
+    found = _promises(design)
+    found.append(_number("OFFSET_CYCLES", fpga.offset_cycles, "from valid_i of the first FPGA to local cycle 0 here"))
+    if fpga.index == 0:
+        found.append(_number("INPUT_CYCLES", last_input_cycle(design) + 1, "in which inputs are taken, valid_i on"))
+    tensors: list[tuple[str, str, TensorType, Signal, int]] = []
+    names = port_names(design)
+    if fpga.index == 0:
+        for node in design.graph.inputs:
+            port = names.inputs[node.name]
+            tensors.append((port, "valid_i", node.type, design.inputs[node.name], 0))
+    if fpga is design.fpgas[-1]:
+        valid = min(fpga.signal[output.signal].first_cycle for output in design.outputs)
+        found.append(_number("VALID_CYCLES", fpga.offset_cycles + valid, "from valid_i of the first FPGA to valid_o"))
+        for output in design.outputs:
+            signal = fpga.signal[output.signal]
+            port = names.outputs[output.name]
+            tensors.append((port, "valid_o", design.graph.type_of(signal.value), signal, valid))
+    words = _words([port for port, *_ in tensors])
+    for port, start, tensor, signal, zero in tensors:
+        found += _tensor(words[port], port, start, tensor, signal, zero)
+    if fpga.receives is not None or fpga.sends is not None:
+        found.append(_number("ORBIT_CYCLES", orbit_cycles(design.system.clock_mhz), "of an orbit of the LHC"))
+    if fpga.receives is not None:
+        found += _link(design, fpga.receives, "RX")
+    if fpga.sends is not None:
+        found += _link(design, fpga.sends, "TX")
+        found.append(_number("TX_SEND_CYCLE", fpga.sends.send_cycle, "local cycle in which word 0 enters the sender"))
+    name = f"{top_module(design.prefix, fpga.name)}_pkg"
+    about = f"{fpga.name}, FPGA {fpga.index + 1} of {len(design.fpgas)}"
+    return Package(name=name, about=about, constants=tuple(found))
+
+
+def system_package(design: Design) -> Package:
+    """Describe the system: promises, and each link."""
+    found = _promises(design)
+    found.append(_number("FPGAS", len(design.fpgas), "in the chain"))
+    sending = [fpga.sends for fpga in design.fpgas if fpga.sends is not None]
+    if sending:
+        found.append(_number("ORBIT_CYCLES", orbit_cycles(design.system.clock_mhz), "of an orbit of the LHC"))
+    for frame in sending:
+        found += _link(design, frame, f"LINK_{frame.link}")
+    name = f"{system_module(design.prefix)}_pkg"
+    return Package(name=name, about=f"the system of {len(design.fpgas)} FPGAs", constants=tuple(found))
+
+
+def _words(ports: Iterable[str]) -> dict[str, str]:
+    """Return capitals for each port that VHDL tells apart: no two underscores in a row, none at either end."""
+    found: dict[str, str] = {}
+    for port in ports:
+        plain = "_".join(part for part in port.upper().split("_") if part)
+        word, number = plain, 1
+        while word in found.values():
+            number += 1
+            word = f"{plain}_{number}"
+        found[port] = word
+    return found
+
+
+def _number(name: str, value: int, meaning: str) -> Constant:
+    return Constant(name=name, value=value, meaning=meaning)
+
+
+def _promises(design: Design) -> list[Constant]:
+    return [
+        _number("LATENCY_CYCLES", design.latency_cycles, "from valid_i to the last beat of all outputs"),
+        _number("II_CYCLES", design.ii_cycles, "least distance of two events"),
+        _number("CLOCK_KHZ", round(1000 * design.system.clock_mhz), "of clk_i"),
+    ]
+
+
+def _tensor(word: str, port: str, start: str, tensor: TensorType, signal: Signal, zero: int) -> list[Constant]:
+    """Describe a port: element k is on bits [LOW +: BITS] of it, CYCLE cycles after `start`; value = code / 2**FRAC."""
+    layout, slots = signal.layout, wire_format(tensor, signal.layout).slots
+    size = tensor.size
+    cycle, low, bits, signed = [0] * size, [0] * size, [0] * size, [0] * size
+    for beat, after in zip(layout.beats, layout.cycles, strict=True):
+        for element, slot in zip(beat, slots, strict=False):
+            cycle[element] = signal.first_cycle - zero + after
+            low[element], bits[element], signed[element] = slot.offset, slot.width, int(slot.signed)
+    frac = tensor.range.frac
+    fracs = (frac,) * size if isinstance(frac, int) else tuple(frac)
+    each = f"of element k of {port}, in the order of its shape"
+    return [
+        _number(f"{word}_WIDTH", wire_format(tensor, layout).width, f"bits of {port}"),
+        _number(f"{word}_ELEMENTS", size, f"of {port}"),
+        _number(f"{word}_BEATS", layout.beat_count, f"of {port}"),
+        Constant(name=f"{word}_CYCLE", value=tuple(cycle), meaning=f"cycles after {start} {each}"),
+        Constant(name=f"{word}_LOW", value=tuple(low), meaning=f"lowest bit on the port {each}"),
+        Constant(name=f"{word}_BITS", value=tuple(bits), meaning=f"bits on the port, extended to them, {each}"),
+        Constant(name=f"{word}_SIGNED", value=tuple(signed), meaning=f"1: two's complement, 0: unsigned, {each}"),
+        Constant(name=f"{word}_FRAC", value=fracs, meaning=f"value = code / 2**FRAC, {each}"),
+    ]
+
+
+def _link(design: Design, frame: Frame, word: str) -> list[Constant]:
+    link = design.system.links[frame.link]
+    return [
+        _number(f"{word}_LANES", frame.lanes, f"of link {frame.link}"),
+        _number(f"{word}_FRAME_WORDS", frame.words, "words of a frame on each lane"),
+        _number(f"{word}_LATENCY_CYCLES", frame.latency_cycles, "from a word at the sender to the receiver's output"),
+        _number(f"{word}_RAW_MIN_CYCLES", link.latency_min_cycles, "least raw latency from lane_o to lane_i"),
+        _number(f"{word}_RAW_MAX_CYCLES", link.latency_max_cycles, "greatest raw latency from lane_o to lane_i"),
+        _number(f"{word}_SPREAD_CYCLES", spread_cycles(link), "how far the arrival of a word varies, with the margin"),
+        _number(f"{word}_BUFFER_WORDS", buffer_words(link), "depth of a lane's elastic buffer"),
+    ]
+
+
+def systemverilog(package: Package) -> str:
+    """Return a SystemVerilog package."""
+    lines = [f"/// Constants of {package.about}.", f"package {package.name};", ""]
+    for constant in package.constants:
+        lines.append(f"  // {constant.meaning}")
+        if isinstance(constant.value, int):
+            lines += [f"  localparam int {constant.name} = {constant.value};", ""]
+            continue
+        count, function = len(constant.value), constant.name.lower()
+        literals = [f"-32'sd{-value}" if value < 0 else f"32'd{value}" for value in reversed(constant.value)]
+        lines += [
+            f"  localparam logic [{32 * count - 1}:0] {constant.name} = {{",
+            *_rows(literals, "    "),
+            "  };",
+            f"  function automatic int {function}(input int element);",
+            f"    {function} = {constant.name}[32*element +: 32];",
+            "  endfunction",
+            "",
+        ]
+    return "\n".join([*lines, "endpackage", ""])
+
+
+def vhdl(package: Package) -> str:
+    """Return a VHDL package."""
+    lines = [f"-- Constants of {package.about}.", f"package {package.name} is", ""]
+    lines += ["  type integers is array (natural range <>) of integer;", ""]
+    for constant in package.constants:
+        lines.append(f"  -- {constant.meaning}")
+        if isinstance(constant.value, int):
+            lines += [f"  constant {constant.name} : integer := {constant.value};", ""]
+            continue
+        count = len(constant.value)
+        values = [f"0 => {constant.value[0]}"] if count == 1 else [str(value) for value in constant.value]
+        lines += [f"  constant {constant.name} : integers(0 to {count - 1}) := (", *_rows(values, "    "), "  );", ""]
+    return "\n".join([*lines, f"end package {package.name};", ""])
+
+
+def header(package: Package) -> str:
+    """Return a header for C and C++; all its names begin with that of the top."""
+    guard = package.name.upper()
+    prefix = guard.removesuffix("PKG")
+    lines = [f"// Constants of {package.about}.", f"#ifndef {guard}_H", f"#define {guard}_H", ""]
+    for constant in package.constants:
+        lines.append(f"// {constant.meaning}")
+        if isinstance(constant.value, int):
+            lines += [f"enum {{ {prefix}{constant.name} = {constant.value} }};", ""]
+            continue
+        values = [str(value) for value in constant.value]
+        lines += [f"static const int {prefix}{constant.name}[{len(values)}] = {{", *_rows(values, "    "), "};", ""]
+    return "\n".join([*lines, f"#endif  // {guard}_H", ""])
+
+
+def _rows(values: Sequence[str], indent: str) -> Iterable[str]:
+    """Return values with commas between them, some a line."""
+    for first in range(0, len(values), 12):
+        row = ", ".join(values[first : first + 12])
+        yield f"{indent}{row}{',' if first + 12 < len(values) else ''}"
+
+
+def emit_constants(package: Package) -> dict[str, str]:
+    """Return the three files by name."""
+    return {
+        f"{package.name}.sv": systemverilog(package),
+        f"{package.name}.vhd": vhdl(package),
+        f"{package.name}.h": header(package),
+    }
