@@ -23,8 +23,8 @@ module mnn_link_elastic #(
   input  wire                     window_end_i,
   input  wire  [AddressWidth-1:0] marker_address_i,
   input  wire  [AddressWidth-1:0] read_address_i,
-  input  wire  [67:0]             lane_i,
-  output logic [66:0]             word_o,
+  input  wire  [65:0]             lane_i,
+  output logic [64:0]             word_o,
   output logic                    good_o,
   output logic                    trained_o,
   output logic                    lost_o
@@ -36,9 +36,9 @@ module mnn_link_elastic #(
   end
 `endif
 
-  logic [67:0]             lane_q;
-  logic [66:0]             entering_q;      // one word later
-  logic [66:0]             buffer_q [BufferWords];
+  logic [65:0]             lane_q;
+  logic [64:0]             entering_q;      // one word later
+  logic [64:0]             buffer_q [BufferWords];
   logic [AddressWidth-1:0] write_address_q; // of entering_q
   logic [AddressWidth-1:0] read_address_q;  // each lane its own: it drives all memories of the lane
   logic                    in_place_q;      // the word in lane_q is written at the marker's address
@@ -46,7 +46,7 @@ module mnn_link_elastic #(
   logic                    marked_q;        // this window has had a marker that holds
   logic                    agreed_q;        // ... and it was where the last one was
 
-  wire marker = lane_q[67];
+  wire marker = lane_q[65];
   wire agree  = marker && window_i && in_place_q;
   wire move   = marker && window_i && !in_place_q && !agreed_q;
   wire stray  = marker && !agree && !move;
@@ -73,7 +73,7 @@ module mnn_link_elastic #(
       agreed_q        <= (agreed_q || agree) && !window_end_i;
     end
     lane_q         <= lane_i;
-    entering_q     <= lane_q[66:0];
+    entering_q     <= lane_q[64:0];
     buffer_q[write_address_q] <= entering_q;
   end
 

@@ -7,14 +7,14 @@
 /// Raw latencies from (maximum + margin - BufferWords + 1) to (maximum + margin) are absorbed.
 ///
 /// `start_o` is high with word 0 of an event on `word_o`. `error_o` is valid with `done_o`, exactly FrameWords + 2 cycles after
-/// `start_o` (three cycles after the last word), low otherwise. It is set if within the event's frame any lane has a wrong check sum,
-/// a wrong valid/start/last bit or is not aligned, if sequence numbers differ between lanes or jump, if the event had to be
-/// started without a clean start on all lanes, or if the sender had flagged it.
+/// `start_o` (three cycles after the last word), low otherwise. It is set if within the event's frame any lane has a wrong check
+/// sum, a word that is not valid or whose start flag is wrong, or is not aligned, if sequence numbers differ between lanes or
+/// jump, or if the sender had flagged it.
 ///
-/// Starts: a start bit (or the first valid word after idle or after a last word, its start bit lost) on any aligned lane
-/// starts an event; if no lane is aligned, any lane that has been. Nothing starts before the first alignment after reset.
-/// `start_o` is high at most every EventCycles cycles, whatever arrives: all that follows relies on it. A clean start too early
-/// after a clean one (a lane slipped) comes out, flagged, as soon as EventCycles have passed; any other start too early is dropped.
+/// Starts: a valid word with the start flag (bit 63 of its data) on any aligned lane starts an event; if no lane is aligned, any
+/// lane that has been. Nothing else does, so an event cannot begin at another word than its first; it ends by count.
+/// `start_o` is high at most every EventCycles cycles, whatever arrives: all that follows relies on it. A start too early is
+/// dropped. Nothing starts before the first alignment after reset.
 ///
 /// `crc_errors_o` counts events that this link flagged (not those flagged upstream), and damage outside frames;
 /// `alignment_losses_o` counts cycles in which a lane lost alignment. Both stop at 65535 and are cleared by `clear_i`.
@@ -32,9 +32,9 @@ module mnn_link_rx #(
   input  wire                 clk_i,
   input  wire                 rst_i,                // synchronous, active high
   input  wire                 orbit_zero_i,
-  input  wire  [Lanes*68-1:0] lane_i,
+  input  wire  [Lanes*66-1:0] lane_i,
   output logic                start_o,
-  output logic [Lanes*64-1:0] word_o,
+  output logic [Lanes*63-1:0] word_o,
   output logic                done_o,
   output logic                error_o,
   output logic                aligned_o,
@@ -110,11 +110,7 @@ module mnn_link_rx #(
   // bits of each lane say is found out while its word is due, what they say together while it is next.
   logic [Lanes-1:0] good, trained, lost;              // of the elastic buffers, for the words due next cycle
   logic [Lanes-1:0] good_due_q, heard_due_q;          // heard: lanes whose side bits count
-  logic [Lanes-1:0] good_next_q, heard_next_q;
-  logic [Lanes-1:0] last_next_q, start_next_q, valid_next_q;  // 0 on lanes not heard
-  logic [Lanes-1:0] middle_next_q;                    // the lane is inside a frame by its own account, or unknown
-  logic [Lanes-1:0] begins_next_q;                    // the lane starts an event
-  logic [Lanes-1:0] agrees_next_q;                    // the lane has a clean start, or is not heard
+  logic [Lanes-1:0] start_next_q;                     // start flags of valid words, 0 on lanes not heard
   logic [Lanes-1:0] lane_bad_q, lane_stray_q;         // of the words that were on word_o one cycle ago
   logic [Lanes*40-1:0] tail_q;                        // of the same
   logic [Lanes-1:0] crc_bad_q, sequence_bad_q, upstream;
@@ -142,18 +138,10 @@ module mnn_link_rx #(
   logic [IndexWidth-1:0] index_q;        // cycles since start_o, stops at EventCycles
   logic                  start_q;        // start_o
   logic                  free_q;         // EventCycles since the last start, or more
-  logic                  clean_q;        // the last start was clean
-  logic                  deferred_q;     // a clean start came too early
   logic                  last_word_q;    // the last word of a frame is on word_o
-  logic                  ends_q;         // ... and all lanes heard say so
   logic                  in_frame_q;     // a word of a frame is on word_o
 
-  wire all_start  = (&agrees_next_q) && heard_next_q != '0;
-  wire clean      = &(agrees_next_q & good_next_q);
-  wire any_start  = begins_next_q != '0;
-  wire in_time    = last_word_q && ends_q;  // the current frame ends where it should: the early start was none
-  wire overdue    = deferred_q && !in_time;
-  wire fire       = free_q && (any_start || overdue);
+  wire fire        = free_q && start_next_q != '0;
   wire last_word_d = (FrameWords == 1) ? fire : index_q == BeforeLast;
   // The word that will be next is the last one of its frame.
   wire last_next_d = (FrameWords == 1) || ((FrameWords == 2) ? fire : index_q == TwoBefore);
@@ -163,8 +151,6 @@ module mnn_link_rx #(
       index_q     <= IdleIndex;
       start_q     <= 1'b0;
       free_q      <= 1'b1;
-      clean_q     <= 1'b0;
-      deferred_q  <= 1'b0;
       last_word_q <= 1'b0;
       in_frame_q  <= 1'b0;
     end else begin
@@ -172,22 +158,22 @@ module mnn_link_rx #(
       else if (index_q != IdleIndex) index_q <= index_q + 1'b1;
       start_q     <= fire;
       free_q      <= fire ? EventCycles == 1 : free_q || (EventCycles > 1 && index_q == BeforeFree);
-      if (fire) clean_q <= clean && !overdue;
-      deferred_q  <= !fire && (overdue || (all_start && clean_q && !free_q));
       last_word_q <= last_word_d;
       in_frame_q  <= fire || (in_frame_q && !last_word_q);
     end
-    ends_q <= last_next_q == heard_next_q;
   end
 
   assign start_o = start_q;
 
   for (genvar l = 0; l < Lanes; l++) begin : gen_lane
-    logic [66:0] due;
-    logic [63:0] word_next_q, word_q;
+    logic [64:0] due;
+    logic [63:0] word_next_q;             // with the start flag
+    logic [62:0] word_q;
     logic [31:0] part, part_q, crc_q, state_part;
-    logic        middle_q;                                     // after the word that was due one cycle ago
-    logic        good_q, last_q, lane_start_bit_q, valid_q, middle_seen_q;  // of the word on word_o
+    logic        good_next_q, heard_next_q, valid_next_q;
+    logic        good_q, heard_q, flag_q, valid_q;  // of the word on word_o; flag: that of a start
+    logic        fresh_q;                 // ... the lane was not good one word earlier: it may be anywhere in a frame
+    logic        middle_q;                // ... the lane may be inside a frame that did not begin here, or has been counted
     logic        start_lane_q, last_lane_q;  // flags that choose among all bits of the lane: its own
 
     mnn_link_elastic #(
@@ -199,7 +185,7 @@ module mnn_link_rx #(
       .window_end_i    (window_end_q),
       .marker_address_i(marker_address_q),
       .read_address_i  (read_next_q),
-      .lane_i          (lane_i[l*68 +: 68]),
+      .lane_i          (lane_i[l*66 +: 66]),
       .word_o          (due),
       .good_o          (good[l]),
       .trained_o       (trained[l]),
@@ -207,50 +193,38 @@ module mnn_link_rx #(
     );
 
     wire heard = heard_due_q[l];
-    wire last  = due[66] && heard;
-    wire start = due[65] && heard;
     wire valid = due[64] && heard;
-    // A lane that was not good one word earlier may be anywhere in a frame.
-    wire middle = middle_q || (good_due_q[l] && !good_next_q[l]);
 
     always_ff @(posedge clk_i) begin
       if (rst_i) begin
-        middle_q         <= 1'b1;
-        good_next_q[l]   <= 1'b0;
-        heard_next_q[l]  <= 1'b0;
-        last_next_q[l]   <= 1'b0;
-        start_next_q[l]  <= 1'b0;
-        valid_next_q[l]  <= 1'b0;
-        middle_next_q[l] <= 1'b1;
-        begins_next_q[l] <= 1'b0;
-        agrees_next_q[l] <= 1'b1;
-        good_q           <= 1'b0;
-        last_q           <= 1'b0;
-        lane_start_bit_q <= 1'b0;
-        valid_q          <= 1'b0;
-        middle_seen_q    <= 1'b1;
-        lane_stray_q[l]  <= 1'b0;
+        good_next_q     <= 1'b0;
+        heard_next_q    <= 1'b0;
+        valid_next_q    <= 1'b0;
+        start_next_q[l] <= 1'b0;
+        good_q          <= 1'b0;
+        heard_q         <= 1'b0;
+        valid_q         <= 1'b0;
+        flag_q          <= 1'b0;
+        fresh_q         <= 1'b0;
+        middle_q        <= 1'b1;
+        lane_stray_q[l] <= 1'b0;
       end else begin
-        middle_q         <= !heard || (valid && !last && (start || middle));
-        good_next_q[l]   <= good_due_q[l];
-        heard_next_q[l]  <= heard;
-        last_next_q[l]   <= last;
-        start_next_q[l]  <= start;
-        valid_next_q[l]  <= valid;
-        middle_next_q[l] <= middle;
-        begins_next_q[l] <= start || (valid && !middle);
-        agrees_next_q[l] <= (start && valid) == heard;
-        good_q           <= good_next_q[l];
-        last_q           <= last_next_q[l];
-        lane_start_bit_q <= start_next_q[l];
-        valid_q          <= valid_next_q[l];
-        middle_seen_q    <= middle_next_q[l];
-        lane_stray_q[l]  <= lane_start_bit_q || ((valid_q || last_q) && !middle_seen_q);
+        good_next_q     <= good_due_q[l];
+        heard_next_q    <= heard;
+        valid_next_q    <= valid;
+        start_next_q[l] <= valid && due[63];
+        good_q          <= good_next_q;
+        heard_q         <= heard_next_q;
+        valid_q         <= valid_next_q;
+        flag_q          <= start_next_q[l];
+        fresh_q         <= good_next_q && !good_q;
+        middle_q        <= !heard_q || (valid_q && !in_frame_q);
+        lane_stray_q[l] <= valid_q && !in_frame_q && !middle_q && !fresh_q;
       end
-      lane_bad_q[l]  <= !good_q || !valid_q || lane_start_bit_q != start_q || last_q != last_word_q;
+      lane_bad_q[l]  <= !good_q || !valid_q || flag_q != start_q;
       word_next_q    <= due[63:0];
-      word_q         <= word_next_q;
-      tail_q[l*40 +: 40] <= word_q[63:24];
+      word_q         <= word_next_q[62:0];
+      tail_q[l*40 +: 40] <= word_q[62:23];
       part_q         <= part;
       crc_q          <= part_q ^ state_part;
     end
@@ -263,12 +237,12 @@ module mnn_link_rx #(
       .data_o({start_lane_q, last_lane_q})
     );
 
-    assign word_o[l*64 +: 64] = word_q;
+    assign word_o[l*63 +: 63] = word_q;
 
     // The check sum is linear: the word's part is made one cycle ahead of the state's.
     mnn_crc32 u_crc_word (
       .state_i(32'd0),
-      .data_i ({last_lane_q ? 32'd0 : word_next_q[63:32], word_next_q[31:0]}),
+      .data_i ({word_next_q[63:56], last_lane_q ? 32'd0 : word_next_q[55:24], word_next_q[23:0]}),
       .state_o(part)
     );
 
@@ -280,22 +254,22 @@ module mnn_link_rx #(
 
     // One cycle after the last word.
     always_ff @(posedge clk_i) begin
-      crc_bad_q[l]      <= tail_q[l*40+8 +: 32] != ~crc_q;
-      sequence_bad_q[l] <= tail_q[l*40+1 +: 7] != tail_q[7:1];
+      crc_bad_q[l]      <= tail_q[l*40+1 +: 32] != ~crc_q;
+      sequence_bad_q[l] <= tail_q[l*40+33 +: 7] != tail_q[39:33];
     end
     assign upstream[l] = tail_q[l*40];
   end
 
   // The verdict: ended_q bit k is high k + 1 cycles after the last word. A bad word marks the event whose frame it lies in.
   logic [1:0] ended_q;
-  logic       start_1_q, unclean_q, unclean_1_q;
+  logic       start_1_q;
   logic       bad_q;                   // all words up to two cycles ago
   logic       upstream_q, done_q, flag_q, error_q;
-  logic       in_frame_1_q, stray_q;
+  logic       stray_q;
 
   // Sequence numbers: the same on all lanes, and one more than in the event before if that was in order.
   logic [6:0] sequence_next_q;
-  wire  [6:0] sequence_0 = tail_q[7:1];
+  wire  [6:0] sequence_0 = tail_q[39:33];
   logic       sequence_known_q, jump_q;
 
   wire frame_bad = bad_q || crc_bad_q != '0 || sequence_bad_q != '0;
@@ -308,21 +282,17 @@ module mnn_link_rx #(
       flag_q           <= 1'b0;
       error_q          <= 1'b0;
       stray_q          <= 1'b0;
-      in_frame_1_q     <= 1'b0;
       sequence_known_q <= 1'b0;
     end else begin
       ended_q      <= {ended_q[0], last_word_q};
       done_q       <= ended_q[1];
       flag_q       <= ended_q[1] && tail_bad;
       error_q      <= ended_q[1] && (tail_bad || upstream_q);
-      in_frame_1_q <= in_frame_q;
-      stray_q      <= !in_frame_1_q && lane_stray_q != '0;
+      stray_q      <= lane_stray_q != '0;
       if (ended_q[1]) sequence_known_q <= !frame_bad;
     end
-    unclean_q   <= !clean || overdue;
-    unclean_1_q <= unclean_q;
     start_1_q   <= start_q;
-    bad_q       <= (start_1_q ? unclean_1_q : bad_q) || lane_bad_q != '0;
+    bad_q       <= (!start_1_q && bad_q) || lane_bad_q != '0;
     upstream_q  <= upstream != '0;
     jump_q      <= sequence_0 != sequence_next_q;
     if (ended_q[0]) sequence_next_q <= sequence_0 + 7'd1;
@@ -337,7 +307,7 @@ module mnn_link_rx #(
   always_ff @(posedge clk_i) begin
     aligned_o    <= !rst_i && (&good_due_q);
     count_crc_q  <= !rst_i && (flag_q || stray_q);
-        if (rst_i || clear_i) begin
+    if (rst_i || clear_i) begin
       crc_errors_o       <= '0;
       alignment_losses_o <= '0;
     end else begin

@@ -3,9 +3,10 @@
 /// `start_i` is high for one cycle, with word 0 of every lane on `word_i`; words 1 .. FrameWords-1 follow in the next cycles.
 /// Events may follow each other every FrameWords cycles. `error_i` (the event is damaged already) is sampled with the last word.
 ///
-/// A lane word on `lane_o` is {marker, last, start, valid, data[63:0]}. Bits 63:24 of the last data word are the tail
-/// {crc[31:0], sequence[6:0], error}; `word_i` is ignored there. The sequence number counts events modulo 128.
-/// crc = zlib.crc32(all words of the lane's frame as little-endian bytes, the crc field taken as 0, seeded with `stamp`);
+/// A lane word on `lane_o` is {marker, valid, start, word[62:0]}; start is 1 in word 0 of a frame and 0 in all others. Bits 62:23
+/// of the last word are the tail {sequence[6:0], crc[31:0], error}; `word_i` is ignored there. The sequence number counts
+/// events modulo 128.
+/// crc = zlib.crc32(all words of the lane's frame with their starts as little-endian bytes, the crc field taken as 0, seeded with `stamp`);
 /// stamp = cycles since the last `orbit_zero_i`, modulo 65536, in the cycle of `start_i`. A frame that reaches the receiver in
 /// another cycle than it should therefore fails its check like a damaged one.
 /// `orbit_zero_i` sets the marker bit on the words that are on `word_i` in the same cycle, idle or not.
@@ -20,8 +21,8 @@ module mnn_link_tx #(
   input  wire                 orbit_zero_i,
   input  wire                 start_i,
   input  wire                 error_i,
-  input  wire  [Lanes*64-1:0] word_i,
-  output logic [Lanes*68-1:0] lane_o
+  input  wire  [Lanes*63-1:0] word_i,
+  output logic [Lanes*66-1:0] lane_o
 );
 
 `ifndef __ICARUS__  // Icarus 11 has no elaboration checks
@@ -39,7 +40,7 @@ module mnn_link_tx #(
 
   // Stage 1: the words as they come, and what they are.
   logic [IndexWidth-1:0] index_q;          // of the word in word_q; IdleIndex outside frames
-  logic [Lanes*64-1:0]   word_q;
+  logic [Lanes*63-1:0]   word_q;
   logic                  start_q, valid_q, marker_q, error_q;
   logic [15:0]           stamp_q;          // of the word in word_q
   logic [6:0]            sequence_q;       // of the event in word_q
@@ -83,9 +84,9 @@ module mnn_link_tx #(
     logic        last_1_q, valid_1_q, start_2_q, last_2_q;  // flags that choose among all bits of the lane: its own
     logic [31:0] crc_q, part_q;
     logic [63:0] data_2_q, data_q;
-    logic [3:0]  side_2_q, side_q;
-    wire  [63:0] word    = word_q[l*64 +: 64];
-    wire  [63:0] covered = last_1_q ? {32'd0, sequence_q, error_q, word[23:0]} : word;
+    logic [1:0]  side_2_q, side_q;
+    wire  [62:0] word    = word_q[l*63 +: 63];
+    wire  [63:0] covered = {start_q, last_1_q ? {sequence_q, 32'd0, error_q, word[22:0]} : word};
     wire  [31:0] part, state_part;
     wire  [31:0] state_next = part_q ^ state_part;
 
@@ -112,13 +113,13 @@ module mnn_link_tx #(
     always_ff @(posedge clk_i) begin
       part_q   <= part;
       data_2_q <= valid_1_q ? covered : 64'd0;
-      side_2_q <= rst_i ? 4'd0 : {marker_q, last_q, start_q, valid_q};
+      side_2_q <= rst_i ? 2'd0 : {marker_q, valid_q};
       crc_q    <= state_next;
-      data_q   <= {last_2_q ? ~state_next : data_2_q[63:32], data_2_q[31:0]};
-      side_q   <= rst_i ? 4'd0 : side_2_q;
+      data_q   <= {data_2_q[63:56], last_2_q ? ~state_next : data_2_q[55:24], data_2_q[23:0]};
+      side_q   <= rst_i ? 2'd0 : side_2_q;
     end
 
-    assign lane_o[l*68 +: 68] = {side_q, data_q};
+    assign lane_o[l*66 +: 66] = {side_q, data_q};
   end
 
 endmodule

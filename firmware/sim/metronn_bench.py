@@ -25,9 +25,10 @@ from cocotb.utils import get_sim_time
 HERE = Path(__file__).resolve().parent
 SENDER_CYCLES = 3
 PERIOD_NS = 2
-VALID, START, LAST, MARKER = 1 << 64, 1 << 65, 1 << 66, 1 << 67
-LANE_MASK = (1 << 68) - 1
-DATA_MASK = (1 << 64) - 1
+LANE_BITS = 66
+START, VALID, MARKER = 1 << 63, 1 << 64, 1 << 65
+WORD_BITS = 63
+WORD_MASK, LAST_WORD_MASK = (1 << 63) - 1, (1 << 23) - 1
 
 
 def load_design() -> dict[str, Any]:
@@ -121,17 +122,17 @@ class FrameCoder:
         self.lanes, self.words, self.sequence = lanes, words, 0
 
     def encode(self, payload: list[int], stamp: int, marked: bool = False) -> list[list[int]]:
-        """Return [word][lane] of 68-bit lane words for one event, markers not set."""
+        """Return [word][lane] of lane words for one event, markers not set."""
         frame = [[0] * self.lanes for _ in range(self.words)]
         for lane in range(self.lanes):
-            data = [(word >> (64 * lane)) & DATA_MASK for word in payload]
-            data[-1] &= (1 << 24) - 1
-            data[-1] |= int(marked) << 24 | (self.sequence % 128) << 25
+            data = [(word >> (WORD_BITS * lane)) & WORD_MASK for word in payload]
+            data[-1] &= LAST_WORD_MASK
+            data[-1] |= int(marked) << 23 | (self.sequence % 128) << 56
+            data[0] |= START
             crc = zlib.crc32(b"".join(word.to_bytes(8, "little") for word in data), stamp & 0xFFFF)
-            data[-1] |= crc << 32
+            data[-1] |= crc << 24
             for word, value in enumerate(data):
-                side = VALID | (START if word == 0 else 0) | (LAST if word == self.words - 1 else 0)
-                frame[word][lane] = value | side
+                frame[word][lane] = value | VALID
         self.sequence += 1
         return frame
 
@@ -346,7 +347,7 @@ def _arriving_words(
             lanes[lane][cycle] = lanes[lane].get(cycle, 0) | MARKER
         for cycle, value in lanes[lane].items():
             arrival = cycle + SENDER_CYCLES + latency
-            drive[arrival] = drive.get(arrival, 0) | value << (68 * lane)
+            drive[arrival] = drive.get(arrival, 0) | value << (LANE_BITS * lane)
     return {cycle: value for cycle, value in drive.items() if cycle < stop}
 
 
@@ -362,14 +363,14 @@ def compare_sent(
     """Compare everything an FPGA sent with the frames the events must become, and look for what must not be there."""
     lanes = sends["lanes"]
     coder = FrameCoder(lanes, sends["words"])
-    expected: dict[int, tuple[int, int]] = {}
+    expected: dict[int, tuple[int, int, bool]] = {}
     for event, start in enumerate(starts):
         first = start + sends["send_cycle"]
         for word, values in enumerate(coder.encode(rows[event], (first - 1) % orbit)):
-            whole = sum(value << (68 * lane) for lane, value in enumerate(values))
-            expected[first + word + SENDER_CYCLES] = (whole, event)
-    markers = sum(MARKER << (68 * lane) for lane in range(lanes))
-    side = sum((VALID | START | LAST | MARKER) << (68 * lane) for lane in range(lanes))
+            whole = sum(value << (LANE_BITS * lane) for lane, value in enumerate(values))
+            expected[first + word + SENDER_CYCLES] = (whole, event, word == sends["words"] - 1)
+    markers = sum(MARKER << (LANE_BITS * lane) for lane in range(lanes))
+    side = sum((VALID | MARKER) << (LANE_BITS * lane) for lane in range(lanes))
     seen = 0
     for first, after, found in sent.runs(stop):
         for cycle in range(first, after):
@@ -379,9 +380,11 @@ def compare_sent(
                 if found is None or found & side != marker:
                     score.fault(f"cycle {cycle}: side bits between frames are wrong, expected {marker:#x}")
                 continue
-            value, event = due
-            score.differ(f"event {event}, lane words, cycle {cycle - starts[event]}", found, value | marker, 68 * lanes)
-            if found is not None and found & LAST and found & VALID:
+            value, event, last = due
+            score.differ(
+                f"event {event}, lane words, cycle {cycle - starts[event]}", found, value | marker, LANE_BITS * lanes
+            )
+            if last and found is not None and found & VALID:
                 score.observed.append(cycle - starts[event])
                 seen += 1
     if seen != len(starts):
@@ -450,16 +453,16 @@ class Schedule:
         )
         self.start(self.kept[-1] + ii + chance.choice((0, 1, max(0, -offset), chance.randrange(2 * ii + 8))))
         flips = self.flips.setdefault(link["link"], {})
-        bit = chance.choice((START, VALID, LAST, START | VALID, MARKER, 1 << chance.randrange(64), 0))
+        bit = chance.choice((START, VALID, START | VALID, MARKER, 1 << chance.randrange(64), 0))
         first = self.kept[-1] + link["sent_cycle"] + offset
         last = first
         if bit:
-            flips[first] = flips.get(first, 0) ^ bit << 68 * chance.randrange(link["lanes"])
+            flips[first] = flips.get(first, 0) ^ bit << LANE_BITS * chance.randrange(link["lanes"])
         else:
             for _ in range(chance.randint(2, 6)):
                 last = first + chance.randrange(ii + link["words"])
-                wrong = chance.choice((START, VALID, LAST, 1 << chance.randrange(64)))
-                flips[last] = flips.get(last, 0) ^ wrong << 68 * chance.randrange(link["lanes"])
+                wrong = chance.choice((START, VALID, START | VALID, 1 << chance.randrange(64)))
+                flips[last] = flips.get(last, 0) ^ wrong << LANE_BITS * chance.randrange(link["lanes"])
             last = first + ii + link["words"]
         realigned = 2 * self.design["simulated_orbit_cycles"] + 2 * link["raw_max"] if bit == MARKER else 0
         early = ii + link["words"] + (2 * link["raw_max"] if bit == MARKER else 0)
@@ -530,7 +533,7 @@ class SystemBench:
         for link in self.links if faults else ():
             port = f"flip_{link['link']}_i"
             hits = {
-                starts[fault.event] + link["sent_cycle"] + fault.word: 1 << (68 * fault.lane + fault.bit)
+                starts[fault.event] + link["sent_cycle"] + fault.word: 1 << (LANE_BITS * fault.lane + fault.bit)
                 for fault in faults or ()
                 if fault.link == link["link"]
             }

@@ -20,16 +20,16 @@ module mnn_link_bench #(
   input  wire                          rx_bc0_i,
   input  wire                          start_i,
   input  wire                          error_i,
-  input  wire  [Lanes*64-1:0]          word_i,
+  input  wire  [Lanes*63-1:0]          word_i,
   input  wire  [Lanes*LatencyWidth-1:0] raw_latency_i,
   input  wire  [Lanes-1:0]             slip_i,
-  input  wire  [Lanes*68-1:0]          flip_i,
+  input  wire  [Lanes*66-1:0]          flip_i,
   input  wire  [Lanes-1:0]             dead_i,
   input  wire                          clear_i,
   output logic                         tx_zero_o,
-  output logic [Lanes*68-1:0]          sent_o,
+  output logic [Lanes*66-1:0]          sent_o,
   output logic                         start_o,
-  output logic [Lanes*64-1:0]          word_o,
+  output logic [Lanes*63-1:0]          word_o,
   output logic                         done_o,
   output logic                         error_o,
   output logic                         aligned_o,
@@ -40,7 +40,7 @@ module mnn_link_bench #(
   localparam int ReleaseCycle = (3 + RawMax + Margin + 5 + OrbitOffset) % OrbitCycles;
 
   logic rx_zero;
-  logic [Lanes*68-1:0] received;
+  logic [Lanes*66-1:0] received;
 
   mnn_link_orbit #(
     .OrbitCycles(OrbitCycles)
@@ -85,10 +85,10 @@ module mnn_link_bench #(
       .rst_i        (rst_i),
       .raw_latency_i(raw_latency_i[l*LatencyWidth +: LatencyWidth]),
       .slip_i       (slip_i[l]),
-      .flip_i       (flip_i[l*68 +: 68]),
+      .flip_i       (flip_i[l*66 +: 66]),
       .dead_i       (dead_i[l]),
-      .lane_i       (sent_o[l*68 +: 68]),
-      .lane_o       (received[l*68 +: 68])
+      .lane_i       (sent_o[l*66 +: 66]),
+      .lane_o       (received[l*66 +: 66])
     );
   end
 

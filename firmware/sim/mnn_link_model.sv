@@ -13,10 +13,10 @@ module mnn_link_model #(
   input  wire                     rst_i,
   input  wire  [LatencyWidth-1:0] raw_latency_i,
   input  wire                     slip_i,
-  input  wire  [67:0]             flip_i,
+  input  wire  [65:0]             flip_i,
   input  wire                     dead_i,
-  input  wire  [67:0]             lane_i,
-  output logic [67:0]             lane_o
+  input  wire  [65:0]             lane_i,
+  output logic [65:0]             lane_o
 );
 
 `ifndef __ICARUS__  // Icarus 11 has no elaboration checks
@@ -25,7 +25,7 @@ module mnn_link_model #(
   end
 `endif
 
-  logic [67:0]             flight_q [MaxLatency];
+  logic [65:0]             flight_q [MaxLatency];
   localparam int IndexWidth = (MaxLatency > 1) ? $clog2(MaxLatency) : 1;
   logic [IndexWidth-1:0] latency_q;   // raw latency - 1
 

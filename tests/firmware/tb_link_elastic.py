@@ -10,7 +10,7 @@ from cocotb.triggers import FallingEdge, Timer
 
 BUFFER_WORDS = int(os.environ["PARAMETER_BUFFERWORDS"])
 ORBIT_CYCLES = BUFFER_WORDS + 20
-MARKER = 1 << 67
+MARKER = 1 << 65
 LEAST = 5  # cycles from a marker on lane_i to its release
 MOST = LEAST + BUFFER_WORDS - 1
 
@@ -30,7 +30,7 @@ class Lane:
         """Go one cycle on; a word read two cycles before the end of an orbit is released at cycle 0 of the next."""
         dut = self.dut
         to_release = -self.cycle % ORBIT_CYCLES
-        word = self.random.getrandbits(67) | (MARKER if marker else 0)
+        word = self.random.getrandbits(65) | (MARKER if marker else 0)
         self.entered[self.cycle] = word & (MARKER - 1)
         dut.rst_i.value = int(reset)
         dut.lane_i.value = word

@@ -29,7 +29,7 @@ async def latencies(dut: HierarchyObject) -> None:
         entered = [0] * (MAX_LATENCY + 1)
         current = latency
         for n in range(3 * MAX_LATENCY + 5):
-            word, flip = rng.getrandbits(68), rng.getrandbits(68) if rng.random() < 0.3 else 0
+            word, flip = rng.getrandbits(66), rng.getrandbits(66) if rng.random() < 0.3 else 0
             dut.lane_i.value = word
             dut.flip_i.value = flip
             dut.raw_latency_i.value = rng.randint(1, MAX_LATENCY)  # ignored without reset or slip

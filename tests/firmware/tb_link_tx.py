@@ -15,10 +15,12 @@ LATENCY = 3
 
 
 def frame(payload: list[int], stamp: int, sequence: int, error: int) -> list[int]:
-    """Return the data words of one lane: the payload with the tail put in."""
-    last = (payload[-1] & 0xFFFFFF) | error << 24 | sequence << 25
-    message = b"".join(word.to_bytes(8, "little") for word in [*payload[:-1], last])
-    return [*payload[:-1], last | zlib.crc32(message, stamp) << 32]
+    """Return the data words of one lane: the payload with the start flag and the tail put in."""
+    words = list(payload)
+    words[-1] = (words[-1] & (1 << 23) - 1) | error << 23 | sequence << 56
+    words[0] |= 1 << 63
+    message = b"".join(word.to_bytes(8, "little") for word in words)
+    return [*words[:-1], words[-1] | zlib.crc32(message, stamp) << 24]
 
 
 @cocotb.test()
@@ -44,25 +46,25 @@ async def frames(dut: HierarchyObject) -> None:
         if position >= FRAME_WORDS and rng.random() < 0.8:
             start, position, error = 1, 0, rng.getrandbits(1)
             sequence = (sequence + 1) % 128
-            payload = [[rng.getrandbits(64) for _ in range(FRAME_WORDS)] for _ in range(LANES)]
+            payload = [[rng.getrandbits(63) for _ in range(FRAME_WORDS)] for _ in range(LANES)]
             words = [frame(lane, stamp, sequence, error) for lane in payload]
-        side = zero << 3
+        side = zero << 1
         row = [side << 64] * LANES
-        driven = [rng.getrandbits(64) for _ in range(LANES)]
+        driven = [rng.getrandbits(63) for _ in range(LANES)]
         flag = rng.getrandbits(1)
         if position < FRAME_WORDS:
             driven = [lane[position] for lane in payload]
             final = int(position == FRAME_WORDS - 1)
             flag = error if final else flag
-            side |= final << 2 | start << 1 | 1
+            side |= 1
             row = [side << 64 | lane[position] for lane in words]
         position += 1
         dut.orbit_zero_i.value = zero
         dut.start_i.value = start
         dut.error_i.value = flag
-        dut.word_i.value = sum(word << (64 * lane) for lane, word in enumerate(driven))
+        dut.word_i.value = sum(word << (63 * lane) for lane, word in enumerate(driven))
         expected.append(row)
         await FallingEdge(dut.clk_i)
-        wanted = sum(word << (68 * lane) for lane, word in enumerate(expected[cycle + 1]))
+        wanted = sum(word << (66 * lane) for lane, word in enumerate(expected[cycle + 1]))
         assert int(dut.lane_o.value) == wanted, f"cycle {cycle}"
     assert sequence != -1

@@ -20,6 +20,7 @@ BENCHES = {
     "one word": {"FrameWords": 1, "Lanes": 1, "EventCycles": 1, "OrbitOffset": 5},
     "one lane": {"FrameWords": 5, "Lanes": 1, "EventCycles": 9, "OrbitOffset": 90},
     "four lanes": {"FrameWords": 9, "Lanes": 4, "EventCycles": 9, "OrbitOffset": 37},
+    "one lane without gaps": {"FrameWords": 4, "Lanes": 1, "EventCycles": 4, "OrbitOffset": 3},
 }
 BOUNDS = {"OrbitCycles": 100, "RawMin": 1, "RawMax": 12, "Margin": 2, "BufferWords": 16}
 

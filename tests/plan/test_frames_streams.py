@@ -118,11 +118,11 @@ def test_streams_of_any_kind_cross(data: st.DataObject) -> None:
 
 LARGE = [
     ("80 beats of 640 bits, II 100, 12 lanes", [(8, Layout.rows(6400, 80))], 100, 12, 0),
-    ("80 beats of 640 bits, II 80, 12 lanes", [(8, Layout.rows(6400, 80))], 80, 12, 5),
-    ("80 beats of 640 bits, II 100, 9 lanes", [(8, Layout.rows(6400, 80))], 100, 9, 9),
+    ("80 beats of 640 bits, II 80, 12 lanes", [(8, Layout.rows(6400, 80))], 80, 12, 6),
+    ("80 beats of 640 bits, II 100, 9 lanes", [(8, Layout.rows(6400, 80))], 100, 9, 11),
     ("400 beats of 64 bits, II 1600", [(8, Layout.rows(3200, 8, 4))], 1600, 16, 0),
     ("a beat every cycle, II 1600", [(8, Layout.rows(12800, 8))], 1600, 16, 0),
-    ("a beat every cycle, II 1600, 2 lanes", [(8, Layout.rows(12800, 8))], 1600, 2, 1),
+    ("a beat every cycle, II 1600, 2 lanes", [(8, Layout.rows(12800, 8))], 1600, 2, 2),
     ("80 beats of 640 bits over 4 lanes", [(8, Layout.rows(6400, 80, 20))], 1600, 4, 2),
 ]
 

@@ -15,6 +15,7 @@ from metronn.emit.rtl.port_names import port_names
 from metronn.emit.tops import system_module, top_module
 from metronn.ir.types import TensorType
 from metronn.plan.design import Design, FpgaDesign, Frame, Signal
+from metronn.plan.frames.packing import LANE_BITS
 from metronn.plan.layout import wire_format
 
 
@@ -136,6 +137,7 @@ def _link(design: Design, frame: Frame, word: str) -> list[Constant]:
     link = design.system.links[frame.link]
     return [
         _number(f"{word}_LANES", frame.lanes, f"of link {frame.link}"),
+        _number(f"{word}_LANE_BITS", LANE_BITS, "bits of a lane's word: marker, valid, 64 of data"),
         _number(f"{word}_FRAME_WORDS", frame.words, "words of a frame on each lane"),
         _number(f"{word}_LATENCY_CYCLES", frame.latency_cycles, "from a word at the sender to the receiver's output"),
         _number(f"{word}_RAW_MIN_CYCLES", link.latency_min_cycles, "least raw latency from lane_o to lane_i"),

@@ -13,7 +13,14 @@ from metronn.ir.names import sanitized
 from metronn.plan.candidates.convert import conversion
 from metronn.plan.candidates.steps import Step
 from metronn.plan.design import Design, DesignOutput, FpgaDesign, Frame, FrameField, KernelInstance, Signal
-from metronn.plan.frames.packing import TAIL_BITS, VERDICT_CYCLES, WORD_BITS, FramePlan, link_latency_cycles, plan_frame
+from metronn.plan.frames.packing import (
+    TAIL_BITS,
+    VERDICT_CYCLES,
+    WORD_BITS,
+    FramePlan,
+    link_latency_cycles,
+    plan_frame,
+)
 from metronn.plan.hardware.system import Link, System
 from metronn.plan.kernels.kernels import AnyKernel, Kernels
 from metronn.plan.kernels.spec import (

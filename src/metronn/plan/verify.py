@@ -20,7 +20,7 @@ from metronn.plan.kernels.spec import (
 )
 from metronn.plan.layout import wire_format
 
-LANE_WORD_BITS = 64
+LANE_PAYLOAD_BITS = 63
 RESERVED_BITS = 40
 LINK_REGISTERS = 8
 LINK_MARGIN = 2
@@ -221,7 +221,7 @@ def _frame(design: Design, sender: FpgaDesign, receiver: FpgaDesign, frame: Fram
     sent: dict[tuple[str, int], list[tuple[int, int]]] = {}
     fields = {field.value: field for field in frame.fields}
     for segment in frame.segments:
-        room = LANE_WORD_BITS - (RESERVED_BITS if segment.word == frame.words - 1 else 0)
+        room = LANE_PAYLOAD_BITS - (RESERVED_BITS if segment.word == frame.words - 1 else 0)
         inside = (
             0 <= segment.word < frame.words
             and 0 <= segment.lane < frame.lanes

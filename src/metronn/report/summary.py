@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metronn.plan.design import Design, FpgaDesign, KernelInstance
+from metronn.plan.frames.packing import TAIL_BITS, WORD_BITS
 from metronn.plan.hardware.resources import RESOURCE_NAMES
 from metronn.plan.kernels.spec import covered_nodes, result_value
 from metronn.plan.layout import wire_format
@@ -185,7 +186,7 @@ def _links(design: Design) -> list[LinkRow]:
                 lanes_there=link.lanes,
                 words=frame.words,
                 bits=frame.payload_bits,
-                capacity_bits=frame.lanes * frame.words * link.word_width_bits,
+                capacity_bits=frame.lanes * (WORD_BITS * frame.words - TAIL_BITS),
                 send_cycle=fpga.offset_cycles + frame.send_cycle,
                 latency_cycles=frame.latency_cycles,
                 raw_ns=f"{link.latency_min_ns:g} to {link.latency_max_ns:g}",

@@ -222,10 +222,18 @@ def test_a_clock_that_the_links_and_the_device_cannot_follow() -> None:
     assert str(caught.value).splitlines() == [
         "system two-serenity: clock_mhz 700 is above the 667 MHz that the clock network of vu13p, speed grade -1, "
         "allows (fpga0, fpga1)",
-        "system two-serenity: link fpga0 -> fpga1: 68 bits a cycle (64 word + 4 sideband) at 700 MHz need "
-        "47.6 Gb/s a lane; 25.78125 Gb/s with 64b66b carry 25 Gb/s. Lower the clock to 367.64 MHz, narrow the word, "
-        "or raise the line rate.",
+        "system two-serenity: link fpga0 -> fpga1: 64 bits a cycle (64 word + 0 sideband) at 700 MHz and a marker "
+        "an orbit need 44.8007 Gb/s a lane; 25.78125 Gb/s with 64b66b carry 25 Gb/s. Lower the clock to 390.61 MHz, "
+        "narrow the word, or raise the line rate.",
     ]
+
+
+def test_a_lane_has_room_for_the_start_of_every_orbit(tmp_path: Path) -> None:
+    """At 390.625 MHz every block of 25.78125 Gb/s would be a word of data, none could say where the orbit begins."""
+    path = write(tmp_path, HEAD + boards_of("a", "b") + link_of("a", "b"))
+    assert load_system(path).with_overrides(ii=9, clock_mhz=390.61).clock_mhz == 390.61
+    with pytest.raises(ModelError, match=r"need 25\.0007 Gb/s a lane; 25\.78125 Gb/s with 64b66b carry 25 Gb/s"):
+        load_system(path).with_overrides(ii=9, clock_mhz=390.625)
 
 
 def test_a_clock_below_the_event_rate() -> None:

@@ -11,12 +11,11 @@ from metronn.emit.rtl.port_names import port_names
 from metronn.emit.rtl.text import comment, identifier
 from metronn.emit.tops import module_name, top_module
 from metronn.plan.design import Design, FpgaDesign, KernelInstance
-from metronn.plan.frames.packing import VERDICT_CYCLES
+from metronn.plan.frames.packing import LANE_BITS, VERDICT_CYCLES, WORD_BITS
+from metronn.plan.hardware.links import BUNCH_CROSSING_MHZ, LHC_BUNCH_CROSSINGS
 from metronn.plan.hardware.system import Link
 from metronn.plan.layout import wire_format
 
-LHC_BUNCH_CROSSINGS = 3564
-BUNCH_CROSSING_MHZ = 40.0
 LIBRARY = (
     "mnn_delay",
     "mnn_start_guard",
@@ -104,14 +103,14 @@ def ports(design: Design, fpga: FpgaDesign) -> list[tuple[str, str, int]]:
             found.append(("input", names.inputs[node.name], width))
     else:
         assert fpga.receives is not None
-        found.append(("input", "lane_i", 68 * fpga.receives.lanes))
+        found.append(("input", "lane_i", LANE_BITS * fpga.receives.lanes))
     found.append(("input", "clear_i", 1))
     if fpga.index == 0:
         found.append(("output", "early_starts_o", 16))
     else:
         found += [("output", "aligned_o", 1), ("output", "crc_errors_o", 16), ("output", "alignment_losses_o", 16)]
     if fpga.sends is not None:
-        found.append(("output", "lane_o", 68 * fpga.sends.lanes))
+        found.append(("output", "lane_o", LANE_BITS * fpga.sends.lanes))
     if fpga is design.fpgas[-1]:
         found += [("output", "valid_o", 1), ("output", "error_o", 1)]
         for output in design.outputs:
@@ -245,7 +244,7 @@ def _starts(design: Design, fpga: FpgaDesign) -> list[str]:
     link = design.system.links[frame.link]
     return [
         "  wire event_start, flag_valid, flag;",
-        f"  wire [{64 * frame.lanes - 1}:0] word_in;",
+        f"  wire [{WORD_BITS * frame.lanes - 1}:0] word_in;",
         "  mnn_link_rx #(",
         f"    .FrameWords({frame.words}),",
         f"    .Lanes({frame.lanes}),",
@@ -367,7 +366,7 @@ def _links_out(design: Design, fpga: FpgaDesign, line: EventLine) -> list[str]:
         return []
     taps = frame_out_taps(fpga, frame)
     lines = [
-        f"  wire [{64 * frame.lanes - 1}:0] word_out;",
+        f"  wire [{WORD_BITS * frame.lanes - 1}:0] word_out;",
         f"  {module_name(design.prefix, fpga.name, 'frame_out')} u_frame_out (",
         "    .clk_i,",
         "    .rst_i,",

@@ -6,6 +6,7 @@ from metronn.emit.rtl.fpga import orbit_cycles, port_lines, ports
 from metronn.emit.rtl.text import comment
 from metronn.emit.tops import system_module, top_module, top_name
 from metronn.plan.design import Design
+from metronn.plan.frames.packing import LANE_BITS
 
 
 def latency_bits(design: Design, link: int) -> int:
@@ -27,7 +28,7 @@ def emit_system(design: Design) -> str:
         found += [
             ("input", f"raw_latency_{k}_i", frame.lanes * latency_bits(design, k)),
             ("input", f"slip_{k}_i", frame.lanes),
-            ("input", f"flip_{k}_i", frame.lanes * 68),
+            ("input", f"flip_{k}_i", frame.lanes * LANE_BITS),
             ("input", f"dead_{k}_i", frame.lanes),
             ("output", f"aligned_{k}_o", 1),
             ("output", f"crc_errors_{k}_o", 16),
@@ -39,7 +40,7 @@ def emit_system(design: Design) -> str:
             if declared[1] not in own and declared not in found:
                 found.append(declared)
     for frame in links:
-        body += [f"  wire [{frame.lanes * 68 - 1}:0] sent_{frame.link}, arrived_{frame.link};"]
+        body += [f"  wire [{frame.lanes * LANE_BITS - 1}:0] sent_{frame.link}, arrived_{frame.link};"]
     body.append("")
     for fpga in design.fpgas:
         name = top_module(design.prefix, fpga.name)
@@ -87,10 +88,10 @@ def _lanes(design: Design, link: int, lanes: int) -> list[str]:
         "      .rst_i,",
         f"      .raw_latency_i(raw_latency_{link}_i[lane*{bits} +: {bits}]),",
         f"      .slip_i(slip_{link}_i{one}),",
-        f"      .flip_i(flip_{link}_i[lane*68 +: 68]),",
+        f"      .flip_i(flip_{link}_i[lane*{LANE_BITS} +: {LANE_BITS}]),",
         f"      .dead_i(dead_{link}_i{one}),",
-        f"      .lane_i(sent_{link}[lane*68 +: 68]),",
-        f"      .lane_o(arrived_{link}[lane*68 +: 68])",
+        f"      .lane_i(sent_{link}[lane*{LANE_BITS} +: {LANE_BITS}]),",
+        f"      .lane_o(arrived_{link}[lane*{LANE_BITS} +: {LANE_BITS}])",
         "    );",
         "  end",
         "",

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from metronn.ir.graph import Graph
 from metronn.plan.frames.pieces import (
+    LANE_BITS,
     TAIL_BITS,
     WORD_BITS,
     FramePlan,
@@ -29,7 +30,15 @@ from metronn.plan.frames.pieces import (
 from metronn.plan.frames.regular import regular_frame
 from metronn.plan.frames.signals import Segment, Signal
 
-__all__ = ["TAIL_BITS", "WORD_BITS", "FramePlan", "beat_bits", "link_latency_cycles", "plan_frame"]
+__all__ = [
+    "LANE_BITS",
+    "TAIL_BITS",
+    "WORD_BITS",
+    "FramePlan",
+    "beat_bits",
+    "link_latency_cycles",
+    "plan_frame",
+]
 
 TRANSMITTER_CYCLES = 3
 RECEIVER_CYCLES = 5

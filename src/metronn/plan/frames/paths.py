@@ -21,7 +21,7 @@ FEW = 4
 """So few beats that wait longer than their successors take to come have a register each, no memory."""
 
 WORDS = ""
-"""As source or target of a path: the lane words, lane k in bits [64 k +: 64]."""
+"""As source or target of a path: what frames may use of the lane words, lane k in bits [63 k +: 63]."""
 
 
 BLOCK_FROM_BITS = 8192

@@ -9,9 +9,11 @@ from metronn.ir.graph import Graph
 from metronn.plan.frames.signals import Segment, Signal
 from metronn.plan.layout import WireFormat, wire_format
 
-WORD_BITS = 64
+LANE_BITS = 66
+WORD_BITS = 63
 TAIL_BITS = 40
-"""Bits of the last word of every lane that hold CRC, event counter and error flag (docs/links.md)."""
+"""A lane's word with marker, valid and start flag; what a frame may use of it; and how much of this CRC, event counter
+and error flag take at the end of every lane's last word (docs/links.md)."""
 
 
 def beat_bits(wires: WireFormat, slots: int) -> int:

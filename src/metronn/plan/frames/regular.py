@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from metronn.plan.frames.pieces import TAIL_BITS, WORD_BITS, FramePlan, Key, Piece, first_cycles, frame_key, last_words
+from metronn.plan.frames.pieces import (
+    TAIL_BITS,
+    WORD_BITS,
+    FramePlan,
+    Key,
+    Piece,
+    first_cycles,
+    frame_key,
+    last_words,
+)
 from metronn.plan.frames.signals import Segment, Signal
 
 LOOSE_BEATS = 4

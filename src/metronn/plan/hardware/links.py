@@ -10,6 +10,11 @@ from pydantic import BeforeValidator, model_validator
 
 from metronn.toml_tables import FrequencyMhz, Lanes, LineRateGbps, Table, number, plain, whole
 
+LHC_BUNCH_CROSSINGS = 3564
+BUNCH_CROSSING_MHZ = 40.0
+ORBITS_MHZ = Fraction(BUNCH_CROSSING_MHZ) / LHC_BUNCH_CROSSINGS
+"""Orbits of the LHC, in millions a second: what a lane needs besides a word a cycle, to say where they begin."""
+
 
 class Encoding(StrEnum):
     """Line code of a serial link."""
@@ -45,16 +50,17 @@ Nanoseconds = Annotated[float, number(0, 1_000_000)]
 class LinkSettings(Table):
     """A bundle of equal lanes in one direction.
 
-    In every clock cycle a lane carries one word of `word_width_bits` payload bits and `sideband_bits` of
-    framing. `latency_min_ns` and `latency_max_ns` bound the raw latency from the sender's word to the receiver's
-    elastic buffer; the release at a programmed cycle comes on top and is the plan's.
+    In every clock cycle a lane carries one word of `word_width_bits` bits and `sideband_bits` beside them: none where,
+    as with 64b/66b, control blocks of the line code say which words are valid and where the orbit begins. These take
+    a word's place once an orbit of the LHC. `latency_min_ns` and `latency_max_ns` bound the raw latency from the
+    sender's word to the receiver's elastic buffer; the release at a programmed cycle comes on top and is the plan's.
     """
 
     lanes: Lanes
     line_rate_gbps: LineRateGbps
     encoding: Annotated[Encoding, BeforeValidator(_encoding)] = Encoding.B64B66
     word_width_bits: Annotated[int, whole(1, 1024)] = 64
-    sideband_bits: Annotated[int, whole(0, 64)] = 4
+    sideband_bits: Annotated[int, whole(0, 64)] = 0
     latency_min_ns: Nanoseconds
     latency_max_ns: Nanoseconds
 
@@ -99,13 +105,14 @@ class Link(LinkSettings):
         """Check the word rate against the line rate: empty, or one message with the numbers."""
         bits = self.word_width_bits + self.sideband_bits
         carried = exact(self.line_rate_gbps) * self.encoding.efficiency
-        if bits * exact(self.clock_mhz) <= carried * 1000:
+        need = bits * (exact(self.clock_mhz) + ORBITS_MHZ) / 1000
+        if need <= carried:
             return []
-        highest_mhz = math.floor(carried * 1000 / bits * 100) / 100
-        need_gbps = float(bits * exact(self.clock_mhz) / 1000)
+        highest_mhz = math.floor((carried * 1000 / bits - ORBITS_MHZ) * 100) / 100
         return [
             f"link {self.from_fpga} -> {self.to_fpga}: {bits} bits a cycle ({self.word_width_bits} word + "
-            f"{self.sideband_bits} sideband) at {plain(self.clock_mhz)} MHz need {plain(need_gbps)} Gb/s a lane; "
+            f"{self.sideband_bits} sideband) at {plain(self.clock_mhz)} MHz and a marker an orbit need "
+            f"{plain(float(round(need, 4)))} Gb/s a lane; "
             f"{plain(self.line_rate_gbps)} Gb/s with {self.encoding.value} carry {plain(float(carried))} Gb/s. "
             f"Lower the clock to {plain(highest_mhz)} MHz, narrow the word, or raise the line rate."
         ]
