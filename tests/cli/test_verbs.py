@@ -115,7 +115,9 @@ def test_stages_one_by_one_give_the_same_graph_and_plan(
     ran = metronn("plan", graph, "--system", "two-serenity", "--fpgas", 2, "-o", plan)
     assert ran.status == 0
     assert "where the cycles go" in ran.out
-    assert plan.read_bytes() == (build / "plan.json").read_bytes()
+    planned, built = (json.loads(path.read_text()) for path in (plan, build / "plan.json"))
+    assert (planned.pop("prefix"), built.pop("prefix")) == ("", "small")
+    assert planned == built
 
 
 def test_layers_in_parts_are_told_and_written(metronn: Run, network: Path, events: Path, tmp_path: Path) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
-from metronn.emit.tops import prefix_of
 from metronn.errors import ModelError
 from metronn.flow.request import Request
 from metronn.ir.graph import Graph
@@ -28,10 +26,9 @@ def chosen_system(request: Request) -> System:
 
 
 def planned(request: Request, graph: Graph, system: System, log: Log) -> Design:
-    """Plan a graph and name the design."""
+    """Plan a graph."""
     with log.stage("planning"):
         design = plan(graph, system, request.plan, log.progress("planning"))
-        design = replace(design, prefix=request.options.build.prefix or prefix_of(request.name))
     count = len(design.fpgas)
     log(
         f"plan: {count} FPGA{'s' if count > 1 else ''} of {system.name}, latency {design.latency_cycles} cycles = "

@@ -12,6 +12,7 @@ import numpy as np
 from metronn.diagnose.kept import trace_files
 from metronn.emit.build import emit_build
 from metronn.emit.manifest import build_manifest
+from metronn.emit.tops import prefix_of
 from metronn.errors import ModelError
 from metronn.events.codes import encode_inputs
 from metronn.events.data import Events, EventSource, load_events, source_name
@@ -192,6 +193,7 @@ def compile_files(request: Request, log: Log, watch: Watch = watch_nothing) -> C
     real, verify = verification or calibration, request.options.verify
     quantized = quantized_graph(request, network, calibration, log, verification, watch)
     design = planned(request, quantized.graph, system, log)
+    design = replace(design, prefix=request.options.build.prefix or prefix_of(request.name))
     watch("planned", design.graph)
     with log.stage("writing firmware"):
         codes = encode_inputs(design.graph, {name: array[: verify.events] for name, array in real.inputs.items()})
