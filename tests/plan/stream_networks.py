@@ -180,6 +180,27 @@ NETWORKS = {
 }
 
 
+def pairs_network(layers: int, tokens: int, width: int, bits: int = 8) -> Graph:
+    """Layers side by side that each multiply every token with every other: `tokens**2 * width` products."""
+    net = Net(0)
+    x = net.input("x", (tokens, 4), bits)
+    for k in range(layers):
+        q, other = (
+            net.requantized(net.linear(x, f"{n}{k}", width), f"{n}{k}", bits=bits, relu=False)
+            for n in ("left", "right")
+        )
+        rows = np.arange(tokens * width).reshape(tokens, width)
+        sides = [
+            net.builder.add(
+                Rewire(xs=(value,), index=IntArray.of(index.ravel()), shape=index.shape), f"{value}.side{k}"
+            )
+            for value, index in ((q, rows[:, None]), (other, rows[None]))
+        ]
+        products = net.builder.add(Multiply(x=sides[0], y=sides[1]), f"pairs{k}.products", f"pairs{k}")
+        net.builder.output(f"y{k}", net.builder.add(Reduce(x=products, axes=(0, 1, 2)), f"pairs{k}", f"pairs{k}"))
+    return net.builder.build()
+
+
 def attention_network(tokens: int, width: int, heads: int = 1, bits: int = 8, seed: int = 0) -> Graph:
     """Self-attention without softmax: `tokens**2 * width` products of queries with keys, as many for the values."""
     net = Net(seed)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from plan_networks import stack
-from stream_networks import Net, attention_network
+from stream_networks import Net, attention_network, pairs_network
 
 from metronn.errors import InfeasibleError
 from metronn.ir.graph import Graph
@@ -43,22 +43,30 @@ def test_products_of_two_variables_do_not_fold(network: tuple[int, int, int], pr
     graph, system = attention_network(*network), load_system("one-pynq-z2")
     found, lines = refused(graph, system)
     assert lines == [
-        f"no plan for system one-pynq-z2: all layers together need {products} dsp at least, the system has 198.",
+        f"no plan for system one-pynq-z2: all layers together need {products} dsp at least, the system has 176.",
         f"  scores, mixed: {products} products of two variables take {products} dsp at II 5 as at II 320: "
         "their multipliers do not fold.",
         "  Quantize both operands of the products of scores, mixed to 4 bits.",
-        f"  Fewer particles, heads or channels: there is room for 198 of these {products} products.",
+        f"  Fewer particles, heads or channels: there is room for 176 of these {products} products.",
     ]
     assert applied(found) == ["Quantize both operands of the products of scores, mixed to 4 bits."]
 
 
-def test_more_boards_help_attention() -> None:
+def test_more_boards_help_products_that_do_not_fold() -> None:
     """On a chain more FPGAs do; on a single board a known system of such boards."""
-    graph = attention_network(20, 16)
-    found, lines = refused(graph, load_system("one-serenity"))
+    found, lines = refused(pairs_network(5, 20, 5), load_system("one-serenity"))
     assert any(line.startswith("  Use system ") for line in lines)
     assert not any("Raise the II" in line for line in lines)
     applied(found)
+
+
+def test_more_boards_do_not_help_what_is_larger_than_a_region() -> None:
+    found, lines = refused(attention_network(20, 16), load_system("one-serenity"))
+    for layer in ("scores", "mixed"):
+        text = "needs 6,400 dsp at least, the largest super logic region, which a kernel stays within, has 2,457."
+        assert any(f"{layer}: {text}" in line for line in lines)
+    assert not any("Use system" in line or "Raise the II" in line for line in lines)
+    assert applied(found) == ["Quantize both operands of the products of scores, mixed to 4 bits."]
 
 
 @st.composite

@@ -19,6 +19,7 @@ from metronn.ir.graph import Graph
 from metronn.ir.ops import Linear
 from metronn.passes.integer.split_linear import FOLLOWING, split_inputs, split_rows
 from metronn.passes.rewriting import grow
+from metronn.plan.hardware.boards import load_device
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.system import System, load_system
 from metronn.plan.kernels.spec import FoldOutputs
@@ -77,9 +78,10 @@ def last(graph: Graph) -> set[str]:
 
 
 def cut(system: System, **budget: float) -> System:
-    """Return the system with a smaller budget on every board."""
+    """Return the system with a smaller budget on every board, and one die."""
     room = Resources(**{"uram": 0, **budget})  # type: ignore[arg-type]
-    fpgas = tuple(fpga.model_copy(update={"budget": room}) for fpga in system.fpgas)
+    die = load_device("virtual")
+    fpgas = tuple(fpga.model_copy(update={"region_budgets": (room,), "device": die}) for fpga in system.fpgas)
     return system.model_copy(update={"fpgas": fpgas})
 
 

@@ -12,7 +12,7 @@ from metronn.emit.tops import top_name
 from metronn.ir.graph import Graph
 from metronn.ir.text import graph_hash
 from metronn.ir.types import TensorType
-from metronn.plan.design import Design
+from metronn.plan.design import Design, FpgaDesign
 from metronn.plan.hardware.resources import RESOURCE_NAMES
 from metronn.quantize.report import QuantizationReport
 
@@ -36,6 +36,7 @@ def promises(design: Design) -> dict[str, Any]:
             "budget": budget.as_dict(),
             "board": design.system.fpgas[fpga.index].board.name,
             "part": design.system.fpgas[fpga.index].part,
+            "regions": _regions(design, fpga),
         }
     return {
         "latency_cycles": design.latency_cycles,
@@ -45,6 +46,16 @@ def promises(design: Design) -> dict[str, Any]:
         "clock_mhz": design.system.clock_mhz,
         "resources": resources,
     }
+
+
+def _regions(design: Design, fpga: FpgaDesign) -> dict[str, Any]:
+    """Return what each super logic region holds, by its name: counts, and shares of its budget."""
+    hardware, found = design.system.fpgas[fpga.index], {}
+    for number, (name, budget) in enumerate(zip(hardware.device.region_names, hardware.region_budgets, strict=True)):
+        used = fpga.resources_in(number)
+        ratios = used.utilisation(budget)
+        found[name] = {**used.as_dict(), "utilisation": {key: round(ratios[key], 6) for key in RESOURCE_NAMES}}
+    return found
 
 
 def hls_cycles(design: Design, files: Mapping[str, bytes]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 Cuts, links, conversions and delays only add to it. Multipliers of the budgets (a Lagrangian relaxation) weigh what
 kernels trade against each other, LUTs for DSP blocks say; the bound holds for any weights, so they need not be the
-best ones. The caps of single FPGAs count too: a kernel is on one of them.
+best ones. The caps of single regions count too: a kernel is in one of them.
 """
 
 from __future__ import annotations
@@ -41,19 +41,20 @@ def least_load(problem: Problem, log: Progress = silent) -> float:
 
 
 def least_loads(problem: Problem, log: Progress = silent) -> list[float]:
-    """Return for each step what its smallest kernel takes of the largest FPGA: above 1 no FPGA holds it."""
+    """Return for each step what its smallest kernel takes of the largest region: above 1 none holds it."""
     largest = _budgets(problem).max(axis=0)
     return [_fullest(_usable(table, largest)) for table in _tables(problem, log)]
 
 
 def _budgets(problem: Problem) -> Floats:
-    """One row for each FPGA, one column for each resource."""
-    fpgas = problem.system.fpgas[: problem.options.fpgas or len(problem.system.fpgas)]
-    return np.array([list(fpga.budget.as_dict().values()) for fpga in fpgas], dtype=float)
+    """One row for each region of each FPGA, one column for each resource."""
+    count = problem.options.fpgas or len(problem.system.fpgas)
+    found = [budget for fpga in range(count) for budget in problem.budgets(fpga)]
+    return np.array([list(budget.as_dict().values()) for budget in found], dtype=float)
 
 
 def _usable(table: Floats, largest: Floats) -> Floats:
-    """What kernels take of the largest FPGA; those alone that need nothing which no FPGA has."""
+    """What kernels take of the largest region; those alone that need nothing which no region has."""
     there = largest > 0
     kept: Floats = table[(table[:, ~there] == 0).all(axis=1)][:, there] / largest[there]
     return kept

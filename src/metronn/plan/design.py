@@ -19,7 +19,7 @@ from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.system import System
 from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.kernels import AnyKernel, Kernels
-from metronn.plan.kernels.spec import KernelSpec
+from metronn.plan.kernels.spec import Crossing, KernelSpec
 
 __all__ = [
     "Design",
@@ -67,10 +67,39 @@ class FpgaDesign:
         """Signals by name."""
         return {signal.name: signal for signal in self.signals}
 
+    def region_of(self, kernel: KernelInstance) -> int:
+        """Number of the region a kernel is in: where its result is, also for what crosses into it."""
+        return self.signal[kernel.output].region
+
+    @property
+    def receiver_region(self) -> int:
+        """Number of the region of the link receiver: that of the signals it makes."""
+        return next((self.signal[f.target].region for f in self.receives.fields), 0) if self.receives else 0
+
+    @property
+    def sender_region(self) -> int:
+        """Number of the region of the link transmitter: that of the signals it takes."""
+        return next((self.signal[f.source].region for f in self.sends.fields), 0) if self.sends else 0
+
+    @property
+    def crossings(self) -> tuple[KernelInstance, ...]:
+        """What brings values from one region into the next."""
+        return tuple(kernel for kernel in self.kernels if isinstance(kernel.spec, Crossing))
+
     @property
     def resources(self) -> Resources:
         """Estimated resources of all kernels and links of the FPGA."""
         return sum((kernel.resources for kernel in self.kernels), Resources()) + self.link_resources
+
+    def resources_in(self, region: int) -> Resources:
+        """Estimated resources of what is in one region, by its number."""
+        kernels = (kernel.resources for kernel in self.kernels if self.region_of(kernel) == region)
+        total = sum(kernels, Resources())
+        if self.receives is not None and self.receiver_region == region:
+            total += receiver_resources(self.receives, self.fabric)
+        if self.sends is not None and self.sender_region == region:
+            total += sender_resources(self.sends, self.signal, self.fabric)
+        return total
 
     @property
     def link_resources(self) -> Resources:

@@ -1,18 +1,21 @@
-"""The schedule: from chosen kernels and FPGAs to exact cycles, with gathers, delays and link frames put in.
+"""The schedule: from chosen kernels and FPGAs to exact cycles, with gathers, delays, crossings and link frames put in.
 
 As soon as possible, step by step in topological order; no search. The planner's choices come in, a Design comes out.
+An FPGA that does not fit one super logic region is scheduled twice: a draft says what lies between its kernels, and by
+that they are given regions (`metronn.plan.floorplan`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from metronn.errors import InfeasibleError
 from metronn.ir.names import sanitized
 from metronn.plan.candidates.convert import conversion
 from metronn.plan.candidates.steps import Step
 from metronn.plan.design import Design, DesignOutput, FpgaDesign, Frame, FrameField, KernelInstance, Signal
+from metronn.plan.floorplan import RECEIVES, SENDS, Regions, floorplan, one_region
 from metronn.plan.frames.packing import (
     TAIL_BITS,
     VERDICT_CYCLES,
@@ -21,9 +24,11 @@ from metronn.plan.frames.packing import (
     link_latency_cycles,
     plan_frame,
 )
+from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.system import Link, System
 from metronn.plan.kernels.kernels import AnyKernel, Kernels
 from metronn.plan.kernels.spec import (
+    Crossing,
     Delay,
     KernelSpec,
 )
@@ -50,14 +55,24 @@ class _Place:
     of_value: dict[str, list[str]] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
 
-    def add_signal(self, value: str, layout: Layout, first_cycle: int, suffix: str = "") -> str:
+    def in_regions(self, regions: Regions) -> _Place:
+        """Return a place of its own with the same signals, each where its value comes in."""
+        moved = {name: replace(s, region=regions.of.get(s.value, 0)) for name, s in self.signals.items()}
+        carried = {value: list(names) for value, names in self.of_value.items()}
+        return _Place(self.index, self.offset, list(self.kernels), moved, carried, set(self.names))
+
+    def found(self, value: str, region: int) -> list[str]:
+        """Names of the signals of a value in a region."""
+        return [name for name in self.of_value[value] if self.signals[name].region == region]
+
+    def add_signal(self, value: str, layout: Layout, first_cycle: int, suffix: str = "", region: int = 0) -> str:
         """Declare a signal carrying `value`; returns its name, unique on this FPGA."""
         base = sanitized(value).replace(".", "_") + suffix
         name, count = base, 1
         while name in self.signals or name in STRONG:
             count += 1
             name = f"{base}_{count}"
-        self.signals[name] = Signal(name=name, value=value, layout=layout, first_cycle=first_cycle)
+        self.signals[name] = Signal(name=name, value=value, layout=layout, first_cycle=first_cycle, region=region)
         self.of_value.setdefault(value, []).append(name)
         return name
 
@@ -71,6 +86,15 @@ class _Place:
         return name
 
 
+@dataclass(frozen=True, slots=True)
+class _Filled:
+    """An FPGA with all its kernels: what leaves as results, or the next FPGA behind the link."""
+
+    fpga: FpgaDesign
+    outputs: tuple[DesignOutput, ...] = ()
+    following: _Place | None = None
+
+
 STRONG = frozenset(("always", "eventually", "nexttime", "until", "until_with"))
 """Names that no signal has: it is `s_NAME` in SystemVerilog, and these are words of that language then."""
 
@@ -78,10 +102,21 @@ STRONG = frozenset(("always", "eventually", "nexttime", "until", "until_with"))
 class Scheduler:
     """Places the steps of one graph on the FPGAs of one system."""
 
-    def __init__(self, kernels: Kernels, system: System, outputs: OutputForm, inputs: Mapping[str, Layout]) -> None:
-        """Keep what every step needs; `inputs`: the layout in which each input arrives."""
+    def __init__(
+        self,
+        kernels: Kernels,
+        system: System,
+        outputs: OutputForm,
+        inputs: Mapping[str, Layout],
+        reserve: Sequence[Resources] = (),
+        regions: int | None = None,
+    ) -> None:
+        """Keep what every step needs; `inputs`: the layout in which each input arrives.
+
+        `reserve`: of each FPGA, what is kept free in every region; `regions`: how many of them are used at most.
+        """
         self.kernels, self.system, self.form, self.inputs = kernels, system, outputs, inputs
-        self.graph = kernels.graph
+        self.graph, self.reserve, self.regions = kernels.graph, reserve, regions
 
     def run(self, steps: Sequence[Step], choices: Mapping[str, Choice]) -> Design:
         """Return the design. Raises InfeasibleError when the values that cross a link do not fit its frame."""
@@ -93,26 +128,73 @@ class Scheduler:
         finished: list[FpgaDesign] = []
         received: Frame | None = None
         for index in range(count):
-            for step in steps:
-                if choices[step.value].fpga == index:
-                    self._place_step(place, step, choices[step.value].spec)
+            here = [(step, choices[step.value].spec) for step in steps if choices[step.value].fpga == index]
             later = [s for s in steps if choices[s.value].fpga > index]
-            if index == count - 1:
-                outputs = self._outputs(place, received)
-                finished.append(self._finish(place, received, None))
+            needed = None if index == count - 1 else list(dict.fromkeys([x for s in later for x in s.inputs] + shown))
+            filled = self._floorplanned(place, here, needed, received)
+            finished.append(filled.fpga)
+            if filled.following is None:
                 return Design(
                     kernels=self.kernels,
                     system=self.system,
                     ii_cycles=self.system.ii,
                     fpgas=tuple(finished),
-                    outputs=outputs,
+                    outputs=filled.outputs,
                 )
-            needed = dict.fromkeys([x for s in later for x in s.inputs] + shown)
-            crossing = [value for value in needed if value in place.of_value]
-            sent, following = self._cross(place, crossing, self.system.links[index], received)
-            finished.append(self._finish(place, received, sent))
-            received, place = sent, following
+            received, place = filled.fpga.sends, filled.following
         raise AssertionError("the last FPGA returns")
+
+    def _floorplanned(
+        self,
+        place: _Place,
+        steps: Sequence[tuple[Step, KernelSpec]],
+        needed: Sequence[str] | None,
+        received: Frame | None,
+    ) -> _Filled:
+        """Fill an FPGA, and give its kernels regions where one does not hold all.
+
+        Raises InfeasibleError when the regions cannot hold the kernels, or their boundaries what crosses.
+        """
+        draft = self._filled(place, steps, needed, received, Regions(of={}))
+        fpga = self.system.fpgas[place.index]
+        if len(fpga.region_budgets) == 1:
+            return draft
+        kept = self.reserve[place.index] if self.reserve else Resources()
+        budgets = tuple(budget.without(kept) for budget in fpga.region_budgets[: self.regions])
+        leaving = [output.signal for output in draft.outputs]
+        crossing = fpga.device.crossing
+        ends = {RECEIVES: place.index - 1, SENDS: place.index}
+        links = {end: self.system.links[k] for end, k in ends.items() if 0 <= k < len(self.system.links)}
+        asked = {end: fpga.link_region(link.line_rate_gbps) for end, link in links.items()}
+        fixed = {end: region for end, region in asked.items() if region is not None}
+        regions = floorplan(draft.fpga, leaving, self.graph, budgets, crossing.cycles, crossing.lines, fixed)
+        if regions is None:
+            carried = f", whose boundaries carry {crossing.lines:,} bits each" if crossing.lines else ""
+            raise InfeasibleError(
+                f"{fpga.name}: its kernels do not fit its {len(budgets)} super logic regions together{carried}."
+            )
+        if regions == one_region(draft.fpga, 0):
+            return draft
+        return self._filled(place, steps, needed, received, regions)
+
+    def _filled(
+        self,
+        place: _Place,
+        steps: Sequence[tuple[Step, KernelSpec]],
+        needed: Sequence[str] | None,
+        received: Frame | None,
+        regions: Regions,
+    ) -> _Filled:
+        """Put the steps on an FPGA; `needed`: values that others need behind the link, None on the last one."""
+        place = place.in_regions(regions)
+        for step, spec in steps:
+            self._place_step(place, step, spec, regions.of.get(step.value, 0))
+        if needed is None:
+            outputs = self._outputs(place, received)
+            return _Filled(self._finish(place, received, None), outputs)
+        crossing = [value for value in needed if value in place.of_value]
+        sent, following = self._cross(place, crossing, self.system.links[place.index], received, regions.sends)
+        return _Filled(self._finish(place, received, sent), following=following)
 
     def _finish(self, place: _Place, receives: Frame | None, sends: Frame | None) -> FpgaDesign:
         return FpgaDesign(
@@ -126,14 +208,14 @@ class Scheduler:
             fabric=self.system.fpgas[place.index].device.fabric,
         )
 
-    def _place_step(self, place: _Place, step: Step, spec: KernelSpec) -> None:
+    def _place_step(self, place: _Place, step: Step, spec: KernelSpec, region: int) -> None:
         """Add the step's kernel at the earliest cycle at which all its inputs can be there, with what brings them."""
         kernel = self.kernels.of(spec)
-        sources = [self._in_layout(place, value, layout) for value, layout in kernel.inputs]
+        sources = [self._in_layout(place, value, layout, region) for value, layout in kernel.inputs]
         start = max(place.signals[name].first_cycle for name in sources)
         inputs = tuple(self._delayed(place, name, start) for name in sources)
         latency = kernel.latency_cycles
-        output = place.add_signal(step.value, kernel.output, start + latency)
+        output = place.add_signal(step.value, kernel.output, start + latency, region=region)
         base = f"{sanitized(step.source).replace('.', '_').lower()}_{kernel.kind_name}"
         self._add(place, base, kernel, inputs, output, start, latency)
 
@@ -159,23 +241,40 @@ class Scheduler:
             )
         )
 
-    def _in_layout(self, place: _Place, value: str, layout: Layout) -> str:
+    def _in_region(self, place: _Place, value: str, region: int) -> list[str]:
+        """Return the signals of a value in a region, brought there as it was made when there is none."""
+        found = place.found(value, region)
+        if found:
+            return found
+        made = place.signals[place.of_value[value][0]]
+        nearer = region + (1 if made.region > region else -1)
+        name = next(n for n in self._in_region(place, value, nearer) if place.signals[n].layout == made.layout)
+        registers = self.system.fpgas[place.index].device.crossing.cycles
+        kernel = self.kernels.of(Crossing(value=value, layout=made.layout, registers=registers))
+        came = place.signals[name].first_cycle
+        output = place.add_signal(value, made.layout, came + registers, f"_in_region_{region}", region)
+        self._add(place, f"{output}_crossing", kernel, (name,), output, came, registers)
+        return [output]
+
+    def _in_layout(self, place: _Place, value: str, layout: Layout, region: int) -> str:
         """Return the earliest signal of the value in the layout, converting another one when there is none."""
-        names = [name for name in place.of_value[value] if place.signals[name].layout == layout]
+        there = self._in_region(place, value, region)
+        names = [name for name in there if place.signals[name].layout == layout]
         if names:
             return min(names, key=lambda name: place.signals[name].first_cycle)
         found: list[tuple[int, str, AnyKernel]] = []
-        for name in place.of_value[value]:
+        for name in there:
             source = place.signals[name]
             way = conversion(self.kernels, value, source.layout, layout, self.system.ii)
             if way is not None:
                 found.append((source.first_cycle + way.latency_cycles, name, way))
         if not found:
-            carried = ", ".join(place.signals[name].layout.describe() for name in place.of_value[value])
+            carried = ", ".join(place.signals[name].layout.describe() for name in there)
             raise AssertionError(f"{value}: {carried} cannot become {layout.describe()}")
         first_cycle, name, kernel = min(found, key=lambda entry: entry[:2])
         source = place.signals[name]
-        output = place.add_signal(value, layout, first_cycle, "_gathered" if layout.is_parallel else "_reordered")
+        suffix = "_gathered" if layout.is_parallel else "_reordered"
+        output = place.add_signal(value, layout, first_cycle, suffix, region)
         self._add(
             place, f"{output}_reorder", kernel, (name,), output, source.first_cycle, first_cycle - source.first_cycle
         )
@@ -187,13 +286,13 @@ class Scheduler:
         cycles = first_cycle - signal.first_cycle
         if cycles == 0:
             return name
-        for other in place.of_value[signal.value]:
+        for other in place.found(signal.value, signal.region):
             same = place.signals[other]
             if same.layout == signal.layout and same.first_cycle == first_cycle:
                 return other
         period = self.system.ii if signal.layout.beat_count > 1 else 0
         kernel = self.kernels.of(Delay(value=signal.value, layout=signal.layout, cycles=cycles, period=period))
-        output = place.add_signal(signal.value, signal.layout, first_cycle, f"_after_{cycles}")
+        output = place.add_signal(signal.value, signal.layout, first_cycle, f"_after_{cycles}", signal.region)
         self._add(place, f"{output}_delay", kernel, (name,), output, signal.first_cycle, cycles)
         return output
 
@@ -208,7 +307,8 @@ class Scheduler:
                 names[output.name] = place.of_value[output.value][0]
             else:
                 whole = Layout.parallel(self.graph.type_of(output.value).size)
-                names[output.name] = self._in_layout(place, output.value, whole)
+                made = place.signals[place.of_value[output.value][0]]
+                names[output.name] = self._in_layout(place, output.value, whole, made.region)
         least = 0 if received is None else received.words + VERDICT_CYCLES
         if self.form is OutputForm.PARALLEL:
             least = max([least, *(place.signals[name].first_cycle for name in names.values())])
@@ -229,9 +329,11 @@ class Scheduler:
             return signal
         return place.signals[self._delayed(place, signal.name, signal.first_cycle + late)]
 
-    def _cross(self, place: _Place, values: Sequence[str], link: Link, received: Frame | None) -> tuple[Frame, _Place]:
-        """Send values over the next link; returns the frame and the next FPGA with the received signals."""
-        signals = [place.signals[place.of_value[value][0]] for value in values]
+    def _cross(
+        self, place: _Place, values: Sequence[str], link: Link, received: Frame | None, region: int
+    ) -> tuple[Frame, _Place]:
+        """Send values over the next link, from a region; returns the frame and the next FPGA with what it receives."""
+        signals = [place.signals[self._in_region(place, value, region)[0]] for value in values]
         flag_cycle = 0 if received is None else received.words + VERDICT_CYCLES
         plan = plan_frame(self.graph, signals, self.system.ii, link.lanes, flag_cycle)
         if plan is None:

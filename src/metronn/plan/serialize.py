@@ -25,7 +25,7 @@ from metronn.plan.kernels.kernels import Kernels
 from metronn.plan.kernels.spec import KernelSpec
 from metronn.plan.layout import Layout
 
-FORMAT = 4
+FORMAT = 5
 KERNELS: dict[str, type[Any]] = {kind.__name__: kind for kind in typing.get_args(KernelSpec)}
 MANY_SEGMENTS = 64
 """Frames of more segments are written column by column."""

@@ -45,7 +45,8 @@ class Problem:
     """What the solver is asked: the steps with their candidates, the system, the options, the layouts of the inputs.
 
     `kernels`: those of the graph, planned as they are asked for.
-    `reserve`: of each FPGA's budget, what is kept for delays, which are known only once cycles are fixed.
+    `reserve`: of each FPGA, what is kept in every region for delays, crossings and links, which are known only once
+    cycles are fixed. `regions`: only so many regions of each FPGA are used, the lowest; None for all.
     """
 
     kernels: Kernels
@@ -54,6 +55,11 @@ class Problem:
     steps: tuple[Step, ...]
     inputs: Mapping[str, Layout]
     reserve: tuple[Resources, ...] = ()
+    regions: int | None = None
+
+    def budgets(self, fpga: int) -> tuple[Resources, ...]:
+        """What may be used of each region of an FPGA, by its number."""
+        return self.system.fpgas[fpga].region_budgets[: self.regions]
 
     @property
     def graph(self) -> Graph:
@@ -124,6 +130,7 @@ class _Model:
             self.candidates[step.value] = [self._candidate(spec) for spec in step.candidates]
         log(f"a kernel and an FPGA for each of {len(problem.steps)} steps")
         self.at: dict[tuple[str, int, int], cp_model.IntVar] = {}
+        self.inside: dict[tuple[str, int, int, int], cp_model.IntVar] = {}
         self.start: dict[str, cp_model.IntVar] = {}
         self.fpga: dict[str, cp_model.IntVar] = {}
         self.converted: dict[int, list[tuple[Resources, Linear]]] = {k: [] for k in range(self.fpga_count)}
@@ -150,10 +157,23 @@ class _Model:
                     literal = self.model.new_bool_var(f"{step.value} candidate {c} on {k}")
                     self.at[step.value, c, k] = literal
                     here.append(literal)
+                    self._regions(step.value, c, k)
             self.model.add_exactly_one(here)
             places = itertools.product(range(len(self.candidates[step.value])), range(self.fpga_count))
             where = sum(k * v for (_, k), v in zip(places, here, strict=True))
             self.model.add(self.fpga[step.value] == where)
+
+    def _regions(self, value: str, candidate: int, k: int) -> None:
+        """One region of the FPGA for a kernel that is on it: no kernel is larger than a region."""
+        count = len(self.problem.budgets(k))
+        if count == 1:
+            self.inside[value, candidate, k, 0] = self.at[value, candidate, k]
+            return
+        for r in range(count):
+            self.inside[value, candidate, k, r] = self.model.new_bool_var(
+                f"{value} candidate {candidate} on {k} in {r}"
+            )
+        self.model.add(sum(self.inside[value, candidate, k, r] for r in range(count)) == self.at[value, candidate, k])
 
     def _chosen(self, value: str, candidate: int) -> Linear:
         return sum(self.at[value, candidate, k] for k in range(self.fpga_count))
@@ -275,20 +295,26 @@ class _Model:
         return sum(self.at[value, c, j] for c in range(len(self.candidates[value])) for j in range(k + 1))
 
     def _budget(self) -> cp_model.IntVar:
-        """No FPGA holds more than its budget; returns the worst utilisation in thousandths."""
+        """No FPGA and no region of one holds more than its budget; returns the worst utilisation in thousandths."""
         worst = self.model.new_int_var(0, 1000, "worst utilisation")
-        for k, fpga in enumerate(self.problem.system.fpgas[: self.fpga_count]):
-            budget = fpga.budget.as_dict()
+        inside: dict[tuple[int, int], list[tuple[dict[str, float], Linear]]] = {}
+        for (value, c, k, r), literal in self.inside.items():
+            inside.setdefault((k, r), []).append((self.candidates[value][c].cost.as_dict(), literal))
+        for k in range(self.fpga_count):
+            kept_there = self.problem.reserve[k] if self.problem.reserve else Resources()
+            regions = self.problem.budgets(k)
+            budget = sum(regions, Resources()).as_dict()
             for name, limit in budget.items():
                 scale = 2 if name == "bram36" else 1
-                load = [
-                    int(self.candidates[value][c].cost.as_dict()[name] * scale) * v
-                    for (value, c, j), v in self.at.items()
-                    if j == k
+                loads = [
+                    [int(cost[name] * scale) * literal for cost, literal in inside.get((k, r), [])]
+                    for r in range(len(regions))
                 ]
+                for region, part in zip(regions, loads, strict=True) if len(regions) > 1 else ():
+                    self.model.add(sum(part) <= int(region.without(kept_there).as_dict()[name] * scale))
+                load = [term for part in loads for term in part]
                 load += [int(cost.as_dict()[name] * scale) * both for cost, both in self.converted[k]]
-                kept = self.problem.reserve[k].as_dict()[name] if self.problem.reserve else 0
-                self.model.add(sum(load) <= int((limit - kept) * scale))
+                self.model.add(sum(load) <= int((limit - len(regions) * kept_there.as_dict()[name]) * scale))
                 if limit:
                     self.model.add(1000 * sum(load) <= worst * int(limit * scale))
         return worst

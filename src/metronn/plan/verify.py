@@ -13,6 +13,7 @@ from metronn.ir.ops import Constant, Input, Linear, operands
 from metronn.plan.design import Design, FpgaDesign, Frame, FrameField, Segment
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.kernels.spec import (
+    Crossing,
     FoldInputs,
     FoldOutputs,
     MatvecAdders,
@@ -38,6 +39,7 @@ def violations(design: Design, reuse: Mapping[str, int] | None = None) -> tuple[
         found.extend(f"{fpga.name}: {line}" for line in _signals(design, fpga))
         found.extend(f"{fpga.name}: {line}" for line in _drivers(design, fpga))
         found.extend(f"{fpga.name}: {line}" for line in _kernels(design, fpga))
+        found.extend(f"{fpga.name}: {line}" for line in _regions(design, fpga))
         found.extend(f"{fpga.name}: {line}" for line in _budget(design, fpga))
         found.extend(f"{fpga.name}: {line}" for line in _reuse(design, fpga, reuse or {}))
     found.extend(_links(design))
@@ -158,13 +160,61 @@ def _kernels(design: Design, fpga: FpgaDesign) -> Iterator[str]:
             yield f"{kernel.name}: busy {busy} cycles an event, the II is {design.ii_cycles}"
 
 
-def _budget(design: Design, fpga: FpgaDesign) -> Iterator[str]:
-    total = Resources()
+def _regions(design: Design, fpga: FpgaDesign) -> Iterator[str]:
+    """Everything reads and makes signals of its own region; only crossings join neighbours, within their lines."""
+    device = design.system.fpgas[fpga.index].device
+    count, asked = device.slr, device.crossing
+    region = {signal.name: signal.region for signal in fpga.signals}
+    for name, number in region.items():
+        if not 0 <= number < count:
+            yield f"signal {name}: is in region {number}, the device has {count}"
+    load: dict[int, int] = {}
     for kernel in fpga.kernels:
-        total += design.planned(kernel).resources
-    budget = design.system.fpgas[fpga.index].budget
-    for name in total.exceeds(budget):
-        yield f"needs {total.as_dict()[name]} {name}, the budget is {budget.as_dict()[name]}"
+        if kernel.output not in region or any(name not in region for name in kernel.inputs):
+            continue  # told elsewhere
+        there = region[kernel.output]
+        if isinstance(kernel.spec, Crossing):
+            here = region[kernel.inputs[0]]
+            if abs(there - here) != 1:
+                yield f"{kernel.name}: goes from region {here} to {there}, which are no neighbours"
+            if kernel.spec.registers != asked.cycles:
+                yield f"{kernel.name}: has {kernel.spec.registers} registers, a crossing has {asked.cycles}"
+            bits = wire_format(design.graph.type_of(kernel.spec.value), kernel.spec.layout).width
+            load[min(here, there)] = load.get(min(here, there), 0) + bits
+            continue
+        for name in kernel.inputs:
+            if region[name] != there:
+                yield f"{kernel.name}: is in region {there}, {name} is in region {region[name]}"
+    for boundary, bits in sorted(load.items()):
+        if asked.lines is not None and bits > asked.lines:
+            yield f"{bits} bits cross from region {boundary} to {boundary + 1}, there are {asked.lines} lines"
+    for end, frame, names in (
+        ("received", fpga.receives, [field.target for field in fpga.receives.fields] if fpga.receives else []),
+        ("sent", fpga.sends, [field.source for field in fpga.sends.fields] if fpga.sends else []),
+    ):
+        regions = sorted({region[name] for name in names if name in region})
+        if len(regions) > 1:
+            yield f"signals of the regions {regions} are {end}, a link's end is in one region"
+        if frame is not None and regions:
+            rate = design.system.links[frame.link].line_rate_gbps
+            groups = design.system.fpgas[fpga.index].board.transceivers
+            stated = {group.region for group in groups if group.line_rate_gbps >= rate}
+            if len(stated) == 1 and stated.isdisjoint({None, device.region_names[regions[0]]}):
+                yield f"signals are {end} in region {regions[0]}, the transceivers are in {stated.pop()}"
+
+
+def _budget(design: Design, fpga: FpgaDesign) -> Iterator[str]:
+    hardware = design.system.fpgas[fpga.index]
+    names, budgets = hardware.device.region_names, hardware.region_budgets
+    needs = [Resources() for _ in budgets]
+    for kernel in fpga.kernels:
+        number = next((signal.region for signal in fpga.signals if signal.name == kernel.output), 0)
+        if 0 <= number < len(needs):
+            needs[number] += design.planned(kernel).resources
+    for name, need, budget in zip(names, needs, budgets, strict=True):
+        where = f"{name} " if len(budgets) > 1 else ""
+        for resource in need.exceeds(budget):
+            yield f"{where}needs {need.as_dict()[resource]} {resource}, the budget is {budget.as_dict()[resource]}"
 
 
 def _reuse(design: Design, fpga: FpgaDesign, reuse: Mapping[str, int]) -> Iterator[str]:

@@ -68,6 +68,7 @@ def report_html(summary: Summary, pictures: Sequence[Picture] = ()) -> str:
         _verdicts(summary),
         _latency(summary),
         _resources(summary),
+        _regions(summary),
         _links(summary),
         _quantization(summary),
         _plan(summary),
@@ -189,6 +190,40 @@ def _resources(summary: Summary) -> str:
     columns = ("FPGA", "board", "part", *(RESOURCE_TITLES[name] for name in names))
     plot = bar_plot(bars, end=100, unit="% of what the network may use")
     return f"<h2>Resources, estimated</h2>\n{table_html(columns, rows, right=range(3, len(columns)))}\n{plot}"
+
+
+def _regions(summary: Summary) -> str:
+    cautions = "".join(f"<p>Warning: {escape(text)}</p>\n" for text in summary.cautions)
+    if not summary.regions:
+        return f"<h2>Boards</h2>\n{cautions}" if cautions else ""
+    names = [name for name in used_resources(summary) if any(row.used[name] for row in summary.regions)]
+    colours = _colours(summary)
+    rows = [
+        (row.fpga, row.name)
+        + tuple(f"{count_text(row.used[name])} = {100 * row.ratio(name):.1f} %" for name in names)
+        + (", ".join(row.kernels) or "none",)
+        for row in summary.regions
+    ]
+    bars = []
+    for row in summary.regions:
+        if any(row.used.values()):
+            worst = max((name for name in row.budget if row.budget[name]), key=row.ratio)
+            share = 100 * row.ratio(worst)
+            label = f"{row.fpga}  {row.name}  {RESOURCE_TITLES[worst]}"
+            bars.append(Bar(label=label, start=0, end=share, colour=colours[row.fpga], text=f"{share:.1f} %"))
+    columns = ("FPGA", "region", *(f"{RESOURCE_TITLES[name]} of budget" for name in names), "kernels")
+    plot = bar_plot(bars, end=100, unit="% of what the network may use of the region, fullest resource")
+    crossings = [
+        (row.fpga, row.value, f"{row.left} to {row.reached}", f"{row.bits:,}", str(row.cycles))
+        for row in summary.crossings
+    ]
+    table = (
+        table_html(("FPGA", "value", "crosses from", "bits", "cycles"), crossings, right=(3, 4)) if crossings else ""
+    )
+    return (
+        f"<h2>Super logic regions</h2>\n{cautions}{table_html(columns, rows, right=range(2, 2 + len(names)))}\n{plot}\n"
+        f"{table}"
+    )
 
 
 def _links(summary: Summary) -> str:

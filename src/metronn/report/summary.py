@@ -61,6 +61,33 @@ class LinkRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RegionRow:
+    """One super logic region of an FPGA: the kernels in it, and what it uses and may use, by resource."""
+
+    fpga: str
+    name: str
+    kernels: tuple[str, ...]
+    used: Mapping[str, float]
+    budget: Mapping[str, float]
+
+    def ratio(self, resource: str) -> float:
+        """Return the used share of the budget; 0 where nothing is used."""
+        return self.used[resource] / self.budget[resource] if self.used[resource] else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrossingRow:
+    """A value that goes from one region of an FPGA into the next: `bits` lines, so many cycles."""
+
+    fpga: str
+    value: str
+    left: str
+    reached: str
+    bits: int
+    cycles: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FpgaRow:
     """One FPGA: what it uses and may use, by resource."""
 
@@ -79,6 +106,7 @@ class FpgaRow:
 class Summary:
     """A build as reports show it. `manifest` may be a part: the name and the promises are enough for a plan.
 
+    `regions` and `crossings` are of FPGAs of several dies; `cautions` say what of the boards is beyond the methodology.
     `changed` names the files of the build that are not as they were compiled, if any.
     """
 
@@ -93,6 +121,9 @@ class Summary:
     edges: tuple[EdgeRow, ...]
     links: tuple[LinkRow, ...]
     fpgas: tuple[FpgaRow, ...]
+    regions: tuple[RegionRow, ...]
+    crossings: tuple[CrossingRow, ...]
+    cautions: tuple[str, ...]
     path: tuple[Share, ...]
     changed: str = ""
 
@@ -135,6 +166,9 @@ def summarize(design: Design, manifest: Mapping[str, Any], changed: str = "") ->
             )
             for fpga in design.fpgas
         ),
+        regions=tuple(row for fpga in design.fpgas for row in _regions(design, fpga)),
+        crossings=tuple(row for fpga in design.fpgas for row in _crossings(design, fpga)),
+        cautions=_cautions(design),
         path=critical_path(design),
     )
 
@@ -170,6 +204,43 @@ def _edges(design: Design, fpga: FpgaDesign) -> list[EdgeRow]:
         )
         for signal in sorted(fpga.signals, key=lambda signal: (signal.first_cycle, signal.name))
     ]
+
+
+def _regions(design: Design, fpga: FpgaDesign) -> list[RegionRow]:
+    hardware = design.system.fpgas[fpga.index]
+    if len(hardware.region_budgets) < 2:
+        return []
+    return [
+        RegionRow(
+            fpga=fpga.name,
+            name=name,
+            kernels=tuple(k.name for k in fpga.kernels if fpga.region_of(k) == number and k not in fpga.crossings),
+            used=fpga.resources_in(number).as_dict(),
+            budget=budget.as_dict(),
+        )
+        for number, (name, budget) in enumerate(zip(hardware.device.region_names, hardware.region_budgets, strict=True))
+    ]
+
+
+def _crossings(design: Design, fpga: FpgaDesign) -> list[CrossingRow]:
+    names = design.system.fpgas[fpga.index].device.region_names
+    return [
+        CrossingRow(
+            fpga=fpga.name,
+            value=result_value(kernel.spec),
+            left=names[fpga.signal[kernel.inputs[0]].region],
+            reached=names[fpga.region_of(kernel)],
+            bits=wire_format(design.graph.type_of(result_value(kernel.spec)), fpga.signal[kernel.output].layout).width,
+            cycles=kernel.latency_cycles,
+        )
+        for kernel in fpga.crossings
+    ]
+
+
+def _cautions(design: Design) -> tuple[str, ...]:
+    hardware = (design.system.fpgas[fpga.index] for fpga in design.fpgas)
+    found = (one.board.warning(one.device) for one in hardware)
+    return tuple(dict.fromkeys(text for text in found if text))
 
 
 def _links(design: Design) -> list[LinkRow]:

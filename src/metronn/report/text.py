@@ -8,7 +8,7 @@ from typing import Any
 
 from metronn.quantize.judge import Signal, element_name
 from metronn.quantize.report import judging_words
-from metronn.report.summary import RESOURCE_TITLES, Summary, count_text, used_resources
+from metronn.report.summary import RESOURCE_TITLES, RegionRow, Summary, count_text, used_resources
 from metronn.report.tables import table_text
 from metronn.verify.verdict import Status
 
@@ -51,6 +51,7 @@ def plan_text(summary: Summary) -> str:
     parts.append(edges_text(summary))
     parts.append(waterfall_text(summary))
     parts.append(resources_text(summary))
+    parts += [text for text in (regions_text(summary),) if text]
     if summary.links:
         parts.append(links_text(summary))
     return "\n".join(parts)
@@ -96,6 +97,30 @@ def resources_text(summary: Summary) -> str:
         rows.append((fpga.name, fpga.board, fpga.part, *cells))
     columns = ("FPGA", "board", "part", *(f"{RESOURCE_TITLES[name]} of budget" for name in names))
     return table_text(columns, rows, right=range(3, 3 + len(names)))
+
+
+def regions_text(summary: Summary) -> str:
+    """Return a line for each FPGA of several dies: its regions in use, the fullest resource of each, and crossings."""
+    lines = []
+    for fpga in summary.fpgas:
+        rows = [row for row in summary.regions if row.fpga == fpga.name and any(row.used.values())]
+        if not rows:
+            continue
+        crossings = [row for row in summary.crossings if row.fpga == fpga.name]
+        crossed = "no crossings"
+        if crossings:
+            bits, cycles = sum(row.bits for row in crossings), max(row.cycles for row in crossings)
+            crossed = (
+                f"{len(crossings)} crossing{'s' if len(crossings) > 1 else ''}, {bits:,} bits, {cycles} cycles each"
+            )
+        lines.append(f"{fpga.name}: {', '.join(_region_words(row) for row in rows)}; {crossed}\n")
+    return "".join([*lines, *(f"warning: {text}\n" for text in summary.cautions)])
+
+
+def _region_words(row: RegionRow) -> str:
+    worst = max((name for name in row.budget if row.budget[name]), key=row.ratio, default="lut")
+    kernels = f"{len(row.kernels)} kernel{'' if len(row.kernels) == 1 else 's'}"
+    return f"{row.name} {kernels} ({RESOURCE_TITLES[worst]} {100 * row.ratio(worst):.1f} %)"
 
 
 def links_text(summary: Summary) -> str:

@@ -140,7 +140,7 @@ def test_two_serenity() -> None:
     assert system.period_ps == pytest.approx(2777.778, abs=1e-3)
     assert system.period_ns == pytest.approx(2.777778, abs=1e-6)
     assert system.fpgas[0].part == "xcvu13p-fsga2577-1-e"
-    assert system.fpgas[0].budget == Resources(lut=1_209_600, ff=2_419_200, dsp=11_059, bram36=1881.5, uram=1152)
+    assert system.fpgas[0].budget == Resources(lut=864_000, ff=1_728_000, dsp=9_828, bram36=1880.0, uram=1024)
     (link,) = system.links
     assert (link.from_fpga, link.to_fpga, link.lanes, link.encoding) == ("fpga0", "fpga1", 16, Encoding.B64B66)
     assert link.payload_gbps == 25.0
@@ -173,7 +173,7 @@ def test_board_table_has_a_row_per_board() -> None:
     rows = {str(row["board"]): row for row in board_table()}
     assert tuple(rows) == list_boards()
     assert rows["serenity"]["lut"] == 1_728_000
-    assert rows["serenity"]["usable_lut"] == 1_209_600
+    assert rows["serenity"]["usable_lut"] == 864_000
     assert rows["serenity"]["lanes"] == 124
     assert rows["ulx3s"]["line_rate_gbps"] == 0.0
     assert len({tuple(row) for row in rows.values()}) == 1

@@ -33,6 +33,7 @@ from metronn.plan.hardware.fabric import common
 from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.kernels import planned
 from metronn.plan.kernels.spec import (
+    Crossing,
     Delay,
     Elementwise,
     Gather,
@@ -307,7 +308,7 @@ def rewire_graphs(draw: Draw) -> Chain:
 
 @st.composite
 def inputs_only(draw: Draw) -> Chain:
-    """Draw a graph of one input, shown as output: what Gather and Delay carry."""
+    """Draw a graph of one input, shown as output: what Gather, Delay and Crossing carry."""
     graph = GraphBuilder()
     size = draw(st.integers(1, 9))
     x = graph.add(Input(shape=(size,), range=draw(ranges(size, 8))), "x")
@@ -343,6 +344,10 @@ def kernel_cases(draw: Draw, name: str, kind: str) -> Case:
             chain = draw(inputs_only())
             layout = draw(layouts(chain.graph.type_of("x").size))
             spec = Delay(value="x", layout=layout, cycles=draw(st.integers(0, 40)))
+        case "crossing":
+            chain = draw(inputs_only())
+            layout = draw(layouts(chain.graph.type_of("x").size))
+            spec = Crossing(value="x", layout=layout, registers=draw(st.integers(2, 6)))
         case _:
             raise ValueError(f"unknown kind {kind}")
     return Case(
@@ -354,7 +359,7 @@ def kernel_cases(draw: Draw, name: str, kind: str) -> Case:
     )
 
 
-KINDS = ("adders", "elementwise", "table", "reduce", "wiring", "gather", "delay")
+KINDS = ("adders", "elementwise", "table", "reduce", "wiring", "gather", "delay", "crossing")
 
 
 @st.composite

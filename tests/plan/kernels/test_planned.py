@@ -15,6 +15,7 @@ from metronn.plan.hardware.system import load_system
 from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.kernels import AnyKernel, Kernels, planned
 from metronn.plan.kernels.spec import (
+    Crossing,
     Delay,
     Elementwise,
     FoldInputs,
@@ -48,6 +49,7 @@ SPECS: tuple[KernelSpec, ...] = (
     Wiring(rewire="moved"),
     Gather(value="x", layout=ROWS),
     Delay(value="x", layout=ROWS, cycles=3),
+    Crossing(value="x", layout=ROWS, registers=3),
     Streamed(inner=Elementwise(nodes=("q",)), layouts=(ROWS,)),
     WindowBuffer(node="moved", layouts=(ROWS,), output=WHOLE, offset=4),
     Reorder(value="x", layout=ROWS, output=Layout.rows(12, 6), offset=3),
@@ -90,6 +92,7 @@ def test_kinds_are_named_as_in_reports() -> None:
         "wiring",
         "reorder",
         "delay",
+        "crossing",
         "elementwise",
         "window_buffer",
         "reorder",

@@ -13,6 +13,7 @@ from metronn.ir.graph import Graph
 from metronn.plan.design import Design, FpgaDesign, KernelInstance, Signal
 from metronn.plan.kernels.kernels import Kernels
 from metronn.plan.kernels.spec import (
+    Crossing,
     Delay,
     Elementwise,
     FoldInputs,
@@ -80,7 +81,7 @@ class Flow:
     def origin(self, signal: str) -> tuple[str, int]:
         """Return the signal whose beats these are, and how many of them wait on the way at most.
 
-        Delays, beats sent at other times and other shapes of the same beats are queues and names, no processes.
+        Delays, crossings, beats sent at other times, other shapes of the same beats: queues and names, no processes.
         """
         waiting = 0
         while signal in self._makers and self.only_waits(self._makers[signal]):
@@ -92,7 +93,7 @@ class Flow:
     def only_waits(self, kernel: KernelInstance) -> bool:
         """Whether the kernel puts out the beats it gets, slot by slot, whatever they are called and whenever."""
         match kernel.spec:
-            case Delay():
+            case Delay() | Crossing():
                 return True
             case Reorder(layout=layout, output=output):
                 return layout.beats == output.beats
@@ -108,9 +109,11 @@ class Flow:
     def _waiting(self, kernel: KernelInstance) -> int:
         """Beats that wait at most in a kernel that only waits."""
         spec = kernel.spec
-        assert isinstance(spec, Delay | Reorder | WindowBuffer), f"{kernel.name}: does more than wait"
+        assert isinstance(spec, Delay | Crossing | Reorder | WindowBuffer), f"{kernel.name}: does more than wait"
         if isinstance(spec, Delay):
             return self.depth(spec.layout, spec.cycles)
+        if isinstance(spec, Crossing):
+            return self.depth(spec.layout, spec.registers)
         leave = np.asarray(spec.output.cycles) + spec.offset
         come = np.searchsorted(np.asarray(input_layouts_of(spec)[0].cycles), leave, side="right")
         return int((come - np.arange(len(leave))).max()) + 1

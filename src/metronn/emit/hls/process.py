@@ -32,6 +32,7 @@ from metronn.plan.kernels.folds.planned import PlannedFoldInputs, PlannedFoldOut
 from metronn.plan.kernels.kernels import AnyKernel
 from metronn.plan.kernels.slices import NotStreamableError, slice_of
 from metronn.plan.kernels.spec import (
+    Crossing,
     Delay,
     Elementwise,
     FoldInputs,
@@ -85,8 +86,8 @@ class Processes:
         """Return the process of a kernel, which is none that `Flow.only_waits` says to be a queue."""
         spec = kernel.spec
         match spec:
-            case Delay():
-                raise AssertionError(f"{kernel.name}: a delay is a queue, not a process")
+            case Delay() | Crossing():
+                raise AssertionError(f"{kernel.name}: what only waits is a queue, not a process")
             case Gather():
                 return self._gather(kernel, spec.layout, Layout.parallel(spec.layout.size))
             case Reorder():

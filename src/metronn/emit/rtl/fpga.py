@@ -18,6 +18,7 @@ from metronn.plan.layout import wire_format
 
 LIBRARY = (
     "mnn_delay",
+    "mnn_crossing",
     "mnn_start_guard",
     "mnn_pulse_delay",
     "mnn_ring",

@@ -95,7 +95,7 @@ def refusal(problem: Problem, known: tuple[str, ...] = (), log: Progress = silen
 
 
 def binding(problem: Problem, told: frozenset[str] = frozenset()) -> tuple[str, ...]:
-    """Say which constraints bind, at least one line; the DSP blocks of the steps `told` are told elsewhere."""
+    """Say which constraints bind, at least one line; DSP blocks of the steps `told` are told elsewhere, too."""
     found = tuple(dict.fromkeys(_short(problem, told)))
     return found or (() if told else (_other_cause(problem),))
 
@@ -105,11 +105,14 @@ def _short(problem: Problem, told: frozenset[str]) -> Iterator[str]:
     asked = problem.options.fpgas
     fpgas = problem.system.fpgas[:asked]
     costs = least_costs(problem)
+    regions = [region.as_dict() for fpga in fpgas for region in fpga.region_budgets]
+    where = "FPGA has" if len(regions) == len(fpgas) else "super logic region, which a kernel stays within, has"
     for step, least in zip(problem.steps, costs, strict=True):
         for name, need in least.items():
-            most = max(fpga.budget.as_dict()[name] for fpga in fpgas)
-            if need > most and not (name == "dsp" and step.value in told):
-                yield f"{step.source}: needs {need:,.0f} {name} at least, the largest FPGA has {most:,.0f}."
+            most = max(region[name] for region in regions)
+            elsewhere = name == "dsp" and step.value in told and len(regions) == len(fpgas)
+            if need > most and not elsewhere:
+                yield f"{step.source}: needs {need:,.0f} {name} at least, the largest {where} {most:,.0f}."
     have_it = f"the {asked} FPGAs asked for have" if asked else "the system has"
     for name in costs[0] if costs else ():
         least_sum, have = sum(cost[name] for cost in costs), sum(fpga.budget.as_dict()[name] for fpga in fpgas)
@@ -131,6 +134,8 @@ def _other_cause(problem: Problem) -> str:
         return f"it does not fit exactly {options.fpgas} FPGAs; another number of FPGAs has a plan."
     if len(problem.system.fpgas) > 1:
         return "budgets and link bandwidth cannot be met together: no cut leaves every FPGA within its resources."
+    if len(problem.system.fpgas[0].region_budgets) > 1:
+        return "no choice of kernels keeps the budgets of all super logic regions together."
     return "no choice of kernels keeps all budgets together."
 
 

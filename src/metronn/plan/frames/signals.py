@@ -9,12 +9,16 @@ from metronn.plan.layout import Layout
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signal:
-    """A value on wires of one FPGA: beat b is there in local cycle first_cycle + layout.cycles[b] of an event."""
+    """A value on wires of one FPGA: beat b is there in local cycle first_cycle + layout.cycles[b] of an event.
+
+    `region`: number of the super logic region where it is made and read, 0 for the lowest.
+    """
 
     name: str
     value: str
     layout: Layout
     first_cycle: int
+    region: int = 0
 
     @property
     def last_cycle(self) -> int:

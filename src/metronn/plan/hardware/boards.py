@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from metronn.errors import ModelError
 from metronn.plan.hardware.fabric import Fabric, Multiplier
+from metronn.plan.hardware.regions import Crossing, Methodology, Region, beyond, region_problems
 from metronn.plan.hardware.resources import Resources
 from metronn.toml_tables import (
     Count,
@@ -109,7 +110,8 @@ class Device(Table):
     `adder_level_ps` is the planning margin for one binary addition, with its routing;
     `lut_shift_cycles` cycles are what one LUT delays a bit as a shift register. `lut_memory`: words, bits and LUTs of
     memories made of LUTs; `one_port_lut_memory`: of those read at the word that is written. `slr` counts super logic
-    regions (dies); `clock_limit_mhz` is the highest frequency of the global clock network.
+    regions (dies), `regions` says what each has where they are several, `crossing` what lies between neighbours;
+    `clock_limit_mhz` is the highest frequency of the global clock network.
     """
 
     name: Text
@@ -133,6 +135,16 @@ class Device(Table):
     bram: Bram
     uram: Uram
     yosys: Yosys
+    regions: tuple[Region, ...] = ()
+    crossing: Crossing = Crossing()
+    methodology: Methodology | None = None
+
+    @model_validator(mode="after")
+    def _regions_are_the_device(self) -> "Device":
+        found = list(region_problems(self.slr, self.regions, self.resources, self.bram.parts_per_block / 2))
+        if found:
+            raise ValueError("; ".join(found))
+        return self
 
     @model_validator(mode="after")
     def _joined_are_no_fewer(self) -> "Device":
@@ -155,6 +167,20 @@ class Device(Table):
         return Resources(lut=self.lut, ff=self.ff, dsp=self.dsp.count, bram36=parts / 2, uram=self.uram.count)
 
     @property
+    def region_names(self) -> tuple[str, ...]:
+        """Names of the regions, from the lowest; one name for a device of one die."""
+        return tuple(region.name for region in self.regions) or ("SLR0",)
+
+    @property
+    def region_resources(self) -> tuple[Resources, ...]:
+        """All that each region has; a device of one die is one region."""
+        parts = self.bram.parts_per_block
+        return tuple(
+            Resources(lut=one.lut, ff=one.ff, dsp=one.dsp, bram36=one.bram * parts / 2, uram=one.uram)
+            for one in self.regions
+        ) or (self.resources,)
+
+    @property
     def fabric(self) -> Fabric:
         """What kernels on the device are built of."""
         return Fabric(
@@ -171,12 +197,16 @@ class Device(Table):
 
 
 class Transceivers(Table):
-    """A group of equal serial transceivers of a board: bidirectional lanes and their highest line rate."""
+    """A group of equal serial transceivers of a board: bidirectional lanes and their highest line rate.
+
+    `region`: name of the super logic region that all of them are in, where they are in one.
+    """
 
     kind: Text
     lanes: Lanes
     line_rate_gbps: LineRateGbps
     connector: Text
+    region: Text | None = None
 
 
 class UsableFraction(Table):
@@ -224,15 +254,38 @@ class Board(Table):
         return sum(group.lanes for group in self.transceivers if group.line_rate_gbps >= line_rate_gbps)
 
     def budget(self, device: Device) -> Resources:
-        """Return what of `device` a network may use on this board; every resource rounded down."""
-        whole_device, share = device.resources, self.usable_fraction
-        return Resources(
-            lut=whole_device.scaled(share.lut).lut,
-            ff=whole_device.scaled(share.ff).ff,
-            dsp=whole_device.scaled(share.dsp).dsp,
-            bram36=whole_device.scaled(share.bram).bram36,
-            uram=whole_device.scaled(share.uram).uram,
+        """Return what of `device` a network may use on this board: that of all its regions."""
+        return sum(self.region_budgets(device), Resources())
+
+    def region_budgets(self, device: Device) -> tuple[Resources, ...]:
+        """Return what of each region of `device` a network may use; every resource rounded down."""
+        share = self.usable_fraction
+        return tuple(
+            Resources(
+                lut=region.scaled(share.lut).lut,
+                ff=region.scaled(share.ff).ff,
+                dsp=region.scaled(share.dsp).dsp,
+                bram36=region.scaled(share.bram).bram36,
+                uram=region.scaled(share.uram).uram,
+            )
+            for region in device.region_resources
         )
+
+    def region_problems(self, device: Device) -> list[str]:
+        """Say which transceivers are in a region that `device` does not have."""
+        return [
+            f"board {self.name}: transceivers {group.connector!r}: "
+            f"{unknown_name('region', group.region, device.region_names)}"
+            for group in self.transceivers
+            if group.region is not None and group.region not in device.region_names
+        ]
+
+    def warning(self, device: Device) -> str:
+        """Say in a line which shares are above the methodology's limits for the device; empty where none is."""
+        found = ", ".join(beyond(self.usable_fraction, device.methodology))
+        if not found:
+            return ""
+        return f"board {self.name}: usable_fraction is above the methodology's limits for {device.name}: {found}"
 
 
 def boards_directory() -> Path:

@@ -39,6 +39,16 @@ class Resources:
             uram=_floor(self.uram * factor),
         )
 
+    def without(self, other: "Resources") -> "Resources":
+        """Subtract resource by resource, down to nothing."""
+        return Resources(
+            lut=max(0, self.lut - other.lut),
+            ff=max(0, self.ff - other.ff),
+            dsp=max(0, self.dsp - other.dsp),
+            bram36=max(0.0, self.bram36 - other.bram36),
+            uram=max(0, self.uram - other.uram),
+        )
+
     def exceeds(self, budget: "Resources") -> tuple[str, ...]:
         """Name the resources of which more is needed here than `budget` has; empty when it fits."""
         return tuple(name for name in RESOURCE_NAMES if getattr(self, name) > getattr(budget, name))

@@ -62,17 +62,29 @@ Ii = Annotated[int, whole(1, MAX_II)]
 
 
 class Fpga(Table):
-    """One FPGA of a system. `budget` is what a network may use of it."""
+    """One FPGA of a system. `region_budgets` is what a network may use of each region, from the lowest."""
 
     name: Identifier
     board: Board
     device: Device
-    budget: Resources
+    region_budgets: tuple[Resources, ...]
 
     @property
     def part(self) -> str:
         """The part name for vendor tools."""
         return self.board.part or self.device.part
+
+    @property
+    def budget(self) -> Resources:
+        """What a network may use of it, all regions together."""
+        return sum(self.region_budgets, Resources())
+
+    def link_region(self, line_rate_gbps: float) -> int | None:
+        """Return the region of the transceivers that reach a line rate, None where the board names none or several."""
+        groups = [group for group in self.board.transceivers if group.line_rate_gbps >= line_rate_gbps]
+        names = {group.region for group in groups}
+        (name,) = names if len(names) == 1 else (None,)
+        return None if name is None else self.device.region_names.index(name)
 
 
 class System(Table):
@@ -265,7 +277,7 @@ def _resolve(file: _SystemFile, where: str, roots: tuple[Path, ...]) -> System:
     fpgas = []
     for name, board_name in file.board_entries():
         board, device = hardware[board_name]
-        fpgas.append(Fpga(name=name, board=board, device=device, budget=board.budget(device)))
+        fpgas.append(Fpga(name=name, board=board, device=device, region_budgets=board.region_budgets(device)))
     rate = None if file.ii is not None else file.event_rate_mhz or DEFAULT_EVENT_RATE_MHZ
     system = System(
         name=file.name,
@@ -295,6 +307,8 @@ def _hardware(
         device = None
         if board is not None:
             device = collect(found, partial(load_device, board.device, roots), f"board {board_name!r}: ")
+        if board is not None and device is not None:
+            found += board.region_problems(device)
         problems.extend(f"{where}: {', '.join(names)}: {problem}" for problem in found)
         if board is not None and device is not None:
             resolved[board_name] = (board, device)

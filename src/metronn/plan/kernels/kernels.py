@@ -16,6 +16,7 @@ from metronn.ir.graph import Graph
 from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.reduce_serial import PlannedReduceSerial
 from metronn.plan.kernels.spec import (
+    Crossing,
     Delay,
     Elementwise,
     FoldInputs,
@@ -32,6 +33,7 @@ from metronn.plan.kernels.spec import (
     Wiring,
 )
 from metronn.plan.kernels.streamed import InnerKernel, PlannedStreamed, planned_inner
+from metronn.plan.kernels.waiting.crossing import PlannedCrossing
 from metronn.plan.kernels.waiting.delay import PlannedDelay
 from metronn.plan.kernels.waiting.gather import PlannedGather
 from metronn.plan.kernels.waiting.window_buffer import PlannedReorder, PlannedWindowBuffer
@@ -42,6 +44,7 @@ AnyKernel = (
     | PlannedWiring
     | PlannedGather
     | PlannedDelay
+    | PlannedCrossing
     | PlannedStreamed
     | PlannedReduceSerial
     | PlannedWindowBuffer
@@ -59,6 +62,8 @@ def planned(spec: KernelSpec, graph: Graph, timing: Timing) -> AnyKernel:
             return PlannedGather(spec, graph, timing)
         case Delay():
             return PlannedDelay(spec, graph, timing)
+        case Crossing():
+            return PlannedCrossing(spec, graph, timing)
         case Streamed():
             return PlannedStreamed(spec, graph, timing)
         case ReduceSerial():

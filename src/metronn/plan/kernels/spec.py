@@ -94,6 +94,15 @@ class Delay:
     period: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crossing:
+    """The same beats in a neighbouring super logic region of the FPGA, through `registers` registers."""
+
+    value: str
+    layout: Layout
+    registers: int
+
+
 InnerSpec = MatvecAdders | FoldOutputs | FoldInputs | Elementwise | Table | ReduceTree
 """Kernels that may be run for every group of beats."""
 
@@ -157,6 +166,7 @@ KernelSpec = (
     | Wiring
     | Gather
     | Delay
+    | Crossing
     | Streamed
     | WindowBuffer
     | Reorder
@@ -165,7 +175,7 @@ KernelSpec = (
 
 
 def covered_nodes(spec: KernelSpec) -> tuple[str, ...]:
-    """Return the graph nodes the kernel implements; the last one is its result. Empty for Gather, Delay and Reorder."""
+    """Return the graph nodes the kernel implements; the last one is its result. Empty for what only waits."""
     match spec:
         case MatvecAdders() | FoldOutputs() | FoldInputs():
             return (spec.linear, *spec.epilogue)
@@ -183,7 +193,7 @@ def covered_nodes(spec: KernelSpec) -> tuple[str, ...]:
             return (spec.node,)
         case Streamed():
             return covered_nodes(spec.inner)
-        case Gather() | Delay() | Reorder():
+        case Gather() | Delay() | Crossing() | Reorder():
             return ()
         case _:
             assert_never(spec)
@@ -192,7 +202,7 @@ def covered_nodes(spec: KernelSpec) -> tuple[str, ...]:
 def result_value(spec: KernelSpec) -> str:
     """Return the name of the value the kernel makes."""
     match spec:
-        case Gather() | Delay() | Reorder():
+        case Gather() | Delay() | Crossing() | Reorder():
             return spec.value
         case MatvecAdders() | FoldOutputs() | FoldInputs() | Streamed():
             return covered_nodes(spec)[-1]

@@ -12,6 +12,7 @@ from metronn.emit.rtl.kernels.reduce import emit_reduce
 from metronn.emit.rtl.kernels.reduce_serial import emit_reduce_serial
 from metronn.emit.rtl.kernels.streamed import emit_streamed
 from metronn.emit.rtl.kernels.table import emit_table
+from metronn.emit.rtl.kernels.waiting.crossing import emit_crossing
 from metronn.emit.rtl.kernels.waiting.delay import emit_delay
 from metronn.emit.rtl.kernels.waiting.gather import emit_gather
 from metronn.emit.rtl.kernels.waiting.window_buffer import emit_window_buffer
@@ -24,6 +25,7 @@ from metronn.plan.kernels.reduce import PlannedReduceTree
 from metronn.plan.kernels.reduce_serial import PlannedReduceSerial
 from metronn.plan.kernels.streamed import PlannedStreamed
 from metronn.plan.kernels.table import PlannedTable
+from metronn.plan.kernels.waiting.crossing import PlannedCrossing
 from metronn.plan.kernels.waiting.delay import PlannedDelay
 from metronn.plan.kernels.waiting.gather import PlannedGather
 from metronn.plan.kernels.waiting.window_buffer import PlannedReorder, PlannedWindowBuffer
@@ -51,6 +53,8 @@ def emit_kernel(kernel: AnyKernel, name: str) -> str:
             return emit_gather(kernel, name)
         case PlannedDelay():
             return emit_delay(kernel, name)
+        case PlannedCrossing():
+            return emit_crossing(kernel, name)
         case PlannedStreamed():
             return emit_streamed(kernel, name, emit_kernel)
         case PlannedReduceSerial():
