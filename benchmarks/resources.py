@@ -127,7 +127,7 @@ WITH_ABC = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """An emitted kernel: its SystemVerilog, its estimate, and for folds the DSP blocks an ideal one has.
+    """An emitted kernel: its SystemVerilog, its estimate, what it is made of, for folds the DSP blocks of an ideal one.
 
     `block_ff`: flip-flops that are registers of DSP blocks, which Yosys moves into blocks of its 7-series only.
     """
@@ -137,6 +137,7 @@ class Sample:
     top: str
     text: str
     estimate: Resources
+    case: tuple[Graph, KernelSpec] | None = None
     ideal_dsps: int | None = None
     block_ff: int = 0
 
@@ -161,6 +162,7 @@ def sample(
     return Sample(
         kind=kind,
         name=name,
+        case=(graph, spec),
         top=top,
         text=emit_kernel(kernel, top),
         estimate=kernel.resources,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -188,6 +189,25 @@ def test_unknown_board(metronn: Run, network: Path, events: Path, folder: Path, 
     )
     ran = metronn("compile", network, "--calibrate", events, "--system", system, "-o", folder)
     refused(ran, folder, "unknown board 'serenitty'; did you mean 'serenity'?")
+
+
+def test_a_clock_that_no_plan_keeps(metronn: Run, folder: Path, tmp_path: Path) -> None:
+    """Exit 1; the message says which layer, which path, and a clock, at which there is a plan."""
+    network = write_network(tmp_path / "fast.onnx")
+    given = ("compile", network, "--calibrate", write_events(tmp_path / "fast.npz"), "-o", folder, "--no-verify")
+    ran = metronn(*given, "--system", "one-pynq-z2", "--clock-mhz", 460)
+    refused(
+        ran,
+        folder,
+        "no plan for system one-pynq-z2 at 460 MHz on xc7z020, speed grade -1:",
+        " ns of 1.87.",
+        " MHz would do (--clock-mhz), or a faster speed grade.",
+        status=1,
+    )
+    assert re.search(r"^  \S+: sum of \d\d bits: 1\.89 ns of 1\.87\.$", ran.err, re.MULTILINE)
+    found = re.search(r"A clock of (\d+) MHz would do", ran.err)
+    assert found is not None
+    assert metronn(*given, "--system", "one-pynq-z2", "--clock-mhz", found[1]).status == 0
 
 
 def test_impossible_budget(metronn: Run, folder: Path, tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from timings import level_timing
+
 from metronn.emit.build import all_values
 from metronn.emit.data import data_directory
 from metronn.emit.rtl.fpga import LIBRARY, emit_fpga
@@ -22,7 +24,6 @@ from metronn.plan.frames.packing import VERDICT_CYCLES, link_latency_cycles, pla
 from metronn.plan.hardware.fabric import common
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.system import load_system
-from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.kernels import Kernels
 from metronn.plan.kernels.spec import Delay
 from metronn.plan.layout import Layout
@@ -121,7 +122,7 @@ def chain(
             offset += sends.send_cycle + sends.latency_cycles
             first = [field.target_first_cycle for field in sends.fields]
         received = sends
-    timing = Timing(fabric=common(fpga.device.fabric for fpga in system.fpgas))
+    timing = level_timing(common(fpga.device.fabric for fpga in system.fpgas))
     return Design(kernels=Kernels(graph, timing), system=system, ii_cycles=ii, fpgas=tuple(made), outputs=outputs)
 
 

@@ -30,6 +30,7 @@ from metronn.plan.serialize import design_from_json, design_to_json
 from metronn.plan.verify import violations
 from metronn.quantize.widths import NARROW_PORT_BITS
 from random_tests import examples
+from timings import ADDITION_PS, level_timing
 
 DEVICES = list_devices()
 FABRICS = {name: load_device(name).fabric for name in DEVICES}
@@ -44,7 +45,7 @@ def kind_of(name: str) -> str:
 
 def timing(name: str, levels: int = 2) -> Timing:
     """Rules of a device."""
-    return Timing(levels_per_stage=levels, fabric=FABRICS[name])
+    return level_timing(FABRICS[name], levels)
 
 
 def layer(weights: list[list[int]], x: Range) -> tuple[Graph, str]:
@@ -162,7 +163,8 @@ def test_tables(name: str, address: int, levels: int, expected: dict[str, tuple[
     x = builder.add(Input(shape=(5,), range=Range.fixed(address, 0)), "x")
     values = IntArray.of([k * 37 % 256 for k in range(1 << address)])
     builder.output("y", builder.add(Lookup(x=x, table=values, frac=0), "t"))
-    graph, spec, rules = builder.build(), Table(lookup="t"), timing(name, levels)
+    graph, spec = builder.build(), Table(lookup="t")
+    rules = level_timing(FABRICS[name], levels, net_ps=ADDITION_PS * levels // (levels + 1))  # so many LUTs in a row
     cost = planned(spec, graph, rules).resources
     assert (cost.lut, 2 * cost.bram36, planned(spec, graph, rules).latency_cycles) == expected[kind_of(name)]
 
@@ -254,7 +256,8 @@ def test_a_chain_of_different_devices_is_planned_for_what_both_can_be(tmp_path: 
     rules = system.timing
     assert rules.fabric == common([FABRICS["xc7z020"], FABRICS["ecp5-85f"]])
     assert (rules.fabric.lut_inputs, rules.fabric.multipliers) == (4, (Multiplier(wide=18, narrow=18, per_block=1),))
-    assert rules.levels_per_stage == 3  # of the ECP5; the other one alone has 5
+    assert rules.levels(16) == 3  # of the ECP5; the other one alone has 5
+    assert Timing.of([load_device("xc7z020")], 10_000).levels(16) == 5
     graph, _ = full(12, 40, 8, Range(0, 255))
     design = plan(graph, system, PlanOptions())
     assert violations(design) == ()
@@ -288,9 +291,14 @@ def own_device(folder: Path, change: dict[str, str], name: str = "ecp5-85f") -> 
 
 def test_a_family_that_nobody_has_heard_of_is_planned_by_its_file(tmp_path: Path) -> None:
     changes = {'family = "ecp5"': 'family = "gw2a"', 'command = "synth_ecp5"': 'command = "synth_gowin"'}
-    slow = own_device(tmp_path, {**changes, "adder_level_ps = 3200": "adder_level_ps = 6000"})
-    assert load_system(slow).timing.levels_per_stage == 2
-    assert load_system("one-ulx3s").timing.levels_per_stage == 3
+    slow = own_device(tmp_path, {**changes, 'timing = "ecp5"': 'timing = "gw2a"'})
+    ecp5 = (boards_directory() / "timings" / "ecp5.toml").read_text()
+    (tmp_path / "timings").mkdir()
+    (tmp_path / "timings" / "gw2a.toml").write_text(
+        ecp5.replace('name = "ecp5"', 'name = "gw2a"').replace("carry_entry_ps = 1400", "carry_entry_ps = 4200")
+    )
+    assert load_system(slow).timing.levels(16) == 2
+    assert load_system("one-ulx3s").timing.levels(16) == 3
     graph, _ = full(12, 8, 8, Range(0, 255))
     design = plan(graph, load_system(slow), PlanOptions())
     assert violations(design) == ()
@@ -299,9 +307,8 @@ def test_a_family_that_nobody_has_heard_of_is_planned_by_its_file(tmp_path: Path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"adder_level_ps = 3200\n": ""}, "missing key 'adder_level_ps'"),
-        ({"adder_level_ps = 3200": "adder_level_ps = 0"},
-         "key 'adder_level_ps' must be a whole number from 50 to 100000, found 0"),
+        ({'timing = "ecp5"\n': ""}, "missing key 'timing'"),
+        ({'timing = "ecp5"': 'timing = "ecp6"'}, "key 'timing': unknown timing 'ecp6'"),
         ({"joined_lut_inputs = 7": "joined_lut_inputs = 3"},
          "key 'joined_lut_inputs' must be a whole number from 4 to 16, found 3"),
         ({"lut_inputs = 4": "lut_inputs = 8"}, "joined_lut_inputs must be at least lut_inputs, which is 8, found 7"),

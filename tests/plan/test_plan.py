@@ -20,7 +20,6 @@ from metronn.plan.design import Design, FpgaDesign, KernelInstance, Signal
 from metronn.plan.frames.packing import TAIL_BITS, WORD_BITS, plan_frame
 from metronn.plan.hardware.boards import load_device
 from metronn.plan.hardware.system import load_system
-from metronn.plan.hardware.timing import Timing, tree_stages
 from metronn.plan.kernels.spec import Delay, FoldInputs, FoldOutputs
 from metronn.plan.layout import Layout
 from metronn.plan.options import Fold, OutputForm, PlanOptions
@@ -306,17 +305,6 @@ def test_a_stream_crosses_with_little_more_than_the_link() -> None:
     frame = plan_frame(builder.build(), [signal], 9, 16)
     assert frame is not None
     assert frame.send_cycle + frame.first_cycles["x"] <= 8
-
-
-@pytest.mark.parametrize(("terms", "levels", "stages"), [(1, 2, 0), (4, 2, 1), (5, 2, 2), (128, 2, 4), (128, 1, 7)])
-def test_tree_stages(terms: int, levels: int, stages: int) -> None:
-    assert tree_stages(terms, Timing(levels_per_stage=levels, fabric=FABRIC)) == stages
-
-
-def test_slower_clocks_pack_more_levels_into_a_stage() -> None:
-    levels = [Timing.of([load_device("vu13p")], period).levels_per_stage for period in (1500, 2778, 4167, 25_000)]
-    assert levels == sorted(levels)
-    assert levels[1] == 2
 
 
 def test_a_given_number_of_fpgas_does_not_depend_on_how_long_the_chain_is() -> None:

@@ -98,4 +98,4 @@ def _exact(key: _Content) -> Figures:
 def _estimated(key: _Content) -> Figures:
     spec, graph, timing = key.kernel.spec, key.kernel.graph, key.kernel.timing
     levels = math.ceil(math.log2(max(1, most_digits(row_matrix(spec, graph, 0)[0]))))
-    return Figures(max(1, math.ceil(levels / timing.levels_per_stage)), unrolled_cost(spec, graph, timing))
+    return Figures(max(1, math.ceil(levels / timing.levels(1))), unrolled_cost(spec, graph, timing))

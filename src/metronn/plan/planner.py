@@ -6,6 +6,7 @@ from metronn.errors import InfeasibleError, ModelError
 from metronn.ir.graph import Graph
 from metronn.plan.candidates.reuse import check_reuse, layers_of
 from metronn.plan.design import Design
+from metronn.plan.explain.clock import too_slow
 from metronn.plan.explain.remedies import binding, late, refusal
 from metronn.plan.hardware.system import System
 from metronn.plan.options import PlanOptions
@@ -35,6 +36,9 @@ def plan(graph: Graph, system: System, options: PlanOptions, log: Progress = sil
         raise _refused(problem, (error.message,), advise, log) from None
     if design is None:
         raise _refused(problem, (), advise, log)
+    slow = too_slow(design)
+    if slow is not None:
+        raise InfeasibleError(slow)
     found = violations(design, {layer: n for layer in layers_of(graph) if (n := options.reuse_of(layer)) is not None})
     if found:
         raise AssertionError("the planner made an unsound design:\n  " + "\n  ".join(found))

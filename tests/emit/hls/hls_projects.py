@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from timings import level_timing
 
 from metronn.emit.hls.flow import Flow
 from metronn.emit.hls.project import HlsProject, emit_hls
@@ -17,7 +18,6 @@ from metronn.ir.types import Range
 from metronn.plan.design import KernelInstance, Signal
 from metronn.plan.hardware.boards import load_device
 from metronn.plan.hardware.resources import Resources
-from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.kernels import Kernels
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
 from metronn.plan.layout import Layout
@@ -83,7 +83,7 @@ def two_layers() -> tuple[Graph, Flow]:
     )
     builder.output("pt", last)
     graph = builder.build()
-    plans = Kernels(graph, Timing(fabric=load_device("vu13p").fabric))
+    plans = Kernels(graph, level_timing(load_device("vu13p").fabric))
     first = FoldOutputs(linear=hidden, epilogue=(rectified, narrow), lanes=2, beats=2, remainder=0)
     second = FoldInputs(linear=last, layout=plans.of(first).output)
     signals = {

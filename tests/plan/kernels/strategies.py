@@ -7,6 +7,7 @@ import random
 from dataclasses import dataclass
 
 from hypothesis import strategies as st
+from timings import level_timing
 
 from metronn.ir.arrays import IntArray, object_array
 from metronn.ir.graph import Graph, GraphBuilder
@@ -185,7 +186,7 @@ def elementwise_op(
 def timings() -> st.SearchStrategy[Timing]:
     """One to three adder levels per stage, on every device that there is and on two different ones at once."""
     fabrics = st.lists(st.sampled_from(FABRICS), min_size=1, max_size=2).map(common)
-    return st.builds(Timing, levels_per_stage=st.integers(1, 3), fabric=fabrics)
+    return st.builds(level_timing, levels=st.integers(1, 3), fabric=fabrics)
 
 
 @st.composite

@@ -15,7 +15,6 @@ from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Constant, Extremum, Input, Linear, Overflow, Requantize, Rounding
 from metronn.ir.types import Range
 from metronn.plan.hardware.boards import load_device
-from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.adder_graph import NOTHING, Adder, AdderGraph, AdderOutput, adder_graph_matrix, nonzero_digits
 from metronn.plan.kernels.adders import solver as adder_solver
 from metronn.plan.kernels.adders.constants import with_constants
@@ -25,6 +24,7 @@ from metronn.plan.kernels.kernels import planned
 from metronn.plan.kernels.netlist import Source, Sum
 from metronn.plan.kernels.spec import MatvecAdders
 from random_tests import examples
+from timings import level_timing
 
 FABRIC = load_device("vu13p").fabric
 
@@ -96,7 +96,7 @@ def scaled(output: AdderOutput, values: list[int]) -> int:
 def test_a_bias_costs_no_level_where_a_carry_takes_it() -> None:
     graph, _ = layer(np.array([[1], [1], [2], [2]]), [3], Range.fixed(6, 0), act=False)
     spec = MatvecAdders(linear="dense")
-    netlist, _ = planned(spec, graph, Timing(levels_per_stage=2, fabric=FABRIC)).structure
+    netlist, _ = planned(spec, graph, level_timing(FABRIC, 2)).structure
     sums = [cell.op for cell in netlist.cells if isinstance(cell.op, Sum)]
     assert len(sums) == len(netlist.cells) - 4 == 3
     assert sorted(op.offset for op in sums)[-1] > 0
@@ -150,23 +150,23 @@ def layer(weight: np.ndarray, bias: list[int], x: Range, *, act: bool = True) ->
 def test_dead_inputs_and_zero_weights_cost_nothing() -> None:
     weight = np.array([[4, 0], [0, 0], [0, -1]])
     graph, spec = layer(weight, [0, 0], Range.fixed(6, 0), act=False)
-    netlist, _ = planned(spec, graph, Timing(levels_per_stage=2, fabric=FABRIC)).structure
+    netlist, _ = planned(spec, graph, level_timing(FABRIC, 2)).structure
     assert [c.op.element for c in netlist.cells if isinstance(c.op, Source)] == [0, 2]
     assert not any(isinstance(c.op, Sum) for c in netlist.cells)
-    assert planned(spec, graph, Timing(levels_per_stage=2, fabric=FABRIC)).latency_cycles == 1
+    assert planned(spec, graph, level_timing(FABRIC, 2)).latency_cycles == 1
 
 
-def test_latency_is_the_levels_over_the_levels_per_stage() -> None:
+def test_latency_is_the_additions_over_those_of_a_stage() -> None:
     graph, spec = layer(np.ones((16, 1), dtype=np.int64), [7], Range.fixed(6, 0))
-    # four levels of sums, the bias in a carry, ReLU, rounding, saturation: seven levels
-    found = [planned(spec, graph, Timing(levels_per_stage=n, fabric=FABRIC)).latency_cycles for n in (1, 2, 3, 4, 8)]
-    assert found == [7, 4, 3, 2, 1]
+    # four levels of sums, the bias in a carry, rounding: five; ReLU and saturation are LUTs, which take nothing here
+    found = [planned(spec, graph, level_timing(FABRIC, n)).latency_cycles for n in (1, 2, 3, 4, 8)]
+    assert found == [5, 3, 2, 2, 1]
 
 
 def test_fewer_registers_when_stages_are_deeper() -> None:
     rng = np.random.default_rng(3)
     graph, spec = layer(rng.integers(-31, 32, (12, 8)), [1] * 8, Range.fixed(7, 3, signed=False))
-    shallow, deep = (planned(spec, graph, Timing(levels_per_stage=n, fabric=FABRIC)).resources for n in (1, 3))
+    shallow, deep = (planned(spec, graph, level_timing(FABRIC, n)).resources for n in (1, 3))
     assert shallow.lut == deep.lut
     assert shallow.ff > deep.ff > 0
 

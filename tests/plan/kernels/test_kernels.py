@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import batches
 from stream_strategies import serial_batches, stream_batches
+from timings import level_timing
 from window_strategies import buffer_batches
 
 from metronn.emit.rtl.kernels.waiting.delay import emit_delay
@@ -22,7 +23,6 @@ from metronn.ir.graph import GraphBuilder
 from metronn.ir.ops import Input, Lookup
 from metronn.ir.types import Range
 from metronn.plan.hardware.boards import load_device
-from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.kernels import planned
 from metronn.plan.kernels.spec import Delay, Gather, Table
 from metronn.plan.layout import Layout
@@ -118,7 +118,7 @@ def table_case(bits: int, levels: int) -> Case:
     source = random.Random(bits)
     table = IntArray.of([source.randint(-90, 400) for _ in range(1 << bits)])
     graph.output("y", graph.add(Lookup(x=x, table=table, frac=3), "tanh"))
-    timing = Timing(levels_per_stage=levels, fabric=FABRIC)
+    timing = level_timing(FABRIC, levels)
     name = f"mnn_table_{bits}_{levels}"
     return Case(name=name, spec=Table(lookup="tanh"), graph=graph.build(), timing=timing, ii_cycles=1)
 
@@ -135,7 +135,7 @@ def test_the_bench_sees_a_beat_one_cycle_late(tmp_path: Path, monkeypatch: pytes
     graph = GraphBuilder()
     graph.output("y", graph.add(Input(shape=(2,), range=Range.fixed(6, 0)), "x"))
     spec = Delay(value="x", layout=Layout(((0,), (1,))), cycles=2)
-    case = Case(name="mnn_late", spec=spec, graph=graph.build(), timing=Timing(fabric=FABRIC), ii_cycles=2)
+    case = Case(name="mnn_late", spec=spec, graph=graph.build(), timing=level_timing(FABRIC), ii_cycles=2)
     late = emit_delay(planned(replace(spec, cycles=3), case.graph, case.timing), "mnn_late")
     monkeypatch.setattr(kernel_bench, "emit_kernel", lambda *_: late)
     with pytest.raises(AssertionError, match="mnn_late: event 0, cycle 0: found"):
@@ -146,6 +146,6 @@ def test_an_ii_the_kernel_cannot_keep_is_refused(tmp_path: Path) -> None:
     graph = GraphBuilder()
     graph.output("y", graph.add(Input(shape=(2,), range=Range.fixed(6, 0)), "x"))
     spec = Gather(value="x", layout=Layout(((0,), (1,))))
-    case = Case(name="mnn_fast", spec=spec, graph=graph.build(), timing=Timing(fabric=FABRIC), ii_cycles=1)
+    case = Case(name="mnn_fast", spec=spec, graph=graph.build(), timing=level_timing(FABRIC), ii_cycles=1)
     with pytest.raises(ValueError, match="mnn_fast: II 1, at least 2 is needed"):
         write_bench([case], tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing
 
 import pytest
+from timings import level_timing
 
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph, GraphBuilder
@@ -12,7 +13,6 @@ from metronn.ir.ops import Input, Linear, Reduce, ReduceKind, Requantize
 from metronn.ir.types import Range
 from metronn.plan.hardware.boards import load_device
 from metronn.plan.hardware.system import load_system
-from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.kernels import AnyKernel, Kernels, planned
 from metronn.plan.kernels.spec import (
     Crossing,
@@ -36,7 +36,7 @@ from metronn.plan.layout import Layout
 from metronn.plan.options import PlanOptions
 from metronn.plan.placing import placed, problem_of
 
-TIMING = Timing(levels_per_stage=2, fabric=load_device("vu13p").fabric)
+TIMING = level_timing(load_device("vu13p").fabric, 2)
 ROWS, WHOLE = Layout.rows(12, 3), Layout.parallel(12)
 FOLD = FoldOutputs(linear="dense", lanes=2, beats=2, remainder=0)
 SPECS: tuple[KernelSpec, ...] = (
@@ -112,7 +112,7 @@ def test_kernels_are_those_of_a_graph_and_a_timing() -> None:
     kernels = Kernels(network(), TIMING)
     kernels.of(Delay(value="x", layout=ROWS, cycles=3))
     assert kernels == Kernels(network(), TIMING)
-    assert kernels != Kernels(network(), Timing(levels_per_stage=1, fabric=TIMING.fabric))
+    assert kernels != Kernels(network(), level_timing(TIMING.fabric, 1))
     assert kernels.of(FOLD).graph is kernels.graph
 
 

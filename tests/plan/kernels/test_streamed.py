@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from harness import check_cases
+from timings import level_timing
 
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph, GraphBuilder
@@ -25,7 +26,6 @@ from metronn.ir.ops import (
 )
 from metronn.ir.types import Range
 from metronn.plan.hardware.boards import load_device
-from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.folds.fold import fold_outputs_spec, packing
 from metronn.plan.kernels.kernels import planned
 from metronn.plan.kernels.slices import NotStreamableError, slice_of
@@ -43,7 +43,7 @@ from metronn.verify.kernel_bench import Case
 
 FABRIC = load_device("vu13p").fabric
 
-TIMING = Timing(levels_per_stage=2, fabric=FABRIC)
+TIMING = level_timing(FABRIC, 2)
 
 
 def rows(count: int, n_in: int, n_out: int, *, weight_bits: int = 8, x: Range | None = None) -> Graph:

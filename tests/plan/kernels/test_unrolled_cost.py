@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from timings import level_timing
 
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph, GraphBuilder
@@ -13,7 +14,6 @@ from metronn.ir.ops import Constant, Extremum, Input, Linear, Overflow, Requanti
 from metronn.ir.types import Range
 from metronn.plan.hardware.boards import load_device
 from metronn.plan.hardware.resources import Resources, lut_equivalents
-from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.adder_graph import nonzero_digits
 from metronn.plan.kernels.adders.matvec import is_candidate
 from metronn.plan.kernels.adders.trees import trees
@@ -87,7 +87,7 @@ def layer(rng: np.random.Generator, inputs: int, outputs: int, bits: int, *, ram
 @pytest.mark.parametrize("device", ["vu13p", "ecp5-85f"])
 def test_the_estimate_is_near_the_kernel(device: str, levels: int, ramp: bool) -> None:
     rng = np.random.default_rng(8)
-    timing = Timing(levels_per_stage=levels, fabric=load_device(device).fabric)
+    timing = level_timing(load_device(device).fabric, levels)
     estimated, found = Resources(), Resources()
     for inputs, outputs, bits in ((16, 12, 4), (24, 8, 3), (12, 16, 5), (20, 5, 6)):
         graph, spec = layer(rng, inputs, outputs, bits, ramp=ramp)
@@ -98,7 +98,7 @@ def test_the_estimate_is_near_the_kernel(device: str, levels: int, ramp: bool) -
 
 
 def test_a_ramp_and_wires_cost_no_luts() -> None:
-    timing = Timing(levels_per_stage=2, fabric=FABRIC)
+    timing = level_timing(FABRIC, 2)
     plain, ramped = (layer(np.random.default_rng(5), 12, 8, 4, ramp=ramp) for ramp in (False, True))
     assert unrolled_cost(plain[1], plain[0], timing).lut == unrolled_cost(ramped[1], ramped[0], timing).lut
     builder = GraphBuilder()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from timings import level_timing
 
 from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Input, Window
 from metronn.ir.types import Range
 from metronn.plan.hardware.boards import load_device
-from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.kernels import planned
 from metronn.plan.kernels.spec import Delay, Reorder, WindowBuffer
 from metronn.plan.kernels.waiting.lines import Ring
@@ -16,7 +16,7 @@ from metronn.plan.kernels.waiting.pulses import in_flight
 from metronn.plan.kernels.waiting.taps import window_output
 from metronn.plan.layout import Layout
 
-TIMING = Timing(fabric=load_device("vu13p").fabric)
+TIMING = level_timing(load_device("vu13p").fabric)
 
 
 def convolution(spacing: int, pixels: int) -> tuple[Graph, WindowBuffer]:

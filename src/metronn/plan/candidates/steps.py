@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import assert_never
 
 from metronn.errors import ModelError
@@ -32,6 +33,7 @@ from metronn.ir.ops import (
 )
 from metronn.passes.rewriting import grow
 from metronn.plan.candidates.convert import conversion
+from metronn.plan.candidates.groups import closes, grow, stage_holds
 from metronn.plan.candidates.layouts_in_time import evenly, raster_layout, split_beats, whole_blocks
 from metronn.plan.candidates.reuse import divisors, impossible_reuse, keeps_reuse
 from metronn.plan.hardware.resources import lut_equivalents
@@ -192,7 +194,7 @@ class _Builder:
         return Step(value=result_value(parallel), source=node.source, inputs=reads, candidates=tuple(found))
 
     def _fitting(self, specs: Iterator[KernelSpec]) -> list[KernelSpec]:
-        """Keep the kernels that work and keep the II."""
+        """Keep the kernels that work and keep the II; of those the ones that keep the clock, where there are any."""
         found = []
         for spec in dict.fromkeys(specs):
             try:
@@ -201,7 +203,7 @@ class _Builder:
                     found.append(spec)
             except NotStreamableError:
                 continue
-        return found
+        return [spec for spec in found if closes(self.kernels.of(spec))] or found
 
     # Layouts an operand can come in
 
@@ -301,7 +303,8 @@ class _Builder:
 
     def _matvec(self, node: Node) -> Step:
         op = linear_of(self.graph, node.name)
-        epilogue = grow(self.graph, node.name, (Extremum, Requantize))[1:]
+        fits = partial(stage_holds, self.graph, timing=self.timing) if self.ii > 1 else None
+        epilogue = grow(self.graph, node.name, (Extremum, Requantize), fits)[1:]
         reuse = self.options.reuse_of(node.source)
         kept = self._matvec_kernels(node, op, epilogue, reuse)
         if reuse is not None and (not kept or self.ii % reuse):

@@ -1,13 +1,13 @@
 """Devices and boards: what the TOML files below `boards/` say of an FPGA and of the board it sits on."""
 
-from collections.abc import Callable
 from importlib import resources as package_resources
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field, model_validator
 
 from metronn.errors import ModelError
+from metronn.plan.hardware.arcs import Arcs
 from metronn.plan.hardware.fabric import Fabric, Multiplier
 from metronn.plan.hardware.regions import Crossing, Methodology, Region, beyond, region_problems
 from metronn.plan.hardware.resources import Resources
@@ -17,7 +17,6 @@ from metronn.toml_tables import (
     Lanes,
     LineRateGbps,
     Table,
-    TableType,
     Text,
     number,
     parse,
@@ -102,15 +101,59 @@ class Yosys(Table):
     family: Text
 
 
+Picoseconds = Annotated[int, whole(0, 1_000_000)]
+
+
+class Grade(Table):
+    """What the steps of paths take at a speed grade: the fields of `Arcs`."""
+
+    grade: Text
+    net_ps: Annotated[int, whole(1, 100_000)]
+    wide_net_ps: Picoseconds
+    carry_entry_ps: Picoseconds
+    carry_ps: Picoseconds
+    dsp_ps: Picoseconds
+    dsp_bare_ps: Picoseconds
+    dsp_period_ps: Picoseconds
+    block_ram_ps: Picoseconds
+    block_ram_bare_ps: Picoseconds
+    overhead_ps: Picoseconds
+
+    @property
+    def arcs(self) -> Arcs:
+        """The steps."""
+        return Arcs(**self.model_dump(exclude={"grade"}))
+
+
+class FamilyTiming(Table):
+    """Timing of the devices of a family, by speed grade."""
+
+    name: Text
+    title: Text
+    source: Text
+    grades: tuple[Grade, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _grades_are_distinct(self) -> "FamilyTiming":
+        if len(set(self.names)) != len(self.grades):
+            raise ValueError(f"grades: each once, found {', '.join(self.names)}")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The speed grades."""
+        return tuple(grade.grade for grade in self.grades)
+
+
 class Device(Table):
     """One FPGA type.
 
     `lut` counts look-up tables of `lut_inputs` inputs, which multiplexers beside them join to functions of up to
     `joined_lut_inputs`; `adder_takes_logic`: the LUT of a bit of an addition is also that of the logic before it.
-    `adder_level_ps` is the planning margin for one binary addition, with its routing;
-    `lut_shift_cycles` cycles are what one LUT delays a bit as a shift register. `lut_memory`: words, bits and LUTs of
-    memories made of LUTs; `one_port_lut_memory`: of those read at the word that is written. `slr` counts super logic
-    regions (dies), `regions` says what each has where they are several, `crossing` what lies between neighbours;
+    `timing` is that of its family, in which `speed_grade` is one of the grades. `lut_shift_cycles` cycles are what
+    one LUT delays a bit as a shift register. `lut_memory`: words, bits and LUTs of memories made of LUTs;
+    `one_port_lut_memory`: of those read at the word that is written. `slr` counts super logic regions (dies),
+    `regions` says what each has where they are several, `crossing` what lies between neighbours;
     `clock_limit_mhz` is the highest frequency of the global clock network.
     """
 
@@ -126,7 +169,7 @@ class Device(Table):
     lut_shift_cycles: Annotated[int, whole(0, 1024)]
     lut_memory: tuple[tuple[Words, Bits, Luts], ...]
     one_port_lut_memory: tuple[tuple[Words, Bits, Luts], ...]
-    adder_level_ps: Annotated[int, whole(50, 100_000)]
+    timing: FamilyTiming
     ff: Count
     slr: Annotated[int, whole(1, 16)]
     clock_limit_mhz: FrequencyMhz
@@ -154,6 +197,30 @@ class Device(Table):
                 f"{self.joined_lut_inputs}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _grade_is_known(self) -> "Device":
+        self._check_grade(self.speed_grade)
+        return self
+
+    def _check_grade(self, grade: str) -> None:
+        if grade not in self.timing.names:
+            raise ValueError(
+                f"speed_grade must be one of {', '.join(self.timing.names)} (those of timing {self.timing.name!r}), "
+                f"found {grade!r}"
+            )
+
+    def with_grade(self, grade: str) -> "Device":
+        """Return the device at another speed grade. Raises ValueError for one that its timing does not have."""
+        self._check_grade(grade)
+        other: Device = self.model_copy(update={"speed_grade": grade})
+        return other
+
+    @property
+    def arcs(self) -> Arcs:
+        """What the steps of paths take at the device's speed grade."""
+        (found,) = (grade.arcs for grade in self.timing.grades if grade.grade == self.speed_grade)
+        return found
 
     @property
     def bram_kbit(self) -> int:
@@ -221,16 +288,27 @@ class UsableFraction(Table):
 
 
 class Board(Table):
-    """A board with one FPGA. `part` overrides the device's part name where the board carries a variant."""
+    """A board with one FPGA.
+
+    `part` overrides the device's part name where the board carries a variant; `speed_grade` is then that of the part.
+    """
 
     name: Text
     title: Text
     device: Text
     part: Text | None = None
+    speed_grade: Text | None = None
     reference_clocks_mhz: tuple[FrequencyMhz, ...] = Field(min_length=1)
     source: Text
     usable_fraction: UsableFraction
     transceivers: tuple[Transceivers, ...] = ()
+
+    @model_validator(mode="after")
+    def _part_has_its_grade(self) -> "Board":
+        if (self.part is None) != (self.speed_grade is None):
+            have, lack = ("part", "speed_grade") if self.speed_grade is None else ("speed_grade", "part")
+            raise ValueError(f"missing key {lack!r}: a board with a {have!r} of its own says both")
+        return self
 
     @model_validator(mode="after")
     def _groups_are_distinct(self) -> "Board":
@@ -288,6 +366,9 @@ class Board(Table):
         return f"board {self.name}: usable_fraction is above the methodology's limits for {device.name}: {found}"
 
 
+Named = TypeVar("Named", Device, Board, FamilyTiming)
+
+
 def boards_directory() -> Path:
     """Find the folder with `devices/`, `boards/` and `systems/`: package data, or `boards/` of the checkout.
 
@@ -315,17 +396,32 @@ def list_systems(roots: tuple[Path, ...] | None = None) -> tuple[str, ...]:
 
 
 def load_device(name: str, roots: tuple[Path, ...] | None = None) -> Device:
-    """Read the device called `name`. Raises ModelError: unknown name, or everything wrong in its file."""
-    return _load(Device, "device", name, roots, lambda device: device.name)
+    """Read the device called `name`, and the timing it names. Raises ModelError: unknown name, or all that is wrong."""
+    path = find_file("device", name, roots)
+    data = read_toml(path)
+    timing = data.get("timing")
+    if isinstance(timing, str):
+        try:
+            data = data | {"timing": load_timing(timing, roots).model_dump()}
+        except ModelError as error:
+            raise ModelError(
+                "\n".join(f"{path}: key 'timing': {line}" for line in error.message.splitlines())
+            ) from None
+    return _named(parse(Device, data, str(path)), path)
+
+
+def load_timing(name: str, roots: tuple[Path, ...] | None = None) -> FamilyTiming:
+    """Read the timing called `name`. Raises ModelError: unknown name, or everything wrong in its file."""
+    return _load(FamilyTiming, "timing", name, roots)
 
 
 def load_board(name: str, roots: tuple[Path, ...] | None = None) -> Board:
     """Read the board called `name`. Raises ModelError: unknown name, or everything wrong in its file."""
-    return _load(Board, "board", name, roots, lambda board: board.name)
+    return _load(Board, "board", name, roots)
 
 
 def find_file(kind: str, name: str, roots: tuple[Path, ...] | None = None) -> Path:
-    """Find the file of the `kind` ("device", "board", "system") called `name`: the first root that has it wins.
+    """Find the file of the `kind` ("device", "timing", "board", "system") called `name`, in the first root that has it.
 
     Raises ModelError with the nearest and all known names.
     """
@@ -346,13 +442,14 @@ def _names(folder: str, roots: tuple[Path, ...] | None) -> tuple[str, ...]:
     return tuple(sorted({path.stem for root in _search(roots) for path in (root / folder).glob("*.toml")}))
 
 
-def _load(
-    model: type[TableType], kind: str, name: str, roots: tuple[Path, ...] | None, name_of: Callable[[TableType], str]
-) -> TableType:
+def _load(model: type[Named], kind: str, name: str, roots: tuple[Path, ...] | None) -> Named:
     path = find_file(kind, name, roots)
-    found = parse(model, read_toml(path), str(path))
-    if name_of(found) != path.stem:
-        raise ModelError(f"{path}: key 'name' must be {path.stem!r} like the file, found {name_of(found)!r}")
+    return _named(parse(model, read_toml(path), str(path)), path)
+
+
+def _named(found: Named, path: Path) -> Named:
+    if found.name != path.stem:
+        raise ModelError(f"{path}: key 'name' must be {path.stem!r} like the file, found {found.name!r}")
     return found
 
 
@@ -371,6 +468,7 @@ def _row(board: Board) -> dict[str, str | int | float]:
         "part": board.part or device.part,
         "vendor": device.vendor,
         "family": device.family,
+        "speed_grade": board.speed_grade or device.speed_grade,
         "lut": device.lut,
         "ff": device.ff,
         "dsp": device.dsp.count,

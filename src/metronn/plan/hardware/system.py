@@ -62,7 +62,10 @@ Ii = Annotated[int, whole(1, MAX_II)]
 
 
 class Fpga(Table):
-    """One FPGA of a system. `region_budgets` is what a network may use of each region, from the lowest."""
+    """One FPGA of a system: `device` at the speed grade of the board.
+
+    `region_budgets` is what a network may use of each region, from the lowest.
+    """
 
     name: Identifier
     board: Board
@@ -307,6 +310,11 @@ def _hardware(
         device = None
         if board is not None:
             device = collect(found, partial(load_device, board.device, roots), f"board {board_name!r}: ")
+        if board is not None and device is not None and board.speed_grade is not None:
+            try:
+                device = device.with_grade(board.speed_grade)
+            except ValueError as error:
+                found.append(f"{find_file('board', board_name, roots)}: {error}")
         if board is not None and device is not None:
             found += board.region_problems(device)
         problems.extend(f"{where}: {', '.join(names)}: {problem}" for problem in found)

@@ -1,10 +1,10 @@
 """Elementwise kernels: which stage of the pipeline each op is in, how long the pipeline is, what it costs.
 
-An op takes a number of adder levels: Add 1, Extremum 1, rounding other than TRN 1, saturation 1; rounding and
-saturation are scheduled apart, so that no op is deeper than one level. Wrapping, truncation and products with powers of
-two are wires. Any other Multiply takes one whole stage after a register, and one made of DSP blocks a second register
-behind it: those of a block in front of the multiplier, behind it and behind the adder.
-A stage holds at most `timing.levels_per_stage` levels and ends in a register.
+An op takes time (`node_logic`): Add, and rounding other than TRN, an addition; Extremum and saturation a comparison and
+a choice; rounding and saturation are scheduled apart. Wrapping, truncation and products with powers of two are wires.
+Any other Multiply takes one whole stage after a register, and one made of DSP blocks a second register behind it: those
+of a block in front of the multiplier, behind it and behind the adder.
+A stage holds what fits the clock and ends in a register.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from metronn.ir.ops import (
 from metronn.ir.types import Range, TensorType
 from metronn.plan.hardware.fabric import Fabric
 from metronn.plan.hardware.resources import Resources
-from metronn.plan.hardware.timing import Timing
+from metronn.plan.hardware.timing import Span, StagePath, Timing, slower
 from metronn.plan.kernels.planned import Inputs, PlannedKernel
 from metronn.plan.kernels.spec import Elementwise
 from metronn.plan.kernels.uniform import function_inputs
@@ -43,13 +43,13 @@ from metronn.plan.layout import Layout
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """When a value is there: in which stage it is computed and after how many levels of that stage.
+    """When a value is there: in which stage it is computed, and how long after its beginning.
 
-    A value with `level` 0 in stage s comes from the register before stage s, or needs no logic.
+    A value with `ready_ps` 0 in stage s comes from the register before stage s, or needs no logic.
     """
 
     stage: int
-    level: int
+    ready_ps: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +65,12 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pipeline:
-    """An elementwise pipeline: the ops as scheduled (rounding and saturation apart) and its stages."""
+    """An elementwise pipeline: the ops as scheduled (rounding and saturation apart), when, and its stages."""
 
     graph: Graph
     nodes: tuple[str, ...]
     inputs: tuple[str, ...]
+    places: Mapping[str, Place]
     stages: tuple[Stage, ...]
 
 
@@ -140,40 +141,105 @@ def is_product(graph: Graph, name: str) -> bool:
     return isinstance(op, Multiply) and not (_power_of_two(graph, op.x) or _power_of_two(graph, op.y))
 
 
-def node_levels(graph: Graph, name: str) -> int:
-    """Adder levels of a node of an expanded graph: 0 or 1 (products are scheduled by stages, not levels)."""
-    op = graph.by_name[name].op
+def node_logic(graph: Graph, name: str, timing: Timing) -> Span:
+    """What a node of an expanded graph takes; a product without the registers it is scheduled with."""
+    node = graph.by_name[name]
+    op, width = node.op, max(node.type.element_widths())
     match op:
-        case Add() | Extremum():
-            return 1
+        case Add():
+            return timing.sum(width)
+        case Extremum():
+            if any(_is_zero(graph, x) for x in operands(op)):
+                return timing.luts(1)  # by the sign
+            return timing.pick(max(max(graph.type_of(x).element_widths()) for x in operands(op)))
         case Multiply():
-            return 0
+            return _product(graph, op, timing) if is_product(graph, name) else Span(ps=0)
         case Requantize():
-            return int(_rounds(graph, op) or _clips(graph, op))
+            taken = max(graph.type_of(op.x).element_widths())
+            if _rounds(graph, op):
+                return timing.sum(taken)
+            return _clip(graph, op, taken, timing) if _clips(graph, op) else Span(ps=0)
         case _:
             raise ValueError(f"{name}: {type(op).__name__} is not an elementwise op")
+
+
+def _is_zero(graph: Graph, name: str) -> bool:
+    op = graph.by_name[name].op
+    return isinstance(op, Constant) and not any(op.values.ints())
+
+
+def _clip(graph: Graph, op: Requantize, taken: int, timing: Timing) -> Span:
+    """Saturation: whether bits above agree, or where bounds are no powers of two two comparisons, and a choice."""
+    ends = zip(op.out.los(size := graph.type_of(op.x).size), op.out.his(size), strict=True)
+    if all((hi + 1) & hi == 0 and lo in (0, -hi - 1) for lo, hi in set(ends)):
+        above = timing.function(max(2, taken - min(op.out.width_bits, taken) + 1))
+        return Span(ps=above.ps + timing.arcs.net_ps, end_ps=timing.arcs.net_ps)
+    return timing.pick(taken)
+
+
+def _product(graph: Graph, op: Multiply, timing: Timing) -> Span:
+    """A product: of LUTs rows of partial products and their sums, else through a DSP block between its registers."""
+    pairs = _products(graph, op)
+    narrow = [(min(pair), sum(pair)) for pair in pairs if _of_luts(*pair, timing.fabric)]
+    if len(narrow) < len(pairs):
+        return Span(ps=timing.arcs.dsp_bare_ps)
+    sums = ((rows - 1).bit_length() * timing.sum(bits).ps for rows, bits in narrow)
+    return timing.luts(1) if not narrow else Span(ps=max(timing.luts(1).whole_ps, *sums))
+
+
+def chain(graph: Graph, nodes: Sequence[str], timing: Timing) -> Span:
+    """What nodes of an expanded graph take one behind the other without a register between them."""
+    ready, end = dict.fromkeys(nodes, 0), 0
+    for name in nodes:
+        logic = node_logic(graph, name, timing)
+        reads = [x for x in operands(graph.by_name[name].op) if x in ready]
+        ready[name] = logic.ps + max((ready[x] - _taken_in(graph, name, x, timing) for x in reads), default=0)
+        end = logic.end_ps or end * (not logic.ps)
+    return Span(ps=max(ready.values(), default=0), end_ps=end)
+
+
+def _taken_in(graph: Graph, name: str, operand: str, timing: Timing) -> int:
+    """Return what of an operand's time is no more where a node follows at once: an adder's LUTs take a ReLU in."""
+    node, ramp = graph.by_name[name].op, graph.by_name[operand].op
+    adds = isinstance(node, Add) or (isinstance(node, Requantize) and _rounds(graph, node))
+    zero = isinstance(ramp, Extremum) and any(_is_zero(graph, x) for x in operands(ramp))
+    return timing.arcs.net_ps if adds and zero and timing.fabric.adder_takes_logic else 0
 
 
 def place_nodes(graph: Graph, nodes: Sequence[str], timing: Timing, given: Mapping[str, Place]) -> dict[str, Place]:
     """Place every node of an expanded graph as early as its operands (at the places `given`) and the rules allow."""
     places = dict(given)
     for name in nodes:
-        sources = [_available(graph, x, places[x], timing) for x in operands(graph.by_name[name].op) if x in places]
+        reads = [x for x in operands(graph.by_name[name].op) if x in places]
+        sources = [_available(graph, name, x, places[x], timing) for x in reads]
         stage = max((place.stage for place in sources), default=0)
-        level = max((place.level for place in sources if place.stage == stage), default=0)
+        ready = max((place.ready_ps for place in sources if place.stage == stage), default=0)
         if is_product(graph, name):
-            places[name] = Place(stage + 1, timing.levels_per_stage)
+            places[name] = Place(stage + 1, max(timing.stage_ps, _stage_ps(graph, name, timing)))
             continue
-        need = node_levels(graph, name)
-        if level + need > timing.levels_per_stage:
-            stage, level = stage + 1, 0
-        places[name] = Place(stage, level + need)
+        logic = node_logic(graph, name, timing)
+        if ready and logic.whole_ps and not timing.fits(ready, logic):
+            stage, ready = stage + 1, 0
+        places[name] = Place(stage, ready + logic.ps)
     return {name: places[name] for name in nodes}
 
 
-def _available(graph: Graph, name: str, place: Place, timing: Timing) -> Place:
-    """Return when a value can be read: products of DSP blocks have a register behind that of their stage."""
-    return Place(place.stage + 1, 0) if _in_blocks(graph, name, timing.fabric) else place
+def _stage_ps(graph: Graph, name: str, timing: Timing) -> int:
+    """What a product takes of a stage of its own: one of DSP blocks their clock period."""
+    if _in_blocks(graph, name, timing.fabric):
+        return timing.arcs.dsp_period_ps - timing.arcs.overhead_ps
+    return node_logic(graph, name, timing).whole_ps
+
+
+def _available(graph: Graph, name: str, operand: str, place: Place, timing: Timing) -> Place:
+    """Return when an operand can be read: products of DSP blocks have a register behind that of their stage."""
+    if _in_blocks(graph, operand, timing.fabric):
+        return Place(place.stage + 1, 0)
+    return Place(place.stage, max(0, place.ready_ps - _taken_in(graph, name, operand, timing)))
+
+
+def _last_stage(graph: Graph, name: str, place: Place, timing: Timing) -> int:
+    return place.stage + _in_blocks(graph, name, timing.fabric)
 
 
 def _in_blocks(graph: Graph, name: str, fabric: Fabric) -> bool:
@@ -189,7 +255,7 @@ def _pipeline(spec: Elementwise, graph: Graph, timing: Timing) -> Pipeline:
     if not inputs:
         raise ValueError(f"{spec.nodes[-1]}: all operands are constants; fold them before planning")
     places = place_nodes(own, nodes, timing, {name: Place(0, 0) for name in inputs})
-    last = max(_available(own, name, place, timing).stage for name, place in places.items())
+    last = max(_last_stage(own, name, place, timing) for name, place in places.items())
     made_in = {**dict.fromkeys(inputs, -1), **{name: place.stage for name, place in places.items()}}
     needed_until = dict.fromkeys((*inputs, *nodes), -1)
     for name in nodes:
@@ -205,7 +271,7 @@ def _pipeline(spec: Elementwise, graph: Graph, timing: Timing) -> Pipeline:
                 cone = _cone(own, name, places, stage) if made_in[name] == stage else ()
                 results.append((name, cone, function_inputs(own, cone) if cone else (name,)))
         stages.append(Stage(results=tuple(results)))
-    return Pipeline(graph=own, nodes=nodes, inputs=inputs, stages=tuple(stages))
+    return Pipeline(graph=own, nodes=nodes, inputs=inputs, places=places, stages=tuple(stages))
 
 
 def _live(graph: Graph, nodes: Sequence[str]) -> tuple[str, ...]:
@@ -321,6 +387,19 @@ class PlannedElementwise(PlannedKernel[Elementwise]):
     def pipeline(self) -> Pipeline:
         """At least one stage, a register at the end of each."""
         return _pipeline(self.spec, self.graph, self.timing)
+
+    @property
+    def slowest(self) -> StagePath:
+        """The slowest of the stages, named by the op it ends at."""
+        own, timing = self.pipeline.graph, self.timing
+        found = [StagePath(what="register to register", ps=timing.arcs.net_ps)]
+        for name, place in self.pipeline.places.items():
+            kind = type(own.by_name[name].op).__name__
+            ps = place.ready_ps + node_logic(own, name, timing).end_ps
+            if is_product(own, name):
+                ps = _stage_ps(own, name, timing)
+            found.append(StagePath(what=f"{kind} of {max(own.type_of(name).element_widths())} bits", ps=ps))
+        return slower(found)
 
     @property
     def latency_cycles(self) -> int:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from metronn.ir.types import width_bits
 from metronn.plan.hardware.fabric import Fabric
 from metronn.plan.hardware.resources import Resources
+from metronn.plan.hardware.timing import Span, StagePath, Timing, slower
 from metronn.plan.kernels.adder_graph import Adder, adder_luts
 
 
@@ -94,7 +95,7 @@ CellOp = Source | Sum | Affine | Keep | ConstantCell | Pick | EpilogueCell
 class Cell:
     """One number: its name, how it is made, its exact code bounds, and when.
 
-    `level` counts the adder levels of its stage up to and including it.
+    `ready_ps`: from the beginning of its stage until it is there; `end_ps`: from there to a register.
     """
 
     name: str
@@ -102,7 +103,8 @@ class Cell:
     lo: int
     hi: int
     stage: int
-    level: int
+    ready_ps: int
+    end_ps: int = 0
 
     @property
     def width(self) -> int:
@@ -146,6 +148,12 @@ class Netlist:
             longest[result] = max(longest[result], stages - self.cells[result].stage)
         return tuple(0 if isinstance(c.op, ConstantCell) else n for c, n in zip(self.cells, longest, strict=True))
 
+    @property
+    def slowest(self) -> StagePath:
+        """The slowest path between two registers, named by the cell it ends at."""
+        none = StagePath(what="register to register", ps=0)
+        return slower([none, *(StagePath(what=_said(cell), ps=cell.ready_ps + cell.end_ps) for cell in self.cells)])
+
     def register_bits(self) -> int:
         """Flip-flops of the netlist."""
         return sum(cell.width * n for cell, n in zip(self.cells, self.delays(), strict=True))
@@ -186,30 +194,67 @@ def _cell_luts(cells: Sequence[Cell], cell: Cell) -> int:
             return 0  # a ramp is the reset of the register behind it
 
 
+def _said(cell: Cell) -> str:
+    match cell.op:
+        case Pick():
+            return f"choice of {cell.width} bits"
+        case EpilogueCell():
+            return f"sum and {', '.join(cell.op.nodes)}"
+        case Keep():
+            return f"sum and its reset at 0, {cell.width} bits"
+        case Source() | ConstantCell() | Sum() | Affine():
+            return f"sum of {cell.width} bits"
+
+
+def _logic(op: CellOp, width: int, timing: Timing) -> Span:
+    """What stands between the operands of a cell and its result."""
+    match op:
+        case Sum():
+            return timing.sum(width)
+        case Affine():
+            return timing.sum(width) if op.offset or op.negative else Span(ps=0)
+        case Pick():
+            return timing.pick(width)
+        case Keep():  # a ramp is the reset of the register behind it, or a LUT where tools save a set of controls
+            return timing.luts(int(op.ramp))
+        case Source() | ConstantCell() | EpilogueCell():
+            return Span(ps=0)
+
+
 @dataclass(slots=True)
 class NetlistBuilder:
-    """Adds cells one by one, each as early as its operands and `levels_per_stage` allow."""
+    """Adds cells one by one, each as early as its operands and the time of a stage allow.
 
-    levels_per_stage: int
+    A slower clock never makes a later stage of any cell. `loads`: how many cells read those that many read, by index.
+    """
+
+    timing: Timing
     cells: list[Cell] = field(default_factory=list)
+    loads: dict[int, int] = field(default_factory=dict)
 
-    def add(self, name: str, op: CellOp, bounds: tuple[int, int], levels: int) -> int:
-        """Append a cell that takes `levels` adder levels (at most a stage's) and return its index."""
-        reads = [self.cells[k] for k in cell_reads(op)]
-        stage = max((cell.stage for cell in reads), default=0)
-        level = max((cell.level for cell in reads if cell.stage == stage), default=0)
-        if level + levels > self.levels_per_stage:
-            stage, level = stage + 1, 0
-        return self.place(name, op, bounds, stage, level + levels)
+    def add(self, name: str, op: CellOp, bounds: tuple[int, int]) -> int:
+        """Append a cell and return its index."""
+        reads = cell_reads(op)
+        stage = max((self.cells[k].stage for k in reads), default=0)
+        ready = max((self.cells[k].ready_ps for k in reads if self.cells[k].stage == stage), default=0)
+        logic = _logic(op, width_bits(*bounds), self.timing)
+        wide = self.timing.arcs.wide_ps(max((self.loads.get(k, 0) for k in reads), default=0)) if logic.ps else 0
+        logic = Span(ps=logic.ps + wide, end_ps=logic.end_ps)
+        if ready and not self.timing.fits(ready, logic):
+            stage, ready = stage + 1, 0
+        return self.place(name, op, bounds, stage, ready + logic.ps, logic.end_ps)
 
-    def place(self, name: str, op: CellOp, bounds: tuple[int, int], stage: int, level: int) -> int:
+    def place(self, name: str, op: CellOp, bounds: tuple[int, int], stage: int, ready_ps: int, end_ps: int = 0) -> int:
         """Append a cell at a given place and return its index."""
-        self.cells.append(Cell(name=name, op=op, lo=bounds[0], hi=bounds[1], stage=stage, level=level))
+        low, high = bounds
+        self.cells.append(Cell(name=name, op=op, lo=low, hi=high, stage=stage, ready_ps=ready_ps, end_ps=end_ps))
         return len(self.cells) - 1
 
-    def source(self, port: int, element: int, bounds: tuple[int, int]) -> int:
-        """Append an input element."""
-        return self.place(f"x{port}_{element}", Source(port=port, element=element), bounds, 0, 0)
+    def source(self, port: int, element: int, bounds: tuple[int, int], loads: int = 1) -> int:
+        """Append an input element that so many cells read."""
+        cell = self.place(f"x{port}_{element}", Source(port=port, element=element), bounds, 0, 0)
+        self.loads[cell] = loads
+        return cell
 
     def build(self, results: Sequence[int]) -> Netlist:
         """Return the netlist of the cells the results depend on."""

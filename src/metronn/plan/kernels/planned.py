@@ -11,7 +11,7 @@ from typing import ClassVar, Generic, TypeVar
 
 from metronn.ir.graph import Graph
 from metronn.plan.hardware.resources import Resources
-from metronn.plan.hardware.timing import Timing
+from metronn.plan.hardware.timing import StagePath, Timing
 from metronn.plan.kernels.spec import KernelSpec, covered_nodes, result_value
 from metronn.plan.layout import Layout
 
@@ -62,6 +62,11 @@ class PlannedKernel(ABC, Generic[S]):
     @abstractmethod
     def latency_cycles(self) -> int:
         """Cycles from start_i (the first input beat) to the first output beat."""
+
+    @property
+    def slowest(self) -> StagePath:
+        """The slowest path between two registers: here from one to the next."""
+        return StagePath(what="register to register", ps=self.timing.arcs.net_ps)
 
     @property
     @abstractmethod

@@ -10,7 +10,7 @@ from metronn.ir.graph import Graph
 from metronn.ir.infer import reduce_shifts
 from metronn.ir.ops import Reduce, ReduceKind
 from metronn.plan.hardware.resources import Resources
-from metronn.plan.hardware.timing import Timing, tree_stages
+from metronn.plan.hardware.timing import StagePath, Timing
 from metronn.plan.kernels.netlist import Affine, Netlist, NetlistBuilder, Pick, Sum
 from metronn.plan.kernels.planned import Inputs, PlannedKernel
 from metronn.plan.kernels.spec import ReduceTree
@@ -39,7 +39,7 @@ def _trees(spec: ReduceTree, graph: Graph, timing: Timing) -> Netlist:
     op = reduce_op(spec, graph)
     x = graph.type_of(op.x)
     los, his, shifts = x.range.los(x.size), x.range.his(x.size), reduce_shifts(op, x).ravel().tolist()
-    builder = NetlistBuilder(timing.levels_per_stage)
+    builder = NetlistBuilder(timing)
     results = []
     for number, row in enumerate(terms(spec, graph)):
         level = [(builder.source(0, k, (los[k], his[k])), shifts[k]) for k in row]
@@ -53,7 +53,7 @@ def _trees(spec: ReduceTree, graph: Graph, timing: Timing) -> Netlist:
         if shift:
             alone = builder.cells[cell]
             bounds = (alone.lo << shift, alone.hi << shift)
-            cell = builder.add(f"t{number}", Affine(cell=cell, shift=shift, negative=False, offset=0), bounds, 0)
+            cell = builder.add(f"t{number}", Affine(cell=cell, shift=shift, negative=False, offset=0), bounds)
         results.append(cell)
     return builder.build(results)
 
@@ -65,11 +65,11 @@ def _join(builder: NetlistBuilder, kind: ReduceKind, name: str, left: tuple[int,
     b_lo, b_hi = builder.cells[b].lo << b_shift, builder.cells[b].hi << b_shift
     if kind is ReduceKind.SUM:
         sum_op = Sum(left=a, right=b, left_shift=a_shift, right_shift=b_shift)
-        return builder.add(name, sum_op, (a_lo + b_lo, a_hi + b_hi), 1)
+        return builder.add(name, sum_op, (a_lo + b_lo, a_hi + b_hi))
     largest = kind is ReduceKind.MAX
     choose = max if largest else min
     pick = Pick(left=a, right=b, left_shift=a_shift, right_shift=b_shift, largest=largest)
-    return builder.add(name, pick, (choose(a_lo, b_lo), choose(a_hi, b_hi)), 1)
+    return builder.add(name, pick, (choose(a_lo, b_lo), choose(a_hi, b_hi)))
 
 
 class PlannedReduceTree(PlannedKernel[ReduceTree]):
@@ -87,9 +87,12 @@ class PlannedReduceTree(PlannedKernel[ReduceTree]):
     @property
     def latency_cycles(self) -> int:
         """Register stages of the tree, at least 1."""
-        x = reduce_op(self.spec, self.graph).x
-        count = self.graph.type_of(x).size // self.graph.type_of(self.spec.reduce).size
-        return max(1, tree_stages(count, self.timing))
+        return self.netlist.stage_count
+
+    @property
+    def slowest(self) -> StagePath:
+        """That of the netlist."""
+        return self.netlist.slowest
 
     @cached_property
     def resources(self) -> Resources:

@@ -16,7 +16,7 @@ from metronn.ir.infer import reduce_shifts
 from metronn.ir.ops import Reduce, ReduceKind
 from metronn.ir.types import width_bits
 from metronn.plan.hardware.resources import Resources
-from metronn.plan.hardware.timing import Timing
+from metronn.plan.hardware.timing import StagePath, Timing, slower
 from metronn.plan.kernels.folds.fold import sum_stages
 from metronn.plan.kernels.planned import Inputs, PlannedKernel
 from metronn.plan.kernels.pulse_trains import train_resources
@@ -133,9 +133,16 @@ def _single(spec: ReduceSerial, graph: Graph, result: int, own: dict[int, list[t
     return Lane(results=(result,), beats=beats, terms=found, lo=lo, hi=hi)
 
 
-def lane_stages(lane: Lane, timing: Timing) -> tuple[int, ...]:
+def lane_levels(spec: ReduceSerial, graph: Graph, lane: Lane, timing: Timing) -> int:
+    """Additions, or choices, that stand in a row in a stage of a lane."""
+    if reduce_op(spec, graph).kind is ReduceKind.SUM:
+        return timing.levels(lane.width)
+    return timing.picks(max(lane.width, *(term_width(spec, graph, lane, term) for term in lane.terms)))
+
+
+def lane_stages(spec: ReduceSerial, graph: Graph, lane: Lane, timing: Timing) -> tuple[int, ...]:
     """Terms left after each register stage of a lane; the accumulator enters in the last."""
-    return sum_stages(len(lane.terms), 1, timing)
+    return sum_stages(len(lane.terms), 1, 1 << lane_levels(spec, graph, lane, timing))
 
 
 def term_width(spec: ReduceSerial, graph: Graph, lane: Lane, term: Term) -> int:
@@ -151,8 +158,8 @@ def stage_widths(spec: ReduceSerial, graph: Graph, lane: Lane, timing: Timing) -
     width = max(term_width(spec, graph, lane, term) for term in lane.terms)
     total = reduce_op(spec, graph).kind is ReduceKind.SUM
     found = [width]
-    for _ in lane_stages(lane, timing)[1:]:
-        width = min(lane.width, width + timing.levels_per_stage) if total else width
+    for _ in lane_stages(spec, graph, lane, timing)[1:]:
+        width = min(lane.width, width + lane_levels(spec, graph, lane, timing)) if total else width
         found.append(width)
     return tuple(found)
 
@@ -173,7 +180,23 @@ class PlannedReduceSerial(PlannedKernel[ReduceSerial]):
     @cached_property
     def depth(self) -> int:
         """Cycles from a beat to its effect on the results."""
-        return max(len(lane_stages(lane, self.timing)) for lane in self.lanes)
+        return max(len(lane_stages(self.spec, self.graph, lane, self.timing)) for lane in self.lanes)
+
+    @property
+    def slowest(self) -> StagePath:
+        """The stage of most additions or choices: as many as are summed in one, or meet the accumulator."""
+        return slower([self._lane_path(lane) for lane in self.lanes])
+
+    def _lane_path(self, lane: Lane) -> StagePath:
+        spec, graph, timing = self.spec, self.graph, self.timing
+        levels = lane_levels(spec, graph, lane, timing)
+        deepest = min(levels, len(lane.terms).bit_length())
+        if reduce_op(spec, graph).kind is ReduceKind.SUM:
+            return StagePath(
+                what=f"sum of {lane.width} bits, {deepest} in a row", ps=deepest * timing.sum(lane.width).ps
+            )
+        pick = timing.pick(max(lane.width, *(term_width(spec, graph, lane, term) for term in lane.terms)))
+        return StagePath(what=f"choice of {lane.width} bits, {deepest} in a row", ps=deepest * pick.ps + pick.end_ps)
 
     @property
     def latency_cycles(self) -> int:
@@ -204,13 +227,14 @@ class PlannedReduceSerial(PlannedKernel[ReduceSerial]):
         total = Resources()
         waits: dict[tuple[tuple[int, ...], int], None] = {}
         for lane in self.lanes:
-            stages, widths = lane_stages(lane, timing), stage_widths(spec, graph, lane, timing)
+            stages, widths = lane_stages(spec, graph, lane, timing), stage_widths(spec, graph, lane, timing)
+            radix = 1 << lane_levels(spec, graph, lane, timing)
             lut = ff = 0
             before = len(lane.terms)
             for after, grown in zip(stages[:-1], widths[1:], strict=True):
                 lut, ff = lut + each * (before - after) * grown, ff + after * grown
                 if joins:
-                    pairs = before // timing.radix + (before % timing.radix > 1)
+                    pairs = before // radix + (before % radix > 1)
                     lut += (before - after - pairs) * grown
                 before = after
             lut += (each + joins) * before * lane.width

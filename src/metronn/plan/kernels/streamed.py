@@ -11,7 +11,7 @@ from typing import assert_never
 
 from metronn.ir.graph import Graph
 from metronn.plan.hardware.resources import Resources
-from metronn.plan.hardware.timing import Timing
+from metronn.plan.hardware.timing import StagePath, Timing
 from metronn.plan.kernels.adders.matvec import PlannedAdders
 from metronn.plan.kernels.elementwise import PlannedElementwise
 from metronn.plan.kernels.folds.planned import PlannedFoldInputs, PlannedFoldOutputs
@@ -102,6 +102,11 @@ class PlannedStreamed(PlannedKernel[Streamed]):
     def latency_cycles(self) -> int:
         """That of the inner kernel."""
         return self.inner.latency_cycles
+
+    @property
+    def slowest(self) -> StagePath:
+        """That of the inner kernel."""
+        return self.inner.slowest
 
     @cached_property
     def resources(self) -> Resources:

@@ -8,6 +8,7 @@ from metronn.ir.graph import Graph
 from metronn.ir.ops import Lookup
 from metronn.ir.types import width_bits
 from metronn.plan.hardware.resources import Resources
+from metronn.plan.hardware.timing import StagePath
 from metronn.plan.kernels.memories import block_parts
 from metronn.plan.kernels.planned import Inputs, PlannedKernel
 from metronn.plan.kernels.spec import Table
@@ -39,13 +40,28 @@ class PlannedTable(PlannedKernel[Table]):
 
     @cached_property
     def in_block_ram(self) -> bool:
-        """Whether the table is too large for LUTs at this many levels per stage.
+        """Whether the table is too large for LUTs, or too slow for a stage of them."""
+        too_slow = not self.timing.fits(0, self.timing.table(self.address_bits, self._luts))
+        return self.address_bits > LOGIC_ADDRESS_BITS or (self.address_bits > 1 and too_slow)
 
-        The first level resolves what joined LUTs take, each later one what a multiplexer in a LUT chooses by.
-        """
-        fabric = self.timing.fabric
-        reach = fabric.joined_lut_inputs + (self.timing.levels_per_stage - 1) * fabric.select_bits
-        return width_bits(*code_bounds(self.spec, self.graph)) > min(LOGIC_ADDRESS_BITS, reach)
+    @property
+    def address_bits(self) -> int:
+        """Bits of an entry's code."""
+        return width_bits(*code_bounds(self.spec, self.graph))
+
+    @property
+    def _luts(self) -> int:
+        """LUTs of one element's table."""
+        width = width_bits(*lookup_op(self.spec, self.graph).table.bounds())
+        return width * self.timing.fabric.rom_luts(1 << self.address_bits)
+
+    @property
+    def slowest(self) -> StagePath:
+        """Through the LUTs, or from the memory's output register on."""
+        if self.in_block_ram:
+            return StagePath(what="word of block RAM", ps=self.timing.arcs.block_ram_ps + self.timing.arcs.net_ps)
+        table = self.timing.table(self.address_bits, self._luts)
+        return StagePath(what=f"table of {self.address_bits} address bits", ps=table.whole_ps)
 
     @property
     def latency_cycles(self) -> int:
@@ -58,7 +74,7 @@ class PlannedTable(PlannedKernel[Table]):
         spec, graph, fabric = self.spec, self.graph, self.timing.fabric
         op = lookup_op(spec, graph)
         size, width = graph.type_of(spec.lookup).size, width_bits(*op.table.bounds())
-        entries = 1 << width_bits(*code_bounds(spec, graph))
+        entries = 1 << self.address_bits
         if not self.in_block_ram:
             return Resources(lut=size * width * fabric.rom_luts(entries), ff=size * width)
         return Resources(bram36=size * block_parts(entries, width, fabric) / 2, ff=size * width)

@@ -10,6 +10,7 @@ from metronn.plan.kernels.reduce_serial import (
     Lane,
     PlannedReduceSerial,
     Term,
+    lane_levels,
     lane_stages,
     reduce_op,
     stage_widths,
@@ -70,7 +71,8 @@ class _Writer:
 
     def _lane(self, number: int, lane: Lane) -> None:
         """Write tree, accumulators and results of a lane."""
-        stages, widths = lane_stages(lane, self.timing), stage_widths(self.spec, self.graph, lane, self.timing)
+        own = (self.spec, self.graph, lane, self.timing)
+        stages, widths, radix = lane_stages(*own), stage_widths(*own), 1 << lane_levels(*own)
         named = ", ".join(str(r) for r in lane.results[:8]) + (", ..." if len(lane.results) > 8 else "")
         enable = self._late(self.pulses[lane.beats], len(stages) - 1)
         first = self._late(self.pulses[lane.first_beats], len(stages) - 1)
@@ -80,7 +82,7 @@ class _Writer:
             targets = [f"sum_{number}_{stage}_{k}" for k in range(left)]
             self.body += [f"  logic signed [{width - 1}:0] {', '.join(targets)};", "  always_ff @(posedge clk_i) begin"]
             for k, target in enumerate(targets):
-                mine = names[k * self.timing.radix : (k + 1) * self.timing.radix]
+                mine = names[k * radix : (k + 1) * radix]
                 self.body.append(f"    {target} <= {self._joined(mine, widths[stage - 1], width)};")
             self.body.append("  end")
             names = targets
@@ -140,7 +142,7 @@ class _Writer:
         self.body.append(f"  always_ff @(posedge clk_i) if ({enable}) acc_{number}_q <= {moved};")
         self.idle.append(value)
         source = f"acc_{number}_q"
-        for k in range(self.kernel.depth - len(lane_stages(lane, self.timing))):
+        for k in range(self.kernel.depth - len(lane_stages(self.spec, self.graph, lane, self.timing))):
             late = f"late_{number}_{k}_q"
             self.body += [
                 f"  logic [{bits * count - 1}:0] {late};",

@@ -1,8 +1,8 @@
 """The kernel MatvecAdders: one Linear as pipelined adder graphs, then its bias and epilogue, output by output.
 
-Sums are placed as early as `timing.levels_per_stage` allows; a bias other than 0, or a negation, is one more level; the
-epilogue follows at once as in an elementwise pipeline. Latency is the number of stages; every output leaves through the
-register at the end of the last one.
+Sums are placed as early as the time of a stage allows; a bias other than 0, or a negation, is one more; the epilogue
+follows at once as in an elementwise pipeline. Latency is the number of stages; every output leaves through the register
+at the end of the last one.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from metronn.ir.infer import infer, linear_shifts
 from metronn.ir.ops import Constant, Linear, Requantize, operands
 from metronn.ir.types import Range, TensorType
 from metronn.plan.hardware.resources import Resources
-from metronn.plan.hardware.timing import Timing
+from metronn.plan.hardware.timing import StagePath, Timing
 from metronn.plan.kernels.adder_graph import NOTHING, AdderGraph, AdderOutput, Bounds, nonzero_digits
 from metronn.plan.kernels.adders.constants import with_constants
 from metronn.plan.kernels.adders.solver import solve
 from metronn.plan.kernels.adders.tails import Tail, tail_of
-from metronn.plan.kernels.elementwise import Place, expanded, node_dsps, node_luts, place_nodes
+from metronn.plan.kernels.elementwise import Place, expanded, node_dsps, node_logic, node_luts, place_nodes
 from metronn.plan.kernels.netlist import Affine, Cell, ConstantCell, EpilogueCell, Keep, Netlist, NetlistBuilder, Sum
 from metronn.plan.kernels.planned import Inputs, PlannedKernel
 from metronn.plan.kernels.spec import MatvecAdders
@@ -102,7 +102,7 @@ def _plan(spec: MatvecAdders, graph: Graph, timing: Timing) -> tuple[Netlist, Gr
         raise ValueError(f"{spec.linear}: the epilogue reads {_epilogue_inputs(spec, graph)}, allowed is {spec.linear}")
     own, nodes = expanded(graph, spec.epilogue) if spec.epilogue else (graph, ())
     parts = _Parts(spec, graph, own, nodes, timing)
-    builder = NetlistBuilder(timing.levels_per_stage)
+    builder = NetlistBuilder(timing)
     results = []
     for row in range(row_count(spec, graph)):
         weight, bounds, _ = row_matrix(spec, graph, row)
@@ -125,7 +125,7 @@ class _Parts:
 
     def cost(self, adders: AdderGraph, bounds: Bounds, row: int) -> tuple[int, int, int]:
         """Stages, LUTs and registers of one row alone."""
-        builder = NetlistBuilder(self.timing.levels_per_stage)
+        builder = NetlistBuilder(self.timing)
         netlist = builder.build(self.add(builder, adders, bounds, row))
         return netlist.stage_count, netlist.adder_bits(), netlist.register_bits()
 
@@ -168,10 +168,9 @@ class _Parts:
         """Add what follows the sum of one output and return the result's cell."""
         if tail is None:
             return _epilogue(builder, self.own, self.nodes, self.spec.linear, element, cell, self.timing)
-        made = builder.cells[cell]
         name = f"{_short(self.nodes[-1])}_{element}"
         keep = Keep(cell=cell, shift=tail.shift, ramp=tail.ramp)
-        return builder.place(name, keep, (tail.lo, tail.hi), made.stage, made.level)
+        return builder.add(name, keep, (tail.lo, tail.hi))
 
 
 def _adder_cells(builder: NetlistBuilder, adders: AdderGraph, bounds: Bounds, row: int) -> list[int]:
@@ -179,9 +178,13 @@ def _adder_cells(builder: NetlistBuilder, adders: AdderGraph, bounds: Bounds, ro
 
     Bounds are exact: those of the sum's linear form over independent inputs.
     """
-    live = {k for adder in adders.adders for k in (adder.left, adder.right)} | {o.value for o in adders.outputs}
+    live = Counter(k for adder in adders.adders for k in (adder.left, adder.right))
+    live.update(output.value for output in adders.outputs)
     reach = adders.bounds(bounds)
-    cells = [builder.source(0, row * adders.inputs + k, bounds[k]) if k in live else -1 for k in range(adders.inputs)]
+    cells = [
+        builder.source(0, row * adders.inputs + k, bounds[k], live[k]) if k in live else -1
+        for k in range(adders.inputs)
+    ]
     for index, adder in enumerate(adders.adders):
         op: Sum | Affine
         if adder.right == NOTHING:
@@ -195,7 +198,8 @@ def _adder_cells(builder: NetlistBuilder, adders: AdderGraph, bounds: Bounds, ro
                 subtract=adder.subtract,
                 offset=adder.offset,
             )
-        cells.append(builder.add(f"r{row}_a{index}", op, reach[adders.inputs + index], 1))
+        cells.append(builder.add(f"r{row}_a{index}", op, reach[adders.inputs + index]))
+        builder.loads[cells[-1]] = live[adders.inputs + index]
     return cells
 
 
@@ -210,7 +214,7 @@ def _with_bias(builder: NetlistBuilder, output: AdderOutput, values: Sequence[in
     ends = [_scaled(v, output.shift) for v in (cell.lo, cell.hi)]
     low, high = sorted(bias + (-v if output.negative else v) for v in ends)
     op = Affine(cell=values[output.value], shift=output.shift, negative=output.negative, offset=bias)
-    return builder.add(name, op, (low, high), int(bool(bias or output.negative)))
+    return builder.add(name, op, (low, high))
 
 
 def _scaled(value: int, shift: int) -> int:
@@ -229,7 +233,7 @@ def _epilogue(
     if not nodes:
         return cell
     start = builder.cells[cell]
-    places = place_nodes(own, nodes, timing, {linear: Place(start.stage, start.level)})
+    places = place_nodes(own, nodes, timing, {linear: Place(start.stage, start.ready_ps)})
     kept = [name for name in nodes if name == nodes[-1] or _read_later(own, nodes, places, name)]
     bounds = _element_bounds(own, nodes, linear, element, start)
     cells = {linear: cell}
@@ -238,7 +242,8 @@ def _epilogue(
         reads = tuple((value, cells[value]) for value in function_inputs(own, cone))
         call = EpilogueCell(nodes=cone, element=element, reads=reads)
         place = places[name]
-        cells[name] = builder.place(f"{_short(name)}_{element}", call, bounds[name], place.stage, place.level)
+        end = node_logic(own, name, timing).end_ps
+        cells[name] = builder.place(f"{_short(name)}_{element}", call, bounds[name], place.stage, place.ready_ps, end)
     return cells[nodes[-1]]
 
 
@@ -297,6 +302,11 @@ class PlannedAdders(PlannedKernel[MatvecAdders]):
     def latency_cycles(self) -> int:
         """Cycles from the inputs to the outputs, each on the wires: the stages of the netlist, at least 1."""
         return self.structure[0].stage_count
+
+    @property
+    def slowest(self) -> StagePath:
+        """That of the netlist; solves the adder graphs."""
+        return self.structure[0].slowest
 
     @cached_property
     def resources(self) -> Resources:

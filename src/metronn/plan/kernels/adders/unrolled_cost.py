@@ -17,7 +17,7 @@ from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.adders.matvec import row_count, row_matrix
 from metronn.plan.kernels.adders.tails import tail_of
 from metronn.plan.kernels.adders.trees import Trees, trees
-from metronn.plan.kernels.elementwise import expanded, node_dsps, node_levels, node_luts
+from metronn.plan.kernels.elementwise import expanded, node_dsps, node_logic, node_luts
 from metronn.plan.kernels.spec import MatvecAdders
 
 SHARED = (-0.3884, -0.1060, -0.1708, 0.2313, 0.1490)
@@ -42,7 +42,8 @@ def unrolled_cost(spec: MatvecAdders, graph: Graph, timing: Timing) -> Resources
     reach = list(zip(kind.range.los(kind.size), kind.range.his(kind.size), strict=True))
     result_bits = graph.type_of((spec.linear, *spec.epilogue)[-1]).total_bits
     luts, registers, called = 0.0, float(result_bits), 0
-    joined = 0.0 if timing.fabric.adder_takes_logic else JOINED[min(timing.levels_per_stage, len(JOINED)) - 1]
+    levels_of_stage = timing.levels(kind.range.width_bits)
+    joined = 0.0 if timing.fabric.adder_takes_logic else JOINED[min(levels_of_stage, len(JOINED)) - 1]
     for row in range(row_count(spec, graph)):
         weight, bounds, bias = row_matrix(spec, graph, row)
         laid = trees(weight, bounds)
@@ -55,9 +56,9 @@ def unrolled_cost(spec: MatvecAdders, graph: Graph, timing: Timing) -> Resources
             biased += bool(bias[column] + (tail.offset if tail else 0))
             if nodes and tail is None:
                 called += 1
-                levels = sum(node_levels(own, name) for name in nodes)
+                levels = sum(node_logic(own, name, timing).ps > 0 for name in nodes)
         luts += _sums(laid, biased) * (1.0 + joined)
-        registers += _registers(laid, levels, result_bits / row_count(spec, graph), timing)
+        registers += _registers(laid, levels, result_bits / row_count(spec, graph), levels_of_stage)
     part = called / kind.size
     luts += sum(math.ceil(node_luts(own, name, timing.fabric) * part) for name in nodes)
     dsps = sum(math.ceil(node_dsps(own, name, timing.fabric) * part) for name in nodes)
@@ -82,13 +83,16 @@ def _sums(laid: Trees, biased: int) -> float:
     return laid.luts * _shared(laid) + max(0.0, min(MOST_BIAS, each)) * laid.bits[-1] * biased / laid.outputs
 
 
-def _registers(laid: Trees, levels: int, result_bits: float, timing: Timing) -> float:
-    """Flip-flops between the stages of the sums and of so many levels behind them; not those of the result."""
+def _registers(laid: Trees, levels: int, result_bits: float, per_stage: int) -> float:
+    """Flip-flops between the stages of the sums and of so many levels behind them; not those of the result.
+
+    `per_stage`: levels of a stage.
+    """
     if not laid.digits:
         return 0.0
     depth = math.ceil(math.log2(laid.most)) + (laid.digits > DEEP_DIGITS)
-    stages = max(1, math.ceil((depth + levels) / timing.levels_per_stage))
-    ends = [stage * timing.levels_per_stage for stage in range(1, stages)]
+    stages = max(1, math.ceil((depth + levels) / per_stage))
+    ends = [stage * per_stage for stage in range(1, stages)]
     behind = math.sqrt(laid.bits[-1] * max(1.0, result_bits))  # bits between the sums and the result
     return sum(_alive(laid, level, depth) if level <= depth else behind for level in ends)
 

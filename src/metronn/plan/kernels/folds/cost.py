@@ -19,6 +19,7 @@ from metronn.plan.kernels.elementwise import expanded, node_dsps, node_luts, rou
 from metronn.plan.kernels.folds.fold import (
     LOGIC_ROM_BEATS,
     Packing,
+    accumulator_bits,
     counts_beats,
     effective_weight,
     input_slots,
@@ -33,6 +34,7 @@ from metronn.plan.kernels.folds.fold import (
     remainder_tree,
     signed_bits,
     slice_inputs,
+    tree_levels,
     weights_in_block_ram,
 )
 from metronn.plan.kernels.folds.sites import Kind, Sites, addition_luts, merged
@@ -49,7 +51,7 @@ def outputs_resources(
     """Estimate from the structure that is emitted, as synthesis counts it: see `_array`, `_selected` and `_tree`."""
     pack = packing(graph, spec.linear, timing)
     weight = effective_weight(graph, spec.linear)
-    acc = _accumulator_bits(graph, spec.linear)
+    acc = accumulator_bits(graph, spec.linear)
     inputs = weight.shape[0]
     x_bits = pack.x_bits - (graph.type_of(linear_of(graph, spec.linear).x).range.lowest >= 0)
     total = Resources(ff=inputs * x_bits)
@@ -78,7 +80,7 @@ def inputs_resources(spec: FoldInputs, graph: Graph, timing: Timing, sites: Site
     """Estimate from the structure that is emitted, as synthesis counts it: see `_array`, `_selected` and `_tree`."""
     pack = packing(graph, spec.linear, timing)
     weight = effective_weight(graph, spec.linear)
-    acc = _accumulator_bits(graph, spec.linear)
+    acc = accumulator_bits(graph, spec.linear)
     outputs = weight.shape[1]
     pairs = -(-outputs // pack.ways)
     lanes = pairs * pack.ways
@@ -102,7 +104,8 @@ def inputs_resources(spec: FoldInputs, graph: Graph, timing: Timing, sites: Site
         total += _multiples(weight[carried], graph.type_of(linear_of(graph, spec.linear).x).range)
         total += Resources(ff=len(slots.constant) * x_bits * pack.in_blocks)
         if pack.group > 1:
-            bits = signed_bits(*product_bounds(weight, *_bounds(graph, spec.linear))) + timing.levels_per_stage
+            bits = signed_bits(*product_bounds(weight, *_bounds(graph, spec.linear)))
+            bits += tree_levels(graph, spec.linear, timing)
             terms = inputs_terms(spec, graph, timing)[1]
             summed = outputs * min(acc, bits)
             total += Resources(lut=(len(slots.constant) - terms) * summed, ff=terms * summed)
@@ -116,11 +119,6 @@ def inputs_resources(spec: FoldInputs, graph: Graph, timing: Timing, sites: Site
 def _bounds(graph: Graph, name: str) -> tuple[int, int]:
     bounds = graph.type_of(linear_of(graph, name).x).range
     return bounds.lowest, bounds.highest
-
-
-def _accumulator_bits(graph: Graph, name: str) -> int:
-    bounds = graph.type_of(name).range
-    return signed_bits(bounds.lowest, bounds.highest)
 
 
 def _accumulator_luts(fabric: Fabric) -> int:
@@ -218,10 +216,10 @@ def _lanes(live: Live, pack: Packing) -> Live:
 def _tree(pack: Packing, live: Live, left: tuple[int, ...], acc: int, timing: Timing) -> Resources:
     """Adder tree over the split terms that are something: a LUT per bit of each addition."""
     lut = ff = 0
-    width = pack.term_bits
+    width, levels = pack.term_bits, timing.levels(acc)
     for after in left:
-        width = min(acc, width + timing.levels_per_stage) if after > 1 or len(left) > 1 else acc
-        radix = timing.radix if after > 1 else max(1, live.shape[1])
+        width = min(acc, width + levels) if after > 1 or len(left) > 1 else acc
+        radix = 1 << levels if after > 1 else max(1, live.shape[1])
         summed = merged(live, radix)
         lut += addition_luts(live, radix, timing.fabric) * width
         ff += int(summed.sum()) * width
@@ -246,7 +244,7 @@ def _epilogue(
     lut = functions * sum(node_luts(own, name, fabric) for name in sums) // outputs
     lut += functions * sum(rounding_luts(own, name, fabric) for name in nodes) // outputs
     dsp = -(-functions * sum(node_dsps(own, name, fabric) for name in sums) // outputs)
-    acc, out = _accumulator_bits(graph, linear), graph.type_of(epilogue[-1]).range.width_bits
+    acc, out = accumulator_bits(graph, linear), graph.type_of(epilogue[-1]).range.width_bits
     chosen = sum(fabric.mux_luts(len(groups)) for groups in lanes if len(groups) > 1)
     clipped = functions * (out + max(0, acc - out) // (fabric.lut_inputs - 1))
     return Resources(lut=lut + clipped + chosen * out, ff=len(lanes) * out, dsp=dsp)

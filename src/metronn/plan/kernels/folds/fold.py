@@ -114,15 +114,17 @@ def packing(graph: Graph, name: str, timing: Timing) -> Packing:
     w_lo, w_hi = min(int(weight.min()), 0), max(int(weight.max()), 0)
     least = timing.fabric.share(signed_bits(w_lo, w_hi), x_bits)
     found: Packing | None = None
-    multiplied = signed_bits(low, high) >= timing.fabric.least_product_bits and weight.shape[1] > 1
-    group = timing.radix if multiplied else 0
+    in_blocks = signed_bits(low, high) >= timing.fabric.least_product_bits
+    group = timing.radix(1) if in_blocks and weight.shape[1] > 1 else 0
     while group >= 1:
         shift = signed_bits(group * low, group * high)
         packed = signed_bits((w_lo << shift) + w_lo, (w_hi << shift) + w_hi)
         share = timing.fabric.packed_share(packed, x_bits)
-        if share is not None and share / 2 < least:
+        bottom, top = (low << shift) + low, (high << shift) + high
+        sum_bits = max(shift + 1, signed_bits(group * bottom, group * top + (1 << (shift - 1))))
+        quick = group == 1 or group <= timing.radix(sum_bits, timing.arcs.dsp_ps)
+        if quick and share is not None and share / 2 < least:
             least = share / 2
-            bottom, top = (low << shift) + low, (high << shift) + high
             found = Packing(
                 ways=2,
                 shift=shift,
@@ -130,12 +132,14 @@ def packing(graph: Graph, name: str, timing: Timing) -> Packing:
                 weight_bits=packed,
                 x_bits=x_bits,
                 product_bits=signed_bits(bottom, top + (1 << (shift - 1))),
-                sum_bits=max(shift + 1, signed_bits(group * bottom, group * top + (1 << (shift - 1)))),
+                sum_bits=sum_bits,
             )
         group //= 2
     if found is not None:
         return found
-    group = timing.radix
+    group, begin_ps = timing.radix(1), timing.arcs.dsp_ps * in_blocks
+    while group > timing.radix(signed_bits(group * low, group * high), begin_ps):
+        group //= 2
     return Packing(
         ways=1,
         shift=0,
@@ -144,19 +148,30 @@ def packing(graph: Graph, name: str, timing: Timing) -> Packing:
         x_bits=x_bits,
         product_bits=signed_bits(low, high),
         sum_bits=signed_bits(group * low, group * high),
-        in_blocks=signed_bits(low, high) >= timing.fabric.least_product_bits,
+        in_blocks=in_blocks,
     )
 
 
-def sum_stages(terms: int, extra: int, timing: Timing) -> tuple[int, ...]:
+def accumulator_bits(graph: Graph, name: str) -> int:
+    """Signed width of a sum of all products of an output."""
+    bounds = graph.type_of(name).range
+    return signed_bits(bounds.lowest, bounds.highest)
+
+
+def tree_levels(graph: Graph, name: str, timing: Timing) -> int:
+    """Additions in a row in a stage of the adder trees behind the groups: of sums as wide as the accumulators."""
+    return timing.levels(accumulator_bits(graph, name))
+
+
+def sum_stages(terms: int, extra: int, radix: int) -> tuple[int, ...]:
     """Terms left after each register stage that sums `terms` values, the last stage adding `extra` more and leaving 1.
 
     Every stage sums at most `radix` values into one; the last one sums what is left plus the extra terms.
     """
     left: list[int] = []
-    room = max(1, timing.radix - extra)
+    room = max(1, radix - extra)
     while terms > room:
-        terms = -(-terms // timing.radix)
+        terms = -(-terms // radix)
         left.append(terms)
     return (*left, 1)
 
@@ -177,13 +192,14 @@ def slice_inputs(spec: FoldOutputs, graph: Graph) -> int:
 def outputs_tree(spec: FoldOutputs, graph: Graph, timing: Timing) -> tuple[int, ...]:
     """Terms after each summing stage of the main lanes; the bias enters in the last."""
     pack = packing(graph, spec.linear, timing)
-    return sum_stages(-(-linear_of(graph, spec.linear).weight.shape[0] // pack.group), 1, timing)
+    terms = -(-linear_of(graph, spec.linear).weight.shape[0] // pack.group)
+    return sum_stages(terms, 1, 1 << tree_levels(graph, spec.linear, timing))
 
 
 def remainder_tree(spec: FoldOutputs, graph: Graph, timing: Timing) -> tuple[int, ...]:
     """Terms after each summing stage of the remainder block; the accumulator enters in the last."""
     pack = packing(graph, spec.linear, timing)
-    return sum_stages(-(-slice_inputs(spec, graph) // pack.group), 1, timing)
+    return sum_stages(-(-slice_inputs(spec, graph) // pack.group), 1, 1 << tree_levels(graph, spec.linear, timing))
 
 
 def outputs_layout(spec: FoldOutputs) -> Layout:
@@ -235,13 +251,15 @@ def inputs_terms(spec: FoldInputs, graph: Graph, timing: Timing) -> tuple[int, i
     """Terms per accumulator and cycle after the group stage: from multipliers, from constant multiples."""
     pack = packing(graph, spec.linear, timing)
     slots = input_slots(spec.layout)
-    constant = len(slots.constant) if pack.group == 1 else -(-len(slots.constant) // timing.radix)
+    summed = 1 if pack.group == 1 else 1 << tree_levels(graph, spec.linear, timing)
+    constant = -(-len(slots.constant) // summed)
     return -(-len(slots.multiplied) // pack.group), constant
 
 
 def inputs_tree(spec: FoldInputs, graph: Graph, timing: Timing) -> tuple[int, ...]:
     """Terms after each summing stage; the accumulator enters in the last."""
-    return sum_stages(sum(inputs_terms(spec, graph, timing)), 1, timing)
+    terms = sum(inputs_terms(spec, graph, timing))
+    return sum_stages(terms, 1, 1 << tree_levels(graph, spec.linear, timing))
 
 
 def counts_beats(spec: FoldInputs) -> bool:

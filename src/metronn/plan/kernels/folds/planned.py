@@ -6,7 +6,10 @@ from functools import cached_property
 
 import numpy as np
 
+from metronn.ir.graph import Graph
 from metronn.plan.hardware.resources import Resources
+from metronn.plan.hardware.timing import StagePath, Timing, slower
+from metronn.plan.kernels.elementwise import chain, expanded
 from metronn.plan.kernels.folds import fold
 from metronn.plan.kernels.folds.cost import block_registers, inputs_resources, outputs_resources
 from metronn.plan.kernels.folds.lanes import (
@@ -23,10 +26,46 @@ from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
 from metronn.plan.layout import Layout
 
 
+def fold_path(
+    pack: fold.Packing, levels: int, spec: FoldOutputs | FoldInputs, graph: Graph, timing: Timing
+) -> StagePath:
+    """Return the slowest of the stages that both folds have."""
+    arcs, acc = timing.arcs, fold.accumulator_bits(graph, spec.linear)
+    group = (pack.group - 1).bit_length()
+    found = [
+        StagePath(
+            what=f"sum of a group, {pack.sum_bits} bits, {group} in a row",
+            ps=arcs.dsp_ps * pack.in_blocks + group * timing.sum(pack.sum_bits).ps,
+        ),
+        StagePath(what=f"sum of {acc} bits, {levels} in a row", ps=levels * timing.sum(acc).ps),
+    ]
+    if pack.in_blocks:
+        found.append(StagePath(what="DSP block with all its registers", ps=arcs.dsp_period_ps - arcs.overhead_ps))
+    else:
+        rows = (min(pack.weight_bits, pack.x_bits) - 1).bit_length()
+        found.append(
+            StagePath(what=f"product of {pack.product_bits} bits", ps=max(1, rows) * timing.sum(pack.product_bits).ps)
+        )
+    if spec.epilogue:
+        own, nodes = expanded(graph, spec.epilogue)
+        found.append(StagePath(what=f"epilogue {', '.join(nodes)}", ps=chain(own, nodes, timing).whole_ps))
+    return slower(found)
+
+
 class PlannedFoldOutputs(PlannedKernel[FoldOutputs]):
     """A matrix folded over its outputs."""
 
     kind = "matvec_fold_outputs"
+
+    @property
+    def tree_levels(self) -> int:
+        """Additions in a row in a stage of the adder trees."""
+        return fold.tree_levels(self.graph, self.spec.linear, self.timing)
+
+    @property
+    def slowest(self) -> StagePath:
+        """The slowest of multipliers, group sums, trees, and epilogue."""
+        return fold_path(self.packing, self.tree_levels, self.spec, self.graph, self.timing)
 
     @cached_property
     def packing(self) -> fold.Packing:
@@ -115,6 +154,16 @@ class PlannedFoldInputs(PlannedKernel[FoldInputs]):
     """A matrix folded over its inputs."""
 
     kind = "matvec_fold_inputs"
+
+    @property
+    def tree_levels(self) -> int:
+        """Additions in a row in a stage of the adder trees."""
+        return fold.tree_levels(self.graph, self.spec.linear, self.timing)
+
+    @property
+    def slowest(self) -> StagePath:
+        """The slowest of multipliers, group sums, trees, and epilogue."""
+        return fold_path(self.packing, self.tree_levels, self.spec, self.graph, self.timing)
 
     @cached_property
     def packing(self) -> fold.Packing:

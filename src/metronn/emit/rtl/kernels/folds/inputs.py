@@ -185,8 +185,8 @@ class _Writer:
         if self.pack.group == 1:
             text.add(f"wire [{self.lanes * len(slots) * bits - 1}:0] constant_term = multiple;", "")
             return bits
-        width = min(self.acc_bits, bits + self.timing.levels_per_stage)
-        sum_stage(text, "multiple", "constant_term", self.lanes, len(slots), self.timing.radix, bits, width)
+        width = min(self.acc_bits, bits + self.kernel.tree_levels)
+        sum_stage(text, "multiple", "constant_term", self.lanes, len(slots), 1 << self.kernel.tree_levels, bits, width)
         return width
 
     def _multiples(self, position: int, bits: int, weights: list[int]) -> None:
@@ -226,8 +226,10 @@ class _Writer:
             offset += count
         text.add("  end", "")
         for stage in range(1, len(self.tree)):
-            grown = min(acc, width + self.timing.levels_per_stage)
-            terms = sum_stage(text, source, f"sum_{stage}", self.lanes, terms, self.timing.radix, width, grown)
+            grown = min(acc, width + self.kernel.tree_levels)
+            terms = sum_stage(
+                text, source, f"sum_{stage}", self.lanes, terms, 1 << self.kernel.tree_levels, width, grown
+            )
             source, width = f"sum_{stage}", grown
         bias = self.op.bias.ints() + [0] * (self.lanes - self.outputs)
         first = f"start_q[{self.front + len(self.tree) - 1}]"

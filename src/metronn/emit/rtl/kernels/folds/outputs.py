@@ -126,9 +126,9 @@ class _Writer:
         self._offsets()
         source = "main_term"
         for stage in range(1, len(self.main_tree)):
-            grown = min(self.acc_bits, width + self.timing.levels_per_stage)
+            grown = min(self.acc_bits, width + self.kernel.tree_levels)
             target = f"main_sum_{stage}"
-            terms = sum_stage(text, source, target, spec.lanes, terms, self.timing.radix, width, grown)
+            terms = sum_stage(text, source, target, spec.lanes, terms, 1 << self.kernel.tree_levels, width, grown)
             source, width = target, grown
         acc = self.acc_bits
         text.add("// Accumulated sums of the main lanes, bias included.", f"logic [{spec.lanes * acc - 1}:0] main_acc;")
@@ -198,9 +198,9 @@ class _Writer:
         terms, width = self._group("rest", pairs, count)
         source = "rest_term"
         for stage in range(1, len(self.rest_tree)):
-            grown = min(acc, width + self.timing.levels_per_stage)
+            grown = min(acc, width + self.kernel.tree_levels)
             target = f"rest_sum_{stage}"
-            terms = sum_stage(text, source, target, lanes, terms, self.timing.radix, width, grown)
+            terms = sum_stage(text, source, target, lanes, terms, 1 << self.kernel.tree_levels, width, grown)
             source, width = target, grown
         self._accumulate(lanes, terms, width, source)
 
