@@ -121,7 +121,7 @@ def test_an_addition_is_a_net_a_lut_and_a_chain() -> None:
     assert arcs.sum_ps(8) == 350 + 550 + 50
     assert arcs.sum_ps(22) == 350 + 550 + 3 * 50
     assert [arcs.wide_ps(loads) for loads in (1, 64, 65, 512, 513)] == [0, 0, 300, 300, 600]
-    assert rules(360).pick(8) == Span(ps=950 + 350, end_ps=350)
+    assert rules(360).pick(8) == Span(ps=950 + 2 * 350, end_ps=350)
 
 
 def test_systems_of_several_devices_keep_the_slowest_of_each_step() -> None:

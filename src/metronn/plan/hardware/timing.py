@@ -93,8 +93,8 @@ class Timing:
         return Span(ps=self.arcs.sum_ps(width_bits))
 
     def pick(self, width_bits: int) -> Span:
-        """The larger of two numbers of so many bits: a comparison and a choice."""
-        return Span(ps=self.arcs.sum_ps(width_bits) + self.arcs.net_ps, end_ps=self.arcs.net_ps)
+        """The larger of two numbers of so many bits: LUTs and a chain that compare, and the LUT that chooses."""
+        return Span(ps=self.arcs.sum_ps(width_bits) + 2 * self.arcs.net_ps, end_ps=self.arcs.net_ps)
 
     def luts(self, levels: int) -> Span:
         """So many LUTs in a row; none is no logic."""

@@ -236,13 +236,31 @@ class NetlistBuilder:
         """Append a cell and return its index."""
         reads = cell_reads(op)
         stage = max((self.cells[k].stage for k in reads), default=0)
-        ready = max((self.cells[k].ready_ps for k in reads if self.cells[k].stage == stage), default=0)
+        ready = max((self._ready_ps(k, reads) for k in reads if self.cells[k].stage == stage), default=0)
         logic = _logic(op, width_bits(*bounds), self.timing)
         wide = self.timing.arcs.wide_ps(max((self.loads.get(k, 0) for k in reads), default=0)) if logic.ps else 0
         logic = Span(ps=logic.ps + wide, end_ps=logic.end_ps)
         if ready and not self.timing.fits(ready, logic):
             stage, ready = stage + 1, 0
         return self.place(name, op, bounds, stage, ready + logic.ps, logic.end_ps)
+
+    def _ready_ps(self, index: int, reads: Sequence[int]) -> int:
+        """When an operand is there for an addition that tools may join with one in front of it.
+
+        A sum that only this addition reads becomes full adders in front of one carry chain; the other operand goes
+        through them too: two LUTs more, where it comes from a chain of its own.
+        """
+        cell = self.cells[index]
+        joined = any(
+            k != index
+            and self.loads.get(k, 1) == 1
+            and self.cells[k].stage == cell.stage
+            and isinstance(self.cells[k].op, Sum | Affine)
+            and self.cells[k].ready_ps
+            for k in reads
+        )
+        late = joined and cell.ready_ps and self.loads.get(index, 1) > 1
+        return cell.ready_ps + (2 * self.timing.arcs.net_ps if late else 0)
 
     def place(self, name: str, op: CellOp, bounds: tuple[int, int], stage: int, ready_ps: int, end_ps: int = 0) -> int:
         """Append a cell at a given place and return its index."""

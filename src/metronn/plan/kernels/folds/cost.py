@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,6 +27,8 @@ from metronn.plan.kernels.folds.fold import (
     inputs_tree,
     lane_functions,
     linear_of,
+    multiple_additions,
+    odd_part,
     outputs_tree,
     packing,
     product_bounds,
@@ -165,19 +166,16 @@ def _offsets(spec: FoldOutputs, graph: Graph, acc: int, stages: int, fabric: Fab
 def _multiples(weight: Array, x: Range) -> Resources:
     """Products of a few inputs with all their (constant) weights: equal ones once, each bit that is not sign or zero.
 
-    An odd factor takes an addition per signed digit beyond its first, of as many bits as the input has: that is how
-    far the shifted input and the sum so far overlap. A negation where others read the sum too; a register each.
+    An odd factor of either sign takes an addition per signed digit beyond its first, of as many bits as the input has:
+    that is how far the shifted input and the sum so far overlap. A register each.
     """
     lut = ff = 0
     for row in weight:
         products = {int(w) for w in row if w}
-        readers = Counter(abs(w) // (w & -w) for w in products)
-        lut += sum((3 * odd ^ odd).bit_count() - 1 for odd in readers) * x.width_bits
+        lut += sum(multiple_additions(*factor)[0] for factor in {odd_part(w) for w in products}) * x.width_bits
         for w in products:
             low, high = sorted((w * x.lowest, w * x.highest))
-            bits = signed_bits(low, high) - (w & -w).bit_length() + 1
-            odd = abs(w) // (w & -w)
-            lut, ff = lut + bits * (w < 0 and (odd == 1 or readers[odd] > 1)), ff + bits
+            ff += signed_bits(low, high) - (w & -w).bit_length() + 1
     return Resources(lut=lut, ff=ff)
 
 

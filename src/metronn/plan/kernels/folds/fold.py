@@ -247,6 +247,41 @@ def input_slots(layout: Layout) -> InputSlots:
     )
 
 
+def signed_digits(value: int) -> list[tuple[int, int]]:
+    """Return the canonical signed digits of a positive integer as (sign, shift), lowest first."""
+    digits, shift = [], 0
+    while value:
+        if value & 1:
+            digit = 2 - (value & 3)
+            digits.append((digit, shift))
+            value -= digit
+        value >>= 1
+        shift += 1
+    return digits
+
+
+def odd_part(weight: int) -> tuple[int, int]:
+    """Sign of a weight that is not 0, and what is left of it without factors of two."""
+    return (1 if weight > 0 else -1), abs(weight) // (weight & -weight)
+
+
+def multiple_additions(sign: int, odd: int) -> tuple[int, int]:
+    """Additions of an odd multiple of an input with a sign, and those in a row: pairs of digits, and a negation at last
+    where no digit counts.
+    """
+    digits = signed_digits(odd)
+    negated = all(sign * digit < 0 for digit, _ in digits)
+    return len(digits) - 1 + negated, (len(digits) - 1).bit_length() + negated
+
+
+def constant_levels(spec: FoldInputs, graph: Graph) -> int:
+    """Most additions in a row that make a multiple of a slot whose weights are constants."""
+    slots = input_slots(spec.layout).constant
+    carried = [beat[slot] for slot in slots for beat in spec.layout.beats if slot < len(beat)]
+    weights = {int(w) for row in effective_weight(graph, spec.linear)[carried] for w in row if w}
+    return max((multiple_additions(*odd_part(w))[1] for w in weights), default=0)
+
+
 def inputs_terms(spec: FoldInputs, graph: Graph, timing: Timing) -> tuple[int, int]:
     """Terms per accumulator and cycle after the group stage: from multipliers, from constant multiples."""
     pack = packing(graph, spec.linear, timing)

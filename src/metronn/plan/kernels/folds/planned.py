@@ -46,6 +46,11 @@ def fold_path(
         found.append(
             StagePath(what=f"product of {pack.product_bits} bits", ps=max(1, rows) * timing.sum(pack.product_bits).ps)
         )
+    if isinstance(spec, FoldInputs) and (deep := fold.constant_levels(spec, graph)):
+        bits = pack.product_bits if pack.ways == 1 else pack.term_bits
+        found.append(
+            StagePath(what=f"constant multiple of {bits} bits, {deep} in a row", ps=deep * timing.sum(bits).ps)
+        )
     if spec.epilogue:
         own, nodes = expanded(graph, spec.epilogue)
         found.append(StagePath(what=f"epilogue {', '.join(nodes)}", ps=chain(own, nodes, timing).whole_ps))

@@ -29,8 +29,10 @@ from metronn.plan.kernels.folds.fold import (
     effective_weight,
     input_slots,
     linear_of,
+    odd_part,
     product_bounds,
     signed_bits,
+    signed_digits,
     weights_in_block_ram,
 )
 from metronn.plan.kernels.folds.planned import PlannedFoldInputs
@@ -43,17 +45,21 @@ def emit_fold_inputs(kernel: PlannedFoldInputs, module_name: str) -> str:
     return _Writer(kernel, module_name).module()
 
 
-def signed_digits(value: int) -> list[tuple[int, int]]:
-    """Return the canonical signed digits of a positive integer as (sign, shift), lowest first."""
-    digits, shift = [], 0
-    while value:
-        if value & 1:
-            digit = 2 - (value & 3)
-            digits.append((digit, shift))
-            value -= digit
-        value >>= 1
-        shift += 1
-    return digits
+def _multiple_name(position: int, sign: int, odd: int) -> str:
+    return f"in_{position}_{'x' if sign > 0 else 'n'}{odd}"
+
+
+def _signed_sum(terms: list[tuple[str, int]]) -> str:
+    """Sum terms with their signs pair by pair; a difference begins with the term that counts."""
+    while len(terms) > 1:
+        terms = sorted(terms, key=lambda term: -term[1])
+        half = len(terms) // 2
+        # The first, which are not negative where any is not, with the last, which are.
+        pairs = zip(terms[:half], reversed(terms[len(terms) - half :]), strict=True)
+        rest = terms[half : len(terms) - half]
+        terms = [(f"({a} {'+' if a_sign == b_sign else '-'} {b})", a_sign) for (a, a_sign), (b, b_sign) in pairs] + rest
+    text, sign = terms[0]
+    return text if sign > 0 else f"-{text}"
 
 
 class _Writer:
@@ -190,22 +196,20 @@ class _Writer:
         return width
 
     def _multiples(self, position: int, bits: int, weights: list[int]) -> None:
-        """Declare every odd multiple of one input that the weights need."""
-        odd = sorted({abs(w) >> ((abs(w) & -abs(w)).bit_length() - 1) for w in weights if w})
-        for value in odd:
-            terms = ""
-            for sign, shift in signed_digits(value):
-                step = f"(in_{position} <<< {shift})" if shift else f"in_{position}"
-                terms += (f" {'+' if sign > 0 else '-'} " if terms else ("" if sign > 0 else "-")) + step
-            self.text.add(f"wire signed [{bits - 1}:0] in_{position}_x{value} = {terms};")
+        """Declare every odd multiple of one input that the weights need, of either sign: no negation behind a sum."""
+        x = f"in_{position}"
+        for sign, odd in sorted({odd_part(weight) for weight in weights if weight}):
+            terms = [(f"({x} <<< {shift})" if shift else x, sign * digit) for digit, shift in signed_digits(odd)]
+            name = _multiple_name(position, sign, odd)
+            self.text.add(f"wire signed [{bits - 1}:0] {name} = {_signed_sum(terms)};")
 
     @staticmethod
     def _multiple(position: int, weight: int, bits: int) -> str:
         if not weight:
             return f"{bits}'d0"
         shift = (abs(weight) & -abs(weight)).bit_length() - 1
-        name = f"in_{position}_x{abs(weight) >> shift}"
-        return ("-" if weight < 0 else "") + (f"({name} <<< {shift})" if shift else name)
+        name = _multiple_name(position, *odd_part(weight))
+        return f"({name} <<< {shift})" if shift else name
 
     def _accumulate(self, parts: list[tuple[str, int, int]]) -> None:
         """Sum the terms of a beat, then add them to the accumulators, which start from the bias in the first beat."""
