@@ -317,7 +317,7 @@ class Processes:
 
     def _fold_inputs(self, kernel: KernelInstance, planned: PlannedFoldInputs, groups: int) -> Process:
         spec, graph = planned.spec, planned.graph
-        layout, slots = spec.layout, fold.input_slots(spec.layout)
+        layout, slots = spec.layout, planned.slots
         stored = fold.weights_in_block_ram(spec)
         function = "fold_inputs_stored_beats" if stored else "fold_inputs_beats"
         process = self._new(kernel, function, "dense_stream", groups * layout.beat_count)

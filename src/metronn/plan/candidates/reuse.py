@@ -14,7 +14,7 @@ from metronn.errors import ModelError
 from metronn.ir.graph import Graph
 from metronn.ir.ops import Linear
 from metronn.plan.kernels.adders.matvec import PlannedAdders
-from metronn.plan.kernels.folds.fold import input_slots, linear_of
+from metronn.plan.kernels.folds.fold import linear_of
 from metronn.plan.kernels.folds.planned import PlannedFoldInputs, PlannedFoldOutputs
 from metronn.plan.kernels.kernels import AnyKernel
 from metronn.plan.kernels.streamed import PlannedStreamed
@@ -43,7 +43,7 @@ def keeps_reuse(kernel: AnyKernel, reuse: int) -> bool:
             return kernel.spec.beats == reuse
         case PlannedFoldInputs():
             inputs = linear_of(kernel.graph, kernel.spec.linear).weight.shape[0]
-            return len(input_slots(kernel.spec.layout).multiplied) <= -(-inputs // reuse)
+            return len(kernel.slots.multiplied) <= -(-inputs // reuse)
         case _:
             raise AssertionError(f"{kernel.spec}: makes no Linear")
 

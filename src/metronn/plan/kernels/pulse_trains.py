@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from metronn.plan.hardware.fabric import Fabric
 from metronn.plan.hardware.resources import Resources
+from metronn.plan.hardware.timing import StagePath, Timing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +75,11 @@ def counter_bits(count: int) -> int:
 def wait_bits(nest: Nest) -> int:
     """Bits of the counter that waits for the next pulse; 0 when every gap is one cycle."""
     return (max([nest.first, *nest.gaps, 1]) - 1).bit_length()
+
+
+def train_path(timing: Timing) -> StagePath:
+    """From a counter over its end and that of those inside it to its next count."""
+    return StagePath(what="counters of beats", ps=timing.luts(2).whole_ps + timing.sum(8).ps)
 
 
 def train_resources(cycles: Sequence[int], fabric: Fabric, *, index: bool = False) -> Resources:

@@ -19,7 +19,7 @@ from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.timing import StagePath, Timing, slower
 from metronn.plan.kernels.folds.fold import sum_stages
 from metronn.plan.kernels.planned import Inputs, PlannedKernel
-from metronn.plan.kernels.pulse_trains import train_resources
+from metronn.plan.kernels.pulse_trains import train_path, train_resources
 from metronn.plan.kernels.reduce import terms
 from metronn.plan.kernels.spec import ReduceSerial, ReduceTree
 from metronn.plan.layout import Layout, wire_format
@@ -133,10 +133,15 @@ def _single(spec: ReduceSerial, graph: Graph, result: int, own: dict[int, list[t
     return Lane(results=(result,), beats=beats, terms=found, lo=lo, hi=hi)
 
 
+def _first_ps(spec: ReduceSerial, graph: Graph, timing: Timing) -> int:
+    """What the pulse of the first beats takes beyond a net of few loads: every bit of the accumulators reads it."""
+    return timing.arcs.wide_ps(graph.type_of(spec.reduce).total_bits)
+
+
 def lane_levels(spec: ReduceSerial, graph: Graph, lane: Lane, timing: Timing) -> int:
     """Additions, or choices, that stand in a row in a stage of a lane."""
     if reduce_op(spec, graph).kind is ReduceKind.SUM:
-        return timing.levels(lane.width)
+        return timing.levels(lane.width, _first_ps(spec, graph, timing))
     return timing.picks(max(lane.width, *(term_width(spec, graph, lane, term) for term in lane.terms)))
 
 
@@ -185,7 +190,7 @@ class PlannedReduceSerial(PlannedKernel[ReduceSerial]):
     @property
     def slowest(self) -> StagePath:
         """The stage of most additions or choices: as many as are summed in one, or meet the accumulator."""
-        return slower([self._lane_path(lane) for lane in self.lanes])
+        return slower([train_path(self.timing), *(self._lane_path(lane) for lane in self.lanes)])
 
     def _lane_path(self, lane: Lane) -> StagePath:
         spec, graph, timing = self.spec, self.graph, self.timing
@@ -193,7 +198,8 @@ class PlannedReduceSerial(PlannedKernel[ReduceSerial]):
         deepest = min(levels, len(lane.terms).bit_length())
         if reduce_op(spec, graph).kind is ReduceKind.SUM:
             return StagePath(
-                what=f"sum of {lane.width} bits, {deepest} in a row", ps=deepest * timing.sum(lane.width).ps
+                what=f"sum of {lane.width} bits, {deepest} in a row",
+                ps=deepest * timing.sum(lane.width).ps + _first_ps(spec, graph, timing),
             )
         pick = timing.pick(max(lane.width, *(term_width(spec, graph, lane, term) for term in lane.terms)))
         return StagePath(what=f"choice of {lane.width} bits, {deepest} in a row", ps=deepest * pick.ps + pick.end_ps)

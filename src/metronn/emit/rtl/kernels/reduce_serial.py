@@ -113,12 +113,20 @@ class _Writer:
         """Text that joins terms of `width` bits into one of `target` bits."""
         if self.kind is ReduceKind.SUM:
             return " + ".join(name if width == target else f"{target}'({name})" for name in names)
-        sign = ">" if self.kind is ReduceKind.MAX else "<"
         texts = list(names)
         while len(texts) > 1:
-            pairs = zip(texts[0::2], texts[1::2], strict=False)
-            texts = [f"(({a}) {sign} ({b}) ? {a} : {b})" for a, b in pairs] + texts[len(texts) // 2 * 2 :]
+            texts = self._paired(texts)
         return texts[0]
+
+    @property
+    def _better(self) -> str:
+        """The comparison that chooses its left side."""
+        return ">" if self.kind is ReduceKind.MAX else "<"
+
+    def _paired(self, texts: list[str]) -> list[str]:
+        """Choices among neighbours; an odd one waits."""
+        pairs = zip(texts[0::2], texts[1::2], strict=False)
+        return [f"(({a}) {self._better} ({b}) ? {a} : {b})" for a, b in pairs] + texts[len(texts) // 2 * 2 :]
 
     def _accumulate(self, number: int, lane: Lane, names: list[str], width: int, enable: str, first: str) -> None:
         """The terms left into the accumulator whose turn it is; accumulator k has the result of k turns ago."""
@@ -128,13 +136,18 @@ class _Writer:
         oldest = part(f"acc_{number}_q", bits * count, bits * (count - 1), bits)
         held = f"$signed({oldest})" if lane.lo < 0 or total else f"$signed({{1'b0, {oldest}}})"
         base, value = f"base_{number}", f"next_{number}"
-        terms = [base, *(name if width == wide else f"{wide}'({name})" for name in names)]
+        terms = [name if width == wide else f"{wide}'({name})" for name in names]
         if signed_width(lane.lo, lane.hi) != wide and not total:
             held = f"{wide}'({held})"
+        self.body.append(f"  logic [{bits * count - 1}:0] acc_{number}_q;")
+        if total:
+            start = f"{first} ? {wide}'({self._neutral(lane)}) : {held}"
+        else:  # the LUT that chooses takes the first beat in too
+            sign, term, terms = self._better, terms[0], self._paired(terms[1:])
+            start = f"({first} || ({term} {sign} {held})) ? {term} : {held}"
         self.body += [
-            f"  logic [{bits * count - 1}:0] acc_{number}_q;",
-            f"  wire signed [{wide - 1}:0] {base} = {first} ? {wide}'({self._neutral(lane)}) : {held};",
-            f"  wire signed [{wide - 1}:0] {value} = {self._joined(terms, wide, wide)};",
+            f"  wire signed [{wide - 1}:0] {base} = {start};",
+            f"  wire signed [{wide - 1}:0] {value} = {self._joined([base, *terms], wide, wide)};",
         ]
         moved = f"{value}[{bits - 1}:0]"
         if count > 1:

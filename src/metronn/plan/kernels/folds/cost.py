@@ -25,15 +25,16 @@ from metronn.plan.kernels.folds.fold import (
     inputs_front,
     inputs_terms,
     inputs_tree,
+    is_negated,
     lane_functions,
     linear_of,
-    multiple_additions,
     odd_part,
     outputs_tree,
     packing,
     product_bounds,
     remainder_tree,
     signed_bits,
+    signed_digits,
     slice_inputs,
     tree_levels,
     weights_in_block_ram,
@@ -85,7 +86,7 @@ def inputs_resources(spec: FoldInputs, graph: Graph, timing: Timing, sites: Site
     outputs = weight.shape[1]
     pairs = -(-outputs // pack.ways)
     lanes = pairs * pack.ways
-    slots = input_slots(spec.layout)
+    slots = input_slots(spec, graph, timing)
     x_bits = pack.x_bits - (graph.type_of(linear_of(graph, spec.linear).x).range.lowest >= 0)
     total = Resources(ff=spec.layout.slot_count * x_bits * (1 + weights_in_block_ram(spec)))
     if not counts_beats(spec):
@@ -172,7 +173,9 @@ def _multiples(weight: Array, x: Range) -> Resources:
     lut = ff = 0
     for row in weight:
         products = {int(w) for w in row if w}
-        lut += sum(multiple_additions(*factor)[0] for factor in {odd_part(w) for w in products}) * x.width_bits
+        negated = any(is_negated(w) for w in products)
+        digits = sum(len(signed_digits(odd)) - 1 for _, odd in {odd_part(w) for w in products})
+        lut, ff = lut + (digits + negated) * x.width_bits, ff + negated * x.width_bits
         for w in products:
             low, high = sorted((w * x.lowest, w * x.highest))
             ff += signed_bits(low, high) - (w & -w).bit_length() + 1

@@ -7,6 +7,7 @@ into all accumulators. Two narrow products share one multiplier where the ranges
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,7 +18,7 @@ from metronn.ir.graph import Graph
 from metronn.ir.infer import linear_shifts
 from metronn.ir.ops import Linear
 from metronn.ir.types import width_bits
-from metronn.plan.hardware.timing import Timing
+from metronn.plan.hardware.timing import StagePath, Timing
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
 from metronn.plan.kernels.uniform import function_key
 from metronn.plan.layout import Layout
@@ -238,8 +239,7 @@ class InputSlots:
 
 
 @lru_cache(maxsize=256)
-def input_slots(layout: Layout) -> InputSlots:
-    """A slot that carries an element in one beat only has constant weights: shifts and adds are cheaper there."""
+def _slots_by_use(layout: Layout) -> InputSlots:
     uses = [sum(1 for beat in layout.beats if slot < len(beat)) for slot in range(layout.slot_count)]
     return InputSlots(
         multiplied=tuple(slot for slot, count in enumerate(uses) if count > 1),
@@ -265,27 +265,44 @@ def odd_part(weight: int) -> tuple[int, int]:
     return (1 if weight > 0 else -1), abs(weight) // (weight & -weight)
 
 
-def multiple_additions(sign: int, odd: int) -> tuple[int, int]:
-    """Additions of an odd multiple of an input with a sign, and those in a row: pairs of digits, and a negation at last
-    where no digit counts.
+def is_negated(weight: int) -> bool:
+    """Whether no signed digit of a multiple counts up: it is made from the negated input."""
+    sign, odd = odd_part(weight)
+    return all(sign * digit < 0 for digit, _ in signed_digits(odd))
+
+
+def constant_path(slots: Sequence[int], spec: FoldInputs, graph: Graph, timing: Timing) -> StagePath:
+    """The slowest multiple of slots whose weights are constants: its digits are added pair by pair.
+
+    Where multipliers are no DSP blocks there is no register behind the choice of the beat, and the negation.
     """
-    digits = signed_digits(odd)
-    negated = all(sign * digit < 0 for digit, _ in digits)
-    return len(digits) - 1 + negated, (len(digits) - 1).bit_length() + negated
-
-
-def constant_levels(spec: FoldInputs, graph: Graph) -> int:
-    """Most additions in a row that make a multiple of a slot whose weights are constants."""
-    slots = input_slots(spec.layout).constant
+    weight, x = effective_weight(graph, spec.linear), graph.type_of(linear_of(graph, spec.linear).x).range
     carried = [beat[slot] for slot in slots for beat in spec.layout.beats if slot < len(beat)]
-    weights = {int(w) for row in effective_weight(graph, spec.linear)[carried] for w in row if w}
-    return max((multiple_additions(*odd_part(w))[1] for w in weights), default=0)
+    weights = {int(w) for row in weight[carried] for w in row if w}
+    levels = max((len(signed_digits(odd_part(w)[1])) - 1).bit_length() for w in weights) if weights else 0
+    bits = signed_bits(*product_bounds(weight, x.lowest, x.highest))
+    ps = levels * timing.sum(bits).ps
+    if not packing(graph, spec.linear, timing).in_blocks:
+        negated = any(is_negated(w) for w in weights)
+        ps += timing.luts(1).whole_ps + negated * timing.sum(bits).ps
+    return StagePath(what=f"constant multiple of {bits} bits, {levels} additions in a row", ps=ps)
+
+
+def input_slots(spec: FoldInputs, graph: Graph, timing: Timing) -> InputSlots:
+    """A slot that carries an element in one beat only has constant weights: shifts and adds are cheaper there.
+
+    Where a stage does not hold those, all slots get multipliers.
+    """
+    found = _slots_by_use(spec.layout)
+    if not found.constant or constant_path(found.constant, spec, graph, timing).ps <= timing.logic_ps:
+        return found
+    return InputSlots(multiplied=tuple(range(spec.layout.slot_count)), constant=())
 
 
 def inputs_terms(spec: FoldInputs, graph: Graph, timing: Timing) -> tuple[int, int]:
     """Terms per accumulator and cycle after the group stage: from multipliers, from constant multiples."""
     pack = packing(graph, spec.linear, timing)
-    slots = input_slots(spec.layout)
+    slots = input_slots(spec, graph, timing)
     summed = 1 if pack.group == 1 else 1 << tree_levels(graph, spec.linear, timing)
     constant = -(-len(slots.constant) // summed)
     return -(-len(slots.multiplied) // pack.group), constant

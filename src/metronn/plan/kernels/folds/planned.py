@@ -46,11 +46,8 @@ def fold_path(
         found.append(
             StagePath(what=f"product of {pack.product_bits} bits", ps=max(1, rows) * timing.sum(pack.product_bits).ps)
         )
-    if isinstance(spec, FoldInputs) and (deep := fold.constant_levels(spec, graph)):
-        bits = pack.product_bits if pack.ways == 1 else pack.term_bits
-        found.append(
-            StagePath(what=f"constant multiple of {bits} bits, {deep} in a row", ps=deep * timing.sum(bits).ps)
-        )
+    if isinstance(spec, FoldInputs) and (once := fold.input_slots(spec, graph, timing).constant):
+        found.append(fold.constant_path(once, spec, graph, timing))
     if spec.epilogue:
         own, nodes = expanded(graph, spec.epilogue)
         found.append(StagePath(what=f"epilogue {', '.join(nodes)}", ps=chain(own, nodes, timing).whole_ps))
@@ -176,6 +173,11 @@ class PlannedFoldInputs(PlannedKernel[FoldInputs]):
         return fold.packing(self.graph, self.spec.linear, self.timing)
 
     @cached_property
+    def slots(self) -> fold.InputSlots:
+        """Which slots get multipliers, and which constant multiples."""
+        return fold.input_slots(self.spec, self.graph, self.timing)
+
+    @cached_property
     def sites(self) -> Sites:
         """Multipliers of the slots that carry elements in several beats."""
         return input_sites(self.spec, self.graph, self.timing)
@@ -229,12 +231,12 @@ class PlannedFoldInputs(PlannedKernel[FoldInputs]):
     def multipliers(self) -> int:
         """Multiplied slots times output pairs."""
         outputs = fold.linear_of(self.graph, self.spec.linear).weight.shape[1]
-        return len(fold.input_slots(self.spec.layout).multiplied) * -(-outputs // self.packing.ways)
+        return len(self.slots.multiplied) * -(-outputs // self.packing.ways)
 
     @cached_property
     def groups(self) -> Index:
         """Number of the multiplier that each weight [n_in, n_out] goes through, NONE for constant multiples."""
         n_in, n_out = fold.linear_of(self.graph, self.spec.linear).weight.shape
-        slots = inputs_of_slots(self.spec.layout)[:, list(fold.input_slots(self.spec.layout).multiplied)]
+        slots = inputs_of_slots(self.spec.layout)[:, list(self.slots.multiplied)]
         positions, ways = lane_of(slots, n_in)[:, None], self.packing.ways
         return np.where(positions >= 0, positions * -(-n_out // ways) + np.arange(n_out) // ways, NONE)

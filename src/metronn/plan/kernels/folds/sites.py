@@ -204,5 +204,5 @@ def remainder_sites(spec: FoldOutputs, graph: Graph, timing: Timing) -> Sites:
 def input_sites(spec: FoldInputs, graph: Graph, timing: Timing) -> Sites:
     """Return the multipliers of a FoldInputs: those of the slots that carry elements in several beats."""
     pack, weight = packing(graph, spec.linear, timing), effective_weight(graph, spec.linear)
-    rows = taken(weight, inputs_of_slots(spec.layout)[:, list(input_slots(spec.layout).multiplied)])
+    rows = taken(weight, inputs_of_slots(spec.layout)[:, list(input_slots(spec, graph, timing).multiplied)])
     return Sites(_paired(rows.swapaxes(1, 2), pack), pack, timing.fabric)

@@ -27,7 +27,7 @@ from metronn.plan.kernels.folds.fold import (
     Packing,
     counts_beats,
     effective_weight,
-    input_slots,
+    is_negated,
     linear_of,
     odd_part,
     product_bounds,
@@ -50,7 +50,7 @@ def _multiple_name(position: int, sign: int, odd: int) -> str:
 
 
 def _signed_sum(terms: list[tuple[str, int]]) -> str:
-    """Sum terms with their signs pair by pair; a difference begins with the term that counts."""
+    """Sum terms with their signs, of which one is positive, pair by pair; a difference begins with the positive one."""
     while len(terms) > 1:
         terms = sorted(terms, key=lambda term: -term[1])
         half = len(terms) // 2
@@ -58,8 +58,9 @@ def _signed_sum(terms: list[tuple[str, int]]) -> str:
         pairs = zip(terms[:half], reversed(terms[len(terms) - half :]), strict=True)
         rest = terms[half : len(terms) - half]
         terms = [(f"({a} {'+' if a_sign == b_sign else '-'} {b})", a_sign) for (a, a_sign), (b, b_sign) in pairs] + rest
-    text, sign = terms[0]
-    return text if sign > 0 else f"-{text}"
+    ((text, sign),) = terms
+    assert sign > 0, text
+    return text
 
 
 class _Writer:
@@ -75,7 +76,7 @@ class _Writer:
         self.outputs = self.weight.shape[1]
         self.pairs = -(-self.outputs // self.pack.ways)
         self.lanes = self.pairs * self.pack.ways
-        self.slots = input_slots(spec.layout)
+        self.slots = kernel.slots
         self.x_type = graph.type_of(self.op.x)
         self.x_wires = wire_format(self.x_type, spec.layout)
         out_type = graph.type_of(kernel.result)
@@ -181,7 +182,16 @@ class _Writer:
             else:
                 text.add(f"wire signed [{bits - 1}:0] in_{position} = {chosen};")
             text.unused.append(f"in_{position}")
-            self._multiples(position, bits, [int(w) for w in self.weight[element]])
+            weights = [int(w) for w in self.weight[element]]
+            if any(w and is_negated(w) for w in weights):
+                negative = f"{active} ? -({bits}'({x.multiplicand('x_q', str(slot))})) : {bits}'sd0"
+                if self.pack.in_blocks:
+                    text.add(f"logic signed [{bits - 1}:0] neg_{position};")
+                    text.clocked(f"neg_{position} <= {negative};")
+                else:
+                    text.add(f"wire signed [{bits - 1}:0] neg_{position} = {negative};")
+                text.unused.append(f"neg_{position}")
+            self._multiples(position, bits, weights)
             for output in range(self.lanes):
                 weight = int(self.weight[element, output]) if output < self.outputs else 0
                 target = part("multiple", str(output * len(slots) + position), bits)
@@ -197,9 +207,10 @@ class _Writer:
 
     def _multiples(self, position: int, bits: int, weights: list[int]) -> None:
         """Declare every odd multiple of one input that the weights need, of either sign: no negation behind a sum."""
-        x = f"in_{position}"
         for sign, odd in sorted({odd_part(weight) for weight in weights if weight}):
-            terms = [(f"({x} <<< {shift})" if shift else x, sign * digit) for digit, shift in signed_digits(odd)]
+            negated = is_negated(sign * odd)
+            x, counts = f"{'neg' if negated else 'in'}_{position}", -sign if negated else sign
+            terms = [(f"({x} <<< {shift})" if shift else x, counts * digit) for digit, shift in signed_digits(odd)]
             name = _multiple_name(position, sign, odd)
             self.text.add(f"wire signed [{bits - 1}:0] {name} = {_signed_sum(terms)};")
 
