@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
-from metronn.emit.rtl.text import identifier, range_type, signed_literal, signed_width
+from metronn.emit.rtl.text import below, identifier, range_type, signed_literal, signed_width
 from metronn.ir.graph import Graph, Node
 from metronn.ir.infer import infer, round_shift
 from metronn.ir.ops import (
@@ -195,8 +195,8 @@ def _node(body: _Body, node: Node, op: ElementwiseOp, inputs: list[_Term], eleme
                 return _Term(text, lo, hi, frac, width)
             width = max(x.width, y.width)
             first, second = _extended(x, width), _extended(y, width)
-            sign = ">" if scalar_op.kind is ExtremumKind.MAX else "<"
-            text = f"({first} {sign} {second}) ? {first} : {second}"
+            low, high = (second, first) if scalar_op.kind is ExtremumKind.MAX else (first, second)
+            text = f"({below(first, second, width)}) ? {low} : {high}"
         case _:
             assert_never(scalar_op)
     return _Term(text, lo, hi, frac, width)

@@ -28,6 +28,11 @@ def signed_width(lo: int, hi: int) -> int:
     return width_bits(lo, hi) + (0 if lo < 0 else 1)
 
 
+def below(first: str, second: str, width: int) -> str:
+    """Whether a signed number is less than another of the same width: the sign of their difference, one carry chain."""
+    return f"({width + 1}'({first}) - {width + 1}'({second})) < {width + 1}'sd0"
+
+
 def signed_literal(value: int, width: int) -> str:
     """Return a signed constant of `width` bits; `value` fits it.
 

@@ -7,7 +7,7 @@ from typing import assert_never
 
 from metronn.emit.rtl.scalar import ScalarFunction, scalar_function
 from metronn.emit.rtl.slots import Vector, port_vector
-from metronn.emit.rtl.text import module_text, range_type, signed_literal, signed_width
+from metronn.emit.rtl.text import below, module_text, range_type, signed_literal, signed_width
 from metronn.ir.graph import Graph
 from metronn.ir.types import TensorType
 from metronn.plan.kernels.netlist import (
@@ -154,7 +154,8 @@ def _made(
             right = _signed(netlist, op.right, cell.stage, op.right_shift)
             width = max(left[1], right[1])
             first, second = _sized(left, width), _sized(right, width)
-            return _fitted(f"({first} {'>' if op.largest else '<'} {second}) ? {first} : {second}", width, cell)
+            low, high = (second, first) if op.largest else (first, second)
+            return _fitted(f"({below(first, second, width)}) ? {low} : {high}", width, cell)
         case EpilogueCell():
             assert epilogue is not None
             function = _function(netlist, op, epilogue, functions)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from metronn.emit.rtl.pulse_trains import train_text
 from metronn.emit.rtl.slots import Vector, part, port_vector
-from metronn.emit.rtl.text import module_text, signed_literal, signed_width
+from metronn.emit.rtl.text import below, module_text, signed_literal, signed_width
 from metronn.ir.ops import ReduceKind
 from metronn.plan.kernels.reduce_serial import (
     Lane,
@@ -115,18 +115,17 @@ class _Writer:
             return " + ".join(name if width == target else f"{target}'({name})" for name in names)
         texts = list(names)
         while len(texts) > 1:
-            texts = self._paired(texts)
+            texts = self._paired(texts, width)
         return texts[0]
 
-    @property
-    def _better(self) -> str:
-        """The comparison that chooses its left side."""
-        return ">" if self.kind is ReduceKind.MAX else "<"
-
-    def _paired(self, texts: list[str]) -> list[str]:
-        """Choices among neighbours; an odd one waits."""
-        pairs = zip(texts[0::2], texts[1::2], strict=False)
-        return [f"(({a}) {self._better} ({b}) ? {a} : {b})" for a, b in pairs] + texts[len(texts) // 2 * 2 :]
+    def _paired(self, texts: list[str], width: int) -> list[str]:
+        """Choices among neighbours of `width` bits; an odd one waits."""
+        pairs = list(zip(texts[0::2], texts[1::2], strict=False))
+        if self.kind is ReduceKind.MIN:
+            chosen = [f"(({below(a, b, width)}) ? {a} : {b})" for a, b in pairs]
+        else:
+            chosen = [f"(({below(a, b, width)}) ? {b} : {a})" for a, b in pairs]
+        return chosen + texts[len(texts) // 2 * 2 :]
 
     def _accumulate(self, number: int, lane: Lane, names: list[str], width: int, enable: str, first: str) -> None:
         """The terms left into the accumulator whose turn it is; accumulator k has the result of k turns ago."""
@@ -143,8 +142,9 @@ class _Writer:
         if total:
             start = f"{first} ? {wide}'({self._neutral(lane)}) : {held}"
         else:  # the LUT that chooses takes the first beat in too
-            sign, term, terms = self._better, terms[0], self._paired(terms[1:])
-            start = f"({first} || ({term} {sign} {held})) ? {term} : {held}"
+            term, terms = terms[0], self._paired(terms[1:], wide)
+            worse = (held, term) if self.kind is ReduceKind.MAX else (term, held)
+            start = f"({first} || {below(*worse, wide)}) ? {term} : {held}"
         self.body += [
             f"  wire signed [{wide - 1}:0] {base} = {start};",
             f"  wire signed [{wide - 1}:0] {value} = {self._joined([base, *terms], wide, wide)};",
