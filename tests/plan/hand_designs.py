@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from timings import level_timing
-
 from metronn.emit.build import all_values
 from metronn.emit.data import data_directory
 from metronn.emit.rtl.fpga import LIBRARY, emit_fpga
@@ -28,6 +26,7 @@ from metronn.plan.kernels.kernels import Kernels
 from metronn.plan.kernels.spec import Delay
 from metronn.plan.layout import Layout
 from metronn.verify.run import Build
+from timings import level_timing
 
 
 def inputs_graph(layouts: Sequence[tuple[int, Layout]]) -> Graph:

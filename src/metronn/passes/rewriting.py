@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, overload
 
@@ -88,10 +88,13 @@ def moves_nothing(graph: Graph | RealGraph, op: Rewire) -> bool:
     return np.array_equal(op.index.array.ravel(), np.arange(op.index.array.size))
 
 
-def grow(graph: Graph, first: str, kinds: tuple[type, ...]) -> tuple[str, ...]:
+def grow(
+    graph: Graph, first: str, kinds: tuple[type, ...], fits: Callable[[Sequence[str]], bool] | None = None
+) -> tuple[str, ...]:
     """Follow a value through elementwise ops of one shape: the longest group that shows only its last value outside.
 
     An op joins when it works element by element (is one of `kinds`) and reads only constants and the group's values.
+    `fits` is asked of the ops behind the first one.
     """
     shape = graph.type_of(first).shape
     group = [first]
@@ -106,6 +109,7 @@ def grow(graph: Graph, first: str, kinds: tuple[type, ...]) -> tuple[str, ...]:
     for length in range(len(group), 1, -1):
         inside = set(group[:length])
         hidden = group[: length - 1]
-        if all(name not in shown and set(graph.uses[name]) <= inside for name in hidden):
+        seen = any(name in shown or not set(graph.uses[name]) <= inside for name in hidden)
+        if not seen and (fits is None or fits(group[1:length])):
             return tuple(group[:length])
     return (first,)

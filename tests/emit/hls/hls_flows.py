@@ -6,7 +6,6 @@ import random
 from pathlib import Path
 
 from hls_projects import project_of
-from timings import level_timing
 
 from metronn.emit.hls.flow import Flow
 from metronn.emit.hls.project import emit_hls
@@ -21,6 +20,7 @@ from metronn.plan.kernels.spec import Delay, KernelSpec
 from metronn.plan.layout import Layout
 from metronn.plan.options import Fold, InputForm, PlanOptions
 from metronn.verify.hls import HlsSimulation, compile_flags, run_compiler, write_files
+from timings import level_timing
 
 TIMING = level_timing(load_device("vu13p").fabric)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from timings import level_timing
 
 from metronn.emit.hls.flow import Flow
 from metronn.emit.hls.project import HlsProject, emit_hls
@@ -22,6 +21,7 @@ from metronn.plan.kernels.kernels import Kernels
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
 from metronn.plan.layout import Layout
 from metronn.verify.hls import HlsSimulation, compile_flags, run_compiler, write_files
+from timings import level_timing
 
 LIBRARY = (
     "activation",

@@ -7,7 +7,6 @@ import random
 from dataclasses import dataclass
 
 from hypothesis import strategies as st
-from timings import level_timing
 
 from metronn.ir.arrays import IntArray, object_array
 from metronn.ir.graph import Graph, GraphBuilder
@@ -46,6 +45,7 @@ from metronn.plan.kernels.spec import (
 )
 from metronn.plan.layout import Layout
 from metronn.verify.kernel_bench import Case
+from timings import level_timing
 
 Draw = st.DrawFn
 

@@ -14,7 +14,6 @@ import pytest
 from fold_strategies import dense, grouped_weights, sparse
 from hypothesis import given
 from hypothesis import strategies as st
-from timings import level_timing
 
 from metronn.emit.rtl.kernels.any_kernel import emit_kernel
 from metronn.emit.rtl.kernels.folds.inputs import signed_digits
@@ -34,6 +33,7 @@ from metronn.plan.kernels.kernels import planned
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, KernelSpec, MatvecAdders
 from metronn.plan.layout import Layout
 from random_tests import examples
+from timings import level_timing
 
 FABRIC = load_device("vu13p").fabric
 

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import batches
 from stream_strategies import serial_batches, stream_batches
-from timings import level_timing
 from window_strategies import buffer_batches
 
 from metronn.emit.rtl.kernels.waiting.delay import emit_delay
@@ -30,6 +29,7 @@ from metronn.verify import kernel_bench
 from metronn.verify.kernel_bench import Case, write_bench
 from random_tests import builds
 from simulators import need
+from timings import level_timing
 
 FABRIC = load_device("vu13p").fabric
 

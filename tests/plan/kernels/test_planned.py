@@ -5,7 +5,6 @@ from __future__ import annotations
 import typing
 
 import pytest
-from timings import level_timing
 
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph, GraphBuilder
@@ -35,6 +34,7 @@ from metronn.plan.kernels.streamed import InnerKernel, PlannedStreamed
 from metronn.plan.layout import Layout
 from metronn.plan.options import PlanOptions
 from metronn.plan.placing import placed, problem_of
+from timings import level_timing
 
 TIMING = level_timing(load_device("vu13p").fabric, 2)
 ROWS, WHOLE = Layout.rows(12, 3), Layout.parallel(12)

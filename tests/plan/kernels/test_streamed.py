@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 from harness import check_cases
-from timings import level_timing
 
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph, GraphBuilder
@@ -40,6 +39,7 @@ from metronn.plan.kernels.spec import (
 )
 from metronn.plan.layout import Layout
 from metronn.verify.kernel_bench import Case
+from timings import level_timing
 
 FABRIC = load_device("vu13p").fabric
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from timings import level_timing
 
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph, GraphBuilder
@@ -21,6 +20,7 @@ from metronn.plan.kernels.adders.unrolled_cost import unrolled_cost
 from metronn.plan.kernels.kernels import planned
 from metronn.plan.kernels.spec import MatvecAdders
 from random_tests import examples
+from timings import level_timing
 
 FABRIC = load_device("vu13p").fabric
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from timings import level_timing
 
 from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import Input, Window
@@ -15,6 +14,7 @@ from metronn.plan.kernels.waiting.lines import Ring
 from metronn.plan.kernels.waiting.pulses import in_flight
 from metronn.plan.kernels.waiting.taps import window_output
 from metronn.plan.layout import Layout
+from timings import level_timing
 
 TIMING = level_timing(load_device("vu13p").fabric)
 

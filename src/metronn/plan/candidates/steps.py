@@ -33,7 +33,7 @@ from metronn.ir.ops import (
 )
 from metronn.passes.rewriting import grow
 from metronn.plan.candidates.convert import conversion
-from metronn.plan.candidates.groups import closes, grow, stage_holds
+from metronn.plan.candidates.groups import closes, stage_holds
 from metronn.plan.candidates.layouts_in_time import evenly, raster_layout, split_beats, whole_blocks
 from metronn.plan.candidates.reuse import divisors, impossible_reuse, keeps_reuse
 from metronn.plan.hardware.resources import lut_equivalents
