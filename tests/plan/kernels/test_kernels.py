@@ -29,7 +29,7 @@ from metronn.verify import kernel_bench
 from metronn.verify.kernel_bench import Case, write_bench
 from random_tests import builds
 from simulators import need
-from timings import level_timing
+from timings import ADDITION_PS, level_timing
 
 FABRIC = load_device("vu13p").fabric
 
@@ -118,7 +118,7 @@ def table_case(bits: int, levels: int) -> Case:
     source = random.Random(bits)
     table = IntArray.of([source.randint(-90, 400) for _ in range(1 << bits)])
     graph.output("y", graph.add(Lookup(x=x, table=table, frac=3), "tanh"))
-    timing = level_timing(FABRIC, levels)
+    timing = level_timing(FABRIC, levels, net_ps=ADDITION_PS * levels // (levels + 1))  # so many LUTs in a row
     name = f"mnn_table_{bits}_{levels}"
     return Case(name=name, spec=Table(lookup="tanh"), graph=graph.build(), timing=timing, ii_cycles=1)
 
