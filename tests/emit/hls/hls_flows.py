@@ -25,8 +25,8 @@ from timings import level_timing
 TIMING = level_timing(load_device("vu13p").fabric)
 
 STREAM_LIBRARY = (
-    "activation", "bridge", "constant", "dense", "dense_stream", "elementwise", "reduce", "reduce_stream", "reorder",
-    "requantize", "rewire", "stream", "table", "window", "window_buffer",
+    "activation", "adders", "bridge", "constant", "dense", "dense_stream", "elementwise", "reduce", "reduce_stream",
+    "reorder", "requantize", "rewire", "stream", "table", "window", "window_buffer",
 )  # fmt: skip
 
 

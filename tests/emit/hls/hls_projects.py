@@ -11,20 +11,21 @@ from metronn.emit.hls.project import HlsProject, emit_hls
 from metronn.emulate.numpy import emulate
 from metronn.ir.arrays import Array, IntArray
 from metronn.ir.graph import Graph, GraphBuilder
-from metronn.ir.ops import Constant, Extremum, Input, Linear, Overflow, Requantize, Rounding
+from metronn.ir.ops import Constant, Extremum, Input, Linear, Overflow, Requantize, Rounding, operands
 from metronn.ir.text import graph_hash, to_text
 from metronn.ir.types import Range
 from metronn.plan.design import KernelInstance, Signal
 from metronn.plan.hardware.boards import load_device
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.kernels.kernels import Kernels
-from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
+from metronn.plan.kernels.spec import FoldInputs, FoldOutputs, MatvecAdders
 from metronn.plan.layout import Layout
 from metronn.verify.hls import HlsSimulation, compile_flags, run_compiler, write_files
 from timings import level_timing
 
 LIBRARY = (
     "activation",
+    "adders",
     "bridge",
     "constant",
     "dense",
@@ -106,12 +107,46 @@ def two_layers() -> tuple[Graph, Flow]:
     )
 
 
-def build_together(graphs: list[Graph], folder: Path, optimize: str = "-O0") -> list[HlsSimulation]:
+def unrolled(graph: Graph) -> Flow:
+    """Return a flow in which every matrix of a graph is its own adder graph, and all else is left to the graph."""
+    plans = Kernels(graph, Timing(fabric=load_device("vu13p").fabric))
+    signals: dict[str, Signal] = {}
+    kernels = []
+    for node in graph.nodes:
+        if isinstance(node.op, Linear):
+            spec = MatvecAdders(linear=node.name, epilogue=epilogue_of(graph, node.name))
+            kernels.append(
+                KernelInstance(
+                    name=f"{node.name}_adders", spec=spec, inputs=(node.op.x,), output=plans.of(spec).result,
+                    start_cycle=0, latency_cycles=1, resources=Resources(),
+                )
+            )  # fmt: skip
+    return Flow(plans=plans, kernels=tuple(kernels), signals=signals, inputs=(), outputs=(), ii_cycles=1, streams=False)
+
+
+def epilogue_of(graph: Graph, value: str) -> tuple[str, ...]:
+    """Return the elementwise ops behind a value that read it, and constants, alone."""
+    found: list[str] = []
+    shown = {output.value for output in graph.outputs}
+    while value not in shown and len(graph.uses[value]) == 1:
+        node = graph.by_name[next(iter(graph.uses[value]))]
+        others = [x for x in operands(node.op) if x != value]
+        alone = all(isinstance(graph.by_name[x].op, Constant) for x in others)
+        if not isinstance(node.op, Requantize | Extremum) or not alone or node.type.shape != graph.type_of(value).shape:
+            break
+        value = node.name
+        found.append(value)
+    return tuple(found)
+
+
+def build_together(
+    graphs: list[Graph], folder: Path, optimize: str = "-O0", flows: list[Flow] | None = None
+) -> list[HlsSimulation]:
     """Compile the projects of many graphs in one translation unit, each in a namespace of its own."""
     unit = "".join(f'#include "metronn/{stem}.hpp"\n' for stem in LIBRARY)
     for number, graph in enumerate(graphs):
         name = f"g{number}"
-        write_files(emit_hls(graph, project_of(graph, name)), folder / name)
+        write_files(emit_hls(graph, project_of(graph, name), flows[number] if flows else None), folder / name)
         unit += f'namespace space_{name} {{\n#include "{name}/{name}.cpp"\n#include "{name}/bridge.cpp"\n}}\n'
     write_files({"all.cpp": unit}, folder)
     library = folder / "liball.so"

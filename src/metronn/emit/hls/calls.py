@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from metronn.emit.hls.files import TopPort
@@ -30,8 +30,13 @@ class TopCalls:
         return self.direct.get(value, self.names[value])
 
 
-def lay_out(graph: Graph, reserved: Iterable[str]) -> TopCalls:
-    """Decide which values are made, what they are called, and which go straight to a port."""
+def lay_out(
+    graph: Graph, reserved: Iterable[str], unrolled: Callable[[str, Names], LibraryCall | None] | None = None
+) -> TopCalls:
+    """Decide which values are made, what they are called, and which go straight to a port.
+
+    `unrolled` returns the call of a function of the project's own that makes a value, or None.
+    """
     names = Names(reserved)
     shown = [output.value for output in graph.outputs]
     direct: dict[str, str] = {}
@@ -48,7 +53,8 @@ def lay_out(graph: Graph, reserved: Iterable[str]) -> TopCalls:
     needed = set(shown)
     for node in reversed(graph.nodes):
         if node.name in needed:
-            kernel = kernel_of(graph, node, names[node.name])
+            own = unrolled(node.name, names) if unrolled else None
+            kernel = own or kernel_of(graph, node, names[node.name])
             if kernel is not None:
                 kernels[node.name] = kernel
                 needed.update(kernel.sources)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 DERIVED = (
     "", "_t", "_cfg", "_weight", "_bias", "_table", "_values", "_index", "_shift", "_x_index", "_x_shift", "_y_index",
-    "_y_shift", "_lo", "_hi", "_aligned", "_aligned_t",
+    "_y_shift", "_lo", "_hi", "_aligned", "_aligned_t", "_adders",
 )  # fmt: skip
 """What the emitter may append to a value's name."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -37,7 +37,8 @@ class LibraryCall:
 
     `sources` are values of the graph, `constants` C++ names; they are the call's arguments in this order, and the
     result comes last, or first with `result_first`. `template` replaces the configuration as template argument.
-    `aligned_type`, when not empty, is the type to which the one source is aligned before the call.
+    `aligned_type`, when not empty, is the type to which the one source is aligned before the call. `unrolled`: the
+    function is none of the library's.
     """
 
     function: str
@@ -49,6 +50,37 @@ class LibraryCall:
     template: str = ""
     aligned_type: str = ""
     result_first: bool = False
+    unrolled: Unrolled | None = None
+
+    @property
+    def called(self) -> str:
+        """What stands before the arguments of a call that makes a value, without template arguments."""
+        return self.function if self.unrolled else f"metronn::{self.function}"
+
+
+@dataclass(frozen=True, slots=True)
+class Unrolled:
+    """A function of the project's own: the struct that holds it, what it does in a few words, and what it needs.
+
+    `inner`: the calls of the library in it, by C++ name. `types`: definitions of types, by C++ name.
+    """
+
+    text: str
+    note: str
+    inner: Mapping[str, tuple[Node, LibraryCall]]
+    types: Mapping[str, str]
+    headers: frozenset[str]
+
+
+def with_inner(calls: Mapping[str, tuple[Node, LibraryCall]]) -> Mapping[str, tuple[Node, LibraryCall]]:
+    """Return calls by C++ name, and before each those in a function of the project's own."""
+    found: dict[str, tuple[Node, LibraryCall]] = {}
+    for name, (node, kernel) in calls.items():
+        if kernel.unrolled:
+            found |= kernel.unrolled.inner
+        # the result's own op may be among them
+        found[f"{name}_adders" if kernel.unrolled else name] = (node, kernel)
+    return found
 
 
 def kernel_of(graph: Graph, node: Node, name: str) -> LibraryCall | None:

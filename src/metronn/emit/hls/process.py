@@ -12,20 +12,22 @@ from typing import assert_never
 
 import numpy as np
 
-from metronn.emit.hls.calls import TopCalls as Calls
+from metronn.emit.hls.adders import adders_call
+from metronn.emit.hls.chain import chain_of
 from metronn.emit.hls.flow import Flow
 from metronn.emit.hls.index import Members
 from metronn.emit.hls.multipliers import Multipliers
 from metronn.emit.hls.names import Names
-from metronn.emit.hls.ops import LibraryCall, kernel_of
+from metronn.emit.hls.ops import LibraryCall
 from metronn.emit.hls.reorder import element_matrix, fill_code, reorder_form
-from metronn.emit.hls.top import kernel_call
+from metronn.emit.hls.top import call
 from metronn.emit.hls.values import integer_type, literal, stored_matrix, type_line
 from metronn.emit.hls.window import window_form
 from metronn.ir.graph import Graph, Node
 from metronn.ir.infer import reduce_shifts, shifted_bounds
-from metronn.ir.ops import Constant, Linear, Reduce, ReduceKind, Window
+from metronn.ir.ops import Linear, Reduce, ReduceKind, Window
 from metronn.plan.design import KernelInstance
+from metronn.plan.kernels.adders.matvec import PlannedAdders
 from metronn.plan.kernels.folds import fold
 from metronn.plan.kernels.folds.fold import effective_weight
 from metronn.plan.kernels.folds.planned import PlannedFoldInputs, PlannedFoldOutputs
@@ -75,6 +77,11 @@ class Process:
     names: dict[str, str] = field(default_factory=dict)
 
 
+def _adders(planned: AnyKernel) -> PlannedAdders | None:
+    """Return a planned kernel that is an unrolled matrix."""
+    return planned if isinstance(planned, PlannedAdders) else None
+
+
 class Processes:
     """Makes the processes of one flow; hands out the names of what they need."""
 
@@ -103,7 +110,7 @@ class Processes:
             case FoldOutputs() | FoldInputs():
                 return self._fold(kernel, self.flow.plans.of(spec), 1, 1)
             case MatvecAdders() | Elementwise() | Table() | ReduceTree() | Wiring():
-                return self._map(kernel, covered_nodes(spec), self.graph)
+                return self._map(kernel, covered_nodes(spec), self.graph, _adders(self.flow.plans.of(spec)))
             case _:
                 assert_never(spec)
 
@@ -125,7 +132,10 @@ class Processes:
                 return self._fold(kernel, planned.inner, len(own.starts), spec.copies)
             case MatvecAdders() | Elementwise() | Table() | ReduceTree():
                 beats = spec.layouts[0]
-                return self._map(kernel, covered_nodes(inner), own.graph, beats.beat_count, beats.spacing, spec.copies)
+                return self._map(
+                    kernel, covered_nodes(inner), own.graph, _adders(planned.inner), beats.beat_count, beats.spacing,
+                    spec.copies,
+                )  # fmt: skip
             case _:
                 assert_never(inner)
 
@@ -134,6 +144,7 @@ class Processes:
         kernel: KernelInstance,
         nodes: Sequence[str],
         graph: Graph,
+        planned: PlannedAdders | None = None,
         beats: int = 1,
         spacing: int = 1,
         copies: int = 1,
@@ -147,7 +158,7 @@ class Processes:
         if copies > 1:
             process.members.constant("copies", copies)
         inputs = function_inputs(graph, nodes)
-        self._body(process, "apply", kernel, graph, nodes, inputs, result_first=True)
+        self._body(process, "apply", kernel, graph, nodes, inputs, result_first=True, planned=planned)
         return process
 
     def _body(
@@ -161,41 +172,27 @@ class Processes:
         *,
         result_first: bool,
         before: str = "",
+        planned: PlannedAdders | None = None,
     ) -> None:
-        """Add the static function that makes the last node's elements of a group from those of the inputs."""
-        result = nodes[-1]
-        local = Names()
-        for value in (*inputs, *nodes):
-            local.alias(value, self.names[value])
-        kernels: dict[str, LibraryCall] = {}
-        lines: list[str] = []
-        for node in nodes:
-            made = kernel_of(graph, graph.by_name[node], local[node])
-            assert made is not None
-            for source in made.sources:
-                if isinstance(graph.by_name[source].op, Constant) and source not in kernels:
-                    local.alias(source, self.names.claim(f"{kernel.name}:{source}", source))
-                    load = kernel_of(graph, graph.by_name[source], local[source])
-                    assert load is not None
-                    kernels[source] = load
-            kernels[node] = made
-        calls = Calls(names=local, kernels=kernels, inputs=(), outputs=(), direct={})
-        arrays = {value: local[value] for value in (*inputs, *kernels)}
-        for value, made in kernels.items():
-            name = local[value]
-            if value != result:
-                lines.append(f"  {name}_t {name}[{graph.type_of(value).size}];")
-                lines.append(f"#pragma HLS ARRAY_PARTITION variable = {name} type = complete")
-            lines += kernel_call(graph, calls, value, arrays)
-            process.headers.add(made.header)
-            process.inner[name] = (graph.by_name[value], made)
-            process.names[value] = made.function
-            if value != result:
-                process.types[name] = type_line(name, graph.type_of(value), graph.by_name[value].source)
-            if made.aligned_type:
-                process.types[f"{name}_aligned"] = f"typedef {made.aligned_type} {name}_aligned_t;\n"
-        made_here = f"{local[result]}_t {local[result]}[{graph.type_of(result).size}]"
-        parts = [f"const {local[x]}_t {local[x]}[{graph.type_of(x).size}]" for x in inputs]
+        """Add the static function that makes the last node's elements of a group from those of the inputs.
+
+        `planned`: an unrolled matrix, with its adder graph.
+        """
+        result, name = nodes[-1], self.names[nodes[-1]]
+        if planned is not None:
+            made = adders_call(planned, self.names)
+            lines = [call(made.called, [*(self.names[x] for x in inputs), name])]
+            process.inner[name] = (graph.by_name[result], made)
+        else:
+            arrays = {value: self.names[value] for value in (*inputs, result)}
+            chain = chain_of(graph, nodes, arrays, self.names, kernel.name)
+            lines = chain.lines
+            process.headers |= chain.headers
+            process.inner |= chain.inner
+            process.types |= chain.types
+            process.names |= chain.names
+        made_here = f"{name}_t {name}[{graph.type_of(result).size}]"
+        parts = [f"const {self.names[x]}_t {self.names[x]}[{graph.type_of(x).size}]" for x in inputs]
         parts = [made_here, *parts] if result_first else [*([before] if before else []), *parts, made_here]
         process.functions += [
             f"static void {function}({', '.join(parts)}) {{",

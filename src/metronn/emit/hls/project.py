@@ -11,16 +11,20 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from metronn.emit.hls.adders import adders_call
 from metronn.emit.hls.calls import TopCalls, lay_out
+from metronn.emit.hls.config import call_files, configs
 from metronn.emit.hls.files import Timing, bridge, interface_json, makefile, testbench
 from metronn.emit.hls.flow import Flow
-from metronn.emit.hls.names import identifier
+from metronn.emit.hls.names import Names, identifier
+from metronn.emit.hls.ops import LibraryCall, with_inner
 from metronn.emit.hls.scripts import build_tcl, check_tcl, hls_cfg
 from metronn.emit.hls.stream import StreamDesign
 from metronn.emit.hls.top import signature, top_source
-from metronn.emit.hls.values import constants_header, guard, type_line
+from metronn.emit.hls.values import guard, type_line
 from metronn.errors import ModelError, ToolError
 from metronn.ir.graph import Graph
+from metronn.plan.kernels.adders.matvec import PlannedAdders
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,27 +99,40 @@ def emit_hls(graph: Graph, project: HlsProject, flow: Flow | None = None) -> dic
     if flow is not None and flow.streams:
         return _streamed(project, flow)
     reserved = [project.name, f"{project.name}_run"]
-    layout = lay_out(graph, reserved)
+    layout = lay_out(graph, reserved, None if flow is None else _Unrolled(flow))
+    calls = with_inner(
+        {layout.names[value]: (graph.by_name[value], kernel) for value, kernel in layout.kernels.items()}
+    )
+    headers = {kernel.header for _, kernel in calls.values()}
+    headers.update(*(kernel.unrolled.headers for _, kernel in calls.values() if kernel.unrolled))
     timing = Timing(project.ii_cycles, project.latency_cycles)
     header = "".join(f"// {line}\n" for line in project.header)
     files: dict[str, str | bytes] = {
         f"{project.name}.hpp": header + _top_header(project, layout),
         f"{project.name}.cpp": header + top_source(graph, project.name, layout),
         "types.hpp": header + _types(graph, project, layout),
-        "config.hpp": header + _configs(graph, project, layout),
+        "config.hpp": header + configs(project.name, calls, headers),
         "bridge.cpp": header + bridge(project.name, layout.inputs, layout.outputs),
         "testbench.cpp": header + testbench(project.name, layout.inputs, layout.outputs),
         "interface.json": interface_json(project.name, project.header, timing, layout.inputs, layout.outputs),
     }
     files |= _scripts(project, timing)
-    for value, kernel in layout.kernels.items():
-        if kernel.stored:
-            name = layout.names[value]
-            files[f"weights/{name}.hpp"] = header + constants_header(
-                project.name, name, graph.by_name[value].source, kernel.stored
-            )
-    files.update(_library({kernel.header for kernel in layout.kernels.values()}))
+    files |= {path: header + text for path, text in call_files(project.name, calls).items()}
+    files.update(_library(headers))
     return dict(sorted(files.items()))
+
+
+class _Unrolled:
+    """Makes the calls of unrolled matrices, by the value that each makes."""
+
+    def __init__(self, flow: Flow) -> None:
+        """Find them among the kernels."""
+        found = [flow.plans.of(kernel.spec) for kernel in flow.kernels]
+        self.planned = {planned.result: planned for planned in found if isinstance(planned, PlannedAdders)}
+
+    def __call__(self, value: str, names: Names) -> LibraryCall | None:
+        """Return the call that makes a value, or None."""
+        return adders_call(self.planned[value], names) if value in self.planned else None
 
 
 def _streamed(project: HlsProject, flow: Flow) -> dict[str, str | bytes]:
@@ -169,29 +186,17 @@ def _top_header(project: HlsProject, layout: TopCalls) -> str:
 def _types(graph: Graph, project: HlsProject, layout: TopCalls) -> str:
     """One type per value: integers of exactly the bits that the ranges ask for."""
     lines = [type_line(port.name, port.type, port.key) for port in layout.inputs]
+    known: set[str] = set()
     for value, kernel in layout.kernels.items():
         node, name = graph.by_name[value], layout.names[value]
+        if kernel.unrolled:
+            lines += [line for inner, line in kernel.unrolled.types.items() if inner not in known]
+            known |= kernel.unrolled.types.keys()
         if kernel.aligned_type:
             lines.append(f"typedef {kernel.aligned_type} {name}_aligned_t;  // what {name} reads, one step for all\n")
-        if value not in layout.direct:
+        if value not in layout.direct or (kernel.unrolled and layout.direct[value] != name):
             lines.append(type_line(name, node.type, node.source))
     lines += [type_line(port.name, port.type, port.key) for port in layout.outputs]
     body = '#include "metronn/platform.hpp"\n\n'
     body += "// Values are integer codes; a code times the step is the real number.\n"
     return guard(project.name, "types", body + "".join(lines))
-
-
-def _configs(graph: Graph, project: HlsProject, layout: TopCalls) -> str:
-    """One configuration struct per call; what the members mean is said in the library's headers."""
-    structs, headers = [], {"constant"}
-    includes = []
-    for value, kernel in layout.kernels.items():
-        name = layout.names[value]
-        headers.add(kernel.header)
-        if kernel.stored:
-            includes.append(f'#include "weights/{name}.hpp"\n')
-        if kernel.members:
-            members = "".join(f"  {member}\n" for member in kernel.members)
-            structs.append(f"// {graph.by_name[value].comment}\nstruct {name}_cfg {{\n{members}}};\n")
-    library = "".join(f'#include "metronn/{stem}.hpp"\n' for stem in sorted({*headers, "rewire"}))
-    return guard(project.name, "config", "\n".join([library + "".join(sorted(includes)), *structs]))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from metronn.emit.hls.config import Calls, call_files, configs, struct_text
 from metronn.emit.hls.files import Beats, TopPort
 from metronn.emit.hls.flow import HANDOVER_CYCLES, Flow
 from metronn.emit.hls.index import Members
 from metronn.emit.hls.names import Names, identifier
+from metronn.emit.hls.ops import with_inner
 from metronn.emit.hls.process import Process, Processes
 from metronn.emit.hls.reorder import element_matrix
 from metronn.emit.hls.top import action, call, declaration
@@ -82,7 +84,14 @@ class StreamDesign:
     @property
     def headers(self) -> set[str]:
         """Headers of the library that the project includes."""
-        return {"stream", *(stem for _, process in self.processes for stem in process.headers)}
+        found = {stem for _, process in self.processes for stem in process.headers}
+        for _, kernel in self._inner().values():
+            found |= kernel.unrolled.headers if kernel.unrolled else {kernel.header}
+        return {"stream", *found}
+
+    def _inner(self) -> Calls:
+        """Calls made for each beat, by C++ name."""
+        return with_inner({name: made for _, process in self.processes for name, made in process.inner.items()})
 
     @property
     def interval_cycles(self) -> int:
@@ -101,7 +110,7 @@ class StreamDesign:
         members.constant("beats", layout.beat_count)
         members.layout(layout)
         members.matrix("element", *element_matrix(layout))
-        text = "".join(f"{array}\n" for array in members.stored) + _struct(order, members.lines)
+        text = "".join(f"{array}\n" for array in members.stored) + struct_text(order, members.lines)
         origin = self.flow.origin(signal)[0]
         return TopPort(
             name, key, kind, Beats(f"{self.names[f'signal:{origin}']}_t", self._words(origin), layout, order, text)
@@ -202,10 +211,8 @@ class StreamDesign:
             "types.hpp": self._types(),
             "config.hpp": self._configs(),
         }
+        made |= call_files(self.name, self._inner())
         for _, process in self.processes:
-            for name, (node, kernel) in process.inner.items():
-                if kernel.stored:
-                    made[f"weights/{name}.hpp"] = constants_header(self.name, name, node.source, kernel.stored)
             if process.members.stored:
                 struct = process.struct
                 made[f"weights/{struct}.hpp"] = constants_header(self.name, struct, struct, process.members.stored)
@@ -227,8 +234,9 @@ class StreamDesign:
         for value in dict.fromkeys(carried.value for carried in flow.signals.values()):
             name = self.names[value]
             lines.setdefault(name, type_line(name, graph.type_of(value), graph.by_name[value].source))
-        for _, process in self.processes:
-            for name, line in process.types.items():
+        inner = [kernel.unrolled.types for _, kernel in self._inner().values() if kernel.unrolled]
+        for types in [*(process.types for _, process in self.processes), *inner]:
+            for name, line in types.items():
                 lines.setdefault(name, line)
         beats = []
         for signal in origins:
@@ -243,23 +251,13 @@ class StreamDesign:
         return guard(self.name, "types", body + "".join(lines.values()) + "\n" + "".join(beats))
 
     def _configs(self) -> str:
-        structs: list[str] = []
-        includes: set[str] = set()
-        for _, process in self.processes:
-            for name, (node, kernel) in process.inner.items():
-                if kernel.stored:
-                    includes.add(f'#include "weights/{name}.hpp"\n')
-                if kernel.members:
-                    structs.append(f"// {node.comment}\n{_struct(f'{name}_cfg', kernel.members)}\n")
-            if process.members.stored:
-                includes.add(f'#include "weights/{process.struct}.hpp"\n')
-        library = "".join(f'#include "metronn/{stem}.hpp"\n' for stem in sorted({*self.headers, "constant", "rewire"}))
-        return guard(self.name, "config", "\n".join([library + "".join(sorted(includes)), *structs]))
+        stored = [process.struct for _, process in self.processes if process.members.stored]
+        return configs(self.name, self._inner(), self.headers, stored)
 
     def _source(self) -> str:
         lines = [f'#include "{self.name}.hpp"', "", '#include "config.hpp"', ""]
         for _, process in self.processes:
-            lines += [_struct(process.struct, [*process.members.lines, *process.functions])]
+            lines += [struct_text(process.struct, [*process.members.lines, *process.functions])]
         lines.append(f"{self._signature()} {{")
         for port in self.inputs + self.outputs:
             lines.append(f"#pragma HLS INTERFACE mode = ap_fifo port = {port.name}")
@@ -288,12 +286,6 @@ class StreamDesign:
         travel = f"{' and '.join(layouts[:-1])} -> {layouts[-1]}"
         where = f"starts in cycle {kernel.start_cycle}, {kernel.latency_cycles} cycles"
         return [*(lines or [f"{self.flow.signals[kernel.output].value}: in other beats"]), f"{travel}; {where}"]
-
-
-def _struct(name: str, members: list[str]) -> str:
-    """Return a struct; pragmas stay at the beginning of their lines."""
-    body = "".join(line + "\n" if line.startswith("#") else f"  {line}\n" for line in members)
-    return f"struct {name} {{\n{body}}};\n"
 
 
 def _for_beats(what: str, beats: int) -> str:

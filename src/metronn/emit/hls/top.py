@@ -87,12 +87,14 @@ def kernel_call(graph: Graph, layout: TopCalls, value: str, arrays: Mapping[str,
     arguments = [*sources, *kernel.constants]
     result = layout.array(value)
     arguments = [result, *arguments] if kernel.result_first else [*arguments, result]
-    return [*lines, call(f"metronn::{kernel.function}{kernel.template or f'<{name}_cfg>'}", arguments)]
+    template = "" if kernel.unrolled else kernel.template or f"<{name}_cfg>"
+    return [*lines, call(f"{kernel.called}{template}", arguments)]
 
 
 def _describe(graph: Graph, layout: TopCalls, node: Node) -> str:
     """Say what the call does, for the comment above it."""
-    return f"{node.comment}: {action(graph, node, layout.kernels[node.name].function)}"
+    kernel = layout.kernels[node.name]
+    return f"{node.comment}: {kernel.unrolled.note if kernel.unrolled else action(graph, node, kernel.function)}"
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -19,7 +19,6 @@ struct dense_1_relu_cfg {
   static int x_shift(int) { return 0; }
 };
 
-
 // dense_1
 struct dense_1_out_cfg {
   static const int n = 2;
@@ -30,6 +29,5 @@ struct dense_1_out_cfg {
   static work_t lo(int) { return metronn::constant<work_t>(0); }
   static work_t hi(int) { return metronn::constant<work_t>(255); }
 };
-
 
 #endif
