@@ -149,6 +149,7 @@ inline void map_rows_of_one(out_q &y, in_q &x) {
   const int n_in = in_t::slots / cfg::copies;
   const int n_out = out_t::slots / cfg::copies;
   const in_t in = read_beat(x);
+#pragma HLS ARRAY_PARTITION variable = in.slot type = complete
   out_t out;
 #pragma HLS ARRAY_PARTITION variable = out.slot type = complete
 Rows:

@@ -5,6 +5,7 @@
 - The top is a canonical dataflow region: declarations and calls, one writer and one reader for each queue.
 - Every process is one loop of several iterations with nothing before it, which rewinds, or a pipelined function.
 - The II of header, script and interface are one, or the header says that they are not; every process keeps it.
+- No memory is accessed more often than it has ports, and registers are read at places that are known.
 - Neighbours have the same port with the same beats.
 - No function makes more products than the tool schedules in reasonable time.
 """
@@ -18,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from metronn.verify.hls_ports import memory_problems
 from metronn.verify.hls_source import (
     Call,
     Function,
@@ -287,6 +289,10 @@ def _process(source: Source, call: Call, function: Function) -> Iterator[str]:
         values = _values(source, call, inner)
         yield from _memories(source, call, inner, values)
     name = call.template[0] if not call.template[0].isdigit() else f"{call.function} of {call.arguments[0]}"
+    for worker in _inlined(source, inner):
+        given = dict(zip(function.parameters, call.arguments, strict=False)) if worker in (inner, function) else {}
+        stored = {name: source.stored[given[name]] for name in worker.parameters if given.get(name) in source.stored}
+        yield from memory_problems(source, name, function, worker, _values(source, call, worker), stored)
     loops = _loops(inner)
     if not loops:
         if not any(pragma.name == "PIPELINE" for pragma in inner.pragmas):
@@ -314,6 +320,16 @@ def _process(source: Source, call: Call, function: Function) -> Iterator[str]:
     expected = _expected(source)
     if expected is not None and trips * interval > expected:
         yield f"{name}: takes {trips * interval} cycles an event, one comes every {expected}"
+
+
+def _inlined(source: Source, function: Function) -> list[Function]:
+    """Return a function of the library and those that it calls on its queues."""
+    found = [function]
+    for text in function.body:
+        match = re.match(r"\s*(\w+)<[^;]*>\((?:y, x|past, step, x|ring, step, now, x)(?:\.\.\.)?\);$", text)
+        if match and match[1] in source.functions:
+            found.append(source.functions[match[1]])
+    return found
 
 
 def _followed(source: Source, function: Function) -> Function:

@@ -36,9 +36,9 @@ def folded() -> dict[str, str]:
     return text_of(*two_layers())
 
 
-def windows() -> dict[str, str]:
+def windows(channels: int = 2) -> dict[str, str]:
     """Return a project with line buffers whose padding leaves late."""
-    flow = square(10, 3, 2, 100)
+    flow = square(10, 3, channels, 100)
     return text_of(flow.graph, flow)
 
 
@@ -77,6 +77,14 @@ FAULTS = [
      "of acc: 5000 parts, allowed are 4096"),
     ("metronn/dense_stream.hpp", "#pragma HLS ARRAY_RESHAPE variable = weight type = complete dim = 3",
      "#pragma HLS ARRAY_RESHAPE variable = weight type = cyclic factor = cfg::remainder dim = 3", "the factor is 0"),
+    ("metronn/dense_stream.hpp", "#pragma HLS ARRAY_PARTITION variable = held.slot type = complete\n", "",
+     "dense_1_acc_fold_process: held.slot is accessed 6 times every 1 cycle, a memory has 2 ports; partition it"),
+    ("metronn/dense_stream.hpp", "#pragma HLS ARRAY_PARTITION variable = acc type = complete\n", "",
+     "dense_2_acc_fold_process: acc is accessed"),
+    ("metronn/dense_stream.hpp", "#pragma HLS ARRAY_PARTITION variable = bias type = complete dim = 1\n", "",
+     "bias is accessed"),
+    ("metronn/dense_stream.hpp", "held.slot[row + b * slice + k]", "held.slot[row + beat * slice + k]",
+     "held.slot is registers, and is accessed at row + beat * slice + k, which is known at run time only"),
 ]  # fmt: skip
 
 
@@ -97,6 +105,27 @@ def test_registers_of_a_line_buffer_are_counted() -> None:
     files["types.hpp"] = files["types.hpp"].replace("beat<x_t, 2>", "beat<x_t, 500>")
     (found,) = check_project(files)
     assert found.endswith("ARRAY_PARTITION of past: 4500 parts, allowed are 4096")
+
+
+@pytest.mark.parametrize(
+    ("array", "says"),
+    [
+        ("line type = complete dim = 1", "line is accessed 4 times every 1 cycle"),
+        ("past type = complete dim = 0", "past is accessed"),
+        ("column type = complete", "column is accessed"),
+        ("out.slot type = complete", "out.slot is accessed"),
+        ("newest.slot type = complete", "newest.slot is accessed"),
+    ],
+)
+def test_a_line_buffer_without_its_parts_is_named(array: str, says: str) -> None:
+    """Each pragma of the window buffer is needed for the II."""
+    files = windows(4)
+    pragma = f"#pragma HLS ARRAY_PARTITION variable = {array}\n"
+    assert check_project(files) == []
+    assert pragma in files["metronn/window_buffer.hpp"]
+    files["metronn/window_buffer.hpp"] = files["metronn/window_buffer.hpp"].replace(pragma, "")
+    found = check_project(files)
+    assert any(says in problem and problem.startswith("window") for problem in found), found
 
 
 def test_a_slower_ii_has_to_be_told() -> None:
