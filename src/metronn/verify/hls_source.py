@@ -8,7 +8,7 @@ constants of the configuration that a template is called with.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 NATIVE = re.compile(r"(?:std::int(\d+)_t|metronn::limbs<(\d+)>)")
@@ -18,7 +18,8 @@ STORED = re.compile(r"constexpr (std::int\d+_t|metronn::limbs<\d+>) (\w+)((?:\[\
 STRUCT = re.compile(r"^struct (\w+)(?: : \w+)? \{\n(.*?)^\};", re.MULTILINE | re.DOTALL)
 FUNCTION = re.compile(r"^(?:static |inline )*[\w:<>]+ (\w+)\(((?:[^()]|\([^()]*\))*)\) \{$", re.MULTILINE)
 CALL = re.compile(r"^  (?:metronn::)?(\w+)(?:<([^;()]*)>)?\(([^;]*)\);", re.MULTILINE)
-TOKEN = re.compile(r"\s*(\d+|\w+(?:::\w+)*|<=|>=|==|!=|&&|\|\||[-+*/%<>?:(),!])")
+MEMBER = re.compile(r"static (?:int|bool) (\w+)\(([^)]*)\) \{ return (.*); \}")
+TOKEN = re.compile(r"\s*(\d+|\w+(?:::\w+)*|<=|>=|==|!=|&&|\|\||[-+*/%<>?:(),!\[\]])")
 LEVELS = (("||",), ("&&",), ("==", "!="), ("<", ">", "<=", ">="), ("+", "-"), ("*", "/", "%"))
 
 CALLABLE: Mapping[str, Callable[..., int]] = {
@@ -33,8 +34,11 @@ class UnknownNameError(Exception):
     """An expression has a name without a value."""
 
 
-def evaluate(text: str, values: Mapping[str, int]) -> int:
-    """Return the value of an integer expression of C++. Raises UnknownNameError when a name has none."""
+def evaluate(text: str, values: Mapping[str, int], tables: Mapping[str, Sequence[int]] | None = None) -> int:
+    """Return the value of an integer expression of C++. Raises UnknownNameError when a name has none.
+
+    `tables`: constant arrays that it may read.
+    """
     tokens = TOKEN.findall(text)
     position = 0
 
@@ -78,6 +82,10 @@ def evaluate(text: str, values: Mapping[str, int]) -> int:
                 arguments.append(chosen())
             take(")")
             return CALLABLE[name](*arguments)
+        if tables is not None and name in tables and take("["):
+            place = chosen()
+            take("]")
+            return tables[name][place]
         if name in values:
             return values[name]
         raise UnknownNameError(name or text)
@@ -187,6 +195,15 @@ class Source:
     stored: dict[str, StoredArray] = field(default_factory=dict)
     constants: dict[str, dict[str, int]] = field(default_factory=dict)
     functions: dict[str, Function] = field(default_factory=dict)
+    members: dict[str, dict[str, tuple[tuple[str, ...], str]]] = field(default_factory=dict)
+    tables: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def value_of(self, struct: str, member: str, arguments: Sequence[int]) -> int:
+        """Return what a function of a configuration, which is one expression of integers, gives."""
+        parameters, text = self.members[struct][member]
+        names = {"true": 1, "false": 0}
+        names |= {name: value for name, value in zip(parameters, arguments, strict=True) if name}
+        return evaluate(text, names, self.tables)
 
 
 def read_source(files: Mapping[str, str]) -> Source:
@@ -202,16 +219,30 @@ def read_source(files: Mapping[str, str]) -> Source:
             number = NATIVE.match(kind)
             assert number, kind
             bits = int(number[1]) if number[1] else 64 * int(number[2])
+            if len(re.findall(r"\[", dims)) == 1 and number[1]:
+                source.tables[name] = _table(text, name)
             source.stored[name] = StoredArray(bits, tuple(int(n) for n in re.findall(r"\d+", dims)))
         for name, body in STRUCT.findall(text):
             source.constants[name] = {
                 key: int(value) for key, value in re.findall(r"static const int (\w+) = (-?\d+);", body)
+            }
+            source.members[name] = {
+                member: (tuple(part.partition("int ")[2] for part in parameters.split(", ")), text)
+                for member, parameters, text in MEMBER.findall(body)
             }
         if not path.startswith("metronn/"):
             source.top = path.removesuffix(".cpp") if path.endswith(".cpp") else source.top
         for function in functions(path, text):
             source.functions.setdefault(function.name, function)
     return source
+
+
+def _table(text: str, name: str) -> tuple[int, ...]:
+    """Return the entries of a constant array of one dimension; none where they are no plain integers."""
+    body = text[text.index(f" {name}[") :]
+    entries = body[body.index("{") + 1 : body.index("}")].split(",")
+    plain = [entry.strip() for entry in entries]
+    return tuple(map(int, plain)) if all(re.fullmatch(r"-?\d+", entry) for entry in plain) else ()
 
 
 @dataclass(frozen=True, slots=True)

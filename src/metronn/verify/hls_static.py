@@ -6,6 +6,7 @@
 - Every process is one loop of several iterations with nothing before it, which rewinds, or a pipelined function.
 - The II of header, script and interface are one, or the header says that they are not; every process keeps it.
 - No memory is accessed more often than it has ports, and registers are read at places that are known.
+- With processes that are later than planned no queue is full for so long that a deadlock or a slower II comes of it.
 - Neighbours have the same port with the same beats.
 - No function makes more products than the tool schedules in reasonable time.
 """
@@ -19,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from metronn.verify.hls_beats import beat_problems
 from metronn.verify.hls_ports import memory_problems
 from metronn.verify.hls_source import (
     Call,
@@ -82,7 +84,11 @@ def check_project(files: Mapping[str, str]) -> list[str]:
         return [*found, f"{source.top or 'project'}: no function of that name"]
     found += _intervals(source)
     if any(pragma.name == "DATAFLOW" for pragma in top.pragmas):
-        found += _dataflow(source, top)
+        region = list(_dataflow(source, top))
+        expected = _expected(source)
+        if not region and expected is not None:
+            region += beat_problems(source, top, expected)
+        found += region
     found += _products(source)
     return found
 

@@ -118,9 +118,10 @@ class Flow:
         come = np.searchsorted(np.asarray(input_layouts_of(spec)[0].cycles), leave, side="right")
         return int((come - np.arange(len(leave))).max()) + 1
 
-    def depth(self, layout: Layout, cycles: int) -> int:
-        """Beats in flight when each waits for `cycles` cycles and the other path may be slower by the slack."""
-        whole, rest = divmod(cycles + self.slack_cycles, self.ii_cycles)
+    def depth(self, layout: Layout, cycles: int, *, joins: bool = True) -> int:
+        """Beats in flight when each waits for `cycles` cycles and the other path, where ways join, may be slower."""
+        slack = self.slack_cycles if joins else HANDOVER_CYCLES + PIPELINE_CYCLES
+        whole, rest = divmod(cycles + slack, self.ii_cycles)
         times = np.asarray(layout.cycles)
         times = np.concatenate([times, times + self.ii_cycles])
         most = np.searchsorted(times, times[: layout.beat_count] + rest, side="right") - np.arange(layout.beat_count)

@@ -61,7 +61,8 @@ class Process:
     `function`: template of the library, whose first argument is the configuration `struct`. `constants`: names of
     stored arrays between input and output. `result_first`: the output is the first argument. `inner`: the calls made
     for each beat, by C++ name. `types`: definitions of the types of values that never leave the process, by C++ name.
-    `names`: library function by node. `cycles`: those from one event to the next.
+    `names`: library function by node. `cycles`: those from one event to the next. `tail`: those at the end of an event
+    in which it reads nothing, though the next event may have begun.
     """
 
     struct: str
@@ -69,6 +70,7 @@ class Process:
     headers: set[str]
     members: Members
     cycles: int
+    tail: int = 0
     constants: tuple[str, ...] = ()
     result_first: bool = False
     functions: list[str] = field(default_factory=list)
@@ -376,6 +378,7 @@ class Processes:
         assert isinstance(op, Window)
         interval = self._interval(form.steps, spec.layouts[0].spacing)
         process = self._new(kernel, "window_beats", "window_buffer", form.steps * interval)
+        process.tail = (form.steps - spec.layouts[0].beat_count) * interval
         for name, value in form.values.items():
             process.members.constant(name, value)
         process.members.constant("interval", interval)
@@ -394,6 +397,7 @@ class Processes:
         form = reorder_form(spec, self.graph)
         process = self._new(kernel, form.function, "reorder", form.steps)
         process.result_first = True
+        process.tail = form.tail
         form.describe(process.members)
         self._fill(process, spec)
         return process

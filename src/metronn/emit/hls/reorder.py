@@ -44,6 +44,12 @@ class ReorderForm:
         return len(self.busy)
 
     @property
+    def tail(self) -> int:
+        """Iterations after the last one that reads a beat of the stream that ends first."""
+        last = min(layout.cycles[-1] for layout in self.layouts)
+        return int((self.busy > last).sum())
+
+    @property
     def slots(self) -> int:
         """Slots of all streams together."""
         return sum(layout.slot_count for layout in self.layouts)

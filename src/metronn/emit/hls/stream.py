@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from metronn.emit.hls.config import Calls, call_files, configs, struct_text
@@ -47,12 +48,12 @@ class StreamDesign:
         self.name, self.flow = name, flow
         self.names = Names([name, f"{name}_run"])
         self._claim()
-        self.readers = self._readers()
         maker = Processes(flow, self.names)
         self.processes: list[tuple[KernelInstance, Process]] = []
         for kernel in flow.kernels:
             if not self._is_queue(kernel):
                 self.processes.append((kernel, maker.make(kernel)))
+        self.readers = self._readers({kernel.name: process.tail for kernel, process in self.processes})
         graph = flow.graph
         signal_of = dict(flow.outputs)
         values = {output: flow.signals[signal].value for output, signal in flow.outputs}
@@ -124,17 +125,21 @@ class StreamDesign:
 
     # Queues
 
-    def _readers(self) -> dict[str, list[_Reader]]:
-        """Readers of each signal that is no delay's."""
+    def _readers(self, tails: Mapping[str, int]) -> dict[str, list[_Reader]]:
+        """Readers of each signal that is no delay's. `tails`: cycles in which a kernel reads nothing, by its name."""
         flow = self.flow
+        makers = {kernel.output: kernel.name for kernel in flow.kernels}
         found: dict[str, list[_Reader]] = {}
         for kernel in flow.kernels:
             if self._is_queue(kernel):
                 continue
             for number, signal in enumerate(kernel.inputs):
                 origin, waiting = flow.origin(signal)
-                slack = flow.depth(flow.signals[origin].layout, 0) if waiting or len(kernel.inputs) > 1 else 2
-                depth = max(waiting, slack)
+                # beats wait while the reader reads nothing, or leave faster at the end of the writer's event
+                tail = max(tails[kernel.name], tails.get(makers.get(origin, ""), 0))
+                joins = waiting > 0 or len(kernel.inputs) > 1
+                beats = flow.depth(flow.signals[origin].layout, tail, joins=joins) if joins or tail else 2
+                depth = max(waiting, beats)
                 found.setdefault(origin, []).append(_Reader(f"{kernel.name}:{number}", depth))
         for output, signal in flow.outputs:
             origin, _ = flow.origin(signal)
