@@ -233,7 +233,8 @@ def read_source(files: Mapping[str, str]) -> Source:
         if not path.startswith("metronn/"):
             source.top = path.removesuffix(".cpp") if path.endswith(".cpp") else source.top
         for function in functions(path, text):
-            source.functions.setdefault(function.name, function)
+            taken = function.name in source.functions  # members of different structs may have one name
+            source.functions[f"{path}:{function.line}" if taken else function.name] = function
     return source
 
 

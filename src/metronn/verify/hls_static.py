@@ -44,6 +44,9 @@ MOST_PARTS = 4096
 MOST_PRODUCTS = 16_384
 """Products of one function: more take hours to schedule."""
 
+NARROWER = "a larger II (--ii) lets fewer elements of the layer travel and be made at a time"
+"""What to change where a layer is too wide for the tool."""
+
 OPTIONS: Mapping[str, frozenset[str]] = {
     "AGGREGATE": frozenset({"variable", "compact"}),
     "ALLOCATION": frozenset({"operation", "instances", "limit"}),
@@ -78,7 +81,7 @@ WRITTEN = frozenset({"y", "first", "second"})
 def check_project(files: Mapping[str, str]) -> list[str]:
     """Return what is wrong with a project, given as text by path, a line each; nothing if nothing is."""
     source = read_source(files)
-    found = [*_pragmas(source), *_types(source)]
+    found = [*_pragmas(source), *_types(source), *_registers(source)]
     top = source.functions.get(source.top)
     if top is None:
         return [*found, f"{source.top or 'project'}: no function of that name"]
@@ -170,11 +173,32 @@ def _declared(function: Function, name: str, line: int) -> bool:
 def _types(source: Source) -> Iterator[str]:
     for name, bits in source.widths.items():
         if bits > MOST_ELEMENT_BITS:
-            yield f"{name}: {bits} bits, allowed are {MOST_ELEMENT_BITS}"
+            yield f"{name}: {bits} bits, allowed are {MOST_ELEMENT_BITS}; quantize the layer to fewer bits"
     for name, (bits, slots, words) in source.beats.items():
         wide = -(-slots // words) * bits
         if wide > MOST_ELEMENT_BITS:
             yield f"{name}: a queue of {wide} bits, allowed are {MOST_ELEMENT_BITS}"
+
+
+def _registers(source: Source) -> Iterator[str]:
+    """Check arrays of the project's own functions: registers, and the words of ports."""
+    for function in source.functions.values():
+        if function.path.startswith("metronn/"):
+            continue
+        text = "\n".join([*function.parameters.values(), *function.body])
+        for pragma in function.pragmas:
+            if pragma.name not in ("ARRAY_PARTITION", "ARRAY_RESHAPE"):
+                continue
+            name = pragma.options["variable"]
+            declared = re.search(rf"([\w:]+(?:<\d+>)?) {re.escape(name)}\[(\d+)\]", text)
+            if declared is None:
+                continue
+            parts, where = int(declared[2]), f"{function.path}: {pragma.name} of {name}"
+            word = parts * source.widths.get(declared[1], 0)
+            if pragma.name == "ARRAY_PARTITION" and parts > MOST_PARTS:
+                yield f"{where}: {parts} parts, allowed are {MOST_PARTS}; {NARROWER}"
+            if pragma.name == "ARRAY_RESHAPE" and word > MOST_WORD_BITS:
+                yield f"{where}: a word of {word} bits, allowed are {MOST_WORD_BITS}; {NARROWER}"
 
 
 def _values(source: Source, call: Call, function: Function) -> dict[str, int]:
@@ -220,12 +244,12 @@ def _memories(source: Source, call: Call, function: Function, values: Mapping[st
         dim = int(pragma.options.get("dim", "1"))
         parts = factor if factor is not None else whole[dim - 1] if dim else math.prod(whole)
         if pragma.name == "ARRAY_PARTITION" and parts > MOST_PARTS:
-            yield f"{where}: {parts} parts, allowed are {MOST_PARTS}"
+            yield f"{where}: {parts} parts, allowed are {MOST_PARTS}; {NARROWER}"
         if pragma.name == "ARRAY_RESHAPE":
             word = reshaped.get(name, element_bits) * max(1, parts)
             reshaped[name] = word
             if word > MOST_WORD_BITS:
-                yield f"{where}: a word of {word} bits, allowed are {MOST_WORD_BITS}"
+                yield f"{where}: a word of {word} bits, allowed are {MOST_WORD_BITS}; {NARROWER}"
 
 
 def _value(text: str, values: Mapping[str, int]) -> int | None:
@@ -400,4 +424,4 @@ def _products(source: Source) -> Iterator[str]:
         else:
             count = values.get("multipliers", 0)
         if count > MOST_PRODUCTS:
-            yield f"{struct}: {count} products in one function, allowed are {MOST_PRODUCTS}"
+            yield f"{struct}: {count} products in one function, allowed are {MOST_PRODUCTS}; {NARROWER}"

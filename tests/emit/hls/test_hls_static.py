@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hls_projects import project_of, two_layers
+from hls_projects import project_of, two_layers, unrolled
 from test_hls_neighbours import two_boards
 from test_hls_window_buffers import square
 
@@ -44,8 +44,14 @@ def windows(channels: int = 2) -> dict[str, str]:
 
 def test_what_is_emitted_passes() -> None:
     graph, _ = two_layers()
-    for files in (folded(), windows(), text_of(graph, None)):
+    for files in (folded(), windows(), text_of(graph, None), unrolled_matrix()):
         assert check_project(files) == []
+
+
+def unrolled_matrix() -> dict[str, str]:
+    """Return a project with an adder graph."""
+    graph, _ = two_layers()
+    return text_of(graph, unrolled(graph))
 
 
 FAULTS = [
@@ -104,7 +110,21 @@ def test_registers_of_a_line_buffer_are_counted() -> None:
     files = windows()
     files["types.hpp"] = files["types.hpp"].replace("beat<x_t, 2>", "beat<x_t, 500>")
     (found,) = check_project(files)
-    assert found.endswith("ARRAY_PARTITION of past: 4500 parts, allowed are 4096")
+    assert "ARRAY_PARTITION of past: 4500 parts, allowed are 4096; a larger II (--ii)" in found
+
+
+def test_a_tensor_that_is_too_wide_for_one_cycle_is_named() -> None:
+    """Ports of one pipeline are one word each, what is between them registers: the value, and what to change."""
+    builder = GraphBuilder()
+    x = builder.add(Input(shape=(5000,), range=Range.fixed(20, 0)), "hits")
+    small = builder.add(Requantize(x=x, out=Range.fixed(12, 0), overflow=Overflow.SAT), "small")
+    builder.output("y", builder.add(Requantize(x=small, out=Range.fixed(10, 0), overflow=Overflow.SAT), "y"))
+    word, registers = check_project(text_of(builder.build(), None))
+    change = "a larger II (--ii) lets fewer elements of the layer travel and be made at a time"
+    assert sorted((word, registers)) == [
+        f"muon.cpp: ARRAY_PARTITION of small: 5000 parts, allowed are 4096; {change}",
+        f"muon.cpp: ARRAY_RESHAPE of hits: a word of 100000 bits, allowed are 65536; {change}",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -209,7 +229,7 @@ def test_a_second_compiler_reads_it(tmp_path: Path) -> None:
     clang = shutil.which("clang++")
     if clang is None:
         pytest.skip("clang++ is not installed")
-    for number, files in enumerate((folded(), windows())):
+    for number, files in enumerate((folded(), windows(), unrolled_matrix())):
         folder = tmp_path / str(number)
         write_files(dict(files), folder)
         flags = ["-std=c++14", "-fsyntax-only", "-Wno-unknown-pragmas", "-isystem", str(ap_types_directory())]
