@@ -59,7 +59,7 @@ def samples(count: int) -> list[Graph]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("hls_compiler")
-@pytest.mark.parametrize("cells", [5, 256])
+@pytest.mark.parametrize("cells", [5, 500])
 def test_random_matrices_equal_numpy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cells: int) -> None:
     """With functions so small that most sums go from one to another, and with those that are emitted."""
 

@@ -27,7 +27,7 @@ from metronn.plan.kernels.netlist import (
     cell_reads,
 )
 
-PART_CELLS = 256
+PART_CELLS = 500
 """Cells of one function at most."""
 
 NATIVE = ((31, "int"), (63, "metronn::long_t"))
