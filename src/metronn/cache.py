@@ -1,4 +1,4 @@
-"""The user's cache: adder graphs, compiled emulators and built simulations, by content; losing any costs time only.
+"""The user's cache: adder graphs, compiled emulators, built simulations and netlists; losing any costs time only.
 
 An entry is a folder with the SHA-256 of each of its files. It is made elsewhere and appears by a rename, so that any
 number of processes may work beside each other; what is damaged is found when it is taken, and made anew. Where the
@@ -25,7 +25,12 @@ from platformdirs import user_cache_path
 
 from metronn.errors import ModelError, ToolError
 
-KINDS = {"adders": "adder graphs", "native": "compiled emulators", "simulations": "built simulations"}
+KINDS = {
+    "adders": "adder graphs",
+    "native": "compiled emulators",
+    "simulations": "built simulations",
+    "netlists": "synthesised modules",
+}
 """The folders of the cache and what they hold."""
 LIMIT_VARIABLE = "METRONN_CACHE_LIMIT"
 DEFAULT_LIMIT = 2_000_000_000

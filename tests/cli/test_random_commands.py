@@ -16,6 +16,7 @@ from random_commands import Draw, check, draws, furnish, harmed
 from metronn.search import workers as search_workers
 from metronn.verify import run
 from random_tests import examples
+from static_tools import without_static_tools
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for tool in ("_rtl_tools", "_hls_tools", "native_compiler"):
         monkeypatch.setattr(run, tool, missing)
+    without_static_tools(monkeypatch)
     monkeypatch.setattr(search_workers, "Processes", Here)
 
 

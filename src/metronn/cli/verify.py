@@ -37,8 +37,11 @@ COLUMNS = ("tensor", "layer", "bits", "values", "bits compared", "differing", "n
 def verify_folder(
     build: options.BuildFolder,
     rung: Annotated[
-        list[int] | None, typer.Option("--rung", metavar="N", help="Only this rung (1 to 5); repeatable.")
+        list[int] | None, typer.Option("--rung", metavar="N", help="Only this rung (1 to 6); repeatable.")
     ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Rung 6 synthesises every kernel, however long that takes.")
+    ] = False,
     against: Annotated[
         Against | None,
         typer.Option("--against", help="Compare with the network's framework, or with hls4ml's C simulation, instead."),
@@ -71,6 +74,8 @@ def verify_folder(
     if against is not None:
         if rung:
             raise ModelError("--rung and --against: one of both; the rungs do not need the framework")
+        if full:
+            raise ModelError("--full and --against: one of both; --full is about rung 6")
         compare(build, manifest, against, model=model, python=framework_python, events=events, log=log, json=json)
         return
     given = {"--model": model, "--framework-python": framework_python, "--events": events}
@@ -79,7 +84,9 @@ def verify_folder(
     wrong = [number for number in rung or () if number not in RUNGS]
     if wrong:
         raise ModelError(f"--rung: found {', '.join(map(str, wrong))}, allowed are {', '.join(map(str, RUNGS))}")
-    verdicts = run_rungs(build, rung, log)
+    if full and rung and 6 not in rung:
+        raise ModelError("--full: is about rung 6, which --rung leaves out")
+    verdicts = run_rungs(build, rung, log, full=full)
     manifest = with_verdicts(manifest, verdicts)
     summary = write_results(build, manifest, read_build_pictures(build))
     if json:

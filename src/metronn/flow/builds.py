@@ -30,6 +30,7 @@ RUNGS = {
     3: "HLS C++",
     4: "RTL of each FPGA",
     5: "RTL of the system",
+    6: "static",
 }
 """The rungs a compilation runs, by number."""
 NOT_ASKED = "not asked for"
@@ -48,9 +49,10 @@ def verdicts_of(manifest: Mapping[str, Any]) -> list[Verdict]:
 
 def with_verdicts(manifest: Mapping[str, Any], new: Iterable[Verdict]) -> dict[str, Any]:
     """Return a manifest with new verdicts instead of the old ones of their rungs, in order."""
-    fresh = {verdict.rung: verdict for verdict in new}
-    kept = [verdict for verdict in verdicts_of(manifest) if verdict.rung not in fresh]
-    several = sorted([*kept, *fresh.values()], key=lambda verdict: verdict.rung)
+    fresh = list(new)
+    rungs = {verdict.rung for verdict in fresh}
+    kept = [verdict for verdict in verdicts_of(manifest) if verdict.rung not in rungs]
+    several = sorted([*kept, *fresh], key=lambda verdict: verdict.rung)
     return {**manifest, "verdicts": [verdict.as_dict() for verdict in several]}
 
 
@@ -75,8 +77,11 @@ def read_design(folder: Path) -> Design:
         raise ModelError(f"{folder / 'plan.json'}: cannot be read: {error}; compile it again") from None
 
 
-def run_rungs(folder: Path, rungs: Sequence[int] | None, log: Log) -> list[Verdict]:
-    """Run the rungs asked for (None: all) on a build and return their verdicts in order."""
+def run_rungs(folder: Path, rungs: Sequence[int] | None, log: Log, *, full: bool = False) -> list[Verdict]:
+    """Run the rungs asked for (None: all) on a build and return their verdicts in order.
+
+    `full`: rung 6 synthesises every kernel.
+    """
     wanted = tuple(RUNGS) if rungs is None else tuple(sorted(set(rungs)))
     verdicts: list[Verdict] = []
     with log.stage("verifying"):
@@ -85,7 +90,7 @@ def run_rungs(folder: Path, rungs: Sequence[int] | None, log: Log) -> list[Verdi
             verdicts.append(reference_result(folder / "vectors", read_graph(folder / "graph.txt")).told())
         others = [rung for rung in wanted if rung != REFERENCE_RUNG]
         if others:
-            verdicts += verify_build(folder, rungs=others, log=log)
+            verdicts += verify_build(folder, rungs=others, full=full, log=log)
     return [_without_folder(verdict, folder) for verdict in verdicts]
 
 

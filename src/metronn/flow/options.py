@@ -107,10 +107,10 @@ class VerifyOptions(Table):
     rtl_events: Events = key(
         200, "the same at rungs 4 and 5", flag=Flag(metavar="N", help="Real events at rungs 4 and 5, at most.")
     )
-    require: tuple[Annotated[int, whole(1, 5)], ...] = key(
+    require: tuple[Annotated[int, whole(1, 6)], ...] = key(
         (),
-        "[rungs](cli.md#the-rungs) that must have been run, as `[2, 3, 4, 5]`: one that was not, for want of a tool, "
-        "makes the status 1",
+        "[rungs](cli.md#the-rungs) that must have been run, as `[2, 3, 4, 5, 6]`: one that was not, for want of a "
+        "tool, makes the status 1",
     )
 
 

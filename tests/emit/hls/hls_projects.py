@@ -109,7 +109,7 @@ def two_layers() -> tuple[Graph, Flow]:
 
 def unrolled(graph: Graph) -> Flow:
     """Return a flow in which every matrix of a graph is its own adder graph, and all else is left to the graph."""
-    plans = Kernels(graph, Timing(fabric=load_device("vu13p").fabric))
+    plans = Kernels(graph, level_timing(load_device("vu13p").fabric))
     signals: dict[str, Signal] = {}
     kernels = []
     for node in graph.nodes:

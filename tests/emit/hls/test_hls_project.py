@@ -19,6 +19,7 @@ from native_graphs import random_codes
 from metronn.emit.hls.project import emit_hls
 from metronn.emulate.numpy import emulate
 from metronn.verify.hls import ap_types_directory, compile_flags, run_compiler, write_files
+from metronn.verify.hls_tools import REPORT, STEPS, ScriptRun, run_script
 
 GOLDEN = Path(__file__).parent / "golden"
 SHOWN = (
@@ -114,43 +115,12 @@ def test_makefile_and_testbench(tmp_path: Path) -> None:
     assert "event 0 is incomplete" in make("run", "CXXFLAGS=-std=c++14 -O0 -Wno-unknown-pragmas").stderr
 
 
-STUBS = """
-set calls {}
-proc called {command arguments} {
-  lappend ::calls [concat $command $arguments]
-  if {$command eq $::env(BROKEN)} {error broken}
-}
-foreach command {
-  open_project set_top add_files open_solution set_part create_clock set_clock_uncertainty config_schedule csim_design
-  csynth_design cosim_design export_design
-} {
-  proc $command {args} "called $command \\$args"
-}
-rename exit real_exit
-proc exit {{status 0}} { foreach call $::calls { puts "CALL $call" }; real_exit $status }
-source build.tcl
-"""
-REPORT = "<a><Interval-max>{ii}</Interval-max><Worst-caseLatency> {latency} </Worst-caseLatency></a>"
+def run_build(folder: Path, ii: object, latency: object, broken: str = "") -> ScriptRun:
+    """Run build.tcl in a plain Tcl shell with the tool's commands recorded."""
+    scripts = {name: str(emitted()[name]) for name in ("build.tcl", "check.tcl")}
+    return run_script(scripts, "muon_fpga0", folder, ii=ii, latency=latency, broken=broken)
 
 
-def run_script(folder: Path, ii: object, latency: object, broken: str = "") -> tuple[int, list[str], str]:
-    """Run build.tcl in a plain Tcl shell with the tool's commands stubbed; return status, calls and all text."""
-    folder.mkdir()
-    for name in ("build.tcl", "check.tcl"):
-        (folder / name).write_text(emitted()[name])
-    (folder / "stubs.tcl").write_text(STUBS)
-    report = folder / "project" / "solution" / "syn" / "report" / "muon_fpga0_csynth.xml"
-    report.parent.mkdir(parents=True)
-    report.write_text(REPORT.format(ii=ii, latency=latency))
-    done = subprocess.run(
-        ["tclsh", "stubs.tcl"], cwd=folder, capture_output=True, text=True, check=False,
-        env={**os.environ, "COSIM": "1", "CSIM": "1", "BROKEN": broken},
-    )  # fmt: skip
-    calls = [line.removeprefix("CALL ") for line in done.stdout.splitlines() if line.startswith("CALL ")]
-    return done.returncode, calls, done.stdout + done.stderr
-
-
-STEPS = ["csim_design", "csynth_design", "cosim_design", "export_design"]
 needs_tclsh = pytest.mark.skipif(shutil.which("tclsh") is None, reason="tclsh is not installed")
 
 
@@ -167,15 +137,14 @@ needs_tclsh = pytest.mark.skipif(shutil.which("tclsh") is None, reason="tclsh is
 )
 def test_build_script(tmp_path: Path, ii: int, latency: object, status: int, says: str) -> None:
     """All steps run whatever the report says; what was found is written down, and a miss is the last word."""
-    found, calls, text = run_script(tmp_path / "a folder", ii, latency)
-    assert found == status, text
-    assert says in text
-    assert "set_part xcvu13p-flga2577-2-e" in calls
-    assert "create_clock -period 2.7778 -name default" in calls
-    assert "set_clock_uncertainty 12.5%" in calls
-    assert [call.split()[0] for call in calls if call.split()[0] in STEPS] == STEPS
-    result = json.loads((tmp_path / "a folder" / "project" / "csynth.json").read_text())
-    assert result == {
+    run = run_build(tmp_path / "a folder", ii, latency)
+    assert run.status == status, run.text
+    assert says in run.text
+    assert "set_part xcvu13p-flga2577-2-e" in run.calls
+    assert "create_clock -period 2.7778 -name default" in run.calls
+    assert "set_clock_uncertainty 12.5%" in run.calls
+    assert run.steps == STEPS
+    assert run.result == {
         "ii_cycles": {"found": ii, "expected": 9},
         "latency_cycles": {"found": None if latency == "undef" else latency, "expected": 64},
     }
@@ -184,10 +153,10 @@ def test_build_script(tmp_path: Path, ii: int, latency: object, status: int, say
 @needs_tclsh
 @pytest.mark.parametrize("broken", ["csim_design", "cosim_design", "export_design"])
 def test_build_script_goes_on_after_a_failure(tmp_path: Path, broken: str) -> None:
-    status, calls, text = run_script(tmp_path / "project", 9, 60, broken)
-    assert status == 1
-    assert "broken" in text
-    assert [call.split()[0] for call in calls if call.split()[0] in STEPS] == STEPS
+    run = run_build(tmp_path / "project", 9, 60, broken)
+    assert run.status == 1
+    assert "broken" in run.text
+    assert run.steps == STEPS
 
 
 @needs_tclsh
