@@ -128,7 +128,7 @@ def sample(
         name=name,
         case=(graph, spec),
         top=top,
-        text=emit_kernel(kernel, top),
+        text=emit_kernel(kernel, top) + (data_directory("firmware") / "rtl" / "mnn_replica.sv").read_text(),
         estimate=kernel.resources,
         ideal_dsps=ideal_dsps,
         block_ff=kernel.block_registers if isinstance(kernel, PlannedFoldOutputs | PlannedFoldInputs) else 0,

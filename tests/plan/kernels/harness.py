@@ -18,7 +18,7 @@ def check_cases(cases: Sequence[Case], simulator: str, directory: Path, *, seed:
     `lints`: Verilator finds nothing to say about any of the kernels at -Wall either.
     """
     need(simulator)
-    bench = write_bench(cases, directory, seed=seed)
+    bench = write_bench(cases, directory, seed=seed, libraries=[FIRMWARE / "rtl" / "mnn_replica.sv"])
     if lints:
         need("verilator")
         said = lint([FIRMWARE / "lint.vlt", *bench.files], TOP)

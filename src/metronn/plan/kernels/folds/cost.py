@@ -15,10 +15,13 @@ from metronn.plan.hardware.fabric import Fabric
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.elementwise import expanded, node_dsps, node_luts, rounding_luts
+from metronn.plan.kernels.folds.clusters import SLICE_LOADS, clusters_of, copies_of, lanes_of_copy, patterns_of
 from metronn.plan.kernels.folds.fold import (
     LOGIC_ROM_BEATS,
     Packing,
     accumulator_bits,
+    accumulator_start,
+    bias_start,
     counts_beats,
     effective_weight,
     input_slots,
@@ -41,7 +44,7 @@ from metronn.plan.kernels.folds.fold import (
 )
 from metronn.plan.kernels.folds.sites import Kind, Sites, addition_luts, merged
 from metronn.plan.kernels.memories import block_parts
-from metronn.plan.kernels.pulse_trains import train_resources
+from metronn.plan.kernels.pulse_trains import counter_bits, train_resources
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
 
 Live = npt.NDArray[np.bool_]
@@ -50,61 +53,55 @@ Live = npt.NDArray[np.bool_]
 def outputs_resources(
     spec: FoldOutputs, graph: Graph, timing: Timing, main: Sites | None, rest: Sites | None
 ) -> Resources:
-    """Estimate from the structure that is emitted, as synthesis counts it: see `_array`, `_selected` and `_tree`."""
+    """Estimate from the structure that is emitted, as synthesis counts it: see `_clustered` and `_tree`."""
     pack = packing(graph, spec.linear, timing)
-    weight = effective_weight(graph, spec.linear)
     acc = accumulator_bits(graph, spec.linear)
-    inputs = weight.shape[0]
-    x_bits = pack.x_bits - (graph.type_of(linear_of(graph, spec.linear).x).range.lowest >= 0)
-    total = Resources(ff=inputs * x_bits)
-    words: list[Array] = []
+    x_bits = _input_bits(graph, spec.linear, pack)
+    left, right = outputs_tree(spec, graph, timing), remainder_tree(spec, graph, timing)
+    lanes = lane_functions(spec, graph)
+    total, starts = Resources(), [0]
     if main is not None:
-        words.append(main.codes)
-        tree = outputs_tree(spec, graph, timing)
-        total += _array(main) + _tree(pack, _lanes(main.group_live(), pack), tree, acc, timing)
-        total += _offsets(spec, graph, acc, len(tree), timing.fabric)
+        total += _clustered(main, x_bits, kept=True) + _tree(pack, _lanes(main.group_live(), pack), left, acc, timing)
+        total += _offsets(spec, graph, acc, len(left), timing.fabric)
+        if spec.beats > 1:
+            starts.append(bias_start(pack, left))
+        if any(len(groups) > 1 for groups in lanes):
+            starts.append(pack.front_stages + len(left))
+            total += _counted(spec.beats, copies_of(2 * spec.lanes * _result_bits(graph, spec)))
     if rest is not None:
-        count = slice_inputs(spec, graph)
-        words.append(rest.codes)
-        tree = remainder_tree(spec, graph, timing)
-        total += _array(rest) + _tree(pack, _lanes(rest.group_live(), pack), tree, acc, timing)
-        waits = max(0, len(outputs_tree(spec, graph, timing)) - len(tree)) if spec.lanes else 0
-        taken = timing.fabric.mux_inputs - 1  # a multiplexer in a LUT takes so many off what is left to choose from
-        muxes = -(-(spec.beats - 1) // taken)
-        slices = count * x_bits
+        total += _clustered(rest, x_bits) + _tree(pack, _lanes(rest.group_live(), pack), right, acc, timing)
+        starts.append(accumulator_start(pack.front_stages, right))
+        waits = max(0, len(left) - len(right)) if spec.lanes else 0
         summed = _accumulator_luts(timing.fabric) * spec.remainder * acc
-        total += Resources(lut=slices * muxes + summed, ff=slices + waits * spec.remainder * acc)
-    total += _selected(words, pack.weight_bits, timing.fabric)
-    return total + _epilogue(spec.linear, spec.epilogue, lane_functions(spec, graph), graph, timing.fabric)
+        total += _slices(spec, graph, x_bits, timing.fabric) + _first(spec.remainder, acc)
+        total += Resources(lut=summed, ff=waits * spec.remainder * acc)
+    total += Resources(ff=max(starts))
+    return total + _epilogue(spec.linear, spec.epilogue, lanes, graph, timing.fabric)
 
 
 def inputs_resources(spec: FoldInputs, graph: Graph, timing: Timing, sites: Sites) -> Resources:
-    """Estimate from the structure that is emitted, as synthesis counts it: see `_array`, `_selected` and `_tree`."""
+    """Estimate from the structure that is emitted, as synthesis counts it: see `_clustered` and `_tree`."""
     pack = packing(graph, spec.linear, timing)
     weight = effective_weight(graph, spec.linear)
     acc = accumulator_bits(graph, spec.linear)
     outputs = weight.shape[1]
-    pairs = -(-outputs // pack.ways)
-    lanes = pairs * pack.ways
-    slots = input_slots(spec, graph, timing)
-    x_bits = pack.x_bits - (graph.type_of(linear_of(graph, spec.linear).x).range.lowest >= 0)
-    total = Resources(ff=spec.layout.slot_count * x_bits * (1 + weights_in_block_ram(spec)))
+    lanes = -(-outputs // pack.ways) * pack.ways
+    slots, stored = input_slots(spec, graph, timing), weights_in_block_ram(spec)
+    x_bits = _input_bits(graph, spec.linear, pack)
+    tree = inputs_tree(spec, graph, timing)
+    depth = accumulator_start(inputs_front(spec, graph, timing), tree)
+    total = Resources(ff=depth) + _first(lanes, acc)
     if not counts_beats(spec):
-        stages = inputs_front(spec, graph, timing) + len(inputs_tree(spec, graph, timing)) - 1
-        total += train_resources(spec.layout.cycles, timing.fabric, index=True) + Resources(ff=2 * stages)
+        total += train_resources(spec.layout.cycles, timing.fabric) + _first(lanes, acc) + Resources(ff=depth)
     live = np.zeros((lanes, 0), dtype=bool)
     if slots.multiplied:
-        total += _array(sites)
-        words = sites.codes.reshape(len(sites.codes), -1)
-        if weights_in_block_ram(spec):
-            total += _stored(words, pack.weight_bits, timing.fabric)
-        else:
-            total += _selected([words], pack.weight_bits, timing.fabric)
+        total += _clustered(sites, x_bits, stored=stored)
         live = _lanes(sites.group_live(), pack)
     if slots.constant:
         carried = [beat[slot] for slot in slots.constant for beat in spec.layout.beats if slot < len(beat)]
-        total += _multiples(weight[carried], graph.type_of(linear_of(graph, spec.linear).x).range)
-        total += Resources(ff=len(slots.constant) * x_bits * pack.in_blocks)
+        total += _multiples(weight[carried], graph.type_of(linear_of(graph, spec.linear).x).range, pack, timing)
+        total += Resources(ff=len(slots.constant) * x_bits * stored)
+        total += _counted(spec.layout.beat_count, 1)
         if pack.group > 1:
             bits = signed_bits(*product_bounds(weight, *_bounds(graph, spec.linear)))
             bits += tree_levels(graph, spec.linear, timing)
@@ -112,7 +109,7 @@ def inputs_resources(spec: FoldInputs, graph: Graph, timing: Timing, sites: Site
             summed = outputs * min(acc, bits)
             total += Resources(lut=(len(slots.constant) - terms) * summed, ff=terms * summed)
     constant = np.ones((lanes, inputs_terms(spec, graph, timing)[1]), dtype=bool)
-    total += _tree(pack, np.concatenate([live, constant], axis=1), inputs_tree(spec, graph, timing), acc, timing)
+    total += _tree(pack, np.concatenate([live, constant], axis=1), tree, acc, timing)
     alone = [((output,),) for output in range(outputs)]
     finish = _epilogue(spec.linear, spec.epilogue, alone, graph, timing.fabric)
     return total + Resources(lut=_accumulator_luts(timing.fabric) * outputs * acc) + finish
@@ -131,51 +128,92 @@ def _accumulator_luts(fabric: Fabric) -> int:
     return 1 if fabric.adder_takes_logic else 3
 
 
-def _selected(words: list[Array], bits: int, fabric: Fabric) -> Resources:
-    """Registers loaded by phase, and a ROM before each: bits that agree in all phases are one.
+def _input_bits(graph: Graph, name: str, pack: Packing) -> int:
+    """Bits of an input on the wires: a sign only where there is one."""
+    return pack.x_bits - (graph.type_of(linear_of(graph, name).x).range.lowest >= 0)
 
-    With `beats` phases there are at most 2**beats different ones; bits that never change cost nothing. A fold over more
-    than LOGIC_ROM_BEATS cycles is counted as one over so many.
+
+def _result_bits(graph: Graph, spec: FoldOutputs) -> int:
+    return graph.type_of(spec.epilogue[-1] if spec.epilogue else spec.linear).range.width_bits
+
+
+def _counted(beats: int, copies: int) -> Resources:
+    """A phase counter, and registers that are copies of it: a LUT and a flip-flop a bit."""
+    bits = counter_bits(beats)
+    return Resources(lut=bits, ff=bits * (1 + copies)) if beats > 1 else Resources()
+
+
+def _first(lanes: int, acc: int) -> Resources:
+    """Copies of a bit that acts on accumulators."""
+    return Resources(ff=-(-lanes // lanes_of_copy(acc)))
+
+
+def _clustered(sites: Sites, x_bits: int, *, kept: bool = False, stored: bool = False) -> Resources:
+    """Clusters of an array, each by itself: phases, weights, input registers; products and sums as `_array` says.
+
+    A bit of the weights is a LUT and a register, equal ones of a cluster one; nothing where it never changes. A fold
+    over more than LOGIC_ROM_BEATS cycles is counted as one over so many, its weights in block RAM (`stored`) with that
+    one's output registers. `kept`: the inputs stay for an event, with enables of their own.
     """
-    columns = _columns(np.concatenate([some.reshape(len(some), -1) for some in words], axis=1), bits)
-    different = len(np.unique(np.packbits(columns, axis=1), axis=0)) if len(columns) else 0
-    beats = min(len(words[0]), LOGIC_ROM_BEATS)
-    return Resources(lut=different * fabric.rom_luts(beats), ff=different)
+    beats, fabric = len(sites.words), sites.fabric
+    total = _array(sites)
+    for cluster in clusters_of(sites):
+        found = cluster.patterns
+        used = int(cluster.sites.live.any(axis=0).sum()) * x_bits
+        takes = copies_of(sites.pack.x_bits * len(cluster.places)) if kept and beats > 1 else 0
+        total += Resources(lut=min(1, takes), ff=used * (1 + stored) + takes)
+        if stored:
+            kept_bits = int((found.bits >= 0).sum())
+            blocks = block_parts(1 << (beats - 1).bit_length(), kept_bits, fabric) / 2
+            total += _counted(beats, 1) + Resources(bram36=blocks, ff=kept_bits)
+        else:
+            count = len(found.values)
+            total += _counted(beats, found.copies) if count or kept else Resources()
+            total += Resources(lut=count * fabric.rom_luts(min(beats, LOGIC_ROM_BEATS)), ff=count)
+    return total
 
 
-def _columns(words: Array, bits: int) -> npt.NDArray[np.uint8]:
-    """Bits of words [beat, word] that change: [bit of a word, beat]."""
-    planes = [((words >> bit) & 1).astype(np.uint8) for bit in range(bits)]
-    columns = np.concatenate(planes, axis=1).T
-    return np.asarray(columns[(columns != columns[:, :1]).any(axis=1)])
-
-
-def _stored(words: Array, bits: int, fabric: Fabric) -> Resources:
-    """Weights [beat, word] in block RAM with its output register: bits that never change are not stored."""
-    kept = len(_columns(words, bits))
-    return Resources(bram36=block_parts(1 << (len(words) - 1).bit_length(), kept, fabric) / 2, ff=kept)
+def _slices(spec: FoldOutputs, graph: Graph, x_bits: int, fabric: Fabric) -> Resources:
+    """The inputs of a phase, chosen among those that are kept; the phase and the enables of that."""
+    if spec.beats == 1:
+        return Resources()
+    inputs, bits = linear_of(graph, spec.linear).weight.shape[0], slice_inputs(spec, graph) * x_bits
+    taken = fabric.mux_inputs - 1  # a multiplexer in a LUT takes so many off what is left to choose from
+    muxes = -(-(spec.beats - 1) // taken)
+    kept = max(0, inputs * x_bits - bits)
+    held = Resources(lut=bits * muxes + 1, ff=kept + copies_of(inputs * x_bits))
+    return held + _counted(spec.beats, -(-bits // SLICE_LOADS))
 
 
 def _offsets(spec: FoldOutputs, graph: Graph, acc: int, stages: int, fabric: Fabric) -> Resources:
     """Bias of the main lanes by phase, and the adder that takes it in."""
     bias = linear_of(graph, spec.linear).bias.array[: spec.lanes * spec.beats].reshape(spec.beats, spec.lanes)
-    selected = _selected([bias], acc, fabric).lut
+    found = patterns_of(bias, acc)
+    count = len(found.values)
     summed = (1 if fabric.adder_takes_logic else 2) * spec.lanes * acc
-    return Resources(lut=summed + selected, ff=selected if stages > 1 else 0)
+    rom = count * fabric.rom_luts(min(spec.beats, LOGIC_ROM_BEATS))
+    return Resources(lut=summed + rom, ff=count if stages > 1 else 0) + _counted(spec.beats, found.copies)
 
 
-def _multiples(weight: Array, x: Range) -> Resources:
+def _multiples(weight: Array, x: Range, pack: Packing, timing: Timing) -> Resources:
     """Products of a few inputs with all their (constant) weights: equal ones once, each bit that is not sign or zero.
 
     An odd factor of either sign takes an addition per signed digit beyond its first, of as many bits as the input has:
-    that is how far the shifted input and the sum so far overlap. A register each.
+    that is how far the shifted input and the sum so far overlap. A register each, of odd factors too beside DSP blocks.
+    Of the input and of its negation there is a copy for every so many digits.
     """
     lut = ff = 0
     for row in weight:
         products = {int(w) for w in row if w}
-        negated = any(is_negated(w) for w in products)
-        digits = sum(len(signed_digits(odd)) - 1 for _, odd in {odd_part(w) for w in products})
-        lut, ff = lut + (digits + negated) * x.width_bits, ff + negated * x.width_bits
+        parts = {odd_part(w) for w in products}
+        digits = dict.fromkeys((False, True), 0)
+        for sign, odd in parts:
+            digits[is_negated(sign * odd)] += len(signed_digits(odd))
+        copies = sum(copies_of(count) for count in digits.values())
+        sums = sum(digits.values()) - len(parts)
+        lut, ff = lut + (sums + sum(map(bool, digits.values()))) * x.width_bits, ff + copies * x.width_bits
+        if pack.in_blocks:
+            ff += sum(x.width_bits + odd.bit_length() for _, odd in parts)
         for w in products:
             low, high = sorted((w * x.lowest, w * x.highest))
             ff += signed_bits(low, high) - (w & -w).bit_length() + 1

@@ -203,6 +203,16 @@ def remainder_tree(spec: FoldOutputs, graph: Graph, timing: Timing) -> tuple[int
     return sum_stages(-(-slice_inputs(spec, graph) // pack.group), 1, 1 << tree_levels(graph, spec.linear, timing))
 
 
+def bias_start(pack: Packing, tree: tuple[int, ...]) -> int:
+    """Cycles after the start in which a FoldOutputs reads the bias of its first phase, to add it in the last stage."""
+    return pack.front_stages + len(tree) - (2 if len(tree) > 1 else 1)
+
+
+def accumulator_start(front: int, tree: tuple[int, ...]) -> int:
+    """Cycles after the start in which it is registered once more, for accumulators to begin with the bias."""
+    return front + len(tree) - 2
+
+
 def outputs_layout(spec: FoldOutputs) -> Layout:
     """Beat b carries outputs b*lanes .. b*lanes+lanes-1, the last beat the remainder too; one beat if lanes = 0."""
     count = spec.lanes * spec.beats + spec.remainder
@@ -272,19 +282,17 @@ def is_negated(weight: int) -> bool:
 
 
 def constant_path(slots: Sequence[int], spec: FoldInputs, graph: Graph, timing: Timing) -> StagePath:
-    """The slowest multiple of slots whose weights are constants: its digits are added pair by pair.
+    """The slowest stage of slots whose weights are constants.
 
-    Where multipliers are no DSP blocks there is no register behind the choice of the beat, and the negation.
+    One chooses the beat and negates, behind it the digits of a multiple are added pair by pair.
     """
     weight, x = effective_weight(graph, spec.linear), graph.type_of(linear_of(graph, spec.linear).x).range
     carried = [beat[slot] for slot in slots for beat in spec.layout.beats if slot < len(beat)]
     weights = {int(w) for row in weight[carried] for w in row if w}
     levels = max((len(signed_digits(odd_part(w)[1])) - 1).bit_length() for w in weights) if weights else 0
     bits = signed_bits(*product_bounds(weight, x.lowest, x.highest))
-    ps = levels * timing.sum(bits).ps
-    if not packing(graph, spec.linear, timing).in_blocks:
-        negated = any(is_negated(w) for w in weights)
-        ps += timing.luts(1).whole_ps + negated * timing.sum(bits).ps
+    chosen = timing.luts(1).whole_ps + any(is_negated(w) for w in weights) * timing.sum(bits).ps
+    ps = max(levels * timing.sum(bits).ps, chosen)
     return StagePath(what=f"constant multiple of {bits} bits, {levels} additions in a row", ps=ps)
 
 

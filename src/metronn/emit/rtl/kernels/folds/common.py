@@ -1,4 +1,4 @@
-"""Parts that both folded kernels are written with: phases, packed weights, group sums, adder trees, epilogues.
+"""Parts that both folded kernels are written with: inputs, products, sums, adder trees.
 
 Vectors are flat; lane l, term t of a vector with `terms` terms of `bits` bits lies at [(l*terms+t)*bits +: bits].
 """
@@ -25,6 +25,7 @@ class ModuleText:
     comment: tuple[str, ...]
     x_bits: int
     y_bits: int
+    attributes: str = ""
     lines: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=lambda: ["rst_i", "start_i"])
 
@@ -45,6 +46,7 @@ class ModuleText:
             output=("y_o", self.y_bits),
             body=[line.rstrip() for line in self.lines],
             unused=list(dict.fromkeys(self.unused)),
+            attributes=self.attributes,
         )
 
 
@@ -107,33 +109,6 @@ def phase_bits(beats: int) -> int:
     return max(1, (beats - 1).bit_length())
 
 
-def phase_counter(module: ModuleText, beats: int, depth: int, starts: int) -> None:
-    """Declare `phase`, its delayed copies `phase_1_q`..`phase_{depth}_q` and `start_q[1..starts]`."""
-    bits = phase_bits(beats)
-    module.add(
-        "// Phase of the event at the input: 0 in the cycle of start_i, then counting; it rests at the last one.",
-        f"logic [{bits - 1}:0] phase_q;",
-        f"wire  [{bits - 1}:0] phase = start_i ? {bits}'d0 : phase_q;",
-    )
-    for k in range(1, depth + 1):
-        module.add(f"logic [{bits - 1}:0] phase_{k}_q;")
-    module.add(f"logic [{starts}:1] start_q;")
-    module.unused += ["phase", "start_q", *(f"phase_{k}_q" for k in range(1, depth + 1))]
-    last = f"{bits}'d{beats - 1}"
-    shift = "start_i" if starts == 1 else f"{{start_q[{starts - 1}:1], start_i}}"
-    copies = [f"phase_{k}_q <= {'phase' if k == 1 else f'phase_{k - 1}_q'};" for k in range(1, depth + 1)]
-    module.clocked(
-        f"phase_q <= rst_i ? {last} : (phase == {last}) ? {last} : phase + {bits}'d1;",
-        *copies,
-        f"start_q <= rst_i ? {starts}'d0 : {shift};",
-    )
-
-
-def words(sites: Sites) -> list[list[int]]:
-    """Return what the weight register holds in each beat: site by site, pair after pair."""
-    return [[int(word) for word in beat] for beat in sites.codes.reshape(len(sites.codes), -1)]
-
-
 def described(sites: Sites) -> str:
     """Say how many sites there are of each kind."""
     shifts, nothing = sites.count(Kind.SHIFTS), sites.count(Kind.NOTHING)
@@ -141,27 +116,6 @@ def described(sites: Sites) -> str:
     if shifts:
         text += f", {shifts} choices of shifts"
     return f"{text} ({nothing} more would only see zeros)" if nothing else text
-
-
-def weight_rom(module: ModuleText, name: str, phases: list[list[int]], bits: int, *, block: bool = False) -> None:
-    """Declare register `name`, loaded each cycle with the packed weights of the current phase.
-
-    In block RAM the register is the memory's output register: the weights come one cycle later.
-    """
-    count = len(phases[0])
-    selector = phase_bits(len(phases))
-    width = count * bits
-    module.add(f"logic [{width - 1}:0] {name};")
-    if len(phases) == 1:
-        module.add(f"assign {name} = {literal(phases[0], bits)};", "")
-        return
-    target = f"{name}_read_q" if block else name
-    if block:
-        module.add(f'(* rom_style = "block" *) logic [{width - 1}:0] {target};')
-    cases = [f"  {selector}'d{k}: {target} <= {literal(words, bits)};" for k, words in enumerate(phases[:-1])]
-    module.clocked("unique case (phase)", *cases, f"  default: {target} <= {literal(phases[-1], bits)};", "endcase")
-    if block:
-        module.clocked(f"{name} <= {target};")
 
 
 def sum_of(vector: str, base: str, indices: Sequence[int], bits: int, width: int) -> str:

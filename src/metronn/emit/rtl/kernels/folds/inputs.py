@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
+from metronn.emit.rtl.kernels.folds.cluster import ClusterModules, Feed, joined_clusters
 from metronn.emit.rtl.kernels.folds.common import (
     ModuleText,
     Operand,
     described,
     join_slots,
-    literal,
     part,
-    phase_bits,
-    phase_counter,
-    products,
     signed_part,
     split_terms,
     sum_of,
     sum_stage,
     uniform_input,
-    weight_rom,
-    words,
 )
+from metronn.emit.rtl.kernels.folds.phases import accumulators, chain, phase_bits, phase_counter, replicas
 from metronn.emit.rtl.pulse_trains import train_text
 from metronn.emit.rtl.scalar import ScalarFunction, scalar_function
 from metronn.ir.arrays import Array
+from metronn.plan.kernels.folds.clusters import LOADS, copies_of
 from metronn.plan.kernels.folds.fold import (
     Packing,
+    accumulator_start,
     counts_beats,
     effective_weight,
     is_negated,
@@ -85,6 +83,7 @@ class _Writer:
         self.acc_bits = signed_bits(bounds.lowest, bounds.highest)
         self.tree, self.front = kernel.tree, kernel.front
         self.beats = spec.layout.beat_count
+        self.modules = ClusterModules(name)
         latency = kernel.latency_cycles
         self.text = ModuleText(
             name,
@@ -101,18 +100,11 @@ class _Writer:
         """Return the module's text."""
         text = self.text
         x = uniform_input(text, self.x_wires, self.pack)
-        last = self.front + len(self.tree) + self.beats - 1
-        if counts_beats(self.spec):
-            phase_counter(text, self.beats, 1, last)
-        else:
-            self._train()
-        bits = len(self.x_wires.slots) * x.bits
-        if weights_in_block_ram(self.spec):
-            text.add(f"logic [{bits - 1}:0] x_1_q;", f"logic [{bits - 1}:0] x_q;")
-            text.clocked("x_1_q <= x_in;", "x_q <= x_1_q;")
-        else:
-            text.add(f"logic [{bits - 1}:0] x_q;")
-            text.clocked("x_q <= x_in;")
+        depth = accumulator_start(self.front, self.tree)
+        chain(text, "start_q", "start_i", depth)
+        if not counts_beats(self.spec):
+            text.lines += train_text("beat", "start_i", self.spec.layout.cycles)
+            chain(text, "beat_q", "beat", depth)
         multiplied, constant = self.kernel.terms
         parts: list[tuple[str, int, int]] = []
         if multiplied:
@@ -120,24 +112,8 @@ class _Writer:
         if constant:
             parts.append(("constant_term", constant, self._constant(x)))
         self._accumulate(parts)
-        self._finish(f"start_q[{last}]" if counts_beats(self.spec) else "")
-        return text.text()
-
-    def _train(self) -> None:
-        """Declare `phase` from a train, its copies beside x_q, and pulses `start_q`, `beat_q` by cycles passed."""
-        text, bits = self.text, phase_bits(self.beats)
-        text.lines += train_text("beat", "start_i", self.spec.layout.cycles, index="phase")
-        depth = self.front + len(self.tree) - 1
-        copies = 1 + weights_in_block_ram(self.spec) if self.slots.constant else 0
-        for k in range(1, copies + 1):
-            text.add(f"logic [{bits - 1}:0] phase_{k}_q;")
-        text.add(f"logic [{depth}:1] start_q, beat_q;")
-        text.unused += ["phase", "start_q", "beat_q"]
-        text.clocked(
-            *(f"phase_{k}_q <= {f'phase_{k - 1}_q' if k > 1 else 'phase'};" for k in range(1, copies + 1)),
-            f"start_q <= rst_i ? {depth}'d0 : {{start_q[{depth - 1}:1], start_i}};",
-            f"beat_q <= rst_i ? {depth}'d0 : {{beat_q[{depth - 1}:1], beat}};",
-        )
+        self._finish()
+        return text.text() + self.modules.text()
 
     def _element(self, beat: int, slot: int) -> int | None:
         elements = self.spec.layout.beats[beat]
@@ -145,26 +121,37 @@ class _Writer:
 
     def _multiplied(self, x: Operand) -> int:
         """Slots used in several beats: multipliers with weights selected by phase. Returns the width of a term."""
-        text, pack, slots = self.text, self.pack, self.slots.multiplied
-        sites = self.kernel.sites
-        text.add(f"// {len(slots)} slots: {described(sites)}, {pack.ways} outputs each.")
-        weight_rom(text, "weight", words(sites), pack.weight_bits, block=weights_in_block_ram(self.spec))
-        products(text, "product", sites, x, "x_q", "weight")
-        terms, source, bits = len(slots), "product", pack.product_bits
-        if pack.group > 1:
-            terms = sum_stage(text, source, "group", self.pairs, terms, pack.group, pack.product_bits, pack.sum_bits)
-            source, bits = "group", pack.sum_bits
-        return split_terms(text, source, "multiplied", self.pairs, terms, pack, bits)
+        text, slots, sites = self.text, self.slots.multiplied, self.kernel.sites
+        text.add(f"// {len(slots)} slots: {described(sites)}, {self.pack.ways} outputs each.")
+        inputs = "x_in"
+        if slots != tuple(range(len(slots))):
+            inputs = "x_multiplied"
+            parts = [part("x_in", str(slot), x.bits) for slot in reversed(slots)]
+            text.add(f"wire [{len(slots) * x.bits - 1}:0] {inputs} = {{{', '.join(parts)}}};")
+        steps = not counts_beats(self.spec)
+        source, terms, bits = joined_clusters(
+            text,
+            self.modules,
+            "multiplied",
+            sites,
+            x,
+            inputs,
+            "beat" if steps else "start_i",
+            Feed.EACH,
+            steps=steps,
+            block=weights_in_block_ram(self.spec),
+        )
+        return split_terms(text, source, "multiplied", self.pairs, terms, self.pack, bits)
 
     def _constant(self, x: Operand) -> int:
         """Slots used in one beat: constant multiples from shifts and adds, zero in all other beats.
 
-        Beside DSP blocks, which take two cycles, the choice of the beat has a register of its own.
+        Beside DSP blocks, which take two cycles, sums of a few signed digits have a register of their own.
         """
         text, slots = self.text, self.slots.constant
         low, high = product_bounds(self.weight, self.x_type.range.lowest, self.x_type.range.highest)
         bits, phase_width = signed_bits(low, high), phase_bits(self.beats)
-        phase = "phase_2_q" if weights_in_block_ram(self.spec) else "phase_1_q"
+        source = self._constant_phase(x)
         statements: list[str] = []
         for position, slot in enumerate(slots):
             beat = next(b for b in range(self.beats) if self._element(b, slot) is not None)
@@ -173,27 +160,13 @@ class _Writer:
             active = f"now_{position}"
             text.add(
                 f"// Slot {slot} carries input {element} in beat {beat} only: its weights are constants.",
-                f"wire {active} = {phase} == {phase_width}'d{beat};" if self.beats > 1 else f"wire {active} = 1'b1;",
+                f"wire {active} = phase == {phase_width}'d{beat};" if self.beats > 1 else f"wire {active} = 1'b1;",
             )
-            chosen = f"{active} ? {bits}'({x.multiplicand('x_q', str(slot))}) : {bits}'sd0"
-            if self.pack.in_blocks:
-                text.add(f"logic signed [{bits - 1}:0] in_{position};")
-                text.clocked(f"in_{position} <= {chosen};")
-            else:
-                text.add(f"wire signed [{bits - 1}:0] in_{position} = {chosen};")
-            text.unused.append(f"in_{position}")
             weights = [int(w) for w in self.weight[element]]
-            if any(w and is_negated(w) for w in weights):
-                negative = f"{active} ? -({bits}'({x.multiplicand('x_q', str(slot))})) : {bits}'sd0"
-                if self.pack.in_blocks:
-                    text.add(f"logic signed [{bits - 1}:0] neg_{position};")
-                    text.clocked(f"neg_{position} <= {negative};")
-                else:
-                    text.add(f"wire signed [{bits - 1}:0] neg_{position} = {negative};")
-                text.unused.append(f"neg_{position}")
-            self._multiples(position, bits, weights)
+            value = f"{bits}'({x.multiplicand(source, str(slot))})"
+            statements += self._multiples(position, bits, f"{active} ? {{}}{value} : {bits}'sd0", weights)
             for output in range(self.lanes):
-                weight = int(self.weight[element, output]) if output < self.outputs else 0
+                weight = weights[output] if output < self.outputs else 0
                 target = part("multiple", str(output * len(slots) + position), bits)
                 statements.append(f"{target} <= {self._multiple(position, weight, bits)};")
         text.add("", f"logic [{self.lanes * len(slots) * bits - 1}:0] multiple;")
@@ -205,14 +178,47 @@ class _Writer:
         sum_stage(text, "multiple", "constant_term", self.lanes, len(slots), 1 << self.kernel.tree_levels, bits, width)
         return width
 
-    def _multiples(self, position: int, bits: int, weights: list[int]) -> None:
-        """Declare every odd multiple of one input that the weights need, of either sign: no negation behind a sum."""
+    def _constant_phase(self, x: Operand) -> str:
+        """Declare `phase`, that of the inputs in the vector whose name is returned, a cycle before they are summed."""
+        text, bits = self.text, len(self.x_wires.slots) * x.bits
+        steps, stored = not counts_beats(self.spec), weights_in_block_ram(self.spec)
+        if self.beats > 1:
+            start = "beat" if steps else "start_i"
+            phase_counter(text, "phase", self.beats, f"{start}_q[1]" if stored else start, 0, steps=steps)
+            text.add(f"wire [{phase_bits(self.beats) - 1}:0] phase = phase_q;", "")
+        if not stored:
+            return "x_in"
+        text.add(f"logic [{bits - 1}:0] x_1_q;")
+        text.clocked("x_1_q <= x_in;")
+        text.unused.append("x_1_q")
+        return "x_1_q"
+
+    def _multiples(self, position: int, bits: int, taken: str, weights: list[int]) -> list[str]:
+        """Declare every odd multiple of one input that the weights need, of either sign: no negation behind a sum.
+
+        `taken`: the input, with a place for its sign. Every `LOADS` digits have a copy of it. Return what is clocked.
+        """
+        clocked: list[str] = []
+        used = {"in": 0, "neg": 0}
         for sign, odd in sorted({odd_part(weight) for weight in weights if weight}):
             negated = is_negated(sign * odd)
-            x, counts = f"{'neg' if negated else 'in'}_{position}", -sign if negated else sign
-            terms = [(f"({x} <<< {shift})" if shift else x, counts * digit) for digit, shift in signed_digits(odd)]
-            name = _multiple_name(position, sign, odd)
-            self.text.add(f"wire signed [{bits - 1}:0] {name} = {_signed_sum(terms)};")
+            source, counts = "neg" if negated else "in", -sign if negated else sign
+            terms: list[tuple[str, int]] = []
+            for digit, shift in signed_digits(odd):
+                copy = f"$signed({part(f'{source}_{position}', str(used[source] // LOADS), bits)})"
+                terms.append((f"({copy} <<< {shift})" if shift else copy, counts * digit))
+                used[source] += 1
+            name, value = _multiple_name(position, sign, odd), _signed_sum(terms)
+            if self.pack.in_blocks:
+                self.text.add(f"logic signed [{bits - 1}:0] {name};")
+                clocked.append(f"{name} <= {value};")
+            else:
+                self.text.add(f"wire signed [{bits - 1}:0] {name} = {value};")
+        for source, digits in used.items():
+            if digits:
+                copies = copies_of(digits)
+                replicas(self.text, f"{source}_{position}", taken.format("-" * (source == "neg")), copies, bits)
+        return clocked
 
     @staticmethod
     def _multiple(position: int, weight: int, bits: int) -> str:
@@ -247,22 +253,16 @@ class _Writer:
             )
             source, width = f"sum_{stage}", grown
         bias = self.op.bias.ints() + [0] * (self.lanes - self.outputs)
-        first = f"start_q[{self.front + len(self.tree) - 1}]"
-        value = f"{part('base', 'l', acc)} + {sum_of(source, f'l*{terms}', range(terms), width, acc)}"
-        text.add(
-            "// Accumulators: bias and the first beat's sum, then every further beat.",
-            f"logic [{self.lanes * acc - 1}:0] acc;",
-            f"wire  [{self.lanes * acc - 1}:0] base = {first} ? {literal(bias, acc)} : acc;",
+        depth = accumulator_start(self.front, self.tree)
+        beat = "" if counts_beats(self.spec) else f"beat_q[{depth}]"
+        accumulators(
+            text, "acc", f"start_q[{depth}]", bias, acc, sum_of(source, f"l*{terms}", range(terms), width, acc), beat
         )
-        update = [f"for (int l = 0; l < {self.lanes}; l++)", f"  {part('acc', 'l', acc)} <= {value};"]
-        if not counts_beats(self.spec):
-            update = [f"if (beat_q[{self.front + len(self.tree) - 1}])", *(f"  {line}" for line in update)]
-        text.clocked(*update)
 
-    def _finish(self, last: str) -> None:
-        """Apply each output's epilogue, when `last` is high (always if empty), and join the output slots."""
+    def _finish(self) -> None:
+        """Apply each output's epilogue and join the output slots."""
         text, acc, spec = self.text, self.acc_bits, self.spec
-        text.unused += ["acc", "x_q"]
+        text.unused.append("acc")
         if not spec.epilogue:
             text.add(
                 *join_slots(self.y_wires, [f"acc[{o * acc} +: {s.width}]" for o, s in enumerate(self.y_wires.slots)])
@@ -291,5 +291,5 @@ class _Writer:
             statements = [loop, f"  {part('y_q', 'l', bits)} <= {same.name}(acc[l*{acc} +: {taken}]);"]
         text.add(f"logic [{offset - 1}:0] y_q;")
         text.unused.append("y_q")
-        text.clocked(*([f"if ({last}) begin", *(f"  {s}" for s in statements), "end"] if last else statements))
+        text.clocked(*statements)
         text.add(*join_slots(self.y_wires, sources))

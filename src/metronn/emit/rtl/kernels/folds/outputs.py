@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from metronn.emit.rtl.kernels.folds.cluster import ClusterModules, Feed, joined_clusters
 from metronn.emit.rtl.kernels.folds.common import (
     ModuleText,
     Operand,
     described,
     join_slots,
-    literal,
     part,
-    phase_bits,
-    phase_counter,
-    products,
     signed_part,
     split_terms,
     sum_of,
     sum_stage,
     uniform_input,
-    weight_rom,
-    words,
+)
+from metronn.emit.rtl.kernels.folds.phases import (
+    accumulators,
+    by_phase,
+    chain,
+    phase_bits,
+    phase_counter,
+    replicas,
 )
 from metronn.emit.rtl.scalar import ScalarFunction, scalar_function
 from metronn.ir.arrays import Array
+from metronn.plan.kernels.folds.clusters import LOADS, SLICE_LOADS, copies_of, lanes_of_copy, patterns_of
 from metronn.plan.kernels.folds.fold import (
     Packing,
+    accumulator_start,
+    bias_start,
     effective_weight,
     lane_functions,
     linear_of,
@@ -67,6 +73,7 @@ class _Writer:
         latency = kernel.latency_cycles
         self.main_tree = kernel.main_tree
         self.rest_tree = kernel.remainder_tree
+        self.modules = ClusterModules(name)
         self.text = ModuleText(
             name,
             (
@@ -81,13 +88,9 @@ class _Writer:
 
     def module(self) -> str:
         """Return the module's text."""
-        spec, text, front = self.spec, self.text, self.pack.front_stages
+        spec, text = self.spec, self.text
         x = uniform_input(text, self.x_wires, self.pack)
-        trees = max(len(self.main_tree), len(self.rest_tree))
-        phase_counter(text, spec.beats, front + trees - 1 + self.chooses, front + trees)
-        bits = self.inputs * x.bits
-        text.add("// The event's inputs, kept while the fold works on them.", f"logic [{bits - 1}:0] x_q;")
-        text.clocked("if (start_i) x_q <= x_in;")
+        chain(text, "start_q", "start_i", self._last_start())
         functions = self._functions()
         sources: list[str] = []
         if self.kernel.main_sites is not None:
@@ -97,7 +100,17 @@ class _Writer:
             self._rest(x, self.kernel.remainder_sites)
             sources += self._finish("rest", functions, range(spec.lanes, spec.lanes + spec.remainder))
         text.add(*join_slots(self.y_wires, sources))
-        return text.text()
+        return text.text() + self.modules.text()
+
+    def _last_start(self) -> int:
+        """Cycles after the start in which it is last needed: for a bias, the choice of an epilogue, an accumulator."""
+        front, needed = self.pack.front_stages, [0]
+        if self.spec.lanes and self.spec.beats > 1:
+            needed.append(bias_start(self.pack, self.main_tree))
+            needed.append((front + len(self.main_tree)) * self.chooses)
+        if self.spec.remainder:
+            needed.append(accumulator_start(front, self.rest_tree))
+        return max(needed)
 
     def _functions(self) -> list[ScalarFunction]:
         """Return the epilogue's function of every output; outputs whose codes are treated alike share one."""
@@ -118,11 +131,8 @@ class _Writer:
     def _main(self, x: Operand, sites: Sites) -> None:
         """All inputs into `lanes` outputs a cycle."""
         spec, text, pack = self.spec, self.text, self.pack
-        pairs = spec.lanes // pack.ways
         text.add(f"// Main lanes: {described(sites)}, {pack.ways} outputs each.")
-        weight_rom(text, "main_weight", words(sites), pack.weight_bits)
-        products(text, "main_product", sites, x, "x_q", "main_weight")
-        terms, width = self._group("main", pairs, self.inputs)
+        terms, width = self._group("main", sites, x, "x_in", Feed.KEPT)
         self._offsets()
         source = "main_term"
         for stage in range(1, len(self.main_tree)):
@@ -138,41 +148,30 @@ class _Writer:
             f"  {part('main_acc', 'l', acc)} <= {value} + {signed_part('main_offset', 'l', acc, acc)};",
         )
 
-    def _group(self, prefix: str, pairs: int, inputs: int) -> tuple[int, int]:
-        """Sum groups of products, then split packed sums. Returns (terms per lane, their width)."""
-        pack = self.pack
-        terms, source, bits = inputs, f"{prefix}_product", pack.product_bits
-        if pack.group > 1:
-            terms = sum_stage(
-                self.text, source, f"{prefix}_group", pairs, inputs, pack.group, pack.product_bits, pack.sum_bits
-            )
-            source, bits = f"{prefix}_group", pack.sum_bits
-        return terms, split_terms(self.text, source, prefix, pairs, terms, pack, bits)
+    def _group(self, prefix: str, sites: Sites, x: Operand, inputs: str, feed: Feed) -> tuple[int, int]:
+        """Sum groups of products in clusters, then split packed sums. Returns (terms per lane, their width)."""
+        source, terms, bits = joined_clusters(self.text, self.modules, prefix, sites, x, inputs, "start_i", feed)
+        return terms, split_terms(self.text, source, prefix, sites.shape[0], terms, self.pack, bits)
 
     def _offsets(self) -> None:
         """Bias of each lane, registered before the last tree stage."""
-        spec, text, pack, acc = self.spec, self.text, self.pack, self.acc_bits
-        stages, front = len(self.main_tree), pack.front_stages
-        bias_bits = spec.lanes * acc
-        selector = phase_bits(spec.beats)
-        at = front + stages - (2 if stages > 1 else 1)
-        words = [literal(self.bias[b * spec.lanes : (b + 1) * spec.lanes], acc) for b in range(spec.beats)]
-        text.add(f"logic [{bias_bits - 1}:0] main_bias;", f"logic [{bias_bits - 1}:0] main_offset;")
-        if spec.beats == 1:
-            text.add(f"assign main_bias = {words[0]};", "")
-        else:
-            text.add(
-                "always_comb",
-                f"  unique case (phase_{at}_q)",
-                *(f"    {selector}'d{b}: main_bias = {word};" for b, word in enumerate(words[:-1])),
-                f"    default: main_bias = {words[-1]};",
-                "  endcase",
-                "",
+        spec, text, acc = self.spec, self.text, self.acc_bits
+        bias = self.op.bias.array[: spec.lanes * spec.beats].reshape(spec.beats, spec.lanes)
+        found = patterns_of(bias, acc)
+        if spec.beats > 1:
+            phase_counter(
+                text,
+                "bias_phase",
+                spec.beats,
+                f"start_q[{bias_start(self.pack, self.main_tree)}]",
+                max(1, found.copies),
             )
-        if stages > 1:
-            text.clocked("main_offset <= main_bias;")
+        text.add(f"logic [{spec.lanes * acc - 1}:0] main_offset;")
+        value = by_phase(text, "bias_rom", found, "bias_phase")
+        if len(self.main_tree) > 1 and spec.beats > 1:
+            text.clocked(f"main_offset <= {value};")
         else:
-            text.add("assign main_offset = main_bias;", "")
+            text.add(f"assign main_offset = {value};", "")
 
     def _rest(self, x: Operand, sites: Sites) -> None:
         """A slice of the inputs each cycle into the outputs beyond lanes * beats."""
@@ -180,22 +179,8 @@ class _Writer:
         count, pairs = slice_inputs(spec, self.graph), -(-spec.remainder // pack.ways)
         lanes = pairs * pack.ways
         text.add(f"// Remaining outputs: {count} inputs a cycle, summed over the fold; {described(sites)}.")
-        weight_rom(text, "rest_weight", words(sites), pack.weight_bits)
-        selector, bits = phase_bits(spec.beats), count * x.bits
-        text.add(
-            f"wire  [{self.inputs * x.bits - 1}:0] x_now = start_i ? x_in : x_q;", f"logic [{bits - 1}:0] slice_q;"
-        )
-        arms = []
-        for b in range(spec.beats):
-            width = min(bits, (self.inputs - b * count) * x.bits)
-            arms.append(f"{bits}'(x_now[{b * bits} +: {width}])" if width > 0 else f"{bits}'d0")
-        if spec.beats == 1:
-            text.clocked(f"slice_q <= {arms[0]};")
-        else:
-            cases = [f"  {selector}'d{b}: slice_q <= {arm};" for b, arm in enumerate(arms[:-1])]
-            text.clocked("unique case (phase)", *cases, f"  default: slice_q <= {arms[-1]};", "endcase")
-        products(text, "rest_product", sites, x, "slice_q", "rest_weight")
-        terms, width = self._group("rest", pairs, count)
+        self._slices(x, count)
+        terms, width = self._group("rest", sites, x, "slice", Feed.EACH)
         source = "rest_term"
         for stage in range(1, len(self.rest_tree)):
             grown = min(acc, width + self.kernel.tree_levels)
@@ -204,17 +189,42 @@ class _Writer:
             source, width = target, grown
         self._accumulate(lanes, terms, width, source)
 
+    def _slices(self, x: Operand, count: int) -> None:
+        """Declare `slice`, the inputs of the phase: those of phase 0 from the wires, others kept from there."""
+        text, beats, bits, total = self.text, self.spec.beats, count * x.bits, self.inputs * x.bits
+        if beats == 1:
+            text.add(f"wire [{bits - 1}:0] slice = x_in;", "")
+            return
+        selector, each = phase_bits(beats), SLICE_LOADS
+        phase_counter(text, "slice_phase", beats, "start_i", -(-bits // each))
+        replicas(text, "slice_take", f"slice_phase_d == {selector}'d0", copies_of(total))
+        text.add("// The event's inputs, kept for the phases that take them.", f"logic [{total - 1}:0] x_q;")
+        text.clocked(f"for (int k = 0; k < {total}; k++)", f"  if (slice_take[k / {LOADS}]) x_q[k] <= x_in[k];")
+        text.add(f"logic [{bits - 1}:0] slice;")
+        for copy, low in enumerate(range(0, bits, each)):
+            width = min(each, bits - low)
+            arms = []
+            for beat in range(beats):
+                at = beat * bits + low
+                there = min(width, max(0, total - at))
+                arms.append(f"{width}'({'x_q' if beat else 'x_in'}[{at} +: {there}])" if there else f"{width}'d0")
+            target = f"slice[{low} +: {width}]"
+            text.add(
+                "always_comb",
+                f"  unique case ({part('slice_phase', str(copy), selector)})",
+                *(f"    {selector}'d{beat}: {target} = {arm};" for beat, arm in enumerate(arms[:-1])),
+                f"    default: {target} = {arms[-1]};",
+                "  endcase",
+                "",
+            )
+        text.unused.append("x_q")
+
     def _accumulate(self, lanes: int, terms: int, width: int, source: str) -> None:
         """Add the slice's sum to the accumulator, which starts from the bias in the first cycle of an event."""
-        text, acc, pack, stages = self.text, self.acc_bits, self.pack, len(self.rest_tree)
+        text, acc, stages = self.text, self.acc_bits, len(self.rest_tree)
         bias = self.bias[self.spec.lanes * self.spec.beats :] + [0] * (lanes - self.spec.remainder)
-        first = f"start_q[{pack.front_stages + stages - 1}]"
-        text.add(
-            f"logic [{lanes * acc - 1}:0] rest_sum;",
-            f"wire  [{lanes * acc - 1}:0] rest_base = {first} ? {literal(bias, acc)} : rest_sum;",
-        )
-        value = f"{signed_part('rest_base', 'l', acc, acc)} + {sum_of(source, f'l*{terms}', range(terms), width, acc)}"
-        text.clocked(f"for (int l = 0; l < {lanes}; l++)", f"  {part('rest_sum', 'l', acc)} <= {value};")
+        first = f"start_q[{accumulator_start(self.pack.front_stages, self.rest_tree)}]"
+        accumulators(text, "rest_sum", first, bias, acc, sum_of(source, f"l*{terms}", range(terms), width, acc))
         acc_bits = self.spec.remainder * acc
         waits = (len(self.main_tree) - stages) if self.spec.lanes else 0
         held = "rest_sum"
@@ -223,7 +233,7 @@ class _Writer:
             text.clocked(f"rest_wait_{k} <= {held};")
             held = f"rest_wait_{k}"
         text.add(f"wire [{acc_bits - 1}:0] rest_acc = {held}[{acc_bits - 1}:0];", "")
-        text.unused += ["rest_sum", held, "x_now"]
+        text.unused += ["rest_sum", held]
 
     def _finish(self, prefix: str, functions: list[ScalarFunction], slots: range) -> list[str]:
         """Apply the epilogue to every lane and return one expression per slot."""
@@ -251,6 +261,10 @@ class _Writer:
                 f"  {part(f'{prefix}_y', 'l', bits)} <= {functions[0].name}({prefix}_acc[l*{acc} +: {taken}]);",
             ]
         statements, selector = [], phase_bits(self.spec.beats)
+        each = lanes_of_copy(2 * bits)
+        if any(len(self.lanes[slot]) > 1 for slot in slots):
+            start = f"start_q[{self.pack.front_stages + len(self.main_tree)}]"
+            phase_counter(self.text, "epilogue_phase", self.spec.beats, start, -(-len(slots) // each))
         for lane, slot in enumerate(slots):
             target, groups = part(f"{prefix}_y", str(lane), bits), self.lanes[slot]
             made = [
@@ -259,7 +273,7 @@ class _Writer:
             if len(groups) == 1:
                 statements += made
                 continue
-            statements.append(f"case (phase_{self.pack.front_stages + len(self.main_tree)}_q)")
+            statements.append(f"case ({part('epilogue_phase', str(lane // each), selector)})")
             for group, statement in zip(groups[1:], made[1:], strict=True):
                 beats = ", ".join(f"{selector}'d{output // self.spec.lanes}" for output in group)
                 statements.append(f"  {beats}: {statement}")
