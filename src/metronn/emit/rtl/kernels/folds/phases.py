@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from metronn.emit.rtl.kernels.folds.common import ModuleText, literal, part
 from metronn.plan.kernels.folds.clusters import LOADS, ONE, ZERO, Patterns, lanes_of_copy
+from metronn.plan.kernels.folds.fold import LOGIC_ROM_BEATS
 
 
 def phase_bits(beats: int) -> int:
@@ -96,12 +97,13 @@ def by_phase(module: ModuleText, name: str, found: Patterns, phase: str) -> str:
     """
     beats = found.values.shape[1]
     bits = phase_bits(beats)
+    style = '(* rom_style = "distributed" *) ' if beats <= LOGIC_ROM_BEATS else ""
     for copy in range(found.copies):
         values = found.values[copy * LOADS : (copy + 1) * LOADS]
         count, target = len(values), f"{name}_{copy}"
         words = [f"{count}'h{sum(int(bit) << k for k, bit in enumerate(column)):x}" for column in values.T]
         module.add(
-            f'(* rom_style = "distributed" *) logic [{count - 1}:0] {target};',
+            f"{style}logic [{count - 1}:0] {target};",
             "always_comb",
             f"  unique case ({part(phase, str(copy), bits)})",
             *(f"    {bits}'d{k}: {target} = {word};" for k, word in enumerate(words[:-1])),
