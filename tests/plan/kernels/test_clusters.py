@@ -95,7 +95,7 @@ def test_patterns_give_the_words_in_every_phase(phases: int, count: int, bits: i
     found = patterns_of(words, bits)
     assert len({row.tobytes() for row in found.values}) == len(found.values)
     assert all(0 < row.sum() < phases for row in found.values)
-    assert found.copies == -(-len(found.values) // LOADS)
+    assert LOADS * (found.copies - 1) < len(found.values) + 2 * (found.copies > 0) <= LOADS * found.copies
     for phase in range(phases):
         constants = {ZERO: 0, ONE: 1}
         held = np.array(

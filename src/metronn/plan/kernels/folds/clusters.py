@@ -96,8 +96,8 @@ class Patterns:
 
     @property
     def copies(self) -> int:
-        """Copies of the phase that they are read with."""
-        return -(-len(self.values) // LOADS)
+        """Copies of the phase that they are read with, and the bits that never change with them."""
+        return -(-(len(self.values) + 2) // LOADS) if len(self.values) else 0
 
 
 ZERO, ONE = -1, -2

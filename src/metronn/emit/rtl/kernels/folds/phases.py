@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from metronn.emit.rtl.kernels.folds.common import ModuleText, literal, part
 from metronn.plan.kernels.folds.clusters import LOADS, ONE, ZERO, Patterns, lanes_of_copy
 from metronn.plan.kernels.folds.fold import LOGIC_ROM_BEATS
@@ -93,17 +95,23 @@ def replicas(module: ModuleText, name: str, source: str, copies: int, bits: int 
 def by_phase(module: ModuleText, name: str, found: Patterns, phase: str) -> str:
     """Declare ROMs `name`_k of the patterns, each read with a copy of the phase; return the words' bits as one vector.
 
-    Patterns of one phase are constants.
+    Bits that never change are read too, where any does: a register of a word has all its bits until synthesis has put
+    it into a DSP block, and loses them then if it is outside.
     """
     beats = found.values.shape[1]
     bits = phase_bits(beats)
     style = '(* rom_style = "distributed" *) ' if beats <= LOGIC_ROM_BEATS else ""
+    count = len(found.values)
+    index, patterns = found.bits, found.values
+    if count:
+        index = np.where(index == ZERO, count, np.where(index == ONE, count + 1, index))
+        patterns = np.concatenate([patterns, np.zeros_like(patterns[:1]), np.ones_like(patterns[:1])])
     for copy in range(found.copies):
-        values = found.values[copy * LOADS : (copy + 1) * LOADS]
-        count, target = len(values), f"{name}_{copy}"
-        words = [f"{count}'h{sum(int(bit) << k for k, bit in enumerate(column)):x}" for column in values.T]
+        values = patterns[copy * LOADS : (copy + 1) * LOADS]
+        width, target = len(values), f"{name}_{copy}"
+        words = [f"{width}'h{sum(int(bit) << k for k, bit in enumerate(column)):x}" for column in values.T]
         module.add(
-            f"{style}logic [{count - 1}:0] {target};",
+            f"{style}logic [{width - 1}:0] {target};",
             "always_comb",
             f"  unique case ({part(phase, str(copy), bits)})",
             *(f"    {bits}'d{k}: {target} = {word};" for k, word in enumerate(words[:-1])),
@@ -111,7 +119,8 @@ def by_phase(module: ModuleText, name: str, found: Patterns, phase: str) -> str:
             "  endcase",
             "",
         )
-    lines = [", ".join(_slices(name, [int(bit) for bit in word])) for word in found.bits]
+        module.unused.append(target)
+    lines = [", ".join(_slices(name, [int(bit) for bit in word])) for word in index]
     inside = ",\n".join(f"    {line}" for line in reversed(lines))
     return f"{{\n{inside}\n  }}"
 
