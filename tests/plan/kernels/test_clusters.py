@@ -16,7 +16,6 @@ from metronn.emit.data import data_directory
 from metronn.emit.rtl.kernels.any_kernel import emit_kernel
 from metronn.ir.types import Range
 from metronn.plan.hardware.boards import load_device
-from metronn.plan.hardware.timing import Timing
 from metronn.plan.kernels.folds.clusters import LOADS, MOST_SITES, ONE, ZERO, clusters_of, patterns_of
 from metronn.plan.kernels.folds.fold import fold_outputs_spec, outputs_layout
 from metronn.plan.kernels.folds.planned import PlannedFoldInputs, PlannedFoldOutputs
@@ -27,9 +26,10 @@ from metronn.plan.layout import Layout
 from metronn.verify.kernel_bench import Case
 from metronn.verify.paths import path_report
 from random_tests import examples
+from timings import level_timing
 
 FABRIC = load_device("vu13p").fabric
-TIMING = Timing(levels_per_stage=2, fabric=FABRIC)
+TIMING = level_timing(FABRIC)
 MOST_LOADS = 128
 """Reached by what is emitted; 256 is what a net may have."""
 
