@@ -10,6 +10,8 @@ from metronn.verify.simulator import Simulation, build, lint, run
 from simulators import need
 
 FIRMWARE = Path(__file__).resolve().parents[3] / "firmware"
+LIBRARY = ("mnn_replica.sv", "mnn_crossing.sv")
+"""What kernels instantiate."""
 
 
 def check_cases(cases: Sequence[Case], simulator: str, directory: Path, *, seed: int = 1, lints: bool = False) -> int:
@@ -18,7 +20,7 @@ def check_cases(cases: Sequence[Case], simulator: str, directory: Path, *, seed:
     `lints`: Verilator finds nothing to say about any of the kernels at -Wall either.
     """
     need(simulator)
-    bench = write_bench(cases, directory, seed=seed, libraries=[FIRMWARE / "rtl" / "mnn_replica.sv"])
+    bench = write_bench(cases, directory, seed=seed, libraries=[FIRMWARE / "rtl" / name for name in LIBRARY])
     if lints:
         need("verilator")
         said = lint([FIRMWARE / "lint.vlt", *bench.files], TOP)

@@ -164,7 +164,7 @@ class _Writer:
             )
             weights = [int(w) for w in self.weight[element]]
             value = f"{bits}'({x.multiplicand(source, str(slot))})"
-            statements += self._multiples(position, bits, f"{active} ? {{}}{value} : {bits}'sd0", weights)
+            statements += self._multiples(position, bits, active, value, weights)
             for output in range(self.lanes):
                 weight = weights[output] if output < self.outputs else 0
                 target = part("multiple", str(output * len(slots) + position), bits)
@@ -193,12 +193,12 @@ class _Writer:
         text.unused.append("x_1_q")
         return "x_1_q"
 
-    def _multiples(self, position: int, bits: int, taken: str, weights: list[int]) -> list[str]:
+    def _multiples(self, position: int, bits: int, active: str, value: str, weights: list[int]) -> list[str]:
         """Declare every odd multiple of one input that the weights need, of either sign: no negation behind a sum.
 
-        `taken`: the input, with a place for its sign. Every `LOADS` digits have a copy of it. Return what is clocked.
+        `value`: the input, taken where `active` is high. `LOADS` digits share a copy of it. Return what is clocked.
         """
-        clocked: list[str] = []
+        made: list[tuple[str, str]] = []
         used = {"in": 0, "neg": 0}
         for sign, odd in sorted({odd_part(weight) for weight in weights if weight}):
             negated = is_negated(sign * odd)
@@ -208,17 +208,15 @@ class _Writer:
                 copy = f"$signed({part(f'{source}_{position}', str(used[source] // LOADS), bits)})"
                 terms.append((f"({copy} <<< {shift})" if shift else copy, counts * digit))
                 used[source] += 1
-            name, value = _multiple_name(position, sign, odd), _signed_sum(terms)
-            if self.pack.in_blocks:
-                self.text.add(f"logic signed [{bits - 1}:0] {name};")
-                clocked.append(f"{name} <= {value};")
-            else:
-                self.text.add(f"wire signed [{bits - 1}:0] {name} = {value};")
+            made.append((_multiple_name(position, sign, odd), _signed_sum(terms)))
         for source, digits in used.items():
             if digits:
-                copies = copies_of(digits)
-                replicas(self.text, f"{source}_{position}", taken.format("-" * (source == "neg")), copies, bits)
-        return clocked
+                taken = f"{active} ? {'-' if source == 'neg' else ''}{value} : {bits}'sd0"
+                replicas(self.text, f"{source}_{position}", taken, copies_of(digits), bits)
+        kind = "logic" if self.pack.in_blocks else "wire"
+        for name, text in made:
+            self.text.add(f"{kind} signed [{bits - 1}:0] {name}{';' if self.pack.in_blocks else f' = {text};'}")
+        return [f"{name} <= {text};" for name, text in made] if self.pack.in_blocks else []
 
     @staticmethod
     def _multiple(position: int, weight: int, bits: int) -> str:
