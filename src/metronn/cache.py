@@ -29,7 +29,7 @@ KINDS = {
     "adders": "adder graphs",
     "native": "compiled emulators",
     "simulations": "built simulations",
-    "netlists": "synthesised modules",
+    "netlists": "netlists of Yosys",
 }
 """The folders of the cache and what they hold."""
 LIMIT_VARIABLE = "METRONN_CACHE_LIMIT"

@@ -62,7 +62,7 @@ def compile(
         labels: class numbers or scores of these events, for a metric.
         output: the folder of the build; by default a temporary one, which goes with the build (`build.save` keeps it).
         options: a metronn.toml to start from; by default the one beside a network's file that is about it.
-        verify: run rungs 2 to 5, too; rung 1 always is.
+        verify: run rungs 2 to 6, too; rung 1 always is.
         check: raise where a rung failed or a required one was not run.
         strict: every rung is required.
         force: replace an older build at `output`.

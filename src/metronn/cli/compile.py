@@ -27,7 +27,7 @@ def compile_network(
     given: Given,
     target: options.Target = None,
     verify: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="Run rungs 2 to 5 too; rung 1 always is.")
+        bool, typer.Option("--verify/--no-verify", help="Run rungs 2 to 6 too; rung 1 always is.")
     ] = True,
     strict: options.Strict = False,
     force: options.Force = False,

@@ -55,6 +55,11 @@ class Unit:
     whole: bool = True
     parts: tuple[str, ...] = ()
 
+    @property
+    def options(self) -> str:
+        """More options of synth_xilinx."""
+        return "" if self.planned is None or self.planned.bram36 else NO_BLOCK_RAM
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
@@ -209,11 +214,10 @@ def measure(design: Design, units: Sequence[Unit], log: Callable[[str], None] = 
 
 def measure_unit(unit: Unit, device: Device, limit_s: float = LIMIT_S) -> Measured:
     """Synthesise a unit for a device."""
-    options = "" if unit.planned is None or unit.planned.bram36 else NO_BLOCK_RAM
     family = device.yosys.family
     try:
         module = netlist(
-            unit.files, unit.module, dict(unit.parameters), family=family, options=options, limit_s=limit_s
+            unit.files, unit.module, dict(unit.parameters), family=family, options=unit.options, limit_s=limit_s
         )
         blocks = dsp_blocks(unit.files, unit.module, device.dsp.multiplier_widths, limit_s) if unit.dsps else ()
     except ToolError as error:
