@@ -26,7 +26,7 @@ from metronn.verify.dsp_registers import Block, dsp_blocks
 from metronn.verify.paths import PathReport, report_of
 from metronn.verify.synthesis import NO_BLOCK_RAM, cells_of, counted, netlist, packs
 
-DEFAULT_EFFORT = 8_000
+DEFAULT_EFFORT = 12_000
 """Effort of what is synthesised where not all is asked for."""
 START_EFFORT = 500
 LUT_EFFORT, FF_EFFORT, DSP_EFFORT = 1.0, 0.3, 25.0
@@ -87,7 +87,8 @@ def units_of(folder: Path, design: Design) -> list[Unit]:
     found: list[Unit] = []
     for fpga in design.fpgas:
         if readable(design.system.fpgas[fpga.index].device):
-            found += [_kernel(folder, design, fpga, kernel) for kernel in fpga.kernels]
+            made = [kernel for kernel in fpga.kernels if kernel.resources != Resources()]  # the others are wires
+            found += [_kernel(folder, design, fpga, kernel) for kernel in made]
             found += _ends(folder, fpga)
     return found
 
