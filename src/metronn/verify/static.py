@@ -84,7 +84,7 @@ def _checked(name: str, check: Callable[[], tuple[str, Sequence[str]]]) -> Verdi
 def _systemverilog(folder: Path) -> tuple[str, Sequence[str]]:
     version = slang_version()
     rtl = folder / "rtl"
-    files = sorted(path for path in rtl.rglob("*.sv"))
+    files = sorted(path for place in ("rtl", "constants") for path in (folder / place).rglob("*.sv"))
     tops = [path.stem for path in rtl.glob("*.sv") if path.stem == "system" or path.stem.endswith("_system")]
     return f"{len(files)} files read by slang {version}", diagnostics(files, tops)
 
