@@ -36,7 +36,8 @@ def test_all_rungs_agree(name: str, tmp_path: Path) -> None:
     verdicts = json.loads((build / "manifest.json").read_text(encoding="utf-8"))["verdicts"]
     assert [verdict["rung"] for verdict in verdicts] == [1, 2, 3, 4, 5, *[6] * 6]
     for verdict in verdicts:
-        assert verdict["status"] == "pass", verdict
+        allowed = ("pass", "not_run") if verdict["rung"] == 6 else ("pass",)  # large kernels are not synthesised
+        assert verdict["status"] in allowed, verdict
         assert verdict["events"] > 0 or verdict["rung"] == 6
         assert verdict["rung"] == 1 or verdict["mismatches"] == 0
     for verdict in verdicts[3:5]:
