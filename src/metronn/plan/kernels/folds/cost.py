@@ -160,7 +160,7 @@ def _clustered(sites: Sites, x_bits: int, *, kept: bool = False, stored: bool = 
     for cluster in clusters_of(sites):
         found = cluster.patterns
         used = int(cluster.sites.live.any(axis=0).sum()) * x_bits
-        takes = copies_of(sites.pack.x_bits * len(cluster.places)) if kept and beats > 1 else 0
+        takes = -(-len(cluster.places) // lanes_of_copy(sites.pack.x_bits)) if kept and beats > 1 else 0
         total += Resources(lut=min(1, takes), ff=used * (1 + stored) + takes)
         if stored:
             kept_bits = int((found.bits >= 0).sum())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from metronn.emit.rtl.kernels.folds.common import ModuleText, Operand, described, literal, products, sum_stage
 from metronn.emit.rtl.kernels.folds.phases import by_phase, phase_bits, phase_counter, replicas
-from metronn.plan.kernels.folds.clusters import LOADS, Cluster, clusters_of, copies_of
+from metronn.plan.kernels.folds.clusters import Cluster, clusters_of, lanes_of_copy
 from metronn.plan.kernels.folds.sites import Sites
 
 
@@ -62,8 +62,9 @@ def cluster_module(cluster: Cluster, x: Operand, feed: Feed, *, steps: bool = Fa
         phase_counter(module, "phase", beats, "start_i", roms, steps=steps)
     module.add(f"// {feed.value}", f'(* extract_reset = "no", shreg_extract = "no" *) logic [{bits - 1}:0] x_q;')
     if kept:
-        replicas(module, "take", f"phase_d == {phase_bits(beats)}'d0", copies_of(bits))
-        module.clocked(f"for (int k = 0; k < {bits}; k++)", f"  if (take[k / {LOADS}]) x_q[k] <= x0_i[k];")
+        each = lanes_of_copy(x.bits)  # all bits of an input: registers of a DSP block's port have one enable
+        replicas(module, "take", f"phase_d == {phase_bits(beats)}'d0", -(-inputs // each))
+        module.clocked(f"for (int k = 0; k < {bits}; k++)", f"  if (take[k / {each * x.bits}]) x_q[k] <= x0_i[k];")
     elif block:
         module.add(f"logic [{bits - 1}:0] x_1_q;")
         module.clocked("x_1_q <= x0_i;", "x_q <= x_1_q;")
