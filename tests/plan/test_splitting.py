@@ -109,7 +109,7 @@ def test_what_cannot_help_is_not_tried() -> None:
     """More than all FPGAs have together: the message is about the layers as they are."""
     graph, system = stack((24, 40, 24, 5)), load_system("two-serenity").with_overrides(ii=4)
     with pytest.raises(InfeasibleError, match="all layers together need"):
-        plan(graph, cut(system, **SMALL), PlanOptions())
+        plan(graph, cut(system, lut=3000, ff=5000, dsp=20, bram36=10), PlanOptions(), advise=False)
 
 
 def test_parts_that_are_asked_for() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from metronn.errors import ModelError
 from metronn.ir.graph import Graph
@@ -53,22 +53,22 @@ def asked_parts(graph: Graph, options: PlanOptions) -> Graph:
     return graph
 
 
-def design_of(problem: Problem, log: Progress = silent) -> Design | None:
+def design_of(problem: Problem, log: Progress = silent, fills: Sequence[float] = FILLS) -> Design | None:
     """Solve and schedule, with layers in parts where no FPGA holds them as they are; None when there is no plan.
 
     Raises InfeasibleError when a link does not carry what crosses it.
     """
-    designs = (placed(found, log) for found in in_parts(problem, log))
+    designs = (placed(found, log) for found in in_parts(problem, log, fills))
     return next((design for design in designs if design is not None), None)
 
 
-def in_parts(problem: Problem, log: Progress = silent) -> Iterator[Problem]:
+def in_parts(problem: Problem, log: Progress = silent, fills: Sequence[float] = FILLS) -> Iterator[Problem]:
     """Give the problem as it is where each layer has an FPGA that holds it, else with layers in parts, fewest first."""
     if max(least_loads(problem, log), default=0) <= 1:
         yield problem
         return
     tried: list[Graph] = []
-    for fill in FILLS:
+    for fill in fills:
         found = _split(problem, fill, log)
         if found is not None and found.graph not in tried and least_load(found, log) <= 1:
             tried.append(found.graph)

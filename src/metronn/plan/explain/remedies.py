@@ -27,7 +27,7 @@ from metronn.plan.options import Fold, InputForm, Objective, PlanOptions
 from metronn.plan.placing import problem_of
 from metronn.plan.progress import Progress, silent
 from metronn.plan.solve import Problem, may_fit
-from metronn.plan.splitting import design_of, in_parts
+from metronn.plan.splitting import FILLS, design_of, in_parts
 
 LARGEST_II_FACTOR = 64
 
@@ -153,13 +153,13 @@ def _with(problem: Problem, **changes: object) -> Problem:
 
 def _design(problem: Problem) -> Design | None:
     try:
-        return design_of(problem)
+        return design_of(problem, fills=FILLS[:1])
     except InfeasibleError:
         return None
 
 
 def _fits(problem: Problem) -> bool:
-    return any(least_load(found) <= 1 and may_fit(found) for found in in_parts(problem))
+    return any(least_load(found) <= 1 and may_fit(found) for found in in_parts(problem, fills=FILLS[:1]))
 
 
 def _try(problem: Problem) -> Trial:
