@@ -30,14 +30,18 @@ def least_costs(problem: Problem) -> list[dict[str, float]]:
 
 def least_load(problem: Problem, log: Progress = silent) -> float:
     """Return a lower bound of need over budget of the resource that is fullest; infinite when a resource is lacking."""
+    return max(least_total(problem, log), max(least_loads(problem, log), default=0.0))
+
+
+def least_total(problem: Problem, log: Progress = silent) -> float:
+    """Return what `least_load` does for all regions together, as if kernels could be cut anywhere."""
     whole, largest = _budgets(problem).sum(axis=0), _budgets(problem).max(axis=0)
     usable = [_usable(table, largest) for table in _tables(problem, log)]
-    worst = max(map(_fullest, usable), default=0.0)
-    if worst == math.inf:
-        return worst
+    if not all(map(len, usable)):
+        return math.inf
     there = largest > 0
     shares = [table * (largest[there] / whole[there]) for table in usable]
-    return max(worst, _relaxed(shares, int(there.sum())))
+    return _relaxed(shares, int(there.sum()))
 
 
 def least_loads(problem: Problem, log: Progress = silent) -> list[float]:

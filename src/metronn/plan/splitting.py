@@ -14,7 +14,7 @@ from metronn.errors import ModelError
 from metronn.ir.graph import Graph
 from metronn.ir.ops import Linear
 from metronn.passes.integer.split_linear import split_inputs, split_rows
-from metronn.plan.bounds import least_load, least_loads
+from metronn.plan.bounds import least_load, least_loads, least_total
 from metronn.plan.candidates.steps import Step
 from metronn.plan.design import Design
 from metronn.plan.kernels.spec import covered_nodes
@@ -66,6 +66,8 @@ def in_parts(problem: Problem, log: Progress = silent, fills: Sequence[float] = 
     """Give the problem as it is where each layer has an FPGA that holds it, else with layers in parts, fewest first."""
     if max(least_loads(problem, log), default=0) <= 1:
         yield problem
+        return
+    if least_total(problem, log) > 1:
         return
     tried: list[Graph] = []
     for fill in fills:
