@@ -1,7 +1,7 @@
 """How the multipliers of a fold are gathered in clusters, each with its own phases and weights, placed by itself.
 
 A cluster is a block of pairs and inputs, whole groups of them. It holds all between the inputs on the wires and the
-sums of its groups: a phase counter and copies of it, a ROM, weight and input registers, products, sums. Bits of weights
+sums of its groups: a phase counter, a ROM, weight and input registers, products, sums. Bits of weights
 that are the same in every phase are one in a cluster; nothing is shared between clusters.
 
 A control bit has copies of its own for every `LOADS` bits that it acts on (`mnn_replica`).
@@ -93,11 +93,6 @@ class Patterns:
 
     bits: npt.NDArray[np.int64]
     values: npt.NDArray[np.uint8]
-
-    @property
-    def copies(self) -> int:
-        """Copies of the phase that they are read with, and the bits that never change with them."""
-        return -(-(len(self.values) + 2) // LOADS) if len(self.values) else 0
 
 
 ZERO, ONE = -1, -2

@@ -168,7 +168,7 @@ def _clustered(sites: Sites, x_bits: int, *, kept: bool = False, stored: bool = 
             total += _counted(beats, 1) + Resources(bram36=blocks, ff=kept_bits)
         else:
             count = len(found.values)
-            total += _counted(beats, found.copies) if count or kept else Resources()
+            total += _counted(beats, 0) if count or kept else Resources()
             total += Resources(lut=count * fabric.rom_luts(min(beats, LOGIC_ROM_BEATS)), ff=count)
     return total
 
@@ -192,7 +192,7 @@ def _offsets(spec: FoldOutputs, graph: Graph, acc: int, stages: int, fabric: Fab
     count = len(found.values)
     summed = (1 if fabric.adder_takes_logic else 2) * spec.lanes * acc
     rom = count * fabric.rom_luts(min(spec.beats, LOGIC_ROM_BEATS))
-    return Resources(lut=summed + rom, ff=count if stages > 1 else 0) + _counted(spec.beats, found.copies)
+    return Resources(lut=summed + rom, ff=count if stages > 1 else 0) + _counted(spec.beats, 0)
 
 
 def _multiples(weight: Array, x: Range, pack: Packing, timing: Timing) -> Resources:

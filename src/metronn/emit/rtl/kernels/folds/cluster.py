@@ -57,9 +57,8 @@ def cluster_module(cluster: Cluster, x: Operand, feed: Feed, *, steps: bool = Fa
     )
     module = ModuleText("", contract, bits, pairs * terms * total, attributes='keep_hierarchy = "yes"')
     kept = feed is Feed.KEPT and beats > 1
-    roms = 1 if block else found.copies
-    if roms or kept:
-        phase_counter(module, "phase", beats, "start_i", roms, steps=steps)
+    if beats > 1 and (block or kept or len(found.values)):
+        phase_counter(module, "phase", beats, "start_i", int(block), steps=steps)
     module.add(f"// {feed.value}", f'(* extract_reset = "no", shreg_extract = "no" *) logic [{bits - 1}:0] x_q;')
     if kept:
         each = lanes_of_copy(x.bits)  # all bits of an input: registers of a DSP block's port have one enable
@@ -100,9 +99,8 @@ def _weights(module: ModuleText, cluster: Cluster, *, block: bool) -> None:
         module.clocked("unique case (phase)", *cases, f"  default: weight_read_q <= {words[-1]};", "endcase")
         module.clocked("weight_q <= weight_read_q;")
     else:
-        read = by_phase(module, "rom", found, "phase")
         module.add(f'(* extract_reset = "no", shreg_extract = "no" *) logic [{width - 1}:0] weight_q;')
-        module.clocked(f"weight_q <= {read};")
+        by_phase(module, "weight_q", found, "phase_q", clocked=True)
 
 
 def joined_clusters(

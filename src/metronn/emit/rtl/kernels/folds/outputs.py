@@ -164,14 +164,10 @@ class _Writer:
                 "bias_phase",
                 spec.beats,
                 f"start_q[{bias_start(self.pack, self.main_tree)}]",
-                max(1, found.copies),
+                0,
             )
         text.add(f"logic [{spec.lanes * acc - 1}:0] main_offset;")
-        value = by_phase(text, "bias_rom", found, "bias_phase")
-        if len(self.main_tree) > 1 and spec.beats > 1:
-            text.clocked(f"main_offset <= {value};")
-        else:
-            text.add(f"assign main_offset = {value};", "")
+        by_phase(text, "main_offset", found, "bias_phase_q", clocked=len(self.main_tree) > 1 and spec.beats > 1)
 
     def _rest(self, x: Operand, sites: Sites) -> None:
         """A slice of the inputs each cycle into the outputs beyond lanes * beats."""

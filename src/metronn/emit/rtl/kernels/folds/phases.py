@@ -6,13 +6,13 @@ value needs the start. Starts are at least as far apart as there are phases.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from metronn.emit.rtl.kernels.folds.common import ModuleText, literal, part
-from metronn.plan.kernels.folds.clusters import LOADS, ONE, ZERO, Patterns, lanes_of_copy
-from metronn.plan.kernels.folds.fold import LOGIC_ROM_BEATS
+from metronn.plan.kernels.folds.clusters import LOADS, Patterns, lanes_of_copy
 
 
 def phase_bits(beats: int) -> int:
@@ -31,7 +31,7 @@ def phase_counter(module: ModuleText, name: str, beats: int, start: str, copies:
     held = f"{bits}'({start})" if bits > 1 else start
     chosen = f"!{start} ? {name}_q : {moved}" if steps else f"({name}_q == {bits}'d0) ? {held} : {moved}"
     module.add(
-        f'(* extract_reset = "no", shreg_extract = "no" *) logic [{bits - 1}:0] {name}_q;',
+        f'(* extract_reset = "no", shreg_extract = "no", max_fanout = {LOADS} *) logic [{bits - 1}:0] {name}_q;',
         f"wire [{bits - 1}:0] {name}_d = rst_i ? {bits}'d0 : {chosen};",
     )
     module.clocked(f"{name}_q <= {name}_d;")
@@ -92,52 +92,32 @@ def replicas(module: ModuleText, name: str, source: str, copies: int, bits: int 
     )
 
 
-def by_phase(module: ModuleText, name: str, found: Patterns, phase: str) -> str:
-    """Declare ROMs `name`_k of the patterns, each read with a copy of the phase; return the words' bits as one vector.
+def by_phase(module: ModuleText, target: str, found: Patterns, phase: str, *, clocked: bool) -> None:
+    """Give `target` the words of the phase, with a register or without.
 
-    Bits that never change are read too, where any does: a register of a word has all its bits until synthesis has put
-    it into a DSP block, and loses them then if it is outside.
+    A register of a word has all its bits until synthesis has put it into a DSP block: bits that never change too.
     """
-    beats = found.values.shape[1]
+    beats, width = found.values.shape[1], found.bits.size
     bits = phase_bits(beats)
-    style = '(* rom_style = "distributed" *) ' if beats <= LOGIC_ROM_BEATS else ""
-    count = len(found.values)
-    index, patterns = found.bits, found.values
-    if count:
-        index = np.where(index == ZERO, count, np.where(index == ONE, count + 1, index))
-        patterns = np.concatenate([patterns, np.zeros_like(patterns[:1]), np.ones_like(patterns[:1])])
-    for copy in range(found.copies):
-        values = patterns[copy * LOADS : (copy + 1) * LOADS]
-        width, target = len(values), f"{name}_{copy}"
-        words = [f"{width}'h{sum(int(bit) << k for k, bit in enumerate(column)):x}" for column in values.T]
-        module.add(
-            f"{style}logic [{width - 1}:0] {target};",
-            "always_comb",
-            f"  unique case ({part(phase, str(copy), bits)})",
-            *(f"    {bits}'d{k}: {target} = {word};" for k, word in enumerate(words[:-1])),
-            f"    default: {target} = {words[-1]};",
-            "  endcase",
-            "",
-        )
-        module.unused.append(target)
-    lines = [", ".join(_slices(name, [int(bit) for bit in word])) for word in index]
-    inside = ",\n".join(f"    {line}" for line in reversed(lines))
-    return f"{{\n{inside}\n  }}"
+    # The last two of a column are what ZERO and ONE index.
+    rows = [np.concatenate([column, [1, 0]])[found.bits.ravel()] for column in found.values.T]
+    words = [f"{width}'h{_word(row):x}" for row in rows]
+    if beats == 1:
+        module.add(f"assign {target} = {words[0]};", "")
+        return
+    sets = "<=" if clocked else "="
+    lines = [
+        f"unique case ({phase})",
+        *(f"  {bits}'d{k}: {target} {sets} {word};" for k, word in enumerate(words[:-1])),
+        f"  default: {target} {sets} {words[-1]};",
+        "endcase",
+    ]
+    if clocked:
+        module.clocked(*lines)
+    else:
+        module.add("always_comb", *(f"  {line}" for line in lines), "")
 
 
-def _slices(name: str, bits: Sequence[int]) -> Iterator[str]:
-    """Parts of a word, its highest bits first: repeated bits, and neighbours of one ROM, are one part."""
-    at = len(bits) - 1
-    while at >= 0:
-        low, bit = at, bits[at]
-        while low and bits[low - 1] == bit:
-            low -= 1
-        if low < at or bit in (ZERO, ONE):
-            one = f"1'b{int(bit == ONE)}" if bit in (ZERO, ONE) else f"{name}_{bit // LOADS}[{bit % LOADS}]"
-            yield f"{{{at - low + 1}{{{one}}}}}" if low < at else one
-        else:
-            while low and bits[low - 1] == bits[low] - 1 and bits[low - 1] >= 0 and bits[low] % LOADS:
-                low -= 1
-            top, bottom, rom = bit % LOADS, bits[low] % LOADS, f"{name}_{bit // LOADS}"
-            yield f"{rom}[{top}:{bottom}]" if top > bottom else f"{rom}[{top}]"
-        at = low - 1
+def _word(bits: npt.NDArray[np.int64]) -> int:
+    """Return the number with these bits, the lowest first."""
+    return int.from_bytes(np.packbits(bits.astype(np.uint8), bitorder="little").tobytes(), "little")
