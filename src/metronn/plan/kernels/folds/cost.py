@@ -181,7 +181,7 @@ def _slices(spec: FoldOutputs, graph: Graph, x_bits: int, fabric: Fabric) -> Res
     taken = fabric.mux_inputs - 1  # a multiplexer in a LUT takes so many off what is left to choose from
     muxes = -(-(spec.beats - 1) // taken)
     kept = max(0, inputs * x_bits - bits)
-    held = Resources(lut=bits * muxes + 1, ff=kept + copies_of(inputs * x_bits))
+    held = Resources(lut=bits * muxes + 1, ff=kept + -(-inputs // lanes_of_copy(x_bits)))
     return held + _counted(spec.beats, -(-bits // SLICE_LOADS))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from metronn.emit.rtl.kernels.folds.common import ModuleText, Operand, described, literal, products, sum_stage
+from metronn.emit.rtl.kernels.folds.common import ModuleText, Operand, described, literal, part, products, sum_stage
 from metronn.emit.rtl.kernels.folds.phases import by_phase, phase_bits, phase_counter, replicas
 from metronn.plan.kernels.folds.clusters import Cluster, clusters_of, lanes_of_copy
 from metronn.plan.kernels.folds.sites import Sites
@@ -63,7 +63,8 @@ def cluster_module(cluster: Cluster, x: Operand, feed: Feed, *, steps: bool = Fa
     if kept:
         each = lanes_of_copy(x.bits)  # all bits of an input: registers of a DSP block's port have one enable
         replicas(module, "take", f"phase_d == {phase_bits(beats)}'d0", -(-inputs // each))
-        module.clocked(f"for (int k = 0; k < {bits}; k++)", f"  if (take[k / {each * x.bits}]) x_q[k] <= x0_i[k];")
+        taken = f"{part('x_q', 'k', x.bits)} <= {part('x0_i', 'k', x.bits)};"
+        module.clocked(f"for (int k = 0; k < {inputs}; k++)", f"  if (take[k / {each}]) {taken}")
     elif block:
         module.add(f"logic [{bits - 1}:0] x_1_q;")
         module.clocked("x_1_q <= x0_i;", "x_q <= x_1_q;")

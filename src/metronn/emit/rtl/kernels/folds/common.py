@@ -123,13 +123,30 @@ def sum_of(vector: str, base: str, indices: Sequence[int], bits: int, width: int
     return " + ".join(signed_part(vector, f"{base}+{k}" if k else base, bits, width) for k in indices)
 
 
+FEW_SUMS = 64
+"""Sums of a stage up to which each has a statement of its own."""
+
+
 def sum_stage(
     module: ModuleText, source: str, target: str, lanes: int, terms: int, radix: int, bits: int, width: int
 ) -> int:
-    """Register sums of up to `radix` neighbouring terms in every lane. Returns the terms left."""
+    """Register sums of up to `radix` neighbouring terms in every lane. Returns the terms left.
+
+    Few sums are written one by one: simulators compile a select at a constant place much faster than one in a loop.
+    """
     left = -(-terms // radix)
     full = terms // radix
     module.add(f'(* use_dsp = "no" *) logic [{lanes * left * width - 1}:0] {target};')
+    if lanes * left <= FEW_SUMS:
+        module.clocked(
+            *(
+                f"{part(target, str(lane * left + at), width)} <= "
+                f"{sum_of(source, str(lane * terms), range(at * radix, min(terms, (at + 1) * radix)), bits, width)};"
+                for lane in range(lanes)
+                for at in range(left)
+            )
+        )
+        return left
     body = [f"for (int l = 0; l < {lanes}; l++) begin"]
     if full:
         body.append(f"  for (int t = 0; t < {full}; t++)")

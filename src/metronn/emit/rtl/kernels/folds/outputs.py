@@ -25,7 +25,7 @@ from metronn.emit.rtl.kernels.folds.phases import (
 )
 from metronn.emit.rtl.scalar import ScalarFunction, scalar_function
 from metronn.ir.arrays import Array
-from metronn.plan.kernels.folds.clusters import LOADS, SLICE_LOADS, copies_of, lanes_of_copy, patterns_of
+from metronn.plan.kernels.folds.clusters import SLICE_LOADS, lanes_of_copy, patterns_of
 from metronn.plan.kernels.folds.fold import (
     Packing,
     accumulator_start,
@@ -193,9 +193,13 @@ class _Writer:
             return
         selector, each = phase_bits(beats), SLICE_LOADS
         phase_counter(text, "slice_phase", beats, "start_i", -(-bits // each))
-        replicas(text, "slice_take", f"slice_phase_d == {selector}'d0", copies_of(total))
+        taken = lanes_of_copy(x.bits)
+        replicas(text, "slice_take", f"slice_phase_d == {selector}'d0", -(-self.inputs // taken))
         text.add("// The event's inputs, kept for the phases that take them.", f"logic [{total - 1}:0] x_q;")
-        text.clocked(f"for (int k = 0; k < {total}; k++)", f"  if (slice_take[k / {LOADS}]) x_q[k] <= x_in[k];")
+        text.clocked(
+            f"for (int k = 0; k < {self.inputs}; k++)",
+            f"  if (slice_take[k / {taken}]) {part('x_q', 'k', x.bits)} <= {part('x_in', 'k', x.bits)};",
+        )
         text.add(f"logic [{bits - 1}:0] slice;")
         for copy, low in enumerate(range(0, bits, each)):
             width = min(each, bits - low)
