@@ -27,6 +27,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite golden files with what is made now")
 
 
+@pytest.fixture(autouse=True)
+def no_synthesis(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rung 6 synthesises nothing by default, which would take seconds of each build, but where it is tested."""
+    if "verify" not in request.path.parts:
+        monkeypatch.setattr("metronn.verify.static.DEFAULT_EFFORT", 0)
+
+
 @pytest.fixture
 def update_golden(request: pytest.FixtureRequest) -> bool:
     """Whether golden files are to be rewritten."""

@@ -1,6 +1,6 @@
 """Emitted modules synthesised one by one: slowest path, widest net, DSP blocks, and cells beside the plan.
 
-Synthesis of a large kernel takes minutes. By default so much is synthesised as takes about half a minute on two cores,
+Synthesis of a large kernel takes minutes. By default so much is synthesised as takes some ten seconds on two cores,
 by the planned size: whole kernels, smallest first, then a part of each larger one that has parts. Results are kept in
 the cache by content.
 """
@@ -26,7 +26,7 @@ from metronn.verify.dsp_registers import Block, dsp_blocks
 from metronn.verify.paths import PathReport, report_of
 from metronn.verify.synthesis import NO_BLOCK_RAM, cells_of, counted, netlist, packs
 
-DEFAULT_EFFORT = 12_000
+DEFAULT_EFFORT = 4_000
 """Effort of what is synthesised where not all is asked for."""
 START_EFFORT = 500
 LUT_EFFORT, FF_EFFORT, DSP_EFFORT = 1.0, 0.3, 25.0

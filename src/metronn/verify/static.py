@@ -129,7 +129,8 @@ def _label(one: Measured) -> str:
 
 
 def _paths(design: Design, done: Sequence[Measured], left: Sequence[Unit]) -> Verdict:
-    period_ps = design.system.period_ps
+    overhead_ps = max(design.system.fpgas[fpga.index].device.arcs.overhead_ps for fpga in design.fpgas)
+    period_ps = design.system.period_ps - overhead_ps
     read = [(one, one.path) for one in done if one.path is not None]
     if not read:
         return _not_run("paths", extent(done, left))
