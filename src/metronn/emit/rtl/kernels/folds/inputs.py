@@ -158,6 +158,7 @@ class _Writer:
             element = self._element(beat, slot)
             assert element is not None
             active = f"now_{position}"
+            text.unused.append(active)  # where all weights of the slot are 0
             text.add(
                 f"// Slot {slot} carries input {element} in beat {beat} only: its weights are constants.",
                 f"wire {active} = phase == {phase_width}'d{beat};" if self.beats > 1 else f"wire {active} = 1'b1;",

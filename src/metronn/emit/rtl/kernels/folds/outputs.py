@@ -188,6 +188,7 @@ class _Writer:
     def _slices(self, x: Operand, count: int) -> None:
         """Declare `slice`, the inputs of the phase: those of phase 0 from the wires, others kept from there."""
         text, beats, bits, total = self.text, self.spec.beats, count * x.bits, self.inputs * x.bits
+        text.unused.append("slice")  # clusters leave out what meets weights of 0 alone
         if beats == 1:
             text.add(f"wire [{bits - 1}:0] slice = x_in;", "")
             return
