@@ -22,6 +22,7 @@ from pathlib import Path
 
 import buffer_samples
 import resources
+from metronn.emit.data import data_directory
 from metronn.emit.rtl.kernels.any_kernel import emit_kernel
 from metronn.errors import ModelError
 from metronn.ir.graph import Graph
@@ -114,13 +115,17 @@ KINDS: dict[str, Callable[[Timing], Iterator[Case]]] = {
 }
 
 
+LIBRARY = sorted((data_directory("firmware") / "rtl").glob("*.sv"))
+"""What kernels instantiate."""
+
+
 def measured(graph: Graph, spec: KernelSpec, timing: Timing, folder: Path) -> tuple[str, int, PathReport]:
     """Return the slowest path of a kernel as planned, its ps, and what is slowest in the netlist."""
     kernel = planned(spec, graph, timing)
     file = folder / f"{TOP}.sv"
     file.write_text(emit_kernel(kernel, TOP))
     path = kernel.slowest
-    return path.what, path.ps, path_report([file], TOP, speed=timing.arcs)
+    return path.what, path.ps, path_report([*LIBRARY, file], TOP, speed=timing.arcs)
 
 
 def rows(device: str, grade: str, clock_mhz: float, kind: str) -> Iterator[Row]:

@@ -122,4 +122,4 @@ def copies_of(bits: int) -> int:
 
 def lanes_of_copy(bits: int) -> int:
     """Neighbouring lanes of `bits` bits that one copy of a control register acts on."""
-    return max(1, LOADS // bits)
+    return max(1, LOADS // max(1, bits))
