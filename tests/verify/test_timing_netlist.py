@@ -40,6 +40,7 @@ def test_the_netlist_keeps_the_clock_and_the_planner_saw_its_path(bench: ModuleT
     row = next(bench.rows("vu13p", grade, 360.0, kind))
     assert row.measured_ps <= row.allowed_ps, row
     assert row.planned_ps <= row.allowed_ps, row
-    # How many LUTs a table's bits need depends on its entries, and on the mapper. Enables are not planned, and short.
-    if kind != "table" and row.measured_ps > row.allowed_ps / 2:
+    # How many LUTs a table's bits need depends on its entries, and on the mapper. Enables of delays and counters of
+    # windows are not planned; they keep the clock.
+    if kind not in ("table", "window_buffer") and row.measured_ps > row.allowed_ps / 2:
         assert row.measured_ps <= bench.MOST_UNDER * row.planned_ps, row
