@@ -35,8 +35,8 @@ def planned(request: Request, graph: Graph, system: System, log: Log) -> Design:
         f"{design.latency_ns:.1f} ns, II {design.ii_cycles} at {system.clock_mhz:g} MHz"
     )
     for layer, parts in split_layers(graph, design.graph).items():
-        asked = request.plan.parts_of(layer) is not None
-        log(f"{layer}: made in {parts} parts, " + ("as asked" if asked else "since no FPGA holds it as it is"))
+        why = "since no region of an FPGA holds it" if request.plan.parts_of(layer) is None else "as asked"
+        log(f"{layer}: made in {parts} parts, {why}")
     for line in remarks(design, request.plan):
         log(line)
     return design

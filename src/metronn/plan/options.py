@@ -52,7 +52,7 @@ class LayerOptions(Table):
     parts: Annotated[int, whole(1, MAX_PARTS)] | None = key(
         None,
         "the layer as so many smaller ones, by its outputs, which may be on several FPGAs",
-        shown="1, or as many as it takes where no FPGA holds the layer",
+        shown="1, or as many as it takes where no region of an FPGA holds the layer",
     )
 
 

@@ -1,4 +1,4 @@
-"""Layers in parts, before kernels and FPGAs are chosen: those asked for, and those that no FPGA holds.
+"""Layers in parts, before kernels and FPGAs are chosen: those asked for, and those that no region of an FPGA holds.
 
 Parts are ops of the graph like any other (`passes.integer.split_linear`): kernels, links, emission and verification
 know nothing of them. They keep the name of the layer that they are of.
@@ -24,7 +24,7 @@ from metronn.plan.progress import Progress, silent
 from metronn.plan.solve import Problem
 
 FILLS = (1.0, 0.5, 0.25)
-"""What of the largest FPGA a part of a layer may take that no FPGA holds.
+"""What of the largest region a part of a layer may take that no region of an FPGA holds.
 
 Coarse parts come first: they are fewer and share more. Finer ones fill FPGAs together where those have no plan.
 """
@@ -54,7 +54,7 @@ def asked_parts(graph: Graph, options: PlanOptions) -> Graph:
 
 
 def design_of(problem: Problem, log: Progress = silent, fills: Sequence[float] = FILLS) -> Design | None:
-    """Solve and schedule, with layers in parts where no FPGA holds them as they are; None when there is no plan.
+    """Solve and schedule, with layers in parts where no region holds them as they are; None when there is no plan.
 
     Raises InfeasibleError when a link does not carry what crosses it.
     """
@@ -63,7 +63,7 @@ def design_of(problem: Problem, log: Progress = silent, fills: Sequence[float] =
 
 
 def in_parts(problem: Problem, log: Progress = silent, fills: Sequence[float] = FILLS) -> Iterator[Problem]:
-    """Give the problem as it is where each layer has an FPGA that holds it, else with layers in parts, fewest first."""
+    """Give the problem as it is where regions hold each layer, else with layers in parts, fewest first."""
     if max(least_loads(problem, log), default=0) <= 1:
         yield problem
         return
@@ -78,7 +78,7 @@ def in_parts(problem: Problem, log: Progress = silent, fills: Sequence[float] = 
 
 
 def _split(problem: Problem, fill: float, log: Progress) -> Problem | None:
-    """Split what no FPGA holds into parts of about that share of the largest one; None where that is not possible."""
+    """Split what no region holds into parts of about that share of the largest one; None where that is not possible."""
     for _ in range(ROUNDS):
         loads = zip(problem.steps, least_loads(problem, log), strict=True)
         large = [(step, load) for step, load in loads if load > 1]
@@ -91,7 +91,7 @@ def _split(problem: Problem, fill: float, log: Progress) -> Problem | None:
             graph = _smaller(graph, step, math.ceil(load / fill))
         if graph is None:
             return None
-        log(f"no FPGA holds {large[0][0].source} as it is: trying it in parts")
+        log(f"no region of an FPGA holds {large[0][0].source} as it is: trying it in parts")
         problem = problem_of(graph, problem.system, problem.options, log)
     return None
 

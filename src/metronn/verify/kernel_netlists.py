@@ -17,7 +17,7 @@ from metronn.emit.rtl.text import identifier
 from metronn.emit.tops import top_name
 from metronn.errors import ToolError
 from metronn.plan.design import Design, FpgaDesign, KernelInstance
-from metronn.plan.hardware.boards import Device
+from metronn.plan.hardware.devices import Device
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.kernels.folds.planned import PlannedFoldInputs, PlannedFoldOutputs
 from metronn.plan.kernels.kernels import AnyKernel

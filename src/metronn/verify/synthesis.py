@@ -19,7 +19,7 @@ from typing import Any
 
 from metronn.cache import entry, kind_directory
 from metronn.errors import ModelError, ToolError
-from metronn.plan.hardware.boards import Device
+from metronn.plan.hardware.devices import Device
 from metronn.plan.hardware.resources import Resources
 
 LIMIT_S = 3600.0

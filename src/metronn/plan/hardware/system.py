@@ -11,7 +11,6 @@ from pydantic import Field, model_validator
 from metronn.errors import ModelError
 from metronn.plan.hardware.boards import (
     Board,
-    Device,
     board_table,
     boards_directory,
     find_file,
@@ -20,6 +19,7 @@ from metronn.plan.hardware.boards import (
     load_board,
     load_device,
 )
+from metronn.plan.hardware.devices import Device
 from metronn.plan.hardware.links import Encoding, Identifier, Link, LinkSettings, exact
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.timing import Timing

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from metronn.plan.hardware.arcs import Arcs, slowest
-from metronn.plan.hardware.boards import Device
+from metronn.plan.hardware.devices import Device
 from metronn.plan.hardware.fabric import Fabric, common
 
 MOST_LEVELS, MOST_LEVEL_BITS = 6, 32

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from metronn.plan.hardware.resources import Resources
-from metronn.plan.kernels.planned import Inputs, PlannedKernel
 from metronn.plan.kernels.spec import Crossing
-from metronn.plan.layout import Layout, wire_format
+from metronn.plan.kernels.waiting.same_beats import SameBeats
 
 
-class PlannedCrossing(PlannedKernel[Crossing]):
+class PlannedCrossing(SameBeats[Crossing]):
     """The same beats, in the next region. All its registers are flip-flops, never shift registers."""
 
     kind = "crossing"
-    multipliers = 0
 
     @property
     def latency_cycles(self) -> int:
@@ -20,24 +18,9 @@ class PlannedCrossing(PlannedKernel[Crossing]):
         return self.spec.registers
 
     @property
-    def width(self) -> int:
-        """Bits of a beat."""
-        return wire_format(self.graph.type_of(self.spec.value), self.spec.layout).width
-
-    @property
     def resources(self) -> Resources:
         """Registers of every bit."""
         return Resources(ff=self.width * self.spec.registers)
-
-    @property
-    def inputs(self) -> Inputs:
-        """The value, as it is in the region it comes from."""
-        return ((self.spec.value, self.spec.layout),)
-
-    @property
-    def output(self) -> Layout:
-        """The layout of the input."""
-        return self.spec.layout
 
     @property
     def cycles_per_event(self) -> int:

@@ -7,29 +7,22 @@ from functools import cached_property
 import numpy as np
 
 from metronn.plan.hardware.resources import Resources
-from metronn.plan.kernels.planned import Inputs, PlannedKernel
 from metronn.plan.kernels.spec import Delay
 from metronn.plan.kernels.waiting.cheapest_lines import Arrivals, Reads, build
 from metronn.plan.kernels.waiting.lines import Cell, cell_pulses, kept_bits, line_resources
 from metronn.plan.kernels.waiting.pulses import PulsePlan, plan_pulses, pulses_resources
-from metronn.plan.layout import Layout, wire_format
+from metronn.plan.kernels.waiting.same_beats import SameBeats
 
 
-class PlannedDelay(PlannedKernel[Delay]):
+class PlannedDelay(SameBeats[Delay]):
     """The same beats, later."""
 
     kind = "delay"
-    multipliers = 0
 
     @property
     def latency_cycles(self) -> int:
         """The cycles asked for; 0 is wires."""
         return self.spec.cycles
-
-    @cached_property
-    def width(self) -> int:
-        """Bits of a beat."""
-        return wire_format(self.graph.type_of(self.spec.value), self.spec.layout).width
 
     @cached_property
     def line(self) -> tuple[tuple[Cell, ...], PulsePlan]:
@@ -56,16 +49,6 @@ class PlannedDelay(PlannedKernel[Delay]):
     def buffer_bits(self) -> int:
         """Bits kept by the line."""
         return kept_bits(self.line[0], self.width)
-
-    @property
-    def inputs(self) -> Inputs:
-        """The value, in the layout that is delayed."""
-        return ((self.spec.value, self.spec.layout),)
-
-    @property
-    def output(self) -> Layout:
-        """The layout of the input."""
-        return self.spec.layout
 
     @property
     def cycles_per_event(self) -> int:
