@@ -80,10 +80,12 @@ class _Writer:
         names = [self._term(number, k, lane, term, widths[0]) for k, term in enumerate(lane.terms)]
         for stage, (left, width) in enumerate(zip(stages[:-1], widths[1:], strict=True), start=1):
             targets = [f"sum_{number}_{stage}_{k}" for k in range(left)]
+            joined = [
+                self._joined(f"best_{number}_{stage}_{k}", names[k * radix : (k + 1) * radix], widths[stage - 1], width)
+                for k in range(left)
+            ]
             self.body += [f"  logic signed [{width - 1}:0] {', '.join(targets)};", "  always_ff @(posedge clk_i) begin"]
-            for k, target in enumerate(targets):
-                mine = names[k * radix : (k + 1) * radix]
-                self.body.append(f"    {target} <= {self._joined(mine, widths[stage - 1], width)};")
+            self.body += [f"    {target} <= {text};" for target, text in zip(targets, joined, strict=True)]
             self.body.append("  end")
             names = targets
         self._accumulate(number, lane, names, widths[-1], enable, first)
@@ -109,23 +111,24 @@ class _Writer:
         value = {ReduceKind.SUM: 0, ReduceKind.MAX: lane.lo, ReduceKind.MIN: lane.hi}[self.kind]
         return signed_literal(value, signed_width(value, value))
 
-    def _joined(self, names: list[str], width: int, target: int) -> str:
+    def _joined(self, name: str, terms: list[str], width: int, target: int) -> str:
         """Text that joins terms of `width` bits into one of `target` bits."""
         if self.kind is ReduceKind.SUM:
-            return " + ".join(name if width == target else f"{target}'({name})" for name in names)
-        texts = list(names)
-        while len(texts) > 1:
-            texts = self._paired(texts, width)
-        return texts[0]
+            return " + ".join(term if width == target else f"{target}'({term})" for term in terms)
+        left, level = list(terms), 0
+        while len(left) > 1:
+            left, level = self._paired(f"{name}_{level}", left, width), level + 1
+        return left[0]
 
-    def _paired(self, texts: list[str], width: int) -> list[str]:
-        """Choices among neighbours of `width` bits; an odd one waits."""
-        pairs = list(zip(texts[0::2], texts[1::2], strict=False))
-        if self.kind is ReduceKind.MIN:
-            chosen = [f"(({below(a, b, width)}) ? {a} : {b})" for a, b in pairs]
-        else:
-            chosen = [f"(({below(a, b, width)}) ? {b} : {a})" for a, b in pairs]
-        return chosen + texts[len(texts) // 2 * 2 :]
+    def _paired(self, name: str, terms: list[str], width: int) -> list[str]:
+        """Wires `name`_k with the choices among neighbours of `width` bits; an odd one waits."""
+        chosen = []
+        for k, (a, b) in enumerate(zip(terms[0::2], terms[1::2], strict=False)):
+            chosen.append(f"{name}_{k}")
+            better, other = (a, b) if self.kind is ReduceKind.MIN else (b, a)
+            choice = f"({below(a, b, width)}) ? {better} : {other}"
+            self.body.append(f"  wire signed [{width - 1}:0] {chosen[-1]} = {choice};")
+        return chosen + terms[len(terms) // 2 * 2 :]
 
     def _accumulate(self, number: int, lane: Lane, names: list[str], width: int, enable: str, first: str) -> None:
         """The terms left into the accumulator whose turn it is; accumulator k has the result of k turns ago."""
@@ -142,13 +145,14 @@ class _Writer:
         if total:
             start = f"{first} ? {wide}'({self._neutral(lane)}) : {held}"
         else:  # the LUT that chooses takes the first beat in too
-            term, terms = terms[0], self._paired(terms[1:], wide)
+            term, terms = terms[0], self._paired(f"pair_{number}", terms[1:], wide)
             worse = (held, term) if self.kind is ReduceKind.MAX else (term, held)
             start = f"({first} || {below(*worse, wide)}) ? {term} : {held}"
         self.body += [
             f"  wire signed [{wide - 1}:0] {base} = {start};",
-            f"  wire signed [{wide - 1}:0] {value} = {self._joined([base, *terms], wide, wide)};",
         ]
+        joined = self._joined(f"best_{number}", [base, *terms], wide, wide)
+        self.body.append(f"  wire signed [{wide - 1}:0] {value} = {joined};")
         moved = f"{value}[{bits - 1}:0]"
         if count > 1:
             moved = f"{{acc_{number}_q[{bits * (count - 1) - 1}:0], {moved}}}"
