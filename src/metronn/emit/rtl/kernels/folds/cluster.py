@@ -75,9 +75,9 @@ def cluster_module(cluster: Cluster, x: Operand, feed: Feed, *, steps: bool = Fa
     products(module, "product", sites, x, "x_q", "weight_q")
     source = "product"
     if pack.group > 1:
-        sum_stage(module, source, "group", pairs, inputs, pack.group, pack.product_bits, pack.sum_bits)
+        sum_stage(module, source, "group", pairs, inputs, pack.group, pack.sum_bits)
         source = "group"
-    module.add(f"assign y_o = {source};")
+    module.add("always_comb", f"  for (int k = 0; k < {pairs * terms}; k++) {part('y_o', 'k', total)} = {source}[k];")
     return module
 
 
@@ -117,7 +117,7 @@ def joined_clusters(
     steps: bool = False,
     block: bool = False,
 ) -> tuple[str, int, int]:
-    """Instantiate the clusters of an array; return its vector [pair][group], groups in a pair, bits of each.
+    """Instantiate the clusters of an array; return its sums [pair][group] as an array, groups in a pair, bits of each.
 
     `inputs` is the vector of the array's inputs. What no cluster makes is the sum of nothing.
     """
@@ -125,13 +125,14 @@ def joined_clusters(
     pairs, places = sites.shape
     terms = -(-places // pack.group)
     bits = pack.sum_bits if pack.group > 1 else pack.product_bits
-    sources = [[f"{bits}'d{pack.half}"] * terms for _ in range(pairs)]
+    count, joined = pairs * terms, f"{prefix}_group"
+    filled = [f"for (int k = 0; k < {count}; k++) {joined}[k] = {bits}'d{pack.half};"]
     for number, cluster in enumerate(clusters_of(sites)):
         made = modules.add(cluster_module(cluster, x, feed, steps=steps, block=block))
-        net, count = f"{prefix}_{number}", len(cluster.groups)
+        net, groups = f"{prefix}_{number}", len(cluster.groups)
         low, width = cluster.places.start * x.bits, len(cluster.places) * x.bits
         module.add(
-            f"wire [{len(cluster.pairs) * count * bits - 1}:0] {net};",
+            f"wire [{len(cluster.pairs) * groups * bits - 1}:0] {net};",
             f"{made} u_{net} (",
             "  .clk_i(clk_i),",
             "  .rst_i(rst_i),",
@@ -140,10 +141,11 @@ def joined_clusters(
             f"  .y_o({net})",
             ");",
         )
-        for row, pair in enumerate(cluster.pairs):
-            for column, group in enumerate(cluster.groups):
-                sources[pair][group] = f"{net}[{(row * count + column) * bits} +: {bits}]"
-    flat = [source for row in sources for source in row]
-    module.add(f"wire [{pairs * terms * bits - 1}:0] {prefix}_group = {{")
-    module.add(*(f"  {source}," for source in flat[:0:-1]), f"  {flat[0]}", "};", "")
-    return f"{prefix}_group", terms, bits
+        filled += [
+            f"for (int k = 0; k < {len(cluster.pairs)}; k++)",
+            f"  for (int g = 0; g < {groups}; g++)",
+            f"    {joined}[(k+{cluster.pairs[0]})*{terms}+g+{cluster.groups[0]}] = {part(net, f'k*{groups}+g', bits)};",
+        ]
+    module.array(joined, bits, count)
+    module.add("always_comb begin", *(f"  {line}" for line in filled), "end", "")
+    return joined, terms, bits

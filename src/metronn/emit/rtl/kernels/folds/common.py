@@ -1,6 +1,7 @@
 """Parts that both folded kernels are written with: inputs, products, sums, adder trees.
 
-Vectors are flat; lane l, term t of a vector with `terms` terms of `bits` bits lies at [(l*terms+t)*bits +: bits].
+What enters or leaves a module is a flat vector, element k of `bits` bits at [k*bits +: bits]. Products and sums are
+unpacked arrays, term t of lane l at [l*terms+t]: simulators compile them ten times faster, and hardware is the same.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ class ModuleText:
     def clocked(self, *statements: str) -> None:
         """Append an always_ff block."""
         self.add("always_ff @(posedge clk_i) begin", *(f"  {s}" for s in statements), "end", "")
+
+    def array(self, name: str, bits: int, count: int, hint: str = "") -> None:
+        """Declare an array of `count` elements of `bits` bits; `hint` is an attribute for synthesis."""
+        self.add(f"{f'(* {hint} *) ' if hint else ''}logic [{bits - 1}:0] {name} [{count}];")
 
     def text(self) -> str:
         """Return the module."""
@@ -119,44 +124,27 @@ def described(sites: Sites) -> str:
     return f"{text} ({nothing} more would only see zeros)" if nothing else text
 
 
-def sum_of(vector: str, base: str, indices: Sequence[int], bits: int, width: int) -> str:
+def signed_item(array: str, index: str, width: int) -> str:
+    """Return one signed element of an array, extended or truncated to `width` bits."""
+    return f"{width}'($signed({array}[{index}]))"
+
+
+def sum_of(array: str, base: str, indices: Sequence[int], width: int) -> str:
     """Return the sum of some terms of one lane, every one at `width` bits."""
-    return " + ".join(signed_part(vector, f"{base}+{k}" if k else base, bits, width) for k in indices)
+    return " + ".join(signed_item(array, f"{base}+{k}" if k else base, width) for k in indices)
 
 
-FEW_SUMS = 64
-"""Sums of a stage up to which each has a statement of its own."""
-
-
-def sum_stage(
-    module: ModuleText, source: str, target: str, lanes: int, terms: int, radix: int, bits: int, width: int
-) -> int:
-    """Register sums of up to `radix` neighbouring terms in every lane. Returns the terms left.
-
-    Few sums are written one by one: simulators compile a select at a constant place much faster than one in a loop.
-    """
-    left = -(-terms // radix)
-    full = terms // radix
-    module.add(f'(* use_dsp = "no" *) logic [{lanes * left * width - 1}:0] {target};')
-    if lanes * left <= FEW_SUMS:
-        module.clocked(
-            *(
-                f"{part(target, str(lane * left + at), width)} <= "
-                f"{sum_of(source, str(lane * terms), range(at * radix, min(terms, (at + 1) * radix)), bits, width)};"
-                for lane in range(lanes)
-                for at in range(left)
-            )
-        )
-        return left
+def sum_stage(module: ModuleText, source: str, target: str, lanes: int, terms: int, radix: int, width: int) -> int:
+    """Register sums of up to `radix` neighbouring terms in every lane, `width` bits each. Returns the terms left."""
+    left, full = -(-terms // radix), terms // radix
+    module.array(target, width, lanes * left, 'use_dsp = "no"')
     body = [f"for (int l = 0; l < {lanes}; l++) begin"]
     if full:
         body.append(f"  for (int t = 0; t < {full}; t++)")
-        value = sum_of(source, f"l*{terms}+t*{radix}", range(radix), bits, width)
-        body.append(f"    {part(target, f'l*{left}+t', width)} <= {value};")
+        body.append(f"    {target}[l*{left}+t] <= {sum_of(source, f'l*{terms}+t*{radix}', range(radix), width)};")
     if full < left:
-        rest = range(terms - full * radix)
-        value = sum_of(source, f"l*{terms}+{full * radix}", rest, bits, width)
-        body.append(f"  {part(target, f'l*{left}+{full}', width)} <= {value};")
+        value = sum_of(source, f"l*{terms}+{full * radix}", range(terms - full * radix), width)
+        body.append(f"  {target}[l*{left}+{full}] <= {value};")
     module.clocked(*body, "end")
     return left
 
@@ -168,35 +156,25 @@ def products(module: ModuleText, name: str, sites: Sites, x: Operand, xs: str, w
     adds the half that lets sums split (`Packing.half`) to one product of each group.
     """
     (pairs, inputs), pack = sites.shape, sites.pack
-    bits, width = pack.product_bits, pairs * inputs * pack.product_bits
-    every = sites.count(Kind.MULTIPLIER) == pairs * inputs
-    first = f"{name}_m" if pack.in_blocks else name
-    hint = '(* use_dsp = "yes" *) ' if pack.in_blocks and every else ""
-    module.add(f"{hint}logic [{width - 1}:0] {first};")
+    bits, count = pack.product_bits, pairs * inputs
+    every = sites.count(Kind.MULTIPLIER) == count
+    first, index = f"{name}_m" if pack.in_blocks else name, f"k*{inputs}+i"
+    each = (f"for (int k = 0; k < {pairs}; k++)", f"  for (int i = 0; i < {inputs}; i++)")
+    module.array(first, bits, count, 'use_dsp = "yes"' if pack.in_blocks and every else "")
     if every:
-        index = f"k*{inputs}+i"
-        module.clocked(
-            f"for (int k = 0; k < {pairs}; k++)",
-            f"  for (int i = 0; i < {inputs}; i++)",
-            f"    {part(first, index, bits)} <= {_product(pack, x, ws, index, xs, 'i')};",
-        )
+        module.clocked(*each, f"    {first}[{index}] <= {_product(pack, x, ws, index, xs, 'i')};")
     else:
         module.unused += [xs, ws]
         _each_product(module, name, first, sites, x, xs, ws)
     if not pack.in_blocks:
         return
-    module.add(f"logic [{width - 1}:0] {name};")
-    if not pack.half:
-        module.clocked(f"{name} <= {first};")
-    elif every:
+    module.array(name, bits, count)
+    if pack.half and every:
         half = f"((i % {pack.group} == 0) ? {bits}'sd{pack.half} : {bits}'sd0)"
-        module.clocked(
-            f"for (int k = 0; k < {pairs}; k++)",
-            f"  for (int i = 0; i < {inputs}; i++)",
-            f"    {part(name, index, bits)} <= {bits}'($signed({part(first, index, bits)}) + {half});",
-        )
+        module.clocked(*each, f"    {name}[{index}] <= {bits}'($signed({first}[{index}]) + {half});")
     else:
-        module.clocked(f"{name} <= {first};", *_halves(name, first, sites))
+        copied = f"for (int k = 0; k < {count}; k++) {name}[k] <= {first}[k];"
+        module.clocked(copied, *(_halves(name, first, sites) if pack.half else ()))
 
 
 def _halves(name: str, source: str, sites: Sites) -> list[str]:
@@ -207,17 +185,15 @@ def _halves(name: str, source: str, sites: Sites) -> list[str]:
         for start in range(0, inputs, pack.group):
             kinds = sites.kinds[pair, start : start + pack.group]
             multiplied = (kinds == int(Kind.MULTIPLIER)).any()
-            at = str(pair * inputs + start + int(kinds.argmax() if multiplied else kinds.argmin()))
-            statements.append(
-                f"{part(name, at, bits)} <= {bits}'($signed({part(source, at, bits)}) + {bits}'sd{pack.half});"
-            )
+            at = pair * inputs + start + int(kinds.argmax() if multiplied else kinds.argmin())
+            statements.append(f"{name}[{at}] <= {bits}'($signed({source}[{at}]) + {bits}'sd{pack.half});")
     return statements
 
 
 def _each_product(module: ModuleText, name: str, target: str, sites: Sites, x: Operand, xs: str, ws: str) -> None:
     """Register what each site is made of."""
     (pairs, inputs), pack = sites.shape, sites.pack
-    bits, statements = pack.product_bits, [f"{target} <= '0;"]
+    statements = [f"for (int k = 0; k < {pairs * inputs}; k++) {target}[k] <= {pack.product_bits}'d0;"]
     for pair in range(pairs):
         for place in range(inputs):
             at = pair * inputs + place
@@ -230,7 +206,7 @@ def _each_product(module: ModuleText, name: str, target: str, sites: Sites, x: O
                     )
                 case Kind.MULTIPLIER:
                     value = _product(pack, x, ws, str(at), xs, str(place))
-            statements.append(f"{part(target, str(at), bits)} <= {value};")
+            statements.append(f"{target}[{at}] <= {value};")
     module.clocked(*statements)
 
 
@@ -271,24 +247,24 @@ def split_terms(module: ModuleText, source: str, prefix: str, pairs: int, terms:
     The sums of packed products have a half in them (`Packing.half`): their low `shift` bits with the highest inverted
     are the lower sum, the bits above the upper one.
     """
+    count, target = pairs * terms, f"{prefix}_term"
     if pack.ways == 1:
-        module.add(f"wire [{pairs * terms * bits - 1}:0] {prefix}_term = {source};", "")
+        module.array(target, bits, count)
+        module.add("always_comb", f"  for (int k = 0; k < {count}; k++) {target}[k] = {source}[k];", "")
         return bits
     width = max(pack.shift, bits - pack.shift)
-    low = f"(k*{terms}+t)*{bits}"
-    lower = f"~{source}[{low}+{pack.shift - 1}]"
+    packed = f"{source}[k*{terms}+t]"
+    lower = f"~{packed}[{pack.shift - 1}]"
     if pack.shift > 1:
-        lower = f"{{{lower}, {source}[{low} +: {pack.shift - 1}]}}"
+        lower = f"{{{lower}, {packed}[{pack.shift - 2}:0]}}"
+    module.array(target, width, 2 * count)
     module.add(
-        f"logic [{2 * pairs * terms * width - 1}:0] {prefix}_term;",
-        "always_comb begin",
+        "always_comb",
         f"  for (int k = 0; k < {pairs}; k++)",
         f"    for (int t = 0; t < {terms}; t++) begin",
-        f"      {part(f'{prefix}_term', f'2*k*{terms}+t', width)} = {width}'($signed({lower}));",
-        f"      {part(f'{prefix}_term', f'(2*k+1)*{terms}+t', width)} = "
-        f"{width}'($signed({source}[{low}+{pack.shift} +: {bits - pack.shift}]));",
+        f"      {target}[2*k*{terms}+t] = {width}'($signed({lower}));",
+        f"      {target}[(2*k+1)*{terms}+t] = {width}'($signed({packed}[{bits - 1}:{pack.shift}]));",
         "    end",
-        "end",
         "",
     )
     return width

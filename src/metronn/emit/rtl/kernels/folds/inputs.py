@@ -9,7 +9,7 @@ from metronn.emit.rtl.kernels.folds.common import (
     described,
     join_slots,
     part,
-    signed_part,
+    signed_item,
     split_terms,
     sum_of,
     sum_stage,
@@ -153,6 +153,7 @@ class _Writer:
         bits, phase_width = signed_bits(low, high), phase_bits(self.beats)
         source = self._constant_phase(x)
         statements: list[str] = []
+        multiple = "constant_term" if self.pack.group == 1 else "multiple"
         for position, slot in enumerate(slots):
             beat = next(b for b in range(self.beats) if self._element(b, slot) is not None)
             element = self._element(beat, slot)
@@ -168,15 +169,14 @@ class _Writer:
             statements += self._multiples(position, bits, active, value, weights)
             for output in range(self.lanes):
                 weight = weights[output] if output < self.outputs else 0
-                target = part("multiple", str(output * len(slots) + position), bits)
-                statements.append(f"{target} <= {self._multiple(position, weight, bits)};")
-        text.add("", f"logic [{self.lanes * len(slots) * bits - 1}:0] multiple;")
+                at = output * len(slots) + position
+                statements.append(f"{multiple}[{at}] <= {self._multiple(position, weight, bits)};")
+        text.array(multiple, bits, self.lanes * len(slots))
         text.clocked(*statements)
         if self.pack.group == 1:
-            text.add(f"wire [{self.lanes * len(slots) * bits - 1}:0] constant_term = multiple;", "")
             return bits
         width = min(self.acc_bits, bits + self.kernel.tree_levels)
-        sum_stage(text, "multiple", "constant_term", self.lanes, len(slots), 1 << self.kernel.tree_levels, bits, width)
+        sum_stage(text, multiple, "constant_term", self.lanes, len(slots), 1 << self.kernel.tree_levels, width)
         return width
 
     def _constant_phase(self, x: Operand) -> str:
@@ -233,30 +233,22 @@ class _Writer:
         width = max(bits for _, _, bits in parts)
         terms = sum(count for _, count, _ in parts)
         source = "term"
-        text.add(
-            f"logic [{self.lanes * terms * width - 1}:0] term;",
-            "always_comb",
-            f"  for (int l = 0; l < {self.lanes}; l++) begin",
-        )
+        text.array("term", width, self.lanes * terms)
+        text.add("always_comb", f"  for (int l = 0; l < {self.lanes}; l++) begin")
         offset = 0
-        for vector, count, bits in parts:
+        for array, count, _ in parts:
             for k in range(count):
-                target = part("term", f"l*{terms}+{offset + k}", width)
-                text.add(f"    {target} = {signed_part(vector, f'l*{count}+{k}', bits, width)};")
+                text.add(f"    term[l*{terms}+{offset + k}] = {signed_item(array, f'l*{count}+{k}', width)};")
             offset += count
         text.add("  end", "")
         for stage in range(1, len(self.tree)):
             grown = min(acc, width + self.kernel.tree_levels)
-            terms = sum_stage(
-                text, source, f"sum_{stage}", self.lanes, terms, 1 << self.kernel.tree_levels, width, grown
-            )
+            terms = sum_stage(text, source, f"sum_{stage}", self.lanes, terms, 1 << self.kernel.tree_levels, grown)
             source, width = f"sum_{stage}", grown
         bias = self.op.bias.ints() + [0] * (self.lanes - self.outputs)
         depth = accumulator_start(self.front, self.tree)
         beat = "" if counts_beats(self.spec) else f"beat_q[{depth}]"
-        accumulators(
-            text, "acc", f"start_q[{depth}]", bias, acc, sum_of(source, f"l*{terms}", range(terms), width, acc), beat
-        )
+        accumulators(text, "acc", f"start_q[{depth}]", bias, acc, sum_of(source, f"l*{terms}", range(terms), acc), beat)
 
     def _finish(self) -> None:
         """Apply each output's epilogue and join the output slots."""

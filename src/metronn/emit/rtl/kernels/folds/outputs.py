@@ -138,11 +138,11 @@ class _Writer:
         for stage in range(1, len(self.main_tree)):
             grown = min(self.acc_bits, width + self.kernel.tree_levels)
             target = f"main_sum_{stage}"
-            terms = sum_stage(text, source, target, spec.lanes, terms, 1 << self.kernel.tree_levels, width, grown)
+            terms = sum_stage(text, source, target, spec.lanes, terms, 1 << self.kernel.tree_levels, grown)
             source, width = target, grown
         acc = self.acc_bits
         text.add("// Accumulated sums of the main lanes, bias included.", f"logic [{spec.lanes * acc - 1}:0] main_acc;")
-        value = sum_of(source, f"l*{terms}", range(terms), width, acc)
+        value = sum_of(source, f"l*{terms}", range(terms), acc)
         text.clocked(
             f"for (int l = 0; l < {spec.lanes}; l++)",
             f"  {part('main_acc', 'l', acc)} <= {value} + {signed_part('main_offset', 'l', acc, acc)};",
@@ -181,7 +181,7 @@ class _Writer:
         for stage in range(1, len(self.rest_tree)):
             grown = min(acc, width + self.kernel.tree_levels)
             target = f"rest_sum_{stage}"
-            terms = sum_stage(text, source, target, lanes, terms, 1 << self.kernel.tree_levels, width, grown)
+            terms = sum_stage(text, source, target, lanes, terms, 1 << self.kernel.tree_levels, grown)
             source, width = target, grown
         self._accumulate(lanes, terms, width, source)
 
@@ -225,7 +225,7 @@ class _Writer:
         text, acc, stages = self.text, self.acc_bits, len(self.rest_tree)
         bias = self.bias[self.spec.lanes * self.spec.beats :] + [0] * (lanes - self.spec.remainder)
         first = f"start_q[{accumulator_start(self.pack.front_stages, self.rest_tree)}]"
-        accumulators(text, "rest_sum", first, bias, acc, sum_of(source, f"l*{terms}", range(terms), width, acc))
+        accumulators(text, "rest_sum", first, bias, acc, sum_of(source, f"l*{terms}", range(terms), acc))
         acc_bits = self.spec.remainder * acc
         waits = (len(self.main_tree) - stages) if self.spec.lanes else 0
         held = "rest_sum"
