@@ -61,7 +61,7 @@ def test_module(tmp_path: Path, simulator: str, top: str, parameters: dict[str, 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("simulator", "name"),
-    [*(("verilator", name) for name in BENCHES), ("icarus", "one word"), ("icarus", "two lanes")],
+    [*(("verilator", name) for name in BENCHES), ("icarus", "one word")],
 )
 def test_link(tmp_path: Path, simulator: str, name: str) -> None:
     """Sender, lanes, receiver: data, cycles, damage of every kind."""

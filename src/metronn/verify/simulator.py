@@ -192,7 +192,7 @@ OPTIMIZATION = "OPT_FAST=-O1"
 
 
 LARGEST_IN_ONE_BYTES = 40_000_000
-"""Of generated C++ that is compiled as one file. Many files share precompiled headers, which take longer than they spare:
+"""Of generated C++ that is compiled as one file. Precompiled headers for many files take longer than they spare:
 12 MB in 59 files took g++ 64 s of processor time, in one file 28 s; 20 MB in one file 37 s and 0.8 GB of memory."""
 LARGEST_OPTIMIZED_BYTES = 2_000_000
 """Of a file of generated C++. A fold of 1000 x 1000 over 1,600 cycles has its weights in one function of a quarter of a

@@ -92,6 +92,15 @@ def test_only_very_large_files_are_compiled_as_they_stand(tmp_path: Path) -> Non
     large.write_text(text + "//" * simulator.LARGEST_OPTIMIZED_BYTES)
     simulator._spare_optimizer(tmp_path)
     assert small.read_text() == text
-    assert large.read_text().startswith(
-        f'// Verilated\n{simulator.INCLUDED}#pragma GCC optimize("O0")\nvoid f() {{}}\n'
+    spared = large.read_text()
+    assert spared.startswith(
+        f'// Verilated\n{simulator.INCLUDED}#pragma GCC push_options\n#pragma GCC optimize("O0")\nvoid f() {{}}\n'
     )
+    assert spared.endswith("#pragma GCC pop_options\n")  # other files follow it where all are compiled as one
+
+
+def test_all_but_huge_designs_are_compiled_as_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "Vtop.cpp").write_text("int a;\n")
+    assert simulator._in_one(tmp_path) == ["VM_PARALLEL_BUILDS=0"]
+    monkeypatch.setattr(simulator, "LARGEST_IN_ONE_BYTES", 6)
+    assert simulator._in_one(tmp_path) == []
