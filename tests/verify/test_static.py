@@ -198,6 +198,13 @@ def test_small_modules_first_then_parts_of_large_ones() -> None:
     assert [one.whole for one in taken] == [True, True, False]
     assert [one.name for one in left] == ["large", "huge"]
     assert chosen(units, None) == (units, [])
+    assert chosen(units, 0) == ([], units)
+
+
+def test_registers_in_a_row_come_last() -> None:
+    units = [unit("delay", 100, plain=True), unit("sum", 600)]
+    assert [one.name for one in chosen(units, 650)[0]] == ["sum"]
+    assert [one.name for one in chosen(units, 700)[0]] == ["delay", "sum"]
 
 
 def measured(name: str, delay_ps: int = 900, **more: object) -> Measured:

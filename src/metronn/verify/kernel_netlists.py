@@ -1,8 +1,8 @@
 """Emitted modules synthesised one by one: slowest path, widest net, DSP blocks, and cells beside the plan.
 
 Synthesis of a large kernel takes minutes. By default so much is synthesised as takes some ten seconds on two cores,
-by the planned size: whole kernels, smallest first, then a part of each larger one that has parts. Results are kept in
-the cache by content.
+by the planned size: whole kernels, smallest first and registers in a row last, then a part of each larger one that has
+parts. Results are kept in the cache by content.
 """
 
 from __future__ import annotations
@@ -21,13 +21,16 @@ from metronn.plan.hardware.devices import Device
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.kernels.folds.planned import PlannedFoldInputs, PlannedFoldOutputs
 from metronn.plan.kernels.kernels import AnyKernel
+from metronn.plan.kernels.spec import Crossing, Delay
 from metronn.plan.kernels.streamed import PlannedStreamed
 from metronn.verify.dsp_registers import Block, dsp_blocks
 from metronn.verify.paths import PathReport, report_of
 from metronn.verify.synthesis import NO_BLOCK_RAM, cells_of, counted, netlist, packs
 
 DEFAULT_EFFORT = 3_000
-"""Effort of what is synthesised where not all is asked for."""
+"""Effort of whole modules that are synthesised where not all are asked for."""
+PARTS_EFFORT = 6_000
+"""Effort of parts of larger ones, then: a cluster of a fold takes 5,000 to 6,000, some 20 s."""
 START_EFFORT = 1_500
 LUT_EFFORT, FF_EFFORT, DSP_EFFORT = 1.0, 0.3, 25.0
 """Effort of a run of Yosys, and of what it makes: about 300 in a second of one core."""
@@ -40,7 +43,7 @@ class Unit:
     """A module to synthesise: `whole` is a kernel or a link's end, otherwise a part of a kernel.
 
     `planned` is what the plan counts, None where it does not count this module alone; `in_blocks` of its flip-flops
-    are registers of DSP blocks.
+    are registers of DSP blocks. `plain`: registers in a row, of which a netlist says little.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Unit:
     dsps: bool = False
     effort: float = 0.0
     whole: bool = True
+    plain: bool = False
     parts: tuple[str, ...] = ()
 
     @property
@@ -107,6 +111,7 @@ def _kernel(folder: Path, design: Design, fpga: FpgaDesign, kernel: KernelInstan
         in_blocks=block_registers(design.kernels.of(kernel.spec)),
         dsps=plan.dsp > 0,
         effort=effort_of(plan),
+        plain=isinstance(kernel.spec, Crossing | Delay),
         parts=tuple(module for module in modules if module != file.stem),
     )
 
@@ -158,12 +163,12 @@ def _ends(folder: Path, fpga: FpgaDesign) -> Iterator[Unit]:
 def chosen(units: Sequence[Unit], effort: float | None) -> tuple[list[Unit], list[Unit]]:
     """Return the units to synthesise and those left out. `effort` None takes all.
 
-    Otherwise whole ones, smallest first, up to that effort, then a part of each that has parts and is left out, as far
-    as they take no more than that again. What is left out of which a part is taken is in both lists.
+    Otherwise whole ones, smallest first and plain ones last, up to that effort, then a part of each that has parts and
+    is left out, up to `PARTS_EFFORT`. What is left out of which a part is taken is in both lists.
     """
     if effort is None:
         return list(units), []
-    order = sorted(range(len(units)), key=lambda k: (units[k].effort, k))
+    order = sorted(range(len(units)), key=lambda k: (units[k].plain, units[k].effort, k))
     room, taken, left = effort, set(), []
     for k in order:
         if units[k].effort <= room:
@@ -171,7 +176,7 @@ def chosen(units: Sequence[Unit], effort: float | None) -> tuple[list[Unit], lis
             taken.add(k)
         else:
             left.append(k)
-    parts, room = [], effort
+    parts, room = [], PARTS_EFFORT if effort else 0.0
     for k in left:
         unit = units[k]
         if unit.parts:

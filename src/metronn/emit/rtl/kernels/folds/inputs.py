@@ -212,7 +212,8 @@ class _Writer:
             made.append((_multiple_name(position, sign, odd), _signed_sum(terms)))
         for source, digits in used.items():
             if digits:
-                taken = f"{active} ? {'-' if source == 'neg' else ''}{value} : {bits}'sd0"
+                signed = f"-({value})" if source == "neg" else value
+                taken = f"{active} ? {signed} : {bits}'sd0"
                 replicas(self.text, f"{source}_{position}", taken, copies_of(digits), bits)
         kind = "logic" if self.pack.in_blocks else "wire"
         for name, text in made:
