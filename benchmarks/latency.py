@@ -2,7 +2,7 @@
 
 The network of examples/omtf is imported, quantized and planned; printed is the longest path, kernel by kernel, for
 `one-large-virtual` (no links) and `two-serenity`. Exit status 1 when the parts do not add up to the promise, do not
-follow one another without a gap, or one FPGA takes more than 165 cycles:
+follow one another without a gap, or one FPGA takes more than 120 cycles:
 
     python benchmarks/latency.py [--model graph.txt] [--system NAME]... [--json]
 
@@ -36,7 +36,7 @@ DEMO = Path(__file__).resolve().parents[1] / "examples" / "omtf"
 SYSTEMS = {"one-large-virtual": 1, "two-serenity": 2}
 """Systems and the number of their FPGAs to use."""
 
-LIMITS = {"one-large-virtual": 165}
+LIMITS = {"one-large-virtual": 120}
 """Most cycles allowed."""
 
 
