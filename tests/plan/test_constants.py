@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from design_builds import written
 from plan_networks import Network, everything, stack
+from stream_networks import Net
 
 from metronn.emit.constants import Package, fpga_package, system_package
 from metronn.emulate.numpy import emulate
@@ -35,10 +36,25 @@ def awkward_names() -> Graph:
     return net.build(("s", net.linear(one, 2, "l")), ("S", net.linear(two, 1, "m")))
 
 
+def convolutions(side: int) -> Graph:
+    """Return two layers of convolutions on a square image, signed at the end."""
+    net = Net(2)
+    image = net.conv(net.input("image", (side, side, 2)), "first", 3)
+    return net.finish(net.linear(image, "second", 2))
+
+
 CASES = {
     "two boards": (lambda: stack((6, 9, 9, 4)), "two-serenity", 9, PlanOptions(fpgas=2, outputs=OutputForm.STREAM)),
     "everything": (everything, "one-serenity", 3, PlanOptions()),
     "names": (awkward_names, "one-serenity", 2, PlanOptions()),
+    "words": (everything, "one-serenity", 3, PlanOptions(input_lanes=2, output_lanes=1)),
+    "words of two boards": (
+        lambda: stack((6, 9, 9, 4)),
+        "two-serenity",
+        9,
+        PlanOptions(fpgas=2, input_lanes=1, output_lanes=1),
+    ),
+    "words of a stream": (lambda: convolutions(6), "one-serenity", 36, PlanOptions(input_lanes=1, output_lanes=1)),
 }
 
 
@@ -193,8 +209,14 @@ def test_elements_are_where_the_constants_say(case: str, tmp_path: Path) -> None
 
 
 def read_ports(values: Values, side: str, names: list[str], file: Path) -> dict[str, np.ndarray]:
-    """Return codes [events, elements] of each port in a file of vectors: a column for each beat, port after port."""
+    """Return codes [events, elements] of each port in a file of vectors.
+
+    It has a column for each beat, port after port; or, where they are words, one for each word, lane 0 lowest.
+    """
     rows = [[int(word, 16) for word in line.split()] for line in file.read_text().splitlines()]
+    if f"WORDS_{side}_COUNT" in values:
+        assert len(rows[0]) == values[f"WORDS_{side}_COUNT"]
+        return read_words(values, side, names, rows)
     words = [name.removesuffix("_WIDTH") for name in values if re.fullmatch(rf"\w+_{side}(_\d+)?_WIDTH", name)]
     found, column = {}, 0
     for name, word in zip(names, words, strict=True):
@@ -212,6 +234,36 @@ def read_ports(values: Values, side: str, names: list[str], file: Path) -> dict[
         column += len(beats)
     assert column == len(rows[0])
     return found
+
+
+def read_words(values: Values, side: str, names: list[str], rows: list[list[int]]) -> dict[str, np.ndarray]:
+    """Return codes [events, elements] of each tensor in words, put together of its parts."""
+    words = [name.removesuffix("_PARTS") for name in values if re.fullmatch(rf"\w+_{side}(_\d+)?_PARTS", name)]
+    found = {}
+    taken: set[tuple[int, int, int]] = set()
+    for name, word in zip(names, words, strict=True):
+        bits, signed = numbers(values, f"{word}_BITS"), numbers(values, f"{word}_SIGNED")
+        keys = ("ELEMENT", "LOW", "BITS", "WORD", "LANE", "BIT")
+        parts = list(zip(*(numbers(values, f"{word}_PART_{key}") for key in keys), strict=True))
+        assert len(parts) == values[f"{word}_PARTS"]
+        array = np.zeros((len(rows), len(bits)), dtype=np.int64)
+        for element, low, width, column, lane, bit in parts:
+            assert bit + width <= 64
+            places = {(column, lane, bit + k) for k in range(width)}
+            assert not taken & places
+            taken |= places
+            for event, row in enumerate(rows):
+                array[event, element] |= (row[column] >> 64 * lane + bit & (1 << width) - 1) << low
+        for k, width in enumerate(bits):
+            array[:, k] -= np.where(signed[k] and array[:, k] >> width - 1, 1 << width, 0)
+        found[name] = array
+    return found
+
+
+def numbers(values: Values, name: str) -> tuple[int, ...]:
+    value = values[name]
+    assert isinstance(value, tuple)
+    return value
 
 
 def test_promises_are_those_of_the_manifest(tmp_path: Path) -> None:

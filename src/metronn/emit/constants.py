@@ -7,7 +7,8 @@ an array in VHDL and C.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from metronn.emit.rtl.fpga import buffer_words, last_input_cycle, orbit_cycles, spread_cycles
@@ -16,7 +17,7 @@ from metronn.emit.tops import system_module, top_module
 from metronn.ir.types import TensorType
 from metronn.plan.design import Design, FpgaDesign, Frame, PortFrame, Segment, Signal
 from metronn.plan.frames.packing import LANE_BITS
-from metronn.plan.layout import wire_format
+from metronn.plan.layout import Layout, Slot, wire_format
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,42 +145,49 @@ def _tensor(word: str, port: str, start: str, tensor: TensorType, signal: Signal
     ]
 
 
+PART = (
+    ("ELEMENT", "element"),
+    ("LOW", "lowest bit of the element"),
+    ("BITS", "bits"),
+    ("WORD", "word, which is there so many cycles after {start},"),
+    ("LANE", "lane"),
+    ("BIT", "lowest bit of the lane's word"),
+)
+"""What is said of each part of an element that travels in words."""
+
+
 def _in_words(word: str, name: str, start: str, tensor: TensorType, signal: Signal, frame: PortFrame) -> list[Constant]:
     """Describe what words carry of a tensor: elements in parts, each on neighbouring bits of one lane's word."""
-    slots, beats = wire_format(tensor, signal.layout).slots, signal.layout.beats
-    carried: dict[int, list[Segment]] = {}
-    for segment in frame.segments:
-        if segment.value == signal.value:
-            carried.setdefault(segment.beat, []).append(segment)
+    slots = wire_format(tensor, signal.layout).slots
     bits, signed = [0] * tensor.size, [0] * tensor.size
-    parts: list[
-        tuple[int, int, int, int, int, int]
-    ] = []  # element, lowest bit of it, bits, word, lane, bit of the word
-    for beat, elements in enumerate(beats):
-        for element, slot in zip(elements, slots, strict=False):
+    for beat in signal.layout.beats:
+        for element, slot in zip(beat, slots, strict=False):
             bits[element], signed[element] = slot.width, int(slot.signed)
-            for s in carried[beat]:
-                low, end = max(slot.offset, s.offset), min(slot.offset + slot.width, s.offset + s.width)
-                if low < end:
-                    parts.append((element, low - slot.offset, end - low, s.word, s.lane, s.bit + low - s.offset))
-    element, low, width, number, lane, bit = zip(*sorted(parts), strict=True)
+    parts = sorted(part for s in frame.segments if s.value == signal.value for part in _parts(s, signal.layout, slots))
     each = f"of element k of {name}, in the order of its shape"
-    part = f"of part k of {name}"
     return [
         _number(f"{word}_ELEMENTS", tensor.size, f"of {name}, which travels in words"),
         Constant(name=f"{word}_BITS", value=tuple(bits), meaning=f"bits in the words, extended to them, {each}"),
         Constant(name=f"{word}_SIGNED", value=tuple(signed), meaning=f"1: two's complement, 0: unsigned, {each}"),
         Constant(name=f"{word}_FRAC", value=_fracs(tensor), meaning=f"value = code / 2**FRAC, {each}"),
-        _number(
-            f"{word}_PARTS", len(parts), f"of the elements of {name}: one each, or two where words or lanes part them"
+        _number(f"{word}_PARTS", len(parts), f"of elements of {name}: one each, more where words or lanes part them"),
+        *(
+            Constant(name=f"{word}_PART_{key}", value=value, meaning=f"{what.format(start=start)} of part k of {name}")
+            for (key, what), value in zip(PART, zip(*parts, strict=True), strict=True)
         ),
-        Constant(name=f"{word}_PART_ELEMENT", value=element, meaning=f"element {part}"),
-        Constant(name=f"{word}_PART_LOW", value=low, meaning=f"lowest bit of the element {part}"),
-        Constant(name=f"{word}_PART_BITS", value=width, meaning=f"bits {part}"),
-        Constant(name=f"{word}_PART_WORD", value=number, meaning=f"word, by cycles after {start}, {part}"),
-        Constant(name=f"{word}_PART_LANE", value=lane, meaning=f"lane {part}"),
-        Constant(name=f"{word}_PART_BIT", value=bit, meaning=f"lowest bit of the lane's word {part}"),
     ]
+
+
+def _parts(segment: Segment, layout: Layout, slots: Sequence[Slot]) -> Iterator[tuple[int, ...]]:
+    """Yield the parts of elements in a segment of a word, as PART has them."""
+    beat, end = layout.beats[segment.beat], segment.offset + segment.width
+    first = bisect_right(slots, segment.offset, hi=len(beat), key=lambda slot: slot.offset) - 1
+    for element, slot in zip(beat[first:], slots[first:], strict=False):
+        low, high = max(slot.offset, segment.offset), min(slot.offset + slot.width, end)
+        if low >= high:
+            return
+        at = segment.bit + low - segment.offset
+        yield element, low - slot.offset, high - low, segment.word, segment.lane, at
 
 
 def _fracs(tensor: TensorType) -> tuple[int, ...]:
