@@ -64,7 +64,7 @@ class HlsProject:
     @property
     def header(self) -> tuple[str, ...]:
         """Return the lines that every generated file begins with, without the comment sign: two, and one on words."""
-        words = f"{self.words} are 64-bit words in the RTL; the ports here carry them in beats, as the kernels do."
+        words = f"In the RTL {self.words} are 64-bit words; the ports here carry them in beats, as the kernels do."
         return (*self._origin, words) if self.words else self._origin
 
     @property
