@@ -19,6 +19,8 @@ from stream_networks import Net
 from metronn.emit.constants import Package, fpga_package, system_package
 from metronn.emulate.numpy import emulate
 from metronn.ir.graph import Graph
+from metronn.ir.ops import Input
+from metronn.ir.types import Range
 from metronn.plan.design import Design
 from metronn.plan.hardware.system import load_system
 from metronn.plan.options import OutputForm, PlanOptions
@@ -234,6 +236,47 @@ def read_ports(values: Values, side: str, names: list[str], file: Path) -> dict[
         column += len(beats)
     assert column == len(rows[0])
     return found
+
+
+def test_the_page_packs_words(tmp_path: Path) -> None:
+    """The lines of C in docs/words.md, with the header of a build, make its vectors of its events."""
+    page = (Path(__file__).parents[2] / "docs" / "words.md").read_text()
+    block = re.search(r"```c\n(.*?)```", page, re.DOTALL)
+    assert block is not None
+    net = Network()
+    x = net.builder.add(Input(shape=(30,), range=Range.fixed(11, 4)), "features")
+    options = PlanOptions(input_lanes=2)
+    system = load_system("one-serenity").with_overrides(ii=3)
+    design = plan(net.build(("y", net.linear(x, 4, "dense"))), system, options)
+    build = written(replace(design, prefix="jets"), tmp_path / "build", events=20, rtl_events=20)
+    rows = (build / "hls" / "fpga0" / "vectors" / "inputs.txt").read_text().splitlines()
+    assert design.fpgas[0].enters is not None
+    lanes = design.fpgas[0].enters.lanes
+    code = f"""#include <inttypes.h>
+#include <stdio.h>
+#include "jets_fpga0_pkg.h"
+int main(void) {{
+  int code[30];
+  for (int event = 0; event < {len(rows)}; event++) {{
+    for (int k = 0; k < 30; k++) if (scanf("%d", &code[k]) != 1) return 1;
+{block[1]}
+    for (int word = 0; word < JETS_FPGA0_WORDS_I_COUNT; word++)
+      for (int lane = 0; lane < {lanes}; lane++) printf("%" PRIx64 " ", words[word][lane]);
+    printf("\\n");
+  }}
+}}
+"""
+    (tmp_path / "pack.c").write_text(code)
+    flags = ["-std=c99", "-Wall", "-Wno-unused-variable", "-Wno-unused-const-variable", "-Werror"]
+    run(["gcc", *flags, f"-I{build / 'constants'}", "pack.c", "-o", "pack"], tmp_path)
+    done = subprocess.run(["./pack"], cwd=tmp_path, input="\n".join(rows), capture_output=True, text=True, check=True)
+    found = [[int(word, 16) for word in line.split()] for line in done.stdout.splitlines()]
+    expected = [
+        [int(word, 16) >> 64 * lane & (1 << 64) - 1 for word in line.split() for lane in range(lanes)]
+        for line in (build / "vectors" / "fpga0_in.txt").read_text().splitlines()
+    ]
+    assert found == expected[: len(found)]
+    assert len({tuple(row) for row in found}) > 10
 
 
 def read_words(values: Values, side: str, names: list[str], rows: list[list[int]]) -> dict[str, np.ndarray]:
