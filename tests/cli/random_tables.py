@@ -47,6 +47,8 @@ fold = "full"
 fpgas = 1
 inputs = "auto"
 outputs = "parallel"
+input_lanes = 1
+output_lanes = 1
 max_latency_ns = 5000.0
 layers.hidden = {reuse = 2}
 [verify]

@@ -228,6 +228,24 @@ def test_more_fpgas_than_there_are(metronn: Run, network: Path, events: Path, fo
     refused(ran, folder, "plan.fpgas is 2, system one-serenity has 1 FPGA")
 
 
+def test_too_few_lanes(metronn: Run, folder: Path, tmp_path: Path) -> None:
+    """Exit 2, with the fewest lanes that do; and they do."""
+    network = write_network(tmp_path / "wide.onnx", inputs=20)
+    given = compile_arguments(network, write_events(tmp_path / "wide.npz", inputs=20), folder)
+    ran = metronn(*given, "--ii", 1, "--input-lanes", 1, "--output-lanes", 1)
+    found = re.search(
+        r"input_lanes is 1: an event has (\d+) bits .* carries 64 in the II of 1\.\n.* to (\d+) or", ran.err
+    )
+    assert found is not None, ran.err
+    refused(ran, folder, found[0])
+    assert int(found[2]) == -(-int(found[1]) // 64) > 1
+    assert metronn(*given, "--ii", 1, "--input-lanes", found[2]).status == 0
+
+
+def test_lanes_out_of_bounds(metronn: Run, network: Path, events: Path, folder: Path) -> None:
+    refused(metronn(*compile_arguments(network, events, folder), "--input-lanes", 0), folder, "input-lanes")
+
+
 def test_folder_that_cannot_be_made(metronn: Run, network: Path, events: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
     ran = metronn(*compile_arguments(network, events, tmp_path / "file" / "build"))

@@ -14,10 +14,13 @@ import numpy as np
 import pytest
 from design_builds import written
 from plan_networks import Network, everything, stack
+from stream_networks import Net
 
 from metronn.emit.constants import Package, fpga_package, system_package
 from metronn.emulate.numpy import emulate
 from metronn.ir.graph import Graph
+from metronn.ir.ops import Input
+from metronn.ir.types import Range
 from metronn.plan.design import Design
 from metronn.plan.hardware.system import load_system
 from metronn.plan.options import OutputForm, PlanOptions
@@ -35,10 +38,25 @@ def awkward_names() -> Graph:
     return net.build(("s", net.linear(one, 2, "l")), ("S", net.linear(two, 1, "m")))
 
 
+def convolutions(side: int) -> Graph:
+    """Return two layers of convolutions on a square image, signed at the end."""
+    net = Net(2)
+    image = net.conv(net.input("image", (side, side, 2)), "first", 3)
+    return net.finish(net.linear(image, "second", 2))
+
+
 CASES = {
     "two boards": (lambda: stack((6, 9, 9, 4)), "two-serenity", 9, PlanOptions(fpgas=2, outputs=OutputForm.STREAM)),
     "everything": (everything, "one-serenity", 3, PlanOptions()),
     "names": (awkward_names, "one-serenity", 2, PlanOptions()),
+    "words": (everything, "one-serenity", 3, PlanOptions(input_lanes=2, output_lanes=1)),
+    "words of two boards": (
+        lambda: stack((6, 9, 9, 4)),
+        "two-serenity",
+        9,
+        PlanOptions(fpgas=2, input_lanes=1, output_lanes=1),
+    ),
+    "words of a stream": (lambda: convolutions(6), "one-serenity", 36, PlanOptions(input_lanes=1, output_lanes=1)),
 }
 
 
@@ -193,8 +211,14 @@ def test_elements_are_where_the_constants_say(case: str, tmp_path: Path) -> None
 
 
 def read_ports(values: Values, side: str, names: list[str], file: Path) -> dict[str, np.ndarray]:
-    """Return codes [events, elements] of each port in a file of vectors: a column for each beat, port after port."""
+    """Return codes [events, elements] of each port in a file of vectors.
+
+    It has a column for each beat, port after port; or, where they are words, one for each word, lane 0 lowest.
+    """
     rows = [[int(word, 16) for word in line.split()] for line in file.read_text().splitlines()]
+    if f"WORDS_{side}_COUNT" in values:
+        assert len(rows[0]) == values[f"WORDS_{side}_COUNT"]
+        return read_words(values, side, names, rows)
     words = [name.removesuffix("_WIDTH") for name in values if re.fullmatch(rf"\w+_{side}(_\d+)?_WIDTH", name)]
     found, column = {}, 0
     for name, word in zip(names, words, strict=True):
@@ -212,6 +236,77 @@ def read_ports(values: Values, side: str, names: list[str], file: Path) -> dict[
         column += len(beats)
     assert column == len(rows[0])
     return found
+
+
+def test_the_page_packs_words(tmp_path: Path) -> None:
+    """The lines of C in docs/words.md, with the header of a build, make its vectors of its events."""
+    page = (Path(__file__).parents[2] / "docs" / "words.md").read_text()
+    block = re.search(r"```c\n(.*?)```", page, re.DOTALL)
+    assert block is not None
+    net = Network()
+    x = net.builder.add(Input(shape=(30,), range=Range.fixed(11, 4)), "features")
+    options = PlanOptions(input_lanes=2)
+    system = load_system("one-serenity").with_overrides(ii=3)
+    design = plan(net.build(("y", net.linear(x, 4, "dense"))), system, options)
+    build = written(replace(design, prefix="jets"), tmp_path / "build", events=20, rtl_events=20)
+    rows = (build / "hls" / "fpga0" / "vectors" / "inputs.txt").read_text().splitlines()
+    assert design.fpgas[0].enters is not None
+    lanes = design.fpgas[0].enters.lanes
+    code = f"""#include <inttypes.h>
+#include <stdio.h>
+#include "jets_fpga0_pkg.h"
+int main(void) {{
+  int code[30];
+  for (int event = 0; event < {len(rows)}; event++) {{
+    for (int k = 0; k < 30; k++) if (scanf("%d", &code[k]) != 1) return 1;
+{block[1]}
+    for (int word = 0; word < JETS_FPGA0_WORDS_I_COUNT; word++)
+      for (int lane = 0; lane < {lanes}; lane++) printf("%" PRIx64 " ", words[word][lane]);
+    printf("\\n");
+  }}
+}}
+"""
+    (tmp_path / "pack.c").write_text(code)
+    flags = ["-std=c99", "-Wall", "-Wno-unused-variable", "-Wno-unused-const-variable", "-Werror"]
+    run(["gcc", *flags, f"-I{build / 'constants'}", "pack.c", "-o", "pack"], tmp_path)
+    done = subprocess.run(["./pack"], cwd=tmp_path, input="\n".join(rows), capture_output=True, text=True, check=True)
+    found = [[int(word, 16) for word in line.split()] for line in done.stdout.splitlines()]
+    expected = [
+        [int(word, 16) >> 64 * lane & (1 << 64) - 1 for word in line.split() for lane in range(lanes)]
+        for line in (build / "vectors" / "fpga0_in.txt").read_text().splitlines()
+    ]
+    assert found == expected[: len(found)]
+    assert len({tuple(row) for row in found}) > 10
+
+
+def read_words(values: Values, side: str, names: list[str], rows: list[list[int]]) -> dict[str, np.ndarray]:
+    """Return codes [events, elements] of each tensor in words, put together of its parts."""
+    words = [name.removesuffix("_PARTS") for name in values if re.fullmatch(rf"\w+_{side}(_\d+)?_PARTS", name)]
+    found = {}
+    taken: set[tuple[int, int, int]] = set()
+    for name, word in zip(names, words, strict=True):
+        bits, signed = numbers(values, f"{word}_BITS"), numbers(values, f"{word}_SIGNED")
+        keys = ("ELEMENT", "LOW", "BITS", "WORD", "LANE", "BIT")
+        parts = list(zip(*(numbers(values, f"{word}_PART_{key}") for key in keys), strict=True))
+        assert len(parts) == values[f"{word}_PARTS"]
+        array = np.zeros((len(rows), len(bits)), dtype=np.int64)
+        for element, low, width, column, lane, bit in parts:
+            assert bit + width <= 64
+            places = {(column, lane, bit + k) for k in range(width)}
+            assert not taken & places
+            taken |= places
+            for event, row in enumerate(rows):
+                array[event, element] |= (row[column] >> 64 * lane + bit & (1 << width) - 1) << low
+        for k, width in enumerate(bits):
+            array[:, k] -= np.where(signed[k] and array[:, k] >> width - 1, 1 << width, 0)
+        found[name] = array
+    return found
+
+
+def numbers(values: Values, name: str) -> tuple[int, ...]:
+    value = values[name]
+    assert isinstance(value, tuple)
+    return value
 
 
 def test_promises_are_those_of_the_manifest(tmp_path: Path) -> None:

@@ -116,6 +116,7 @@ def hls_project(design: Design, fpga: FpgaDesign) -> HlsProject:
         latency_cycles=max(signal.last_cycle for signal in leaving),
         graph_hash=graph_hash(design.graph),
         tool_version=__version__,
+        words=" and ".join(what for what, frame in (("inputs", fpga.enters), ("results", fpga.leaves)) if frame),
     )
 
 

@@ -7,16 +7,17 @@ an array in VHDL and C.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from metronn.emit.rtl.fpga import buffer_words, last_input_cycle, orbit_cycles, spread_cycles
 from metronn.emit.rtl.port_names import port_names
 from metronn.emit.tops import system_module, top_module
 from metronn.ir.types import TensorType
-from metronn.plan.design import Design, FpgaDesign, Frame, Signal
+from metronn.plan.design import Design, FpgaDesign, Frame, PortFrame, Segment, Signal
 from metronn.plan.frames.packing import LANE_BITS
-from metronn.plan.layout import wire_format
+from metronn.plan.layout import Layout, Slot, wire_format
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,7 @@ def fpga_package(design: Design, fpga: FpgaDesign) -> Package:
             port = names.inputs[node.name]
             tensors.append((port, "valid_i", node.type, design.inputs[node.name], 0))
     if fpga is design.fpgas[-1]:
-        valid = min(fpga.signal[output.signal].first_cycle for output in design.outputs)
+        valid = design.answer_cycle
         found.append(_number("VALID_CYCLES", fpga.offset_cycles + valid, "from valid_i of the first FPGA to valid_o"))
         for output in design.outputs:
             signal = fpga.signal[output.signal]
@@ -58,7 +59,19 @@ def fpga_package(design: Design, fpga: FpgaDesign) -> Package:
             tensors.append((port, "valid_o", design.graph.type_of(signal.value), signal, valid))
     words = _words([port for port, *_ in tensors])
     for port, start, tensor, signal, zero in tensors:
-        found += _tensor(words[port], port, start, tensor, signal, zero)
+        frame = fpga.enters if start == "valid_i" else fpga.leaves
+        if frame is None:
+            found += _tensor(words[port], port, start, tensor, signal, zero)
+        else:
+            found += _in_words(words[port], port, start, tensor, signal, frame)
+    for word, frame, start in (("WORDS_I", fpga.enters, "valid_i"), ("WORDS_O", fpga.leaves, "valid_o")):
+        if frame is not None:
+            found.append(
+                _number(f"{word}_LANES", frame.lanes, f"of 64 bits, lane k on bits [64 k +: 64] of {word.lower()}")
+            )
+            found.append(
+                _number(f"{word}_COUNT", frame.words, f"words of an event on each lane, the first with {start}")
+            )
     if fpga.receives is not None or fpga.sends is not None:
         found.append(_number("ORBIT_CYCLES", orbit_cycles(design.system.clock_mhz), "of an orbit of the LHC"))
     if fpga.receives is not None:
@@ -102,8 +115,9 @@ def _number(name: str, value: int, meaning: str) -> Constant:
 
 
 def _promises(design: Design) -> list[Constant]:
+    end = "beat of all outputs" if design.fpgas[-1].leaves is None else "word of the results"
     return [
-        _number("LATENCY_CYCLES", design.latency_cycles, "from valid_i to the last beat of all outputs"),
+        _number("LATENCY_CYCLES", design.latency_cycles, f"from valid_i to the last {end}"),
         _number("II_CYCLES", design.ii_cycles, "least distance of two events"),
         _number("CLOCK_KHZ", round(1000 * design.system.clock_mhz), "of clk_i"),
     ]
@@ -118,8 +132,6 @@ def _tensor(word: str, port: str, start: str, tensor: TensorType, signal: Signal
         for element, slot in zip(beat, slots, strict=False):
             cycle[element] = signal.first_cycle - zero + after
             low[element], bits[element], signed[element] = slot.offset, slot.width, int(slot.signed)
-    frac = tensor.range.frac
-    fracs = (frac,) * size if isinstance(frac, int) else tuple(frac)
     each = f"of element k of {port}, in the order of its shape"
     return [
         _number(f"{word}_WIDTH", wire_format(tensor, layout).width, f"bits of {port}"),
@@ -129,8 +141,58 @@ def _tensor(word: str, port: str, start: str, tensor: TensorType, signal: Signal
         Constant(name=f"{word}_LOW", value=tuple(low), meaning=f"lowest bit on the port {each}"),
         Constant(name=f"{word}_BITS", value=tuple(bits), meaning=f"bits on the port, extended to them, {each}"),
         Constant(name=f"{word}_SIGNED", value=tuple(signed), meaning=f"1: two's complement, 0: unsigned, {each}"),
-        Constant(name=f"{word}_FRAC", value=fracs, meaning=f"value = code / 2**FRAC, {each}"),
+        Constant(name=f"{word}_FRAC", value=_fracs(tensor), meaning=f"value = code / 2**FRAC, {each}"),
     ]
+
+
+PART = (
+    ("ELEMENT", "element"),
+    ("LOW", "lowest bit of the element"),
+    ("BITS", "bits"),
+    ("WORD", "word, which is there so many cycles after {start},"),
+    ("LANE", "lane"),
+    ("BIT", "lowest bit of the lane's word"),
+)
+"""What is said of each part of an element that travels in words."""
+
+
+def _in_words(word: str, name: str, start: str, tensor: TensorType, signal: Signal, frame: PortFrame) -> list[Constant]:
+    """Describe what words carry of a tensor: elements in parts, each on neighbouring bits of one lane's word."""
+    slots = wire_format(tensor, signal.layout).slots
+    bits, signed = [0] * tensor.size, [0] * tensor.size
+    for beat in signal.layout.beats:
+        for element, slot in zip(beat, slots, strict=False):
+            bits[element], signed[element] = slot.width, int(slot.signed)
+    parts = sorted(part for s in frame.segments if s.value == signal.value for part in _parts(s, signal.layout, slots))
+    each = f"of element k of {name}, in the order of its shape"
+    return [
+        _number(f"{word}_ELEMENTS", tensor.size, f"of {name}, which travels in words"),
+        Constant(name=f"{word}_BITS", value=tuple(bits), meaning=f"bits in the words, extended to them, {each}"),
+        Constant(name=f"{word}_SIGNED", value=tuple(signed), meaning=f"1: two's complement, 0: unsigned, {each}"),
+        Constant(name=f"{word}_FRAC", value=_fracs(tensor), meaning=f"value = code / 2**FRAC, {each}"),
+        _number(f"{word}_PARTS", len(parts), f"of elements of {name}: one each, more where words or lanes part them"),
+        *(
+            Constant(name=f"{word}_PART_{key}", value=value, meaning=f"{what.format(start=start)} of part k of {name}")
+            for (key, what), value in zip(PART, zip(*parts, strict=True), strict=True)
+        ),
+    ]
+
+
+def _parts(segment: Segment, layout: Layout, slots: Sequence[Slot]) -> Iterator[tuple[int, ...]]:
+    """Yield the parts of elements in a segment of a word, as PART has them."""
+    beat, end = layout.beats[segment.beat], segment.offset + segment.width
+    first = bisect_right(slots, segment.offset, hi=len(beat), key=lambda slot: slot.offset) - 1
+    for element, slot in zip(beat[first:], slots[first:], strict=False):
+        low, high = max(slot.offset, segment.offset), min(slot.offset + slot.width, end)
+        if low >= high:
+            return
+        at = segment.bit + low - segment.offset
+        yield element, low - slot.offset, high - low, segment.word, segment.lane, at
+
+
+def _fracs(tensor: TensorType) -> tuple[int, ...]:
+    frac = tensor.range.frac
+    return (frac,) * tensor.size if isinstance(frac, int) else tuple(frac)
 
 
 def _link(design: Design, frame: Frame, word: str) -> list[Constant]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from metronn.emit.data import data_directory
 from metronn.emit.rtl.fpga import event_cycles, last_input_cycle, marked_until_cycle, orbit_cycles, ports
-from metronn.emit.rtl.port_names import port_names
+from metronn.emit.rtl.port_names import WORDS_IN, WORDS_OUT, port_names
 from metronn.emit.rtl.system import latency_bits
 from metronn.emit.tops import system_module, top_module, top_name
 from metronn.emit.wires import frame_words, hexadecimal_lines, signal_beats
 from metronn.ir.arrays import Array
 from metronn.plan.compact import encode_ints
-from metronn.plan.design import Design, FpgaDesign, Frame, Signal
+from metronn.plan.design import Design, FpgaDesign, Frame, PortFrame, Signal
 from metronn.plan.frames.packing import TRANSMITTER_CYCLES, beat_bits
 from metronn.plan.layout import wire_format
 
@@ -78,7 +79,7 @@ def _system_test(design: Design) -> str:
 
 def _description(design: Design) -> dict[str, object]:
     system_ports = ["valid_i", "bc0_i", "clear_i"]
-    system_ports += port_names(design).inputs.values()
+    system_ports += [port["port"] for port in _inputs(design)]
     links = []
     for fpga in design.fpgas:
         if fpga.sends is not None:
@@ -97,7 +98,7 @@ def _description(design: Design) -> dict[str, object]:
         "links": links,
         "system": {
             "outputs": _outputs(design, last.offset_cycles),
-            "valid_cycle": _valid_cycle(design) + last.offset_cycles,
+            "valid_cycle": design.answer_cycle + last.offset_cycles,
             "promised_cycle": design.latency_cycles,
             "last_cycle": design.latency_cycles,
             "last_input_cycle": last_input_cycle(design),
@@ -121,13 +122,10 @@ def _link(design: Design, frame: Frame) -> dict[str, object]:
     }
 
 
-def _valid_cycle(design: Design) -> int:
-    last = design.fpgas[-1]
-    return min(last.signal[output.signal].first_cycle for output in design.outputs)
-
-
 def _outputs(design: Design, offset: int) -> list[dict[str, object]]:
     last = design.fpgas[-1]
+    if last.leaves is not None:
+        return [{"port": WORDS_OUT, "first_cycle": design.answer_cycle + offset, **_words(last.leaves)}]
     found = []
     names = port_names(design).outputs
     for output in design.outputs:
@@ -143,7 +141,16 @@ def _outputs(design: Design, offset: int) -> list[dict[str, object]]:
     return found
 
 
-def _inputs(design: Design) -> list[dict[str, object]]:
+def _words(frame: PortFrame) -> dict[str, object]:
+    """Return words of a port as beats: in cycles that follow each other, all bits of each."""
+    width = frame.form.bits * frame.lanes
+    return {"cycles": encode_ints(range(frame.words)), "bits": encode_ints([width] * frame.words)}
+
+
+def _inputs(design: Design) -> list[dict[str, Any]]:
+    enters = design.fpgas[0].enters
+    if enters is not None:
+        return [{"port": WORDS_IN, "width": enters.form.bits * enters.lanes, **_words(enters)}]
     names = port_names(design).inputs
     return [
         {
@@ -175,7 +182,7 @@ def _fpga(design: Design, fpga: FpgaDesign) -> dict[str, object]:
         "receives": None if fpga.receives is None else _link(design, fpga.receives),
         "sends": None if fpga.sends is None else _link(design, fpga.sends),
         "outputs": _outputs(design, 0) if is_last else [],
-        "valid_cycle": _valid_cycle(design) if is_last else 0,
+        "valid_cycle": design.answer_cycle if is_last else 0,
         "promised_cycle": promised,
         "last_cycle": max(promised, event_cycles(fpga, design)),
         "quiet": [port for direction, port, _ in ports(design, fpga) if direction == "input"],
@@ -211,15 +218,15 @@ def emit_rtl_vectors(design: Design, values: Mapping[str, Array]) -> dict[str, s
     files = {}
     for fpga in design.fpgas:
         name = top_name(fpga.name)
-        if fpga.receives is None:
+        if fpga.words_in is None:
             columns = []
             for node, signal in design.inputs.items():
                 columns += signal_beats(design.graph, signal, values[node])
         else:
-            columns = frame_words(design.graph, fpga.receives, values)
+            columns = frame_words(design.graph, fpga.words_in, values)
         files[f"{name}_in.txt"] = hexadecimal_lines(columns)
-        if fpga.sends is not None:
-            columns = frame_words(design.graph, fpga.sends, values)
+        if fpga.words_out is not None:
+            columns = frame_words(design.graph, fpga.words_out, values)
         else:
             columns = []
             for output in design.outputs:

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from metronn.ir.arrays import Array
 from metronn.ir.graph import Graph
-from metronn.plan.design import Frame, Signal
-from metronn.plan.frames.packing import WORD_BITS
+from metronn.plan.design import Signal
+from metronn.plan.frames.signals import AnyFrame
 from metronn.plan.layout import Layout, wire_format
 
 Bits = npt.NDArray[np.uint8]
@@ -46,15 +46,15 @@ def signal_beats(graph: Graph, signal: Signal, codes: Array) -> list[list[int]]:
     return [to_integers(bits) for bits in beat_bit_arrays(graph, signal.value, signal.layout, codes)]
 
 
-def frame_words(graph: Graph, frame: Frame, codes: Mapping[str, Array]) -> list[list[int]]:
+def frame_words(graph: Graph, frame: AnyFrame, codes: Mapping[str, Array]) -> list[list[int]]:
     """Return for every word the payload of all lanes (lane 0 lowest), event by event; unused and tail bits are 0."""
     beats = {
         field.value: beat_bit_arrays(graph, field.value, field.layout, codes[field.value]) for field in frame.fields
     }
     events = len(next(iter(beats.values()))[0])
-    words = [np.zeros((events, WORD_BITS * frame.lanes), dtype=np.uint8) for _ in range(frame.words)]
+    words = [np.zeros((events, frame.form.bits * frame.lanes), dtype=np.uint8) for _ in range(frame.words)]
     for segment in frame.segments:
-        start = segment.lane * WORD_BITS + segment.bit
+        start = segment.lane * frame.form.bits + segment.bit
         source = beats[segment.value][segment.beat][:, segment.offset : segment.offset + segment.width]
         words[segment.word][:, start : start + segment.width] = source
     return [to_integers(word) for word in words]

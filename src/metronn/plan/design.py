@@ -1,8 +1,8 @@
 """The design: after planning, every element of every tensor has a place and a time. A value; backends decide nothing.
 
 Cycles inside an FPGA are local: 0 is the cycle in which the event starts there. FPGA 0 starts with the input beat, any
-other with the first word of the received frame on the link receiver's output. `offset_cycles` is the system cycle of
-an FPGA's local cycle 0.
+other with the first word of the received frame on the link receiver's output. Where inputs come as words, the input
+beat is the first word. `offset_cycles` is the system cycle of an FPGA's local cycle 0.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from metronn.ir.graph import Graph
-from metronn.plan.frames.paths import receiver_resources, sender_resources
-from metronn.plan.frames.signals import Frame, FrameField, Segment, Signal
+from metronn.plan.frames.paths import receiver_resources, sender_resources, words_in_resources, words_out_resources
+from metronn.plan.frames.signals import PORT_CYCLES, AnyFrame, Frame, FrameField, PortFrame, Segment, Signal
 from metronn.plan.hardware.fabric import Fabric
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.system import System
@@ -24,6 +24,7 @@ from metronn.plan.kernels.spec import Crossing, KernelSpec
 __all__ = [
     "Design",
     "DesignOutput",
+    "PortFrame",
     "FpgaDesign",
     "Frame",
     "FrameField",
@@ -50,7 +51,8 @@ class KernelInstance:
 class FpgaDesign:
     """One FPGA: its kernels in order of their start, its signals, and the frames it receives and sends.
 
-    `fabric`: what the ends of its links are built of, its own device's.
+    `fabric`: what the ends of its links are built of, its own device's. `enters`: the words that inputs come as, on the
+    first FPGA; `leaves`: those that answers leave as, on the last one; None where ports are as wide as beats.
     """
 
     index: int
@@ -61,6 +63,18 @@ class FpgaDesign:
     receives: Frame | None
     sends: Frame | None
     fabric: Fabric
+    enters: PortFrame | None = None
+    leaves: PortFrame | None = None
+
+    @property
+    def words_in(self) -> AnyFrame | None:
+        """The frame whose words become signals here: what a link brings, or inputs that come as words."""
+        return self.receives or self.enters
+
+    @property
+    def words_out(self) -> AnyFrame | None:
+        """The frame that is made of signals here: what a link takes along, or answers that leave as words."""
+        return self.sends or self.leaves
 
     @cached_property
     def signal(self) -> Mapping[str, Signal]:
@@ -73,13 +87,13 @@ class FpgaDesign:
 
     @property
     def receiver_region(self) -> int:
-        """Number of the region of the link receiver: that of the signals it makes."""
-        return next((self.signal[f.target].region for f in self.receives.fields), 0) if self.receives else 0
+        """Number of the region where words come in: that of the signals made of them."""
+        return next((self.signal[f.target].region for f in self.words_in.fields), 0) if self.words_in else 0
 
     @property
     def sender_region(self) -> int:
-        """Number of the region of the link transmitter: that of the signals it takes."""
-        return next((self.signal[f.source].region for f in self.sends.fields), 0) if self.sends else 0
+        """Number of the region where words leave: that of the signals they are made of."""
+        return next((self.signal[f.source].region for f in self.words_out.fields), 0) if self.words_out else 0
 
     @property
     def crossings(self) -> tuple[KernelInstance, ...]:
@@ -95,21 +109,30 @@ class FpgaDesign:
         """Estimated resources of what is in one region, by its number."""
         kernels = (kernel.resources for kernel in self.kernels if self.region_of(kernel) == region)
         total = sum(kernels, Resources())
-        if self.receives is not None and self.receiver_region == region:
-            total += receiver_resources(self.receives, self.fabric)
-        if self.sends is not None and self.sender_region == region:
-            total += sender_resources(self.sends, self.signal, self.fabric)
+        if self.receiver_region == region:
+            total += self.words_in_resources
+        if self.sender_region == region:
+            total += self.words_out_resources
         return total
 
     @property
-    def link_resources(self) -> Resources:
-        """Estimate of the link transmitter and receiver, their frames, and the orbit counter."""
-        total = Resources()
+    def words_in_resources(self) -> Resources:
+        """Estimate of what makes signals of words that come in, the link receiver included."""
         if self.receives is not None:
-            total += receiver_resources(self.receives, self.fabric)
+            return receiver_resources(self.receives, self.fabric)
+        return words_in_resources(self.enters, self.fabric) if self.enters is not None else Resources()
+
+    @property
+    def words_out_resources(self) -> Resources:
+        """Estimate of what makes the words that leave, the link transmitter included."""
         if self.sends is not None:
-            total += sender_resources(self.sends, self.signal, self.fabric)
-        return total
+            return sender_resources(self.sends, self.signal, self.fabric)
+        return words_out_resources(self.leaves, self.signal, self.fabric) if self.leaves is not None else Resources()
+
+    @property
+    def link_resources(self) -> Resources:
+        """Estimate of the link transmitter and receiver, their frames, and the orbit counter; of words at the edge."""
+        return self.words_in_resources + self.words_out_resources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,13 +182,29 @@ class Design:
 
     @property
     def input_cycles(self) -> int:
-        """Cycles in which the beats of an event come in, from the first beat to the last of the longest input."""
-        return max((signal.layout.span for signal in self.inputs.values()), default=1)
+        """Cycles in which an event comes in, from its first beat or word to the last."""
+        enters = self.fpgas[0].enters
+        if enters is not None:
+            return enters.words
+        return max((signal.first_cycle + signal.layout.span for signal in self.inputs.values()), default=1)
+
+    @property
+    def answer_cycle(self) -> int:
+        """Local cycle of the last FPGA in which the answer begins: its first beat, or its first word."""
+        last = self.fpgas[-1]
+        if last.leaves is not None:
+            return last.leaves.send_cycle + PORT_CYCLES
+        return min(last.signal[output.signal].first_cycle for output in self.outputs)
 
     @property
     def latency_cycles(self) -> int:
-        """System cycles from the first input beat to the last beat of the last output: the promise."""
+        """System cycles from the first input beat to the last beat of the last output: the promise.
+
+        Where inputs come as words it counts from the first word, where answers leave as words up to the last.
+        """
         last = self.fpgas[-1]
+        if last.leaves is not None:
+            return last.offset_cycles + self.answer_cycle + last.leaves.words - 1
         return last.offset_cycles + max(last.signal[output.signal].last_cycle for output in self.outputs)
 
     @property

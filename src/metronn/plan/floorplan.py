@@ -11,19 +11,18 @@ from dataclasses import dataclass
 
 from metronn.ir.graph import Graph
 from metronn.plan.design import FpgaDesign, KernelInstance
-from metronn.plan.frames.paths import receiver_resources, sender_resources
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.kernels.spec import Delay, covered_nodes
 from metronn.plan.layout import wire_format
 from metronn.plan.regions import Edge, Item, RegionProblem, assign
 
 RECEIVES, SENDS = "(receives)", "(sends)"
-"""The items of the link ends, beside those called like signals."""
+"""The items of what makes signals of words and words of signals, beside those called like signals."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Regions:
-    """Regions of one FPGA: of each value that comes in or is made there, and of the ends of its links."""
+    """Regions of one FPGA: of each value that comes in or is made there, and of where words come in and leave."""
 
     of: Mapping[str, int]
     receives: int = 0
@@ -51,9 +50,9 @@ class _Draft:
     def _read(self, outputs: Sequence[str]) -> None:
         draft = self.draft
         entering = [signal for signal in draft.signals if signal.name not in self.makers]
-        self.receives = draft.receives is not None
-        if draft.receives is not None:
-            self._item(RECEIVES, receiver_resources(draft.receives, draft.fabric))
+        self.receives = draft.words_in is not None
+        if draft.words_in is not None:
+            self._item(RECEIVES, draft.words_in_resources)
         else:
             for signal in entering:
                 self._item(signal.name, Resources(), signal.first_cycle)
@@ -69,13 +68,13 @@ class _Draft:
                     if origin not in self.makers and not self.receives and origin not in met:
                         met.add(origin)
                         self.together.append((origin, kernel.output))
-        if draft.sends is not None:
-            self._item(SENDS, sender_resources(draft.sends, draft.signal, draft.fabric))
-            for field in draft.sends.fields:
+        if draft.words_out is not None:
+            self._item(SENDS, draft.words_out_resources)
+            for field in draft.words_out.fields:
                 origin, waited = self._origin(field.source, SENDS)
                 self._edge(origin, SENDS, waited + field.layout.span - 1)
             self.ends.append((SENDS, 0))
-        for name in outputs if draft.sends is None else ():
+        for name in outputs if draft.words_out is None else ():
             origin, waited = self._origin(name, "")
             span = draft.signal[name].layout.span - 1
             self.ends.append((self._place(origin), self._since(origin) + waited + span))

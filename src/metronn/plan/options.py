@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Annotated
 
 from metronn.plan.hardware.system import MAX_FPGAS, MAX_II
-from metronn.toml_tables import Flag, Table, Text, key, number, whole
+from metronn.toml_tables import Flag, Lanes, Table, Text, key, number, whole
 
 MAX_PARTS = 1024
 """The most parts of a layer."""
@@ -89,6 +89,18 @@ class PlanOptions(Table):
         OutputForm.PARALLEL,
         "`parallel`: all elements of a result in one cycle; `stream`: in the beats in which they are made",
         flag=Flag(help="Results in one cycle, or in beats."),
+    )
+    input_lanes: Lanes | None = key(
+        None,
+        "inputs come as [words of 64 bits](words.md) on at most so many lanes, over at most the II, counted in the "
+        "promise; without it each has a port as wide as its beats",
+        flag=Flag(metavar="N", help="Inputs as 64-bit words on at most so many lanes."),
+    )
+    output_lanes: Lanes | None = key(
+        None,
+        "results leave as words likewise, packed as they are made, whatever `outputs` is; without it each has a port "
+        "as wide as its beats",
+        flag=Flag(metavar="N", help="Results as 64-bit words on at most so many lanes."),
     )
     max_latency_ns: Annotated[float, number(0.001, 1e12)] | None = key(
         None,

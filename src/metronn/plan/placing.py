@@ -14,6 +14,7 @@ from metronn.plan.hardware.resources import RESOURCE_NAMES, Resources
 from metronn.plan.hardware.system import System
 from metronn.plan.kernels.kernels import Kernels
 from metronn.plan.options import Objective, PlanOptions
+from metronn.plan.port_words import arrival, check_lanes
 from metronn.plan.progress import Progress, silent
 from metronn.plan.schedule import Choice, Scheduler
 from metronn.plan.solve import Problem, solve
@@ -27,20 +28,30 @@ def problem_of(
 ) -> Problem:
     """Return the planning problem of a graph on a system; `known` are kernels of another problem.
 
-    They are gone on with where it has the same graph and timing.
+    They are gone on with where it has the same graph and timing. Raises ModelError where lanes at the system's edge do
+    not carry an event.
     """
     shared = known is not None and known.graph is graph and known.timing == system.timing
     kernels = known if known is not None and shared else Kernels(graph, system.timing)
     inputs = arrival_layouts(graph, system.ii, options.inputs)
+    check_lanes(graph, inputs, system.ii, options)
+    words = None if options.input_lanes is None else arrival(graph, inputs, system.ii, options.input_lanes)
     found = steps(kernels, system.ii, options, inputs, log)
-    return Problem(kernels=kernels, system=system, options=options, steps=found, inputs=inputs)
+    return Problem(kernels=kernels, system=system, options=options, steps=found, inputs=inputs, words=words)
 
 
 def scheduled(problem: Problem, choices: Mapping[str, Choice]) -> Design:
     """Return the design of the choices."""
     options = problem.options
     scheduler = Scheduler(
-        problem.kernels, problem.system, options.outputs, problem.inputs, problem.reserve, problem.regions
+        problem.kernels,
+        problem.system,
+        options.outputs,
+        problem.inputs,
+        problem.reserve,
+        problem.regions,
+        words=problem.words,
+        output_lanes=options.output_lanes,
     )
     return scheduler.run(problem.steps, choices)
 

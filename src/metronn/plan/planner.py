@@ -39,7 +39,8 @@ def plan(graph: Graph, system: System, options: PlanOptions, log: Progress = sil
     slow = too_slow(design)
     if slow is not None:
         raise InfeasibleError(slow)
-    found = violations(design, {layer: n for layer in layers_of(graph) if (n := options.reuse_of(layer)) is not None})
+    reuse = {layer: n for layer in layers_of(graph) if (n := options.reuse_of(layer)) is not None}
+    found = violations(design, reuse, (options.input_lanes, options.output_lanes))
     if found:
         raise AssertionError("the planner made an unsound design:\n  " + "\n  ".join(found))
     if late(design, options):

@@ -14,7 +14,7 @@ from metronn.errors import InfeasibleError
 from metronn.ir.names import sanitized
 from metronn.plan.candidates.convert import conversion
 from metronn.plan.candidates.steps import Step
-from metronn.plan.design import Design, DesignOutput, FpgaDesign, Frame, FrameField, KernelInstance, Signal
+from metronn.plan.design import Design, DesignOutput, FpgaDesign, Frame, FrameField, KernelInstance, PortFrame, Signal
 from metronn.plan.floorplan import RECEIVES, SENDS, Regions, floorplan, one_region
 from metronn.plan.frames.packing import (
     TAIL_BITS,
@@ -24,6 +24,8 @@ from metronn.plan.frames.packing import (
     link_latency_cycles,
     plan_frame,
 )
+from metronn.plan.frames.pieces import pieces_of
+from metronn.plan.frames.signals import PORT_CYCLES, PORT_WORDS
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.hardware.system import Link, System
 from metronn.plan.kernels.kernels import AnyKernel, Kernels
@@ -34,6 +36,7 @@ from metronn.plan.kernels.spec import (
 )
 from metronn.plan.layout import Layout
 from metronn.plan.options import OutputForm
+from metronn.plan.port_words import entering_frame, leaving_frame, too_few_lanes
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class _Place:
 
     index: int
     offset: int
+    enters: PortFrame | None = None
     kernels: list[KernelInstance] = field(default_factory=list)
     signals: dict[str, Signal] = field(default_factory=dict)
     of_value: dict[str, list[str]] = field(default_factory=dict)
@@ -59,7 +63,7 @@ class _Place:
         """Return a place of its own with the same signals, each where its value comes in."""
         moved = {name: replace(s, region=regions.of.get(s.value, 0)) for name, s in self.signals.items()}
         carried = {value: list(names) for value, names in self.of_value.items()}
-        return _Place(self.index, self.offset, list(self.kernels), moved, carried, set(self.names))
+        return _Place(self.index, self.offset, self.enters, list(self.kernels), moved, carried, set(self.names))
 
     def found(self, value: str, region: int) -> list[str]:
         """Names of the signals of a value in a region."""
@@ -110,21 +114,25 @@ class Scheduler:
         inputs: Mapping[str, Layout],
         reserve: Sequence[Resources] = (),
         regions: int | None = None,
+        *,
+        words: FramePlan | None = None,
+        output_lanes: int | None = None,
     ) -> None:
         """Keep what every step needs; `inputs`: the layout in which each input arrives.
 
         `reserve`: of each FPGA, what is kept free in every region; `regions`: how many of them are used at most.
+        `words`: what the inputs come as, `output_lanes`: on how many lanes results leave as words at most; None where
+        each has its own port.
         """
         self.kernels, self.system, self.form, self.inputs = kernels, system, outputs, inputs
         self.graph, self.reserve, self.regions = kernels.graph, reserve, regions
+        self.words, self.output_lanes = words, output_lanes
 
     def run(self, steps: Sequence[Step], choices: Mapping[str, Choice]) -> Design:
         """Return the design. Raises InfeasibleError when the values that cross a link do not fit its frame."""
         count = max(choice.fpga for choice in choices.values()) + 1 if choices else 1
         shown = [output.value for output in self.graph.outputs]
-        place = _Place(0, 0)
-        for node in self.graph.inputs:
-            place.add_signal(node.name, self.inputs[node.name], 0)
+        place = self._first_place()
         finished: list[FpgaDesign] = []
         received: Frame | None = None
         for index in range(count):
@@ -143,6 +151,18 @@ class Scheduler:
                 )
             received, place = filled.fpga.sends, filled.following
         raise AssertionError("the last FPGA returns")
+
+    def _first_place(self) -> _Place:
+        """Return the first FPGA with the signals of the inputs."""
+        place = _Place(0, 0)
+        arrives = {} if self.words is None else self.words.first_cycles
+        names = {
+            node.name: place.add_signal(node.name, self.inputs[node.name], arrives.get(node.name, 0))
+            for node in self.graph.inputs
+        }
+        if self.words is not None:
+            place.enters = entering_frame(self.words, names, self.inputs)
+        return place
 
     def _floorplanned(
         self,
@@ -190,13 +210,18 @@ class Scheduler:
         for step, spec in steps:
             self._place_step(place, step, spec, regions.of.get(step.value, 0))
         if needed is None:
+            if self.output_lanes is not None:
+                outputs, leaves = self._leave(place, received, self.output_lanes, regions.sends)
+                return _Filled(self._finish(place, received, None, leaves), outputs)
             outputs = self._outputs(place, received)
             return _Filled(self._finish(place, received, None), outputs)
         crossing = [value for value in needed if value in place.of_value]
         sent, following = self._cross(place, crossing, self.system.links[place.index], received, regions.sends)
         return _Filled(self._finish(place, received, sent), following=following)
 
-    def _finish(self, place: _Place, receives: Frame | None, sends: Frame | None) -> FpgaDesign:
+    def _finish(
+        self, place: _Place, receives: Frame | None, sends: Frame | None, leaves: PortFrame | None = None
+    ) -> FpgaDesign:
         return FpgaDesign(
             index=place.index,
             name=self.system.fpgas[place.index].name,
@@ -206,6 +231,8 @@ class Scheduler:
             receives=receives,
             sends=sends,
             fabric=self.system.fpgas[place.index].device.fabric,
+            enters=place.enters,
+            leaves=leaves,
         )
 
     def _place_step(self, place: _Place, step: Step, spec: KernelSpec, region: int) -> None:
@@ -316,6 +343,26 @@ class Scheduler:
             DesignOutput(name=output, signal=self._delayed(place, name, max(place.signals[name].first_cycle, least)))
             for output, name in names.items()
         )
+
+    def _leave(
+        self, place: _Place, received: Frame | None, lanes: int, region: int
+    ) -> tuple[tuple[DesignOutput, ...], PortFrame]:
+        """Pack the results into words, from a region and in the beats in which they are made.
+
+        The first word leaves no sooner than the received event's error flag is known. Raises InfeasibleError when the
+        beats do not fit the lanes.
+        """
+        least = 0 if received is None else received.words + VERDICT_CYCLES - PORT_CYCLES
+        values = list(dict.fromkeys(output.value for output in self.graph.outputs))
+        made = [place.signals[self._in_region(place, value, region)[0]] for value in values]
+        signals = [place.signals[self._delayed(place, s.name, max(s.first_cycle, least))] for s in made]
+        plan = plan_frame(self.graph, signals, self.system.ii, lanes, form=PORT_WORDS)
+        if plan is None:
+            bits = sum(piece.bits for piece in pieces_of(self.graph, signals))
+            raise InfeasibleError(too_few_lanes("output", lanes, bits, self.system.ii))
+        packed = {signal.value: self._young_enough(place, signal, plan) for signal in signals}
+        outputs = tuple(DesignOutput(name=o.name, signal=packed[o.value].name) for o in self.graph.outputs)
+        return outputs, leaving_frame(plan, packed)
 
     def _young_enough(self, place: _Place, signal: Signal, plan: FramePlan) -> Signal:
         """Delay a signal whose beats would wait more than one II to be sent: the next event is due by then."""

@@ -54,7 +54,7 @@ def _encode(value: object) -> object:
     if isinstance(value, Layout):
         return encode_layout(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
+        fields = {item.name: getattr(value, item.name) for item in dataclasses.fields(value) if _said(item, value)}
         record = {name: _encode(item) for name, item in fields.items() if not isinstance(item, Fabric)}
         if type(value).__name__ in KERNELS:
             record = {"kernel": type(value).__name__, **record}
@@ -64,6 +64,11 @@ def _encode(value: object) -> object:
             return _encode_segments(value)
         return [_encode(item) for item in value]
     return value
+
+
+def _said(item: dataclasses.Field[Any], value: object) -> bool:
+    """Whether a field is written: all but those that are None where that is what they are by themselves."""
+    return item.default is not None or getattr(value, item.name) is not None
 
 
 def encode_layout(layout: Layout) -> dict[str, object]:

@@ -17,13 +17,14 @@ from metronn.plan.candidates.convert import conversion
 from metronn.plan.candidates.steps import Step
 from metronn.plan.design import Signal
 from metronn.plan.figures import estimated_figures, exact_figures, takes_long
-from metronn.plan.frames.packing import TAIL_BITS, WORD_BITS, link_latency_cycles, plan_frame
+from metronn.plan.frames.packing import TAIL_BITS, WORD_BITS, FramePlan, link_latency_cycles, plan_frame
 from metronn.plan.hardware.resources import Resources, lut_equivalents
 from metronn.plan.hardware.system import System
 from metronn.plan.kernels.kernels import Kernels
 from metronn.plan.kernels.spec import KernelSpec, result_value
 from metronn.plan.layout import Layout
 from metronn.plan.options import Objective, PlanOptions
+from metronn.plan.port_words import departure_cycles
 from metronn.plan.progress import Progress, silent
 from metronn.plan.schedule import Choice
 
@@ -46,7 +47,8 @@ class Problem:
 
     `kernels`: those of the graph, planned as they are asked for.
     `reserve`: of each FPGA, what is kept in every region for delays, crossings and links, which are known only once
-    cycles are fixed. `regions`: only so many regions of each FPGA are used, the lowest; None for all.
+    cycles are fixed. `regions`: only so many regions of each FPGA are used, the lowest; None for all. `words`: what
+    the inputs come as, None where each has its own port.
     """
 
     kernels: Kernels
@@ -56,6 +58,7 @@ class Problem:
     inputs: Mapping[str, Layout]
     reserve: tuple[Resources, ...] = ()
     regions: int | None = None
+    words: FramePlan | None = None
 
     def budgets(self, fpga: int) -> tuple[Resources, ...]:
         """What may be used of each region of an FPGA, by its number."""
@@ -203,7 +206,19 @@ class _Model:
                     ]
                     self._after(step, value, makers, self.start[value], self.fpga[value])
                 else:
-                    self._after(step, value, [_Made(1, self.problem.inputs[value], 0)], 0, 0)
+                    self._after(step, value, [_Made(1, self.problem.inputs[value], 0)], self._arrives(value), 0)
+
+    def _arrives(self, value: str) -> int:
+        """Cycle of the first beat of an input."""
+        return 0 if self.problem.words is None else self.problem.words.first_cycles[value]
+
+    def _leaves(self, value: str, layout: Layout) -> int:
+        """Cycles from the first beat of a result to the end of the answer; where words do not hold it, far too many."""
+        options, ii = self.problem.options, self.problem.system.ii
+        if options.output_lanes is None:
+            return layout.span - 1
+        leaves = departure_cycles(self.problem.graph, value, layout, ii, options.output_lanes)
+        return HORIZON_CYCLES // 2 if leaves is None else leaves
 
     def _after(self, step: Step, value: str, makers: Sequence[_Made], begin: Linear, fpga: Linear) -> None:
         """Order a step behind the kernels that could make its input, or behind an input of the network.
@@ -327,7 +342,7 @@ class _Model:
             path: Linear = self.start.get(output.value, 0)
             for c, candidate in enumerate(self.candidates.get(output.value, [])):
                 hop = self._hop_cycles(output.value, candidate.output) or 0
-                last = candidate.latency + candidate.output.span - 1
+                last = candidate.latency + self._leaves(output.value, candidate.output)
                 path += last * self._chosen(output.value, c)
                 ready: Linear = self.start[output.value] + last + hop * (self.last - self.fpga[output.value])
                 if hop:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from metronn.ir.graph import Graph
 from metronn.ir.ops import Constant, Input, Linear, operands
-from metronn.plan.design import Design, FpgaDesign, Frame, FrameField, Segment
+from metronn.plan.design import Design, FpgaDesign, Frame, FrameField, PortFrame, Segment
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.kernels.spec import (
     Crossing,
@@ -26,12 +26,17 @@ RESERVED_BITS = 40
 LINK_REGISTERS = 8
 LINK_MARGIN = 2
 LINK_VERDICT = 2
+PORT_WORD_BITS = 64
+PORT_REGISTERS = 1
 
 
-def violations(design: Design, reuse: Mapping[str, int] | None = None) -> tuple[str, ...]:
+def violations(
+    design: Design, reuse: Mapping[str, int] | None = None, lanes: tuple[int | None, int | None] | None = None
+) -> tuple[str, ...]:
     """Return every broken rule as one line; empty for a sound design.
 
-    `reuse`: by layer, how many times an event each of its multipliers is to be used.
+    `reuse`: by layer, how many times an event each of its multipliers is to be used. `lanes`: on how many lanes inputs
+    come and results leave as words at most, None for ports as wide as beats; without it any plan of either is sound.
     """
     found: list[str] = []
     found.extend(_coverage(design))
@@ -44,6 +49,7 @@ def violations(design: Design, reuse: Mapping[str, int] | None = None) -> tuple[
         found.extend(f"{fpga.name}: {line}" for line in _reuse(design, fpga, reuse or {}))
     found.extend(_links(design))
     found.extend(_outputs(design))
+    found.extend(_words(design, lanes))
     return tuple(found)
 
 
@@ -113,7 +119,12 @@ def _drivers(design: Design, fpga: FpgaDesign) -> Iterator[str]:
             yield f"received signal {field.target} is not declared"
         else:
             drivers[field.target].append("link")
-    for node in design.graph.inputs if fpga.index == 0 else ():
+    for field in fpga.enters.fields if fpga.enters else ():
+        if field.target not in drivers:
+            yield f"signal {field.target} of words that come in is not declared"
+        else:
+            drivers[field.target].append("words")
+    for node in design.graph.inputs if fpga.index == 0 and fpga.enters is None else ():
         entering = [s for s in fpga.signals if s.value == node.name and not drivers[s.name]]
         if len(entering) != 1:
             yield f"input {node.name}: comes in as {len(entering)} signals, exactly 1 is needed"
@@ -191,10 +202,12 @@ def _regions(design: Design, fpga: FpgaDesign) -> Iterator[str]:
     for end, frame, names in (
         ("received", fpga.receives, [field.target for field in fpga.receives.fields] if fpga.receives else []),
         ("sent", fpga.sends, [field.source for field in fpga.sends.fields] if fpga.sends else []),
+        ("made of words that come in", None, [field.target for field in fpga.enters.fields] if fpga.enters else []),
+        ("leaving as words", None, [field.source for field in fpga.leaves.fields] if fpga.leaves else []),
     ):
         regions = sorted({region[name] for name in names if name in region})
         if len(regions) > 1:
-            yield f"signals of the regions {regions} are {end}, a link's end is in one region"
+            yield f"signals of the regions {regions} are {end}, all of these are in one region"
         if frame is not None and regions:
             rate = design.system.links[frame.link].line_rate_gbps
             groups = design.system.fpgas[fpga.index].board.transceivers
@@ -267,11 +280,31 @@ def _links(design: Design) -> Iterator[str]:
 
 def _frame(design: Design, sender: FpgaDesign, receiver: FpgaDesign, frame: Frame) -> Iterator[str]:
     """Every bit of every beat is sent once, after it is there, and arrives before it is used."""
+    yield from _packed(design, frame, LANE_PAYLOAD_BITS, RESERVED_BITS)
+    fields = {field.value: field for field in frame.fields}
+    for segment in frame.segments:
+        field = fields.get(segment.value)
+        if field is not None and 0 <= segment.beat < field.layout.beat_count:
+            yield from _in_time_to_leave(design, sender, frame, segment, field)
+            yield from _in_time_to_use(design, segment, field)
+    flagged = sender.receives.words + LINK_VERDICT if sender.receives else 0
+    if frame.send_cycle + frame.words - 1 < flagged:
+        leaves = frame.send_cycle + frame.words - 1
+        yield f"the last word leaves in cycle {leaves}, before the error flag is known ({flagged})"
+    for field in frame.fields:
+        if sender.signal[field.source].layout != field.layout or receiver.signal[field.target].layout != field.layout:
+            yield f"{field.value}: the layouts on both sides of the link differ"
+        if receiver.signal[field.target].first_cycle != field.target_first_cycle:
+            yield f"{field.value}: signal {field.target} does not start when the frame says"
+
+
+def _packed(design: Design, frame: Frame | PortFrame, word_bits: int, reserved: int) -> Iterator[str]:
+    """Every bit of every beat has one place in the words, inside them and apart from all others."""
     places: dict[tuple[int, int], list[tuple[int, int]]] = {}
     sent: dict[tuple[str, int], list[tuple[int, int]]] = {}
     fields = {field.value: field for field in frame.fields}
     for segment in frame.segments:
-        room = LANE_PAYLOAD_BITS - (RESERVED_BITS if segment.word == frame.words - 1 else 0)
+        room = word_bits - (reserved if segment.word == frame.words - 1 else 0)
         inside = (
             0 <= segment.word < frame.words
             and 0 <= segment.lane < frame.lanes
@@ -286,23 +319,14 @@ def _frame(design: Design, sender: FpgaDesign, receiver: FpgaDesign, frame: Fram
             continue
         places.setdefault((segment.word, segment.lane), []).append((segment.bit, segment.width))
         sent.setdefault((segment.value, segment.beat), []).append((segment.offset, segment.width))
-        yield from _in_time(design, sender, frame, segment, field)
     for (word, lane), runs in places.items():
         for bit in _twice(runs):
             yield f"bit {bit} of word {word} on lane {lane} is used twice"
     for (value, beat), runs in sent.items():
         for bit in _twice(runs):
             yield f"bit {bit} of {value} beat {beat} is sent twice"
-    flagged = sender.receives.words + LINK_VERDICT if sender.receives else 0
-    if frame.send_cycle + frame.words - 1 < flagged:
-        leaves = frame.send_cycle + frame.words - 1
-        yield f"the last word leaves in cycle {leaves}, before the error flag is known ({flagged})"
     for field in frame.fields:
         wires = wire_format(design.graph.type_of(field.value), field.layout)
-        if sender.signal[field.source].layout != field.layout or receiver.signal[field.target].layout != field.layout:
-            yield f"{field.value}: the layouts on both sides of the link differ"
-        if receiver.signal[field.target].first_cycle != field.target_first_cycle:
-            yield f"{field.value}: signal {field.target} does not start when the frame says"
         for beat, elements in enumerate(field.layout.beats):
             last = wires.slots[len(elements) - 1]
             missing = _gaps(sent.get((field.value, beat), []), last.offset + last.width)
@@ -310,16 +334,21 @@ def _frame(design: Design, sender: FpgaDesign, receiver: FpgaDesign, frame: Fram
                 yield f"{field.value} beat {beat}: bits {missing} are not sent"
 
 
-def _in_time(design: Design, sender: FpgaDesign, frame: Frame, segment: Segment, field: FrameField) -> Iterator[str]:
-    """The bits are there when they are sent, arrive before they are used, and wait one II at most on either side."""
-    cycle = field.layout.cycles[segment.beat]
-    there = sender.signal[field.source].first_cycle + cycle
+def _in_time_to_leave(
+    design: Design, fpga: FpgaDesign, frame: Frame | PortFrame, segment: Segment, field: FrameField
+) -> Iterator[str]:
+    """The bits are there when their word is made, and wait one II at most."""
+    there = fpga.signal[field.source].first_cycle + field.layout.cycles[segment.beat]
     sending = frame.send_cycle + segment.word
     if there > sending:
         yield f"{segment.value} beat {segment.beat} is sent in cycle {sending}, it is there in {there}"
     if sending - there > design.ii_cycles:
         yield f"{segment.value} beat {segment.beat} waits longer than one II and meets the next event"
-    used = field.target_first_cycle + cycle
+
+
+def _in_time_to_use(design: Design, segment: Segment, field: FrameField) -> Iterator[str]:
+    """The bits have come before they are used, and wait one II at most."""
+    used = field.target_first_cycle + field.layout.cycles[segment.beat]
     if used - segment.word > design.ii_cycles:
         yield f"{segment.value} beat {segment.beat} is used in cycle {used}, word {segment.word} is gone by then"
     if used < segment.word:
@@ -352,8 +381,60 @@ def _outputs(design: Design) -> Iterator[str]:
         signal = last.signal.get(output.signal)
         if signal is None or names.get(output.name) != signal.value:
             yield f"output {output.name}: signal {output.signal} on {last.name} does not carry it"
-        elif last.receives is not None and signal.first_cycle < last.receives.words + LINK_VERDICT:
+            continue
+        leaves = signal.first_cycle if last.leaves is None else last.leaves.send_cycle + PORT_REGISTERS
+        if last.receives is not None and leaves < last.receives.words + LINK_VERDICT:
             known = last.receives.words + LINK_VERDICT
-            yield f"output {output.name}: leaves in cycle {signal.first_cycle}, its error flag is known in {known}"
+            yield f"output {output.name}: leaves in cycle {leaves}, its error flag is known in {known}"
     if {output.name for output in design.outputs} != set(names):
         yield f"outputs are {sorted(o.name for o in design.outputs)}, the graph has {sorted(names)}"
+
+
+def _words(design: Design, lanes: tuple[int | None, int | None] | None) -> Iterator[str]:
+    """Inputs and results have their own ports, or their words: on lanes that are there, complete, once, and in time."""
+    first, last = design.fpgas[0], design.fpgas[-1]
+    for fpga in design.fpgas:
+        if (fpga.enters and fpga is not first) or (fpga.leaves and fpga is not last):
+            yield f"{fpga.name}: words of inputs or results in the middle of the chain"
+    planned = tuple(frame.lanes if frame else None for frame in (first.enters, last.leaves))
+    asked_in, asked_out = planned if lanes is None else lanes
+    inputs = {node.name for node in design.graph.inputs}
+    results = {output.value for output in design.graph.outputs}
+    for what, frame, asked, wanted in (
+        ("inputs", first.enters, asked_in, inputs),
+        ("results", last.leaves, asked_out, results),
+    ):
+        if frame is None or asked is None:
+            if frame is not None or asked is not None:
+                yield f"{what}: words are planned and not asked for" if frame else f"{what}: words are not planned"
+            continue
+        if frame.lanes > asked or frame.words > design.ii_cycles:
+            allowed = f"{asked} x {design.ii_cycles}"
+            yield f"{what}: {frame.lanes} lanes x {frame.words} words, allowed are {allowed}"
+        carried = [field.value for field in frame.fields]
+        if sorted(carried) != sorted(wanted):
+            yield f"{what}: the words carry {carried}, there are {sorted(wanted)}"
+            continue
+        yield from (f"{what}: {line}" for line in _packed(design, frame, PORT_WORD_BITS, 0))
+        fields = {field.value: field for field in frame.fields}
+        if frame is last.leaves and not {field.source for field in frame.fields} <= set(last.signal):
+            yield f"{what}: the words are made of signals that are not on {last.name}"
+            continue
+        for segment in frame.segments:
+            if segment.value not in fields or not 0 <= segment.beat < fields[segment.value].layout.beat_count:
+                continue
+            field = fields[segment.value]
+            if frame is first.enters:
+                yield from (f"{what}: {line}" for line in _in_time_to_use(design, segment, field))
+            else:
+                yield from (f"{what}: {line}" for line in _in_time_to_leave(design, last, frame, segment, field))
+    for field in first.enters.fields if first.enters else ():
+        signal = first.signal.get(field.target)
+        found = signal and (signal.value, signal.layout, signal.first_cycle)
+        if found != (field.value, field.layout, field.target_first_cycle):
+            yield f"inputs: signal {field.target} is not what the words make of {field.value}"
+    sources = {field.value: (field.source, field.layout) for field in (last.leaves.fields if last.leaves else ())}
+    for output in design.outputs if last.leaves else ():
+        signal = last.signal.get(output.signal)
+        if signal and sources.get(signal.value) != (signal.name, signal.layout):
+            yield f"output {output.name}: the words are not made of signal {output.signal}"

@@ -16,6 +16,7 @@ from metronn.report.text import (
     OUTPUT_COLUMNS,
     QUANTIZATION_COLUMNS,
     VERDICT_COLUMNS,
+    WORDS_COLUMNS,
     changed_words,
     edge_rows,
     measured_lines,
@@ -25,6 +26,7 @@ from metronn.report.text import (
     verdict_notes,
     verdict_rows,
     warning_lines,
+    words_rows,
 )
 from metronn.verify.verdict import Status
 
@@ -72,6 +74,7 @@ def report_html(summary: Summary, pictures: Sequence[Picture] = ()) -> str:
         _regions(summary),
         _static(summary),
         _links(summary),
+        _words(summary),
         _quantization(summary),
         _plan(summary),
         _ports(summary),
@@ -254,6 +257,12 @@ def _links(summary: Summary) -> str:
     ]
     columns = ("link", "lanes", "words a lane", "payload bits", "sent at cycle", "fixed latency", "raw latency [ns]")
     return f"<h2>Links</h2>\n{table_html(columns, rows, right=range(1, 7))}"
+
+
+def _words(summary: Summary) -> str:
+    if not summary.words:
+        return ""
+    return f"<h2>Words of inputs and results</h2>\n{table_html(WORDS_COLUMNS, words_rows(summary), right=range(1, 6))}"
 
 
 def _quantization(summary: Summary) -> str:

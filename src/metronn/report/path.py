@@ -30,6 +30,11 @@ def _walk(design: Design) -> Iterator[Share]:
     fpga = design.fpgas[index]
     name = max((output.signal for output in design.outputs), key=lambda s: fpga.signal[s].last_cycle)
     now = fpga.signal[name].last_cycle
+    if fpga.leaves is not None:
+        start = fpga.offset_cycles + now
+        yield Share(
+            what="words of the results", fpga=fpga.name, start_cycle=start, cycles=design.latency_cycles - start
+        )
     while True:
         producer = next((kernel for kernel in fpga.kernels if kernel.output == name), None)
         if producer is not None:
@@ -45,7 +50,8 @@ def _walk(design: Design) -> Iterator[Share]:
             continue
         field = _field(fpga, name)
         if field is None or fpga.receives is None:
-            yield Share(what="waiting", fpga=fpga.name, start_cycle=fpga.offset_cycles, cycles=now)
+            what = "waiting" if fpga.enters is None else "words of the inputs"
+            yield Share(what=what, fpga=fpga.name, start_cycle=fpga.offset_cycles, cycles=now)
             return
         frame = fpga.receives
         yield Share(what="words of the frame", fpga=fpga.name, start_cycle=fpga.offset_cycles, cycles=now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,22 @@ class LinkRow:
     send_cycle: int
     latency_cycles: int
     raw_ns: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WordsRow:
+    """Inputs that come, or results that leave, as `words` words of 64 bits on each of `lanes` lanes.
+
+    `bits` of the `capacity_bits` are used; the words are on the port in system cycles `first_cycle` to `last_cycle`.
+    """
+
+    name: str
+    lanes: int
+    words: int
+    bits: int
+    capacity_bits: int
+    first_cycle: int
+    last_cycle: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +136,7 @@ class Summary:
     kernels: tuple[KernelRow, ...]
     edges: tuple[EdgeRow, ...]
     links: tuple[LinkRow, ...]
+    words: tuple[WordsRow, ...]
     fpgas: tuple[FpgaRow, ...]
     regions: tuple[RegionRow, ...]
     crossings: tuple[CrossingRow, ...]
@@ -156,6 +173,7 @@ def summarize(design: Design, manifest: Mapping[str, Any], changed: str = "") ->
         kernels=tuple(_kernel(design, fpga, kernel) for fpga in design.fpgas for kernel in fpga.kernels),
         edges=tuple(edge for fpga in design.fpgas for edge in _edges(design, fpga)),
         links=tuple(_links(design)),
+        words=tuple(_words(design)),
         fpgas=tuple(
             FpgaRow(
                 name=fpga.name,
@@ -191,7 +209,7 @@ def _kernel(design: Design, fpga: FpgaDesign, kernel: KernelInstance) -> KernelR
 
 def _edges(design: Design, fpga: FpgaDesign) -> list[EdgeRow]:
     makers = {kernel.output: kernel.name for kernel in fpga.kernels}
-    outside = "input" if fpga.receives is None else "link"
+    outside = "words" if fpga.enters else "input" if fpga.receives is None else "link"
     return [
         EdgeRow(
             value=signal.value,
@@ -241,6 +259,25 @@ def _cautions(design: Design) -> tuple[str, ...]:
     hardware = (design.system.fpgas[fpga.index] for fpga in design.fpgas)
     found = (one.board.warning(one.device) for one in hardware)
     return tuple(dict.fromkeys(text for text in found if text))
+
+
+def _words(design: Design) -> Iterator[WordsRow]:
+    first, last = design.fpgas[0], design.fpgas[-1]
+    sides = (
+        (f"inputs to {first.name}", first.enters, 0),
+        (f"results of {last.name}", last.leaves, last.offset_cycles + design.answer_cycle),
+    )
+    for name, frame, cycle in sides:
+        if frame is not None:
+            yield WordsRow(
+                name=name,
+                lanes=frame.lanes,
+                words=frame.words,
+                bits=frame.payload_bits,
+                capacity_bits=frame.form.room_bits(frame.lanes, frame.words),
+                first_cycle=cycle,
+                last_cycle=cycle + frame.words - 1,
+            )
 
 
 def _links(design: Design) -> list[LinkRow]:

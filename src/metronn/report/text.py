@@ -54,6 +54,8 @@ def plan_text(summary: Summary) -> str:
     parts += [text for text in (regions_text(summary),) if text]
     if summary.links:
         parts.append(links_text(summary))
+    if summary.words:
+        parts.append(table_text(WORDS_COLUMNS, words_rows(summary), right=range(1, 6)))
     return "\n".join(parts)
 
 
@@ -139,6 +141,24 @@ def links_text(summary: Summary) -> str:
     ]
     columns = ("link", "lanes", "words", "payload bits", "sent at", "latency", "raw latency [ns]")
     return table_text(columns, rows, right=(2, 3, 4, 5))
+
+
+WORDS_COLUMNS = ("words", "lanes", "words a lane", "bits", "first at", "last at")
+
+
+def words_rows(summary: Summary) -> list[tuple[str, ...]]:
+    """Return a row for inputs that come, and for results that leave, as words, in the order of WORDS_COLUMNS."""
+    return [
+        (
+            row.name,
+            str(row.lanes),
+            str(row.words),
+            f"{row.bits:,} of {row.capacity_bits:,}",
+            str(row.first_cycle),
+            str(row.last_cycle),
+        )
+        for row in summary.words
+    ]
 
 
 def quantization_rows(quantization: Mapping[str, Any]) -> list[tuple[str, ...]]:

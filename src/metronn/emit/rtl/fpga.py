@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from metronn.emit.rtl.event_line import EventLine, event_line
 from metronn.emit.rtl.frame import emit_frame_in, emit_frame_out, frame_in_taps, frame_out_taps
 from metronn.emit.rtl.kernels.any_kernel import emit_kernel
-from metronn.emit.rtl.port_names import port_names
+from metronn.emit.rtl.port_names import WORDS_IN, WORDS_OUT, port_names
 from metronn.emit.rtl.text import comment, identifier
 from metronn.emit.tops import module_name, top_module
 from metronn.plan.design import Design, FpgaDesign, KernelInstance
@@ -62,19 +62,14 @@ def _event_taps(design: Design, fpga: FpgaDesign) -> list[int]:
     """Local cycles in which something starts: every kernel, what the frames do, and the first result."""
     taps = {0, *(kernel.start_cycle for kernel in fpga.kernels)}
     if fpga is design.fpgas[-1]:
-        taps.add(_first_result(design))
-    if fpga.receives is not None:
-        taps.update(frame_in_taps(fpga.receives))
-    if fpga.sends is not None:
-        taps.update(frame_out_taps(fpga, fpga.sends), [fpga.sends.send_cycle])
+        taps.add(design.answer_cycle)
+    if fpga.words_in is not None:
+        taps.update(frame_in_taps(fpga.words_in))
+    if fpga.words_out is not None:
+        taps.update(frame_out_taps(fpga, fpga.words_out), [fpga.words_out.send_cycle])
     if fpga.receives is None and _hit_travels(design, fpga):
         taps.add(_flag_known(design, fpga))
     return sorted(taps)
-
-
-def _first_result(design: Design) -> int:
-    last = design.fpgas[-1]
-    return min(last.signal[output.signal].first_cycle for output in design.outputs)
 
 
 def emit_fpga(design: Design, fpga: FpgaDesign) -> dict[str, str]:
@@ -83,10 +78,10 @@ def emit_fpga(design: Design, fpga: FpgaDesign) -> dict[str, str]:
     for kernel in fpga.kernels:
         name = module_name(design.prefix, fpga.name, identifier(kernel.name))
         files[f"{name}.sv"] = emit_kernel(design.planned(kernel), name)
-    if fpga.receives is not None:
-        files[f"{module_name(design.prefix, fpga.name, 'frame_in')}.sv"] = emit_frame_in(design, fpga, fpga.receives)
-    if fpga.sends is not None:
-        files[f"{module_name(design.prefix, fpga.name, 'frame_out')}.sv"] = emit_frame_out(design, fpga, fpga.sends)
+    if fpga.words_in is not None:
+        files[f"{module_name(design.prefix, fpga.name, 'frame_in')}.sv"] = emit_frame_in(design, fpga, fpga.words_in)
+    if fpga.words_out is not None:
+        files[f"{module_name(design.prefix, fpga.name, 'frame_out')}.sv"] = emit_frame_out(design, fpga, fpga.words_out)
     files[f"{top_module(design.prefix, fpga.name)}.sv"] = _top(design, fpga)
     return files
 
@@ -99,7 +94,9 @@ def ports(design: Design, fpga: FpgaDesign) -> list[tuple[str, str, int]]:
         found.append(("input", "bc0_i", 1))
     if fpga.index == 0:
         found.append(("input", "valid_i", 1))
-        for node in design.graph.inputs:
+        if fpga.enters is not None:
+            found.append(("input", WORDS_IN, fpga.enters.form.bits * fpga.enters.lanes))
+        for node in design.graph.inputs if fpga.enters is None else ():
             width = wire_format(node.type, design.inputs[node.name].layout).width
             found.append(("input", names.inputs[node.name], width))
     else:
@@ -114,7 +111,9 @@ def ports(design: Design, fpga: FpgaDesign) -> list[tuple[str, str, int]]:
         found.append(("output", "lane_o", LANE_BITS * fpga.sends.lanes))
     if fpga is design.fpgas[-1]:
         found += [("output", "valid_o", 1), ("output", "error_o", 1)]
-        for output in design.outputs:
+        if fpga.leaves is not None:
+            found.append(("output", WORDS_OUT, fpga.leaves.form.bits * fpga.leaves.lanes))
+        for output in design.outputs if fpga.leaves is None else ():
             found.append(("output", names.outputs[output.name], signal_width(design, fpga, output.signal)))
     return found
 
@@ -143,7 +142,7 @@ def _top(design: Design, fpga: FpgaDesign) -> str:
     body += ["  // The event line: bit k of event_n is high in local cycle n + k of an event.", *line.lines, ""]
     body += _flag_lines(design, fpga, line)
     body += _frame_in(design, fpga, line)
-    if fpga.index == 0:
+    if fpga.index == 0 and fpga.enters is None:
         taken = port_names(design).inputs
         body += [f"  assign s_{signal.name} = {taken[node]};" for node, signal in design.inputs.items()]
         body.append("")
@@ -181,7 +180,13 @@ def _promises(design: Design, fpga: FpgaDesign) -> list[str]:
             f"Sends {fpga.sends.words} words on {fpga.sends.lanes} lanes, "
             f"word 0 in local cycle {fpga.sends.send_cycle}."
         )
-    if fpga is design.fpgas[-1]:
+    if fpga.enters is not None:
+        lines.append(f"Inputs: {fpga.enters.words} words on {fpga.enters.lanes} lanes from local cycle 0.")
+    if fpga.leaves is not None:
+        lines.append(
+            f"Results: {fpga.leaves.words} words on {fpga.leaves.lanes} lanes from local cycle {design.answer_cycle}."
+        )
+    elif fpga is design.fpgas[-1]:
         for output in design.outputs:
             signal = fpga.signal[output.signal]
             lines.append(f"{output.name}: {signal.layout.describe()} from local cycle {signal.first_cycle}.")
@@ -273,12 +278,13 @@ def _starts(design: Design, fpga: FpgaDesign) -> list[str]:
 
 
 def _frame_in(design: Design, fpga: FpgaDesign, line: EventLine) -> list[str]:
-    """Return the module that makes signals of the received words."""
-    frame = fpga.receives
+    """Return the module that makes signals of the words that come in."""
+    frame = fpga.words_in
     if frame is None:
         return []
+    words = "word_in" if fpga.enters is None else WORDS_IN
     lines = [f"  {module_name(design.prefix, fpga.name, 'frame_in')} u_frame_in (", "    .clk_i,", "    .rst_i,"]
-    lines += [f"    .at_i({_pulses(frame_in_taps(frame), line)}),", "    .word_i(word_in),"]
+    lines += [f"    .at_i({_pulses(frame_in_taps(frame), line)}),", f"    .word_i({words}),"]
     lines += [f"    .s_{field.target}_o(s_{field.target})," for field in frame.fields]
     lines[-1] = lines[-1].rstrip(",")
     return [*lines, "  );", ""]
@@ -290,7 +296,10 @@ def _pulses(taps: Sequence[int], line: EventLine) -> str:
 
 
 def last_input_cycle(design: Design) -> int:
-    """Cycle of an event in which the last of its inputs is taken."""
+    """Cycle of an event in which the last of its inputs is taken, or of their words."""
+    enters = design.fpgas[0].enters
+    if enters is not None:
+        return enters.words - 1
     return max((s.first_cycle + s.layout.cycles[-1] for s in design.inputs.values()), default=0)
 
 
@@ -299,7 +308,7 @@ def marked_until_cycle(design: Design) -> int:
     last = design.fpgas[-1]
     if _answers_early(design, last):
         return design.ii_cycles
-    return last.offset_cycles + _first_result(design)
+    return last.offset_cycles + design.answer_cycle
 
 
 def _hit_travels(design: Design, fpga: FpgaDesign) -> bool:
@@ -312,7 +321,7 @@ def _hit_travels(design: Design, fpga: FpgaDesign) -> bool:
 
 def _answers_early(design: Design, fpga: FpgaDesign) -> bool:
     """Whether answers begin before the last input has been taken: one FPGA, streamed."""
-    return fpga.sends is None and fpga.receives is None and _first_result(design) <= last_input_cycle(design)
+    return fpga.sends is None and fpga.receives is None and design.answer_cycle <= last_input_cycle(design)
 
 
 def _flag_known(design: Design, fpga: FpgaDesign) -> int:
@@ -326,7 +335,7 @@ def _flag_needed(design: Design, fpga: FpgaDesign) -> int:
     """Local cycle in which the flag must be there again: with the last word sent, or with the first output beat."""
     if fpga.sends is not None:
         return fpga.sends.send_cycle + fpga.sends.words - 1
-    return _first_result(design)
+    return design.answer_cycle
 
 
 def _flag_wait(design: Design, fpga: FpgaDesign) -> int:
@@ -362,22 +371,23 @@ def _flag(design: Design, fpga: FpgaDesign) -> str:
 
 
 def _links_out(design: Design, fpga: FpgaDesign, line: EventLine) -> list[str]:
-    frame = fpga.sends
+    """Return what makes the words that leave, and what sends them."""
+    frame = fpga.words_out
     if frame is None:
         return []
     taps = frame_out_taps(fpga, frame)
     lines = [
-        f"  wire [{WORD_BITS * frame.lanes - 1}:0] word_out;",
+        f"  wire [{frame.form.bits * frame.lanes - 1}:0] word_out;",
         f"  {module_name(design.prefix, fpga.name, 'frame_out')} u_frame_out (",
         "    .clk_i,",
         "    .rst_i,",
         f"    .at_i({_pulses(taps, line)}),",
     ]
     lines += [f"    .s_{field.source}_i(s_{field.source})," for field in frame.fields]
+    lines += ["    .word_o(word_out)", "  );", ""]
+    if fpga.sends is None:
+        return [*lines, f"  always_ff @(posedge clk_i) {WORDS_OUT} <= word_out;", ""]
     lines += [
-        "    .word_o(word_out)",
-        "  );",
-        "",
         "  mnn_link_tx #(",
         f"    .FrameWords({frame.words}),",
         f"    .Lanes({frame.lanes})",
@@ -398,9 +408,10 @@ def _links_out(design: Design, fpga: FpgaDesign, line: EventLine) -> list[str]:
 def _outputs(design: Design, fpga: FpgaDesign, line: EventLine) -> list[str]:
     if fpga is not design.fpgas[-1]:
         return []
+    first = "the first beat of the earliest one" if fpga.leaves is None else "the first word"
     lines = [
-        "  // Results: valid_o marks the first beat of the earliest one, error_o an event that may be damaged.",
-        f"  assign valid_o = {line.at[_first_result(design)]};",
+        f"  // Results: valid_o marks {first}, error_o an event that may be damaged.",
+        f"  assign valid_o = {line.at[design.answer_cycle]};",
     ]
     if _answers_early(design, fpga):
         # Where the answer begins in the very cycle of the start, the next event carries the mark too.
@@ -413,14 +424,15 @@ def _outputs(design: Design, fpga: FpgaDesign, line: EventLine) -> list[str]:
     else:
         lines.append(f"  assign error_o = {_flag(design, fpga)};")
     names = port_names(design).outputs
-    lines += [f"  assign {names[o.name]} = s_{o.signal};" for o in design.outputs]
+    if fpga.leaves is None:
+        lines += [f"  assign {names[o.name]} = s_{o.signal};" for o in design.outputs]
     return [*lines, ""]
 
 
 def _unused(design: Design, fpga: FpgaDesign, line: EventLine) -> list[str]:
     """Collect nets that nothing reads, for the linter."""
     read = {name for kernel in fpga.kernels for name in kernel.inputs}
-    read |= {field.source for field in (fpga.sends.fields if fpga.sends else ())}
+    read |= {field.source for field in (fpga.words_out.fields if fpga.words_out else ())}
     if fpga is design.fpgas[-1]:
         read |= {output.signal for output in design.outputs}
     idle = [f"s_{signal.name}" for signal in fpga.signals if signal.name not in read]

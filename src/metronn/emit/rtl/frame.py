@@ -1,4 +1,4 @@
-"""SystemVerilog of a frame's two ends: signals into lane words on one FPGA, lane words into signals on the next.
+"""SystemVerilog of a frame's two ends: signals into words on one FPGA, words into signals on the next, or at the edge.
 
 Both are paths: some bits of a source go to some bits of a target in some cycles, straight or after a wait. What only
 one path leads to is a wire; where several meet, each is let through in its own cycles.
@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from metronn.emit.rtl.pulse_trains import train_text
 from metronn.emit.rtl.text import comment
 from metronn.emit.tops import module_name
-from metronn.plan.design import Design, FpgaDesign, Frame
+from metronn.plan.design import Design, FpgaDesign
 from metronn.plan.frames.paths import WORDS, Path, Storage, receiver_paths, ring_block, sender_paths
-from metronn.plan.frames.pieces import WORD_BITS
+from metronn.plan.frames.signals import AnyFrame, PortFrame
 from metronn.plan.layout import wire_format
 
 
@@ -49,12 +49,12 @@ class _Pulses:
         return self.names[key]
 
 
-def frame_out_taps(fpga: FpgaDesign, frame: Frame) -> list[int]:
+def frame_out_taps(fpga: FpgaDesign, frame: AnyFrame) -> list[int]:
     """Local cycles whose event pulses `emit_frame_out` needs, in the order of its port `at_i`."""
     return _taps(sender_paths(frame, fpga.signal), gated=True)
 
 
-def frame_in_taps(frame: Frame) -> list[int]:
+def frame_in_taps(frame: AnyFrame) -> list[int]:
     """Local cycles whose event pulses `emit_frame_in` needs, in the order of its port `at_i`."""
     return _taps(receiver_paths(frame), gated=False)
 
@@ -90,38 +90,41 @@ def _alone(paths: Iterable[Path]) -> set[Path]:
     return found
 
 
-def emit_frame_out(design: Design, fpga: FpgaDesign, frame: Frame) -> str:
+def emit_frame_out(design: Design, fpga: FpgaDesign, frame: AnyFrame) -> str:
     """Return the module that makes the words of a frame. Bits of the words that carry nothing are 0."""
     sources = [FramePort(f.source, f"s_{f.source}_i", _width(design, f.value, frame)) for f in frame.fields]
-    contract = [
-        f"Words of the frame {fpga.name} sends: {frame.words} words on {frame.lanes} lanes, word 0 in local cycle "
-        f"{frame.send_cycle}."
-    ]
+    what = (
+        f"Words of the results of {fpga.name}"
+        if isinstance(frame, PortFrame)
+        else f"Words of the frame {fpga.name} sends"
+    )
+    contract = [f"{what}: {frame.words} words on {frame.lanes} lanes, word 0 in local cycle {frame.send_cycle}."]
     return _module(
         module_name(design.prefix, fpga.name, "frame_out"),
         contract,
         sources,
-        [FramePort(WORDS, "word_o", WORD_BITS * frame.lanes)],
+        [FramePort(WORDS, "word_o", frame.form.bits * frame.lanes)],
         sender_paths(frame, fpga.signal),
         gated=True,
     )
 
 
-def emit_frame_in(design: Design, fpga: FpgaDesign, frame: Frame) -> str:
+def emit_frame_in(design: Design, fpga: FpgaDesign, frame: AnyFrame) -> str:
     """Return the module that makes signals of the words of a frame."""
     targets = [FramePort(f.target, f"s_{f.target}_o", _width(design, f.value, frame)) for f in frame.fields]
-    contract = [f"Signals of the frame {fpga.name} receives: word k is on word_i in local cycle k."]
+    what = f"Inputs of {fpga.name}" if isinstance(frame, PortFrame) else f"Signals of the frame {fpga.name} receives"
+    contract = [f"{what}: word k is on word_i in local cycle k."]
     return _module(
         module_name(design.prefix, fpga.name, "frame_in"),
         contract,
-        [FramePort(WORDS, "word_i", WORD_BITS * frame.lanes)],
+        [FramePort(WORDS, "word_i", frame.form.bits * frame.lanes)],
         targets,
         receiver_paths(frame),
         gated=False,
     )
 
 
-def _width(design: Design, value: str, frame: Frame) -> int:
+def _width(design: Design, value: str, frame: AnyFrame) -> int:
     (layout,) = (f.layout for f in frame.fields if f.value == value)
     return wire_format(design.graph.type_of(value), layout).width
 

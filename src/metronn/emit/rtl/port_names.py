@@ -17,9 +17,13 @@ _OWN = re.compile(
 """Ports that tops have of their own, on any system, and names that simulators keep for themselves."""
 
 
+WORDS_IN, WORDS_OUT = "words_i", "words_o"
+"""Ports of inputs that come, and of results that leave, as words; other ports may have these names where none do."""
+
+
 @dataclass(frozen=True, slots=True)
 class PortNames:
-    """The port of each input and output of the network, by its name."""
+    """The port of each input and output of the network, by its name, and what it is called by where all are words."""
 
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
@@ -29,6 +33,8 @@ def port_names(design: Design) -> PortNames:
     """Return `<name>_i` for inputs and `<name>_o` for outputs; where that is taken, `net_<name>_i` or `_o`."""
     inside = {f"s_{signal.name}" for fpga in design.fpgas for signal in fpga.signals}
     inside |= {f"u_{top_name(fpga.name)}" for fpga in design.fpgas}
+    inside |= {WORDS_IN} if design.fpgas[0].enters else set()
+    inside |= {WORDS_OUT} if design.fpgas[-1].leaves else set()
     return PortNames(
         _claimed([node.name for node in design.graph.inputs], "_i", inside),
         _claimed([output.name for output in design.graph.outputs], "_o", inside),

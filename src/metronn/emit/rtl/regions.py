@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from metronn.emit.rtl.kernels.waiting.crossing import BOUNDARY
+from metronn.emit.rtl.port_names import WORDS_OUT
 from metronn.emit.rtl.text import identifier
 from metronn.emit.tops import top_module
 from metronn.plan.design import Design, FpgaDesign
@@ -15,8 +16,8 @@ def region_cells(fpga: FpgaDesign, count: int) -> list[list[str]]:
     Of a crossing, the first register of each bit is in the region it leaves and the last one in the region it reaches.
     """
     cells: list[list[str]] = [[] for _ in range(count)]
-    if fpga.receives is not None:
-        cells[fpga.receiver_region] += ["u_link_rx", "u_frame_in"]
+    if fpga.words_in is not None:
+        cells[fpga.receiver_region] += ["u_link_rx", "u_frame_in"] if fpga.receives is not None else ["u_frame_in"]
     for kernel in fpga.kernels:
         instance = f"u_{identifier(kernel.name)}"
         if isinstance(kernel.spec, Crossing):
@@ -24,8 +25,8 @@ def region_cells(fpga: FpgaDesign, count: int) -> list[list[str]]:
             cells[fpga.region_of(kernel)].append(f"{instance}/{BOUNDARY}/arrive_q_reg*")
         else:
             cells[fpga.region_of(kernel)].append(instance)
-    if fpga.sends is not None:
-        cells[fpga.sender_region] += ["u_frame_out", "u_link_tx"]
+    if fpga.words_out is not None:
+        cells[fpga.sender_region] += ["u_frame_out", "u_link_tx" if fpga.sends is not None else f"{WORDS_OUT}_reg*"]
     return cells
 
 

@@ -15,12 +15,12 @@ from metronn.plan.kernels.adders.matvec import PlannedAdders
 from metronn.plan.kernels.folds.fold import fold_outputs_spec
 from metronn.plan.kernels.kernels import AnyKernel, planned
 from metronn.plan.kernels.spec import FoldInputs, FoldOutputs
-from metronn.plan.options import Fold, InputForm, Objective, PlanOptions
+from metronn.plan.options import Fold, InputForm, Objective, OutputForm, PlanOptions
 
 
 def remarks(design: Design, options: PlanOptions) -> tuple[str, ...]:
     """Return the lines; none where everything that was asked shows in the design."""
-    return (*_unrolled(design, options), *_folds(design, options), *_streams(design, options))
+    return (*_unrolled(design, options), *_folds(design, options), *_streams(design, options), *_words(design, options))
 
 
 def _unrolled(design: Design, options: PlanOptions) -> Iterator[str]:
@@ -83,6 +83,15 @@ def _streams(design: Design, options: PlanOptions) -> Iterator[str]:
         else:
             why = f"the II of {design.ii_cycles} cycles is too short for its {shape} elements, row by row"
         yield f'plan.inputs = "stream" has no effect on input {name}: {why}'
+
+
+def _words(design: Design, options: PlanOptions) -> Iterator[str]:
+    first, last = design.fpgas[0].enters, design.fpgas[-1].leaves
+    for side, frame, asked in (("input", first, options.input_lanes), ("output", last, options.output_lanes)):
+        if frame is not None and asked is not None and frame.lanes < asked:
+            yield f"plan.{side}_lanes = {asked}: {frame.lanes} carry an event as soon, no more are used"
+    if last is not None and options.outputs is OutputForm.STREAM:
+        yield 'plan.outputs = "stream" has no effect: results leave as words, packed as they are made'
 
 
 def _source(part: PlannedAdders, design: Design) -> str:

@@ -28,7 +28,7 @@ from metronn.plan.frames.pieces import (
     pieces_of,
 )
 from metronn.plan.frames.regular import regular_frame
-from metronn.plan.frames.signals import Segment, Signal
+from metronn.plan.frames.signals import LINK_WORDS, Segment, Signal, WordForm
 
 __all__ = [
     "LANE_BITS",
@@ -58,7 +58,12 @@ def link_latency_cycles(latency_max_cycles: int) -> int:
 
 
 def plan_frame(
-    graph: Graph, signals: Sequence[Signal], ii_cycles: int, lanes_available: int, flag_cycle: int = 0
+    graph: Graph,
+    signals: Sequence[Signal],
+    ii_cycles: int,
+    lanes_available: int,
+    flag_cycle: int = 0,
+    form: WordForm = LINK_WORDS,
 ) -> FramePlan | None:
     """Pack the signals of one event into a frame of at most `ii_cycles` words a lane, or None when they do not fit.
 
@@ -67,10 +72,10 @@ def plan_frame(
     """
     pieces = pieces_of(graph, signals)
     if len(pieces) > FEW_BEATS and any(signal.layout.beat_count > 1 for signal in signals):
-        plan = regular_frame(pieces, signals, ii_cycles, lanes_available, flag_cycle)
+        plan = regular_frame(pieces, signals, ii_cycles, lanes_available, flag_cycle, form)
         if plan is not None:
             return plan
-    return _filled_frame(pieces, signals, ii_cycles, lanes_available, flag_cycle)
+    return _filled_frame(pieces, signals, ii_cycles, lanes_available, flag_cycle, form)
 
 
 # Words filled one after the other
@@ -84,11 +89,12 @@ class _Filling:
 
     ready: Bits
     ends: Bits
+    form: WordForm
 
     def done(self, lanes: int, send: int, words: int) -> Bits:
         """Bits sent by the end of each word: as many as are there, or as the words so far hold."""
-        room = np.full(words, lanes * WORD_BITS, dtype=np.int64)
-        room[-1] = lanes * (WORD_BITS - TAIL_BITS)
+        room = np.full(words, lanes * self.form.bits, dtype=np.int64)
+        room[-1] = self.form.room_bits(lanes, 1)
         held = np.cumsum(room)
         count = np.searchsorted(self.ready, np.arange(send, send + words), side="right")
         there = np.concatenate([np.zeros(1, dtype=np.int64), self.ends])[count]
@@ -100,10 +106,15 @@ class _Filling:
 
 
 def _filled_frame(
-    pieces: Sequence[Piece], signals: Sequence[Signal], ii_cycles: int, lanes_available: int, flag_cycle: int
+    pieces: Sequence[Piece],
+    signals: Sequence[Signal],
+    ii_cycles: int,
+    lanes_available: int,
+    flag_cycle: int,
+    form: WordForm,
 ) -> FramePlan | None:
     filling = _Filling(
-        np.array([piece.ready for piece in pieces]), np.array(list(accumulate(piece.bits for piece in pieces)))
+        np.array([piece.ready for piece in pieces]), np.array(list(accumulate(piece.bits for piece in pieces))), form
     )
     best: tuple[Key, int, int, dict[str, int]] | None = None
     for lanes in range(1, lanes_available + 1):
@@ -120,7 +131,7 @@ def _filled_frame(
     if best is None:
         return None
     (_, _, lanes), send, words, first = best
-    segments = _pack(pieces, lanes, send, words)
+    segments = _pack(pieces, lanes, send, words, form)
     return FramePlan(lanes=lanes, words=words, send_cycle=send, segments=segments, first_cycles=first)
 
 
@@ -129,7 +140,7 @@ def _earliest(filling: _Filling, lanes: int, ii_cycles: int, flag_cycle: int) ->
 
     More words never make it worse, nor does sending later: both are found by bisection.
     """
-    if int(filling.ends[-1]) > lanes * (WORD_BITS * ii_cycles - TAIL_BITS):
+    if int(filling.ends[-1]) > filling.form.room_bits(lanes, ii_cycles):
         return None
     low = max(int(filling.ready[0]), flag_cycle - ii_cycles + 1)
     high = max(int(filling.ready[-1]), low)
@@ -146,12 +157,12 @@ def _earliest(filling: _Filling, lanes: int, ii_cycles: int, flag_cycle: int) ->
     return send, few
 
 
-def _pack(pieces: Sequence[Piece], lanes: int, send: int, words: int) -> tuple[Segment, ...]:
+def _pack(pieces: Sequence[Piece], lanes: int, send: int, words: int, form: WordForm) -> tuple[Segment, ...]:
     """Fill words in order with what is there in time."""
     segments: list[Segment] = []
     position, done = 0, 0
     for word in range(words):
-        room = WORD_BITS - (TAIL_BITS if word == words - 1 else 0)
+        room = form.bits - (form.tail_bits if word == words - 1 else 0)
         lane, bit = 0, 0
         while position < len(pieces) and pieces[position].ready <= send + word and lane < lanes:
             piece = pieces[position]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from metronn.plan.frames.pieces import TAIL_BITS, WORD_BITS
-from metronn.plan.frames.signals import Frame, Signal
+from metronn.plan.frames.signals import AnyFrame, Frame, PortFrame, Signal
 from metronn.plan.hardware.fabric import Fabric
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.kernels.memories import memory_resources, takes_block
@@ -21,7 +21,7 @@ FEW = 4
 """So few beats that wait longer than their successors take to come have a register each, no memory."""
 
 WORDS = ""
-"""As source or target of a path: what frames may use of the lane words, lane k in bits [63 k +: 63]."""
+"""As source or target of a path: what frames may use of the words, n bits a lane, lane k in bits [n k +: n]."""
 
 
 BLOCK_FROM_BITS = 8192
@@ -64,30 +64,30 @@ Place = tuple[str, int, str, int, int]
 Times = list[tuple[int, int]]
 
 
-def sender_paths(frame: Frame, signals: Mapping[str, Signal]) -> tuple[Path, ...]:
+def sender_paths(frame: AnyFrame, signals: Mapping[str, Signal]) -> tuple[Path, ...]:
     """Paths from the sender's signals, by name, to the lane words; cycles are the sender's."""
     source = {field.value: signals[field.source] for field in frame.fields}
     moves: dict[Place, Times] = {}
     for s in frame.segments:
         signal = source[s.value]
-        place = (signal.name, s.offset, WORDS, s.lane * WORD_BITS + s.bit, s.width)
+        place = (signal.name, s.offset, WORDS, s.lane * frame.form.bits + s.bit, s.width)
         there = signal.first_cycle + signal.layout.cycles[s.beat]
         moves.setdefault(place, []).append((there, frame.send_cycle + s.word))
     return _paths(moves, _period(frame))
 
 
-def receiver_paths(frame: Frame) -> tuple[Path, ...]:
+def receiver_paths(frame: AnyFrame) -> tuple[Path, ...]:
     """Paths from the lane words to the receiver's signals; cycles are the receiver's."""
     fields = {field.value: field for field in frame.fields}
     moves: dict[Place, Times] = {}
     for s in frame.segments:
         field = fields[s.value]
-        place = (WORDS, s.lane * WORD_BITS + s.bit, field.target, s.offset, s.width)
+        place = (WORDS, s.lane * frame.form.bits + s.bit, field.target, s.offset, s.width)
         moves.setdefault(place, []).append((s.word, field.target_first_cycle + field.layout.cycles[s.beat]))
     return _paths(moves, _period(frame))
 
 
-def _period(frame: Frame) -> int:
+def _period(frame: AnyFrame) -> int:
     """Least distance of events that the frame itself implies."""
     return max([frame.words, *(field.layout.span for field in frame.fields)])
 
@@ -198,6 +198,31 @@ def receiver_resources(frame: Frame, fabric: Fabric) -> Resources:
         lut=65 + 500 * frame.lanes + _choice_luts(_choices(paths).values()),
         ff=118 + 414 * frame.lanes,
     )
+
+
+def words_in_resources(frame: PortFrame, fabric: Fabric) -> Resources:
+    """What makes signals of the words of inputs: bits that wait for later words, and those chosen among words."""
+    paths = receiver_paths(frame)
+    return _kept(paths, fabric) + Resources(lut=_choice_luts(_choices(paths).values()))
+
+
+def words_out_resources(frame: PortFrame, signals: Mapping[str, Signal], fabric: Fabric) -> Resources:
+    """What makes the words of answers: bits that wait, and for each used bit a register and its choice of sources.
+
+    A source is let through in its cycles and is 0 else.
+    """
+    paths = sender_paths(frame, signals)
+    taken = _choices(paths)
+    luts = sum(_gated_luts(count, fabric) for count in taken.values())
+    return _kept(paths, fabric) + Resources(lut=luts, ff=len(taken))
+
+
+def _gated_luts(sources: int, fabric: Fabric) -> int:
+    """LUTs of a bit that is any of its sources, each in its cycles: in LUTs of 6 inputs 5 for 8 sources, 1 at least.
+
+    Counted with Yosys for 2 to 7 sources (1, 1, 2, 3, 3 and 4).
+    """
+    return max(1, 15 * sources // (4 * fabric.lut_inputs))
 
 
 def _choices(paths: Iterable[Path]) -> dict[tuple[str, int], int]:

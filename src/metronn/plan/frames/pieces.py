@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from metronn.ir.graph import Graph
-from metronn.plan.frames.signals import Segment, Signal
+from metronn.plan.frames.signals import LINK_WORDS, Segment, Signal
 from metronn.plan.layout import WireFormat, wire_format
 
 LANE_BITS = 66
-WORD_BITS = 63
-TAIL_BITS = 40
+WORD_BITS, TAIL_BITS = LINK_WORDS.bits, LINK_WORDS.tail_bits
 """A lane's word with marker, valid and start flag; what a frame may use of it; and how much of this CRC, event counter
 and error flag take at the end of every lane's last word (docs/links.md)."""
 

@@ -10,8 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from metronn.plan.frames.pieces import (
-    TAIL_BITS,
-    WORD_BITS,
     FramePlan,
     Key,
     Piece,
@@ -19,7 +17,7 @@ from metronn.plan.frames.pieces import (
     frame_key,
     last_words,
 )
-from metronn.plan.frames.signals import Segment, Signal
+from metronn.plan.frames.signals import Segment, Signal, WordForm
 
 LOOSE_BEATS = 4
 """Values of at most so many beats are no streams."""
@@ -51,7 +49,12 @@ class _Stream:
 
 
 def regular_frame(
-    pieces: Sequence[Piece], signals: Sequence[Signal], ii_cycles: int, lanes_available: int, flag_cycle: int
+    pieces: Sequence[Piece],
+    signals: Sequence[Signal],
+    ii_cycles: int,
+    lanes_available: int,
+    flag_cycle: int,
+    form: WordForm,
 ) -> FramePlan | None:
     """Return the best frame with columns, or None when the columns do not fit the lanes or the words."""
     many = [signal for signal in signals if signal.layout.beat_count > LOOSE_BEATS]
@@ -66,10 +69,10 @@ def regular_frame(
     least = max(signal.first_cycle + signal.layout.span for signal in signals)
     best: tuple[Key, FramePlan] | None = None
     for lanes in range(1, lanes_available + 1):
-        streams = _columns([_Stream(s, tuple(bits[s.value]), 1) for s in many], lanes * WORD_BITS)
+        streams = _columns([_Stream(s, tuple(bits[s.value]), 1) for s in many], lanes * form.bits)
         if streams is None:
             continue
-        plan = _earliest(streams, loose, signals, lanes, ii_cycles, flag_cycle)
+        plan = _earliest(streams, loose, signals, lanes, ii_cycles, flag_cycle, form)
         if plan is None:
             continue
         key = frame_key(signals, plan.first_cycles, plan.send_cycle, lanes)
@@ -102,6 +105,7 @@ def _earliest(
     lanes: int,
     ii_cycles: int,
     flag_cycle: int,
+    form: WordForm,
 ) -> FramePlan | None:
     first = min([*(stream.signal.first_cycle for stream in streams), *(piece.ready for piece in loose)])
     end = max(stream.end for stream in streams)
@@ -109,11 +113,11 @@ def _earliest(
     latest = max([least + 2, *(piece.ready for piece in loose), *(s.signal.first_cycle for s in streams)])
     tries = sorted({least, least + 1, least + 2, (least + latest + 1) // 2, latest})
     for send in tries:
-        segments = _placed(streams, loose, lanes, send, ii_cycles)
+        segments = _placed(streams, loose, lanes, send, ii_cycles, form)
         if segments is None:
             continue
         last = max(segment.word for segment in segments)
-        over = any(s.word == last and s.bit + s.width > WORD_BITS - TAIL_BITS for s in segments)
+        over = any(s.word == last and s.bit + s.width > form.bits - form.tail_bits for s in segments)
         words = max(last + 1 + over, flag_cycle - send + 1)
         if words <= ii_cycles:
             known = first_cycles(signals, last_words(segments))
@@ -122,7 +126,7 @@ def _earliest(
 
 
 def _placed(
-    streams: Sequence[_Stream], loose: Sequence[Piece], lanes: int, send: int, ii_cycles: int
+    streams: Sequence[_Stream], loose: Sequence[Piece], lanes: int, send: int, ii_cycles: int, form: WordForm
 ) -> list[Segment] | None:
     """Place everything in words from cycle `send` on, or None when the columns or the free bits do not suffice."""
     early: list[Piece] = []
@@ -142,14 +146,14 @@ def _placed(
     ends = [b + s.signal.layout.span - 1 + s.words - 1 for b, s in zip(begins, streams, strict=True)]
     if max(ends) >= ii_cycles:
         return None
-    columns = _allocated([(s.column, end == ii_cycles - 1) for s, end in zip(streams, ends, strict=True)], lanes)
+    columns = _allocated([(s.column, end == ii_cycles - 1) for s, end in zip(streams, ends, strict=True)], lanes, form)
     if columns is None:
         return None
     placed = [
         _Placed(stream, begin, skip, runs, frozenset(stream.signal.layout.cycles[skip:]))
         for stream, begin, skip, runs in zip(streams, begins, skipped, columns, strict=True)
     ]
-    rest = _filled([*loose, *early], placed, lanes, send, ii_cycles)
+    rest = _filled([*loose, *early], placed, lanes, send, ii_cycles, form)
     if rest is None:
         return None
     return [segment for own in placed for segment in own.segments()] + rest
@@ -191,15 +195,15 @@ class _Placed:
                     offset, left = offset + part, left - part
 
 
-def _allocated(wanted: Sequence[tuple[int, bool]], lanes: int) -> list[list[Run]] | None:
+def _allocated(wanted: Sequence[tuple[int, bool]], lanes: int, form: WordForm) -> list[list[Run]] | None:
     """Give each (bits, also in the last possible word) its columns; those stay below the tail of their lanes."""
-    free: list[Run] = [(lane, 0, WORD_BITS) for lane in range(lanes)]
+    free: list[Run] = [(lane, 0, form.bits) for lane in range(lanes)]
     found: list[list[Run]] = [[] for _ in wanted]
     for k in sorted(range(len(wanted)), key=lambda k: not wanted[k][1]):
         left, low = wanted[k]
         rest: list[Run] = []
         for lane, bit, width in free:
-            room = min(width, WORD_BITS - TAIL_BITS - bit) if low else width
+            room = min(width, form.bits - form.tail_bits - bit) if low else width
             part = max(0, min(room, left))
             if part:
                 found[k].append((lane, bit, part))
@@ -213,7 +217,7 @@ def _allocated(wanted: Sequence[tuple[int, bool]], lanes: int) -> list[list[Run]
 
 
 def _filled(
-    pieces: Sequence[Piece], placed: Sequence[_Placed], lanes: int, send: int, ii_cycles: int
+    pieces: Sequence[Piece], placed: Sequence[_Placed], lanes: int, send: int, ii_cycles: int, form: WordForm
 ) -> list[Segment] | None:
     """Fill the bits that no column takes with pieces, in the order in which they are there."""
     segments: list[Segment] = []
@@ -224,7 +228,7 @@ def _filled(
             break
         if waiting[position].ready > send + word:
             continue
-        room = WORD_BITS - (TAIL_BITS if word == ii_cycles - 1 else 0)
+        room = form.bits - (form.tail_bits if word == ii_cycles - 1 else 0)
         taken = [run for own in placed if own.in_word(word) for run in own.runs]
         for lane, start, width in _free(taken, lanes, room):
             bit = start

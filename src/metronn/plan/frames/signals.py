@@ -1,10 +1,30 @@
-"""Signals and frames: values on wires of one FPGA, and what a link carries of them."""
+"""Signals and frames: values on wires of one FPGA, and what words carry of them, over links or at ports."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from metronn.plan.layout import Layout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WordForm:
+    """What a frame may use of its words: `bits` of each, less `tail_bits` at the end of every lane's last one."""
+
+    bits: int
+    tail_bits: int
+
+    def room_bits(self, lanes: int, words: int) -> int:
+        """Bits that a frame of so many words on so many lanes carries."""
+        return lanes * (self.bits * words - self.tail_bits)
+
+
+LINK_WORDS = WordForm(bits=63, tail_bits=40)
+"""Words of links: a start flag in each; CRC, event counter and error flag in the last (docs/links.md)."""
+
+PORT_WORDS = WordForm(bits=64, tail_bits=0)
+"""Words of inputs and answers: data alone (docs/words.md)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +85,39 @@ class Frame:
     latency_cycles: int
     fields: tuple[FrameField, ...]
     segments: tuple[Segment, ...]
+    form: ClassVar[WordForm] = LINK_WORDS
 
     @property
     def payload_bits(self) -> int:
         """Bits of payload per event."""
         return sum(segment.width for segment in self.segments)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortFrame:
+    """What comes into the first FPGA, or leaves the last one, per event: consecutive words of data on each of `lanes`.
+
+    Of inputs, word k is on the port in local cycle k; the source of a field is the input's name, and `send_cycle` is
+    when word 0 can come, counted from the first beat, where the inputs are made in the beats of their layouts. Of
+    answers, word k is made in local cycle `send_cycle` + k and is on the port PORT_CYCLES later; the target of a field
+    is the value's name.
+    """
+
+    lanes: int
+    words: int
+    send_cycle: int
+    fields: tuple[FrameField, ...]
+    segments: tuple[Segment, ...]
+    form: ClassVar[WordForm] = PORT_WORDS
+
+    @property
+    def payload_bits(self) -> int:
+        """Bits of inputs or answers per event."""
+        return sum(segment.width for segment in self.segments)
+
+
+AnyFrame = Frame | PortFrame
+"""A frame of either kind: what makes words of signals, and signals of words, is the same."""
+
+PORT_CYCLES = 1
+"""Words of answers leave from registers."""
