@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from metronn.plan.hardware.system import load_system
 from metronn.plan.options import Fold, PlanOptions
 from metronn.plan.planner import plan
 from metronn.plan.verify import violations
+from metronn.report.path import critical_path
 from metronn.verify.run import verify_build
 from random_tests import examples, seeds
 from simulators import need
@@ -37,6 +39,9 @@ def test_plans_of_random_networks_are_sound(seed: int) -> None:
         return
     assert violations(design) == ()
     assert {node.name for node in design.graph.inputs} == set(design.inputs)
+    path = critical_path(design)  # values that leave in later words of a frame too
+    assert [share.start_cycle for share in path] == [0, *accumulate(share.cycles for share in path)][:-1]
+    assert sum(share.cycles for share in path) == design.latency_cycles
 
 
 def test_inputs_of_very_different_scale_meet_in_one_matrix() -> None:

@@ -53,19 +53,17 @@ def _walk(design: Design) -> Iterator[Share]:
             what = "waiting" if fpga.enters is None else "words of the inputs"
             yield Share(what=what, fpga=fpga.name, start_cycle=fpga.offset_cycles, cycles=now)
             return
-        frame = fpga.receives
-        yield Share(what="words of the frame", fpga=fpga.name, start_cycle=fpga.offset_cycles, cycles=now)
-        sender = design.fpgas[index - 1]
-        sent = sender.offset_cycles + frame.send_cycle
-        yield Share(
-            what=f"link {sender.name} to {fpga.name}", fpga="", start_cycle=sent, cycles=fpga.offset_cycles - sent
-        )
-        index, name = index - 1, field.source
-        first = sender.signal[name].first_cycle
-        fpga, now = sender, min(frame.send_cycle, sender.signal[name].last_cycle)
+        frame, sender = fpga.receives, design.fpgas[index - 1]
+        source = sender.signal[field.source]
+        # Values that are made after word 0 has left travel in later words: all is counted from the word they can take.
+        word = max(0, source.first_cycle - frame.send_cycle)
+        here, sent = fpga.offset_cycles + word, sender.offset_cycles + frame.send_cycle + word
+        yield Share(what="words of the frame", fpga=fpga.name, start_cycle=here, cycles=now - word)
+        yield Share(what=f"link {sender.name} to {fpga.name}", fpga="", start_cycle=sent, cycles=here - sent)
+        index, name, fpga = index - 1, field.source, sender
+        now = min(frame.send_cycle + word, source.last_cycle)
         start = fpga.offset_cycles + now
-        yield Share(what="frame packing", fpga=fpga.name, start_cycle=start, cycles=frame.send_cycle - now)
-        now = max(now, first)
+        yield Share(what="frame packing", fpga=fpga.name, start_cycle=start, cycles=sent - start)
 
 
 def _share(fpga: FpgaDesign, kernel: KernelInstance, now: int) -> Share:
