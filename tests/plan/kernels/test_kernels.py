@@ -60,7 +60,7 @@ FAMILIES = {
     ),
     "folds": Family(fold_batches, Rung("icarus", 2, 5), (Rung("icarus", 2, 8, 250), Rung("verilator", 3, 8, 250))),
     "sparse folds": Family(sparse_batches, Rung("icarus", 1, 8), (Rung("verilator", 1, 25, 500),)),
-    "streams": Family(stream_batches, Rung("icarus", 2, 2), (Rung("icarus", 3, 5), Rung("verilator", 3, 4))),
+    "streams": Family(stream_batches, Rung("icarus", 2, 2), (Rung("icarus", 2, 4), Rung("verilator", 3, 4))),
     "collected streams": Family(serial_batches, Rung("icarus", 2, 5), (Rung("icarus", 3, 5), Rung("verilator", 3, 6))),
 }
 """How every kernel climbs the ladder. A kernel is added to the strategy of its family, or a family here."""
