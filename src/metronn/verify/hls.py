@@ -97,7 +97,7 @@ class HlsSimulation:
 
     @staticmethod
     def build(
-        project: Mapping[str, str | bytes] | Path, folder: Path, *, optimize: str = "-O2", strict: bool = False
+        project: Mapping[str, str | bytes] | Path, folder: Path, *, optimize: str = "-O1", strict: bool = False
     ) -> HlsSimulation:
         """Compile a project, given as `emit_hls` returns it or as a folder that holds it, into `folder`.
 

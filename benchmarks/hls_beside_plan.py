@@ -1,7 +1,7 @@
 """What the HLS projects of builds have beside the plan: II, multipliers, queues, and what static checks find.
 
     python benchmarks/builds.py make DIR
-    python benchmarks/hls_projects.py DIR [--json]
+    python benchmarks/hls_beside_plan.py DIR [--json]
 
 Reads every build below DIR, whoever made it. A line for each FPGA: the plan's II and that of its HLS project, the DSP
 blocks planned and the products that the project binds to DSP blocks or leaves to the tool, the widest queue and all
