@@ -1,4 +1,4 @@
-"""A Window over an image in raster order, as `metronn/window_buffer.hpp` does it."""
+"""A Window over an image in raster order, as `metronn/window_buffer.hpp` does it: in one process or in two."""
 
 from __future__ import annotations
 
@@ -26,6 +26,31 @@ class WindowForm:
     def steps(self) -> int:
         """Iterations per event."""
         return self.values["steps"]
+
+    @property
+    def pixel_steps(self) -> int:
+        """Iterations in which a beat is read; padding leaves in those behind them."""
+        return self.values["frames"] * self.values["rows"] * self.values["length"]
+
+    @property
+    def window_steps(self) -> int:
+        """Iterations from the first window to the last."""
+        return self.steps - self.values["first_step"]
+
+    @property
+    def column_slots(self) -> int:
+        """Slots of a beat of pixels above each other."""
+        return (self.values["lines"] + 1) * self.values["slots"]
+
+    def is_split(self, ii_cycles: int) -> bool:
+        """Whether two processes take an event in the II, and one does not.
+
+        Columns above the padding have to be ones that the second process has read, so they come a row after its first.
+        """
+        v = self.values
+        within = max(self.pixel_steps, self.window_steps) <= ii_cycles < self.steps
+        behind = self.pixel_steps - (v["length"] if v["lines"] else 0)
+        return within and v["first_step"] <= behind and v["first_step"] + v["parts"] < self.pixel_steps
 
 
 def window_form(spec: WindowBuffer, graph: Graph) -> WindowForm | None:
@@ -63,6 +88,7 @@ def window_form(spec: WindowBuffer, graph: Graph) -> WindowForm | None:
         "blocks": blocks,
         "parts": parts,
         "channels": len(raster.parts[0][1]),
+        "slots": width * len(raster.parts[0][1]),
         "kernel_rows": op.kernel[0] if two else 1,
         "kernel_columns": op.kernel[-1],
         "row_stride": op.strides[0] if two else 1,
@@ -80,8 +106,16 @@ def window_form(spec: WindowBuffer, graph: Graph) -> WindowForm | None:
     due = _due(values)
     if due[0] < 0 or (np.diff(due) < 1).any() or not _same_order(values, out, layout, spec.output, raster.parts):
         return None
-    length = values["frames"] * values["rows"] * blocks * parts
-    return WindowForm({**values, "steps": max(length, int(due[-1]) + 1)})
+    # a row in one block needs no earlier ones; otherwise from the block with the first pixel to the newest
+    reach = 0 if blocks == 1 else values["first_block"] - (-before // width)
+    values |= {
+        "length": blocks * parts,
+        "lines": (values["kernel_rows"] - 1) * values["row_dilation"],
+        "kept": reach * parts + 1,
+        "first_step": int(due[0]),
+    }
+    pixels = values["frames"] * values["rows"] * values["length"]
+    return WindowForm({**values, "steps": max(pixels, int(due[-1]) + 1)})
 
 
 def _due(v: Mapping[str, int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
