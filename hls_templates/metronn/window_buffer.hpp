@@ -4,23 +4,24 @@
 //   line_beats      the same as two processes: this one keeps the rows, and hands on pixels above each other
 //   column_beats    and this one lets windows leave
 //
-// The image comes row by row, a row in blocks of `width` pixels, a block in `parts` beats of `channels` channels each;
-// slots of a beat are in the order pixel, channel. Each output beat holds `out_width` neighbouring windows of the same
-// part of the channels, in the order window, kernel row, kernel column, channel. A window leaves in the step in which
-// its last pixel comes; where that lies beyond the edge, steps go on with the next row, so padding stalls nothing.
+// The image comes row by row, a row in blocks of `width` pixels, a block in `parts` beats of `channels` channels each,
+// the last of `last_channels`; slots of a beat are in the order pixel, channel. Each output beat holds `out_width`
+// neighbouring windows of the same part of the channels, in the order window, kernel row, kernel column, channel. A
+// window leaves in the step in which its last pixel comes; where that lies beyond the edge, steps go on with the next
+// row, so padding stalls nothing.
 //
 // Behind the last pixel of an event window_beats goes on without reading until the padding has left. Two processes do
 // that side by side with the next event: line_beats is at its first rows, from which no window leaves yet, while
-// column_beats, which begins with the first window, is at the padding. Above padding stand the pixels of the row before,
-// which column_beats has kept.
+// column_beats, which begins with the first window, is at the padding. What stands above it is the row before, which
+// column_beats has kept.
 //
 // Memory: (kernel_rows - 1) * row_dilation rows of the image, and the blocks that a window reaches over; twice for two
 // processes.
 //
 // A configuration has
 //   frames, rows, columns          images (or single rows) per event, and their size in pixels
-//   width, blocks, parts, channels  see above; blocks = columns / width, rounded up
-//   slots                          width * channels, those of a beat
+//   width, blocks, parts, channels, last_channels  see above; blocks = columns / width, rounded up
+//   slots                          width * the larger number of channels, those of a beat
 //   kernel_rows, kernel_columns, row_stride, column_stride, row_dilation, column_dilation
 //   rows_before, columns_before    padding above and to the left
 //   out_rows, out_blocks, out_width
@@ -142,11 +143,14 @@ inline void leave_windows(const element_t past[cfg::kernel_rows][cfg::kept][cfg:
   typedef typename beat_of<out_q>::type out_t;
   typedef typename window_place<cfg>::row_t row_t;
   typedef typename window_place<cfg>::column_t column_t;
-  static_assert(out_t::slots == cfg::out_width * cfg::kernel_rows * cfg::kernel_columns * cfg::channels,
+  const int most = larger(cfg::channels, cfg::last_channels);
+  static_assert(out_t::slots == cfg::out_width * cfg::kernel_rows * cfg::kernel_columns * most,
                 "leave_windows: output beats of another size");
   if (at.leaves) {
+    const bool is_last = cfg::channels != cfg::last_channels && at.out_part == cfg::parts - 1;
     out_t out;
 #pragma HLS ARRAY_PARTITION variable = out.slot type = complete
+    clear(out);
   Windows:
     for (int w = 0; w < cfg::out_width; w++) {
 #pragma HLS UNROLL
@@ -164,13 +168,18 @@ inline void leave_windows(const element_t past[cfg::kernel_rows][cfg::kept][cfg:
           const int pixel = across - cfg::columns_before - block * cfg::width;
           const int ago = cfg::blocks == 1 ? 0 : (cfg::first_block - block) * cfg::parts;
         Channels:
-          for (int c = 0; c < cfg::channels; c++) {
+          for (int c = 0; c < most; c++) {
 #pragma HLS UNROLL
-            const int slot = ((w * cfg::kernel_rows + i) * cfg::kernel_columns + j) * cfg::channels + c;
-            if (inside && pixel >= 0 && pixel < cfg::width) {
-              out.slot[slot] = typename out_t::element_t(past[i][ago][pixel * cfg::channels + c]);
-            } else {
-              out.slot[slot] = typename out_t::element_t(cfg::fill());
+            const int first = (w * cfg::kernel_rows + i) * cfg::kernel_columns + j;
+            const bool known = inside && pixel >= 0 && pixel < cfg::width;
+            typename out_t::element_t value = cfg::fill();
+            if (c < cfg::channels && !is_last) {
+              if (known) value = typename out_t::element_t(past[i][ago][pixel * cfg::channels + c]);
+              out.slot[first * cfg::channels + c] = value;
+            }
+            if (c < cfg::last_channels && is_last) {
+              if (known) value = typename out_t::element_t(past[i][ago][pixel * cfg::last_channels + c]);
+              out.slot[first * cfg::last_channels + c] = value;
             }
           }
         }
@@ -241,7 +250,7 @@ void line_beats(in_q &x, first_q &first, second_q &second) {
   typedef typename beat_of<second_q>::type second_t;
   static_assert(in_t::slots == cfg::slots, "line_beats: input beats of another size");
   static_assert(second_t::slots == (cfg::lines + 1) * cfg::slots, "line_beats: columns of another size");
-  static_assert(first_t::slots == (cfg::first_block + 1) * second_t::slots, "line_beats: first columns of another size");
+  static_assert(first_t::slots == (cfg::first_block + 1) * second_t::slots, "line_beats: first columns of other size");
   in_t line[cfg::lines > 0 ? cfg::lines : 1][cfg::length];
 #pragma HLS AGGREGATE variable = line compact = bit
 #pragma HLS ARRAY_PARTITION variable = line type = complete dim = 1

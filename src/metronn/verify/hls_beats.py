@@ -24,8 +24,8 @@ EVENTS = 6
 """Events that are simulated; the interval is measured from the third to the last."""
 
 SETTLED_EVENTS = 24
-"""Events that are simulated where that seems too long: a process may once let an event wait for the one before it, which
-those behind it see an event later each. The interval is measured in the last two thirds."""
+"""Events that are simulated where that seems too long: a process that lets an event wait for the one before it does so
+for good, and each process behind it sees that an event later. The interval is measured in the last two thirds."""
 
 TOOL_DEPTH = 2
 """Beats of a queue of which nothing is said."""

@@ -210,7 +210,8 @@ def _values(source: Source, call: Call, function: Function, called: Function | N
     values |= {f"cfg::{key}": value for key, value in source.constants.get(call.template[0], {}).items()}
     if call.template[0].isdigit():
         values["beats"] = int(call.template[0])
-    for kind, argument in (("in_t", "x"), ("x_t", "x"), ("out_t", "y")):
+    named = [(f"{argument}_t", argument) for argument in ("x", "begin", "columns", "first", "second")]
+    for kind, argument in (("in_t", "x"), ("out_t", "y"), *named):
         names = list((called or function).parameters)
         if argument in names and names.index(argument) < len(call.arguments):
             slots = source.beats.get(_queue_types(source).get(call.arguments[names.index(argument)], ""), (0, 0, 0))[1]

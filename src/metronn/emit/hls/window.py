@@ -56,8 +56,8 @@ class WindowForm:
 def window_form(spec: WindowBuffer, graph: Graph) -> WindowForm | None:
     """Return the configuration, or None when the node is no window over an image whose windows leave in raster order.
 
-    None too for three axes and more, parts of unequal channels, padding larger than the kernel, and a row in one beat
-    that holds more or fewer windows than pixels over the stride.
+    None too for three axes and more, parts of unequal channels where it is not the last alone, padding larger than the
+    kernel, and a row in one beat that holds more or fewer windows than pixels over the stride.
     """
     op = graph.by_name[spec.node].op
     if not isinstance(op, Window) or len(op.kernel) > 2:
@@ -67,7 +67,8 @@ def window_form(spec: WindowBuffer, graph: Graph) -> WindowForm | None:
     if raster is None or made is None or made[0].beats != spec.output.beats:
         return None
     parts = len(raster.parts)
-    if len({len(channels) for _, channels in raster.parts}) > 1:
+    channels = [len(part) for _, part in raster.parts]
+    if len(set(channels[:-1])) > 1:
         return None
     two = len(op.kernel) == 2
     out = window_shape(op, shape)
@@ -77,7 +78,7 @@ def window_form(spec: WindowBuffer, graph: Graph) -> WindowForm | None:
     width, blocks = raster.width, raster.blocks
     single = width == 1 and blocks > 1
     out_width = 1 if single else width // stride
-    if spec.output.slot_count != out_width * math.prod(op.kernel) * len(raster.parts[0][1]):
+    if spec.output.slot_count != out_width * math.prod(op.kernel) * max(channels):
         return None
     newest = (out_width - 1) * stride + (op.kernel[-1] - 1) * op.dilations[-1] - before
     values = {
@@ -87,8 +88,9 @@ def window_form(spec: WindowBuffer, graph: Graph) -> WindowForm | None:
         "width": width,
         "blocks": blocks,
         "parts": parts,
-        "channels": len(raster.parts[0][1]),
-        "slots": width * len(raster.parts[0][1]),
+        "channels": channels[0],
+        "last_channels": channels[-1],
+        "slots": width * max(channels),
         "kernel_rows": op.kernel[0] if two else 1,
         "kernel_columns": op.kernel[-1],
         "row_stride": op.strides[0] if two else 1,
