@@ -213,6 +213,23 @@ def simulate(
     return Outcome(slowest, held, [])
 
 
+def settled(
+    found: Sequence[Process],
+    depths: Mapping[str, int],
+    late: frozenset[str],
+    inputs: Mapping[str, Sequence[int]],
+    interval: int,
+) -> Outcome:
+    """Run all processes; where the first events take longer than `interval`, measure later ones.
+
+    `inputs`: as in `simulate`, of `SETTLED_EVENTS`.
+    """
+    outcome = simulate(found, depths, late, inputs)
+    if outcome.waiting or outcome.interval <= interval:
+        return outcome
+    return simulate(found, depths, late, inputs, SETTLED_EVENTS)
+
+
 def beat_problems(source: Source, top: Function, interval: int) -> Iterator[str]:
     """Return the queues of a dataflow region that are too short for an event every `interval` cycles."""
     try:
@@ -228,9 +245,7 @@ def beat_problems(source: Source, top: Function, interval: int) -> Iterator[str]
     inputs = _inputs(source, interval)
     told: set[str] = set()
     for late in _lateness(found):
-        outcome = simulate(found, depths, late, inputs)
-        if interval < outcome.interval < float("inf"):
-            outcome = simulate(found, depths, late, inputs, SETTLED_EVENTS)
+        outcome = settled(found, depths, late, inputs, interval)
         if outcome.waiting:
             full = [(who, queue) for who, queue, is_full in outcome.waiting if is_full]
             for who, queue in full or [(who, queue) for who, queue, _ in outcome.waiting]:
@@ -239,7 +254,7 @@ def beat_problems(source: Source, top: Function, interval: int) -> Iterator[str]
                     state = f"is full with {depths[queue]} beats" if full else "is empty"
                     yield f"{top.path}: deadlock: queue {queue} {state} and {who} waits for it"
         elif outcome.interval > interval:
-            free = simulate(found, dict.fromkeys(depths, 1_000_000), late, inputs, SETTLED_EVENTS)
+            free = settled(found, dict.fromkeys(depths, 1_000_000), late, inputs, interval)
             queue = max(outcome.held, key=lambda name: outcome.held[name], default="")
             if free.interval > interval:
                 if "" not in told:

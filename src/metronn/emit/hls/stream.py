@@ -40,7 +40,7 @@ class StreamDesign:
     """Names, types, processes and queues of one FPGA, and the files that are made of them.
 
     `interval_cycles`: cycles from one event to the next that the processes allow. It is the II of the plan but where
-    padding at the end of an image leaves after its last pixel came: a call makes one event, so no other can overlap it.
+    padding at the end of an image leaves after its last pixel came, and the image is too small for two processes.
     """
 
     def __init__(self, name: str, flow: Flow) -> None:
