@@ -21,7 +21,11 @@ LATE_CYCLES = 6
 """Cycles by which a process may be later than its kernel in the plan: two for the queue, four of a longer pipeline."""
 
 EVENTS = 6
-"""Events that are simulated; the interval is measured between the second and the last."""
+"""Events that are simulated; the interval is measured from the third to the last."""
+
+SETTLED_EVENTS = 24
+"""Events that are simulated where that seems too long: a process that lets an event wait for the one before it does so
+for good, and each process behind it sees that an event later. The interval is measured in the last two thirds."""
 
 TOOL_DEPTH = 2
 """Beats of a queue of which nothing is said."""
@@ -64,12 +68,13 @@ def _process(source: Source, call: Call, planned: Mapping[str, int]) -> Process:
     process = Process(name, iterations, interval, planned.get(struct, 1))
     parameters = [*source.functions[call.function].parameters]
     parameters += [parameters[-1]] * (len(call.arguments) - len(parameters))
-    number = 0
+    number = written = 0
     for argument, parameter in zip(call.arguments, parameters, strict=False):
         if argument in source.stored:
             continue
         if parameter in WRITTEN:
-            process.writes[argument] = left
+            process.writes[argument] = left[min(written, len(left) - 1)]
+            written += 1
         else:
             process.reads[argument] = taken[min(number, len(taken) - 1)]
             number += 1
@@ -78,33 +83,46 @@ def _process(source: Source, call: Call, planned: Mapping[str, int]) -> Process:
 
 def _steps(
     source: Source, call: Call, values: Mapping[str, int]
-) -> tuple[int, int, Sequence[frozenset[int]], frozenset[int]]:
-    """Return iterations, interval, those that read each input, and those that write."""
+) -> tuple[int, int, Sequence[frozenset[int]], Sequence[frozenset[int]]]:
+    """Return iterations, interval, those that read each input, and those that write each output."""
     kind, beats = call.function, values.get("beats", 1)
     if kind.startswith(("fork_", "copy_", "drain_")):
         beats = int(call.template[0]) if call.template[0].isdigit() else 1
-        return beats, 1, [frozenset(range(beats))], frozenset(range(beats))
+        return beats, 1, [frozenset(range(beats))], [frozenset(range(beats))]
     if kind.startswith("map_"):
-        return beats, values.get("interval", 1), [frozenset(range(beats))], frozenset(range(beats))
+        return beats, values.get("interval", 1), [frozenset(range(beats))], [frozenset(range(beats))]
     if kind.startswith(("gather_", "reduce_")):
-        return beats, values.get("interval", 1), [frozenset(range(beats))], frozenset({beats - 1})
+        return beats, values.get("interval", 1), [frozenset(range(beats))], [frozenset({beats - 1})]
     every = frozenset(range(beats * values.get("groups", 1)))
     if kind == "fold_outputs_beats":
         ends = frozenset(k for k in every if k % beats == beats - 1)
-        return len(every), 1, [frozenset(k for k in every if k % beats == 0)], every if values["parallel"] else ends
+        return len(every), 1, [frozenset(k for k in every if k % beats == 0)], [every if values["parallel"] else ends]
     if kind.startswith("fold_inputs"):
-        return len(every), 1, [every], frozenset(k for k in every if k % beats == beats - 1)
-    if kind == "window_beats":
-        pixels = values["frames"] * values["rows"] * values["blocks"] * values["parts"]
-        return values["steps"], values["interval"], [frozenset(range(pixels))], frozenset(_windows(values))
+        return len(every), 1, [every], [frozenset(k for k in every if k % beats == beats - 1)]
+    if kind in ("window_beats", "line_beats", "column_beats"):
+        return _window_steps(kind, values)
     if kind in ("reorder_beats", "remember_beats"):
         steps = range(values["steps"])
         taken = [
             frozenset(k for k in steps if source.value_of(call.template[0], "takes", (stream, k)))
             for stream in range(values["streams"])
         ]
-        return len(steps), 1, taken, frozenset(k for k in steps if source.value_of(call.template[0], "leaves", (k,)))
+        return len(steps), 1, taken, [frozenset(k for k in steps if source.value_of(call.template[0], "leaves", (k,)))]
     raise UnknownProcessError(kind)
+
+
+def _window_steps(
+    kind: str, v: Mapping[str, int]
+) -> tuple[int, int, Sequence[frozenset[int]], Sequence[frozenset[int]]]:
+    """Return what `_steps` does, of a window in one process or of one of two."""
+    pixels, first = v["frames"] * v["rows"] * v["blocks"] * v["parts"], min(_windows(v))
+    if kind == "window_beats":
+        return v["steps"], v["interval"], [frozenset(range(pixels))], [frozenset(_windows(v))]
+    handed = [range(first, first + v["parts"]), range(first + v["parts"], pixels)]
+    if kind == "line_beats":
+        return pixels, v["interval"], [frozenset(range(pixels))], [frozenset(steps) for steps in handed]
+    taken = [frozenset(step - first for step in steps) for steps in handed]
+    return v["steps"] - first, v["interval"], taken, [frozenset(step - first for step in _windows(v))]
 
 
 def _windows(v: Mapping[str, int]) -> Iterator[int]:
@@ -131,9 +149,16 @@ class Outcome:
 
 
 def simulate(
-    found: Sequence[Process], depths: Mapping[str, int], late: frozenset[str], inputs: Mapping[str, Sequence[int]]
+    found: Sequence[Process],
+    depths: Mapping[str, int],
+    late: frozenset[str],
+    inputs: Mapping[str, Sequence[int]],
+    events: int = EVENTS,
 ) -> Outcome:
-    """Run all processes, those named in `late` late. `inputs`: cycles in which beats come; outputs always go on."""
+    """Run all processes, those named in `late` late.
+
+    `inputs`: cycles in which the beats of so many events, or of more, come; outputs always go on.
+    """
     written: dict[str, list[int]] = {
         **{queue: [] for queue in depths},
         **{port: [*cycles] for port, cycles in inputs.items()},
@@ -148,7 +173,7 @@ def simulate(
         moved, waiting = False, []
         for number, process in enumerate(found):
             latency = process.latency + (LATE_CYCLES if process.name in late else 0)
-            while started[number] < EVENTS * process.iterations:
+            while started[number] < events * process.iterations:
                 event, step = divmod(started[number], process.iterations)
                 time = max(0, last[number] + process.interval)
                 empty = full = ""
@@ -183,8 +208,26 @@ def simulate(
                 moved = True
     if waiting:
         return Outcome(float("inf"), held, waiting)
-    slowest = max((end[EVENTS - 1] - end[1]) / (EVENTS - 2) for end in ends)
+    first, last_event = events // 3, events - 1
+    slowest = max((end[last_event] - end[first]) / (last_event - first) for end in ends)
     return Outcome(slowest, held, [])
+
+
+def settled(
+    found: Sequence[Process],
+    depths: Mapping[str, int],
+    late: frozenset[str],
+    inputs: Mapping[str, Sequence[int]],
+    interval: int,
+) -> Outcome:
+    """Run all processes; where the first events take longer than `interval`, measure later ones.
+
+    `inputs`: as in `simulate`, of `SETTLED_EVENTS`.
+    """
+    outcome = simulate(found, depths, late, inputs)
+    if outcome.waiting or outcome.interval <= interval:
+        return outcome
+    return simulate(found, depths, late, inputs, SETTLED_EVENTS)
 
 
 def beat_problems(source: Source, top: Function, interval: int) -> Iterator[str]:
@@ -202,7 +245,7 @@ def beat_problems(source: Source, top: Function, interval: int) -> Iterator[str]
     inputs = _inputs(source, interval)
     told: set[str] = set()
     for late in _lateness(found):
-        outcome = simulate(found, depths, late, inputs)
+        outcome = settled(found, depths, late, inputs, interval)
         if outcome.waiting:
             full = [(who, queue) for who, queue, is_full in outcome.waiting if is_full]
             for who, queue in full or [(who, queue) for who, queue, _ in outcome.waiting]:
@@ -211,7 +254,7 @@ def beat_problems(source: Source, top: Function, interval: int) -> Iterator[str]
                     state = f"is full with {depths[queue]} beats" if full else "is empty"
                     yield f"{top.path}: deadlock: queue {queue} {state} and {who} waits for it"
         elif outcome.interval > interval:
-            free = simulate(found, dict.fromkeys(depths, 1_000_000), late, inputs)
+            free = settled(found, dict.fromkeys(depths, 1_000_000), late, inputs, interval)
             queue = max(outcome.held, key=lambda name: outcome.held[name], default="")
             if free.interval > interval:
                 if "" not in told:
@@ -233,7 +276,7 @@ def _inputs(source: Source, interval: int) -> dict[str, list[int]]:
     found = {}
     for port in json.loads(source.files["interface.json"])["inputs"]:
         cycles = decode_layout(port["beats"]).cycles
-        found[port["port"]] = [event * interval + cycle for event in range(EVENTS) for cycle in cycles]
+        found[port["port"]] = [event * interval + cycle for event in range(SETTLED_EVENTS) for cycle in cycles]
     return found
 
 

@@ -47,15 +47,17 @@ def memory_problems(
     source: Source, name: str, called: Function, function: Function, values: Mapping[str, int],
     stored: Mapping[str, StoredArray],
 ) -> Iterator[str]:  # fmt: skip
-    """Return what is wrong with the arrays of a function of the library that a process is.
+    """Return what is wrong with the arrays of a function of the library that a process is, or that it inlines.
 
     `name`: the process. `called`: what the top calls, if it is another function; pragmas of parameters stand there.
     `values`: those of names in the function. `stored`: constants that come as its parameters.
     """
     interval = _interval(function, values)
-    local = dict(_arrays(function, values))
-    arrays = {**local, **{parameter: array.dims for parameter, array in stored.items()}}
-    parted = {**_partitions(function), **{a: d for a, d in _partitions(called).items() if a in stored}}
+    shared = {} if function is called else dict(_arrays(called, values))
+    handed = {name: sizes for name, sizes in shared.items() if name in function.parameters}
+    arrays = {**handed, **dict(_arrays(function, values)), **{name: array.dims for name, array in stored.items()}}
+    outside = handed.keys() | stored.keys()
+    parted = {**_partitions(function), **{a: d for a, d in _partitions(called).items() if a in outside}}
     reads = _Reader(function, values, arrays)
     for array, sizes in arrays.items():
         banks = parted.get(array, frozenset())

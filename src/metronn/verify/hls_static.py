@@ -201,14 +201,18 @@ def _registers(source: Source) -> Iterator[str]:
                 yield f"{where}: a word of {word} bits, allowed are {MOST_WORD_BITS}; {NARROWER}"
 
 
-def _values(source: Source, call: Call, function: Function) -> dict[str, int]:
-    """Return the values of names in a function of the library that is called with a configuration."""
+def _values(source: Source, call: Call, function: Function, called: Function | None = None) -> dict[str, int]:
+    """Return the values of names in a function of the library that is called with a configuration.
+
+    `called`: the process that calls it and hands on its queues under their names, where it is another function.
+    """
     values: dict[str, int] = {"true": 1, "false": 0}
     values |= {f"cfg::{key}": value for key, value in source.constants.get(call.template[0], {}).items()}
     if call.template[0].isdigit():
         values["beats"] = int(call.template[0])
-    for kind, argument in (("in_t", "x"), ("x_t", "x"), ("out_t", "y")):
-        names = list(function.parameters)
+    named = [(f"{argument}_t", argument) for argument in ("x", "begin", "columns", "first", "second")]
+    for kind, argument in (("in_t", "x"), ("out_t", "y"), *named):
+        names = list((called or function).parameters)
         if argument in names and names.index(argument) < len(call.arguments):
             slots = source.beats.get(_queue_types(source).get(call.arguments[names.index(argument)], ""), (0, 0, 0))[1]
             values[f"{kind}::slots"] = slots
@@ -322,7 +326,8 @@ def _process(source: Source, call: Call, function: Function) -> Iterator[str]:
     for worker in _inlined(source, inner):
         given = dict(zip(function.parameters, call.arguments, strict=False)) if worker in (inner, function) else {}
         stored = {name: source.stored[given[name]] for name in worker.parameters if given.get(name) in source.stored}
-        yield from memory_problems(source, name, function, worker, _values(source, call, worker), stored)
+        known = _values(source, call, worker, None if worker is inner else function)
+        yield from memory_problems(source, name, function, worker, known, stored)
     loops = _loops(inner)
     if not loops:
         if not any(pragma.name == "PIPELINE" for pragma in inner.pragmas):
@@ -356,7 +361,9 @@ def _inlined(source: Source, function: Function) -> list[Function]:
     """Return a function of the library and those that it calls on its queues."""
     found = [function]
     for text in function.body:
-        match = re.match(r"\s*(\w+)<[^;]*>\((?:y, x|past, step, x|ring, step, now, x)(?:\.\.\.)?\);$", text)
+        match = re.match(
+            r"\s*(\w+)<[^;]*>\((?:y, x|past, step, x|ring, step, now, x|past, column|past, at, y)(?:\.\.\.)?\);$", text
+        )
         if match and match[1] in source.functions:
             found.append(source.functions[match[1]])
     return found

@@ -670,6 +670,7 @@ template <int pixels, int part_count, int stride>
 struct window_cfg {
   static const int frames = 2, rows = 5, columns = 6;
   static const int width = pixels, blocks = columns / pixels, parts = part_count, channels = 2 / part_count;
+  static const int last_channels = channels, slots = width * channels, length = blocks * parts, lines = 2;
   static const int kernel_rows = 3, kernel_columns = 2, row_stride = 2, column_stride = stride;
   static const int row_dilation = 1, column_dilation = 2, rows_before = 1, columns_before = 1;
   static const int out_rows = 3, out_columns = (6 + 2 - 3) / stride + 1;
@@ -678,6 +679,8 @@ struct window_cfg {
   static const int newest = (out_width - 1) * stride + 1;
   static const int first_block = blocks == 1 ? 0 : newest / width;
   static const int block_step = pixels == 1 ? stride : 1;
+  static const int kept = blocks == 1 ? 1 : (first_block + 1) * parts + 1;
+  static const int first_step = (blocks + first_block) * parts;
   static const int last_row = rows + (out_rows - 1) * row_stride + 1;
   static const int last = (last_row * blocks + first_block + (out_blocks - 1) * block_step + 1) * parts;
   static const int steps = last > frames * rows * blocks * parts ? last : frames * rows * blocks * parts;
@@ -689,8 +692,9 @@ inline int pixel_of(int frame, int row, int column, int channel) {
   return ((frame * 5 + row) * 6 + column) * 2 + channel;
 }
 
+// in one process, or in two
 template <typename cfg>
-int check_windows() {
+int check_windows(bool split) {
   stream_of<cfg::width * cfg::channels> x("x");
   stream_of<cfg::out_width * 6 * cfg::channels> y("y");
   for (int at = 0; at < 60; at += cfg::width) {
@@ -702,7 +706,15 @@ int check_windows() {
       x.write(in);
     }
   }
-  metronn::window_beats<cfg>(x, y);
+  if (split) {
+    stream_of<(cfg::first_block + 1) * 3 * cfg::slots> begin("begin");
+    stream_of<3 * cfg::slots> columns("columns");
+    metronn::line_beats<cfg>(x, begin, columns);
+    metronn::column_beats<cfg>(begin, columns, y);
+    CHECK(begin.empty() && columns.empty());
+  } else {
+    metronn::window_beats<cfg>(x, y);
+  }
   for (int at = 0; at < 2 * cfg::out_rows * cfg::out_blocks; at++) {
     const int frame = at / cfg::out_blocks / cfg::out_rows;
     const int top = at / cfg::out_blocks % cfg::out_rows * cfg::row_stride - 1;
@@ -732,14 +744,17 @@ struct whole_window_cfg {
 };
 
 extern "C" int case_windows() {
-  int line = check_windows<window_cfg<1, 1, 1> >();
-  if (line == 0) line = check_windows<window_cfg<1, 2, 2> >();
-  if (line == 0) line = check_windows<window_cfg<1, 1, 3> >();
-  if (line == 0) line = check_windows<window_cfg<2, 1, 1> >();
-  if (line == 0) line = check_windows<window_cfg<2, 2, 2> >();
-  if (line == 0) line = check_windows<window_cfg<3, 1, 1> >();
-  if (line == 0) line = check_windows<window_cfg<6, 2, 1> >();
-  if (line == 0) line = check_windows<window_cfg<6, 1, 2> >();
+  int line = 0;
+  for (int split = 0; split < 2; split++) {
+    if (line == 0) line = check_windows<window_cfg<1, 1, 1> >(split != 0);
+    if (line == 0) line = check_windows<window_cfg<1, 2, 2> >(split != 0);
+    if (line == 0) line = check_windows<window_cfg<1, 1, 3> >(split != 0);
+    if (line == 0) line = check_windows<window_cfg<2, 1, 1> >(split != 0);
+    if (line == 0) line = check_windows<window_cfg<2, 2, 2> >(split != 0);
+    if (line == 0) line = check_windows<window_cfg<3, 1, 1> >(split != 0);
+    if (line == 0) line = check_windows<window_cfg<6, 2, 1> >(split != 0);
+    if (line == 0) line = check_windows<window_cfg<6, 1, 2> >(split != 0);
+  }
   if (line != 0) return line;
   const sint<8> x[3] = {1, 2, 3};
   sint<8> y[6];

@@ -17,7 +17,7 @@ from metronn.plan.options import PlanOptions
 from metronn.plan.planner import plan
 from metronn.plan.serialize import encode_layout
 from metronn.plan.subgraph import subgraph
-from metronn.verify.hls_beats import Process, beat_problems, processes, simulate
+from metronn.verify.hls_beats import SETTLED_EVENTS, Process, beat_problems, processes, settled, simulate
 from metronn.verify.hls_source import Source, read_source
 from metronn.verify.hls_static import check_project
 
@@ -91,6 +91,23 @@ def test_a_slow_process_keeps_the_others_back() -> None:
     reader = Process("reader", 30, 1, 1, reads={"queue": every})
     inputs = {"x": [32 * event + beat for event in range(6) for beat in range(20)]}
     assert simulate([writer, reader], {"queue": 2}, frozenset(), inputs).interval == 32
+
+
+def test_what_waits_once_costs_no_interval() -> None:
+    """The padding of three windows lets an event wait, and what has no cycle to spare behind each passes that on."""
+    chain = []
+    for k in range(0, 6, 2):
+        window = Process(f"window{k}", 10, 3, 1, reads={f"q{k}": frozenset(range(8))})
+        window.writes = {f"q{k + 1}": frozenset(range(2, 10))}
+        every = Process(f"map{k}", 8, 4, 1, reads={f"q{k + 1}": frozenset(range(8))})
+        every.writes = {f"q{k + 2}": frozenset(range(8))}
+        chain += [window, every]
+    inputs = {"q0": [32 * event + 4 * beat for event in range(SETTLED_EVENTS) for beat in range(8)]}
+    depths = {f"q{k}": 20 for k in range(1, 6)}
+    assert simulate(chain, depths, frozenset(), inputs).interval > 32
+    assert settled(chain, depths, frozenset(), inputs, 32).interval == 32
+    chain[3].interval = 5
+    assert settled(chain, depths, frozenset(), inputs, 32).interval == 40
 
 
 @pytest.mark.slow

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from hls_projects import project_of, two_layers, unrolled
 from test_hls_neighbours import two_boards
-from test_hls_window_buffers import square
+from test_hls_window_buffers import one_kernel, square
 
 from metronn.emit.build import hls_project
 from metronn.emit.hls.flow import Flow, flow_of
 from metronn.emit.hls.project import emit_hls
 from metronn.ir.graph import Graph, GraphBuilder
-from metronn.ir.ops import Input, Overflow, Requantize
+from metronn.ir.ops import Input, Overflow, Requantize, Window
 from metronn.ir.types import Range
 from metronn.plan.layout import Layout
 from metronn.plan.subgraph import subgraph
@@ -37,7 +37,7 @@ def folded() -> dict[str, str]:
 
 
 def windows(channels: int = 2) -> dict[str, str]:
-    """Return a project with line buffers whose padding leaves late."""
+    """Return a project with line buffers whose padding leaves while the next image comes."""
     flow = square(10, 3, channels, 100)
     return text_of(flow.graph, flow)
 
@@ -108,7 +108,7 @@ def test_faults_are_found(path: str, old: str, new: str, says: str) -> None:
 def test_registers_of_a_line_buffer_are_counted() -> None:
     """Three rows of three pixels of 500 channels are more registers than the tool makes of an array."""
     files = windows()
-    files["types.hpp"] = files["types.hpp"].replace("beat<x_t, 2>", "beat<x_t, 500>")
+    files["muon.cpp"] = files["muon.cpp"].replace("int slots = 2;", "int slots = 500;")
     (found,) = check_project(files)
     assert "ARRAY_PARTITION of past: 4500 parts, allowed are 4096; a larger II (--ii)" in found
 
@@ -149,16 +149,20 @@ def test_a_line_buffer_without_its_parts_is_named(array: str, says: str) -> None
 
 
 def test_a_slower_ii_has_to_be_told() -> None:
-    """Padding leaves after the last pixel: the header says so, and without it the check does not pass."""
-    files = windows()
-    late = "// HLS takes an event every 111 cycles: padding leaves after the last pixel of an image.\n"
+    """Two pixels are too few for two processes: the header says so, and without it the check does not pass."""
+    builder = GraphBuilder()
+    x = builder.add(Input(shape=(2, 1), range=Range.fixed(8, 0)), "x")
+    op = Window(x=x, kernel=(3,), strides=(1,), dilations=(2,), before=(2,), after=(2,))
+    builder.output("y", builder.add(op, "windows"))
+    flow = one_kernel(builder.build(), Layout.rows(2, 1))
+    assert flow is not None
+    files = text_of(flow.graph, flow)
+    late = "// HLS takes an event every 4 cycles: padding leaves after the last pixel of an image.\n"
     assert late in files["muon.cpp"]
-    assert json.loads(files["interface.json"])["expected"]["ii_cycles"] == 111
+    assert json.loads(files["interface.json"])["expected"]["ii_cycles"] == 4
     assert check_project(files) == []
     files["muon.cpp"] = files["muon.cpp"].replace(late, "")
-    assert check_project(files) == [
-        f"muon: the header says II 100, {what} 111" for what in ("script", "interface.json")
-    ]
+    assert check_project(files) == [f"muon: the header says II 2, {what} 4" for what in ("script", "interface.json")]
 
 
 def test_wide_beats_are_spread_over_queues() -> None:

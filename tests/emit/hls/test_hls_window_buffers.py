@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from pathlib import Path
@@ -26,6 +27,7 @@ from metronn.plan.kernels.kernels import Kernels
 from metronn.plan.kernels.spec import WindowBuffer
 from metronn.plan.kernels.waiting.taps import window_output
 from metronn.plan.layout import Layout
+from metronn.verify.hls_static import check_project
 
 
 @pytest.mark.parametrize(("after", "fits"), [(1, True), (0, False)])
@@ -133,6 +135,85 @@ def test_memory_is_rows_not_the_image(kernel: int) -> None:
     lines = (form["kernel_rows"] - 1) * form["row_dilation"]
     assert lines * form["blocks"] * form["parts"] * form["width"] * form["channels"] == (kernel - 1) * 40 * 2
     assert form["steps"] == 1600 + (kernel // 2) * 40 + kernel // 2
+
+
+def channel_rows(shape: tuple[int, ...], sizes: tuple[int, ...]) -> Layout:
+    """Return a layout of pixels one after another, their channels in beats of different sizes."""
+    beats, first = [], 0
+    for _ in range(math.prod(shape[:-1])):
+        for size in sizes:
+            beats.append(tuple(range(first, first + size)))
+            first += size
+    return Layout(tuple(beats), tuple(range(len(beats))))
+
+
+def late_flows() -> dict[str, Flow]:
+    """Return windows that one process cannot take at the II, since padding leaves behind the last pixel."""
+
+    def flow(shape: tuple[int, ...], layout: Layout, *axes: tuple[int, ...], lowest: bool = False) -> Flow:
+        kernel, strides, dilations, before, after = axes
+        padding = Padding.LOWEST if lowest else Padding.ZERO
+        op = Window(
+            x="x", kernel=kernel, strides=strides, dilations=dilations, before=before, after=after, padding=padding
+        )
+        made = one_kernel(window_graph(shape, op, Range(-5, 100, 0)), layout)
+        assert made is not None
+        return made
+
+    one, two, none = (1, 1), (2, 2), (0, 0)
+    return {
+        "3x3": square(6, 3, 2, 36),
+        "5x5, two rows of padding": square(6, 5, 1, 36),
+        "7x7, three rows": square(6, 7, 1, 36),
+        "a signal": flow((9, 2), Layout.rows(18, 2), (3,), (1,), (1,), (1,), (1,)),
+        "a signal, padding behind": flow((9, 1), Layout.rows(9, 1), (4,), (1,), (2,), (0,), (6,)),
+        "stride 2": flow((6, 6, 2), Layout.rows(72, 2), (3, 3), two, one, none, one, lowest=True),
+        "dilated": flow((7, 5, 1), Layout.rows(35, 1), (3, 2), one, two, two, (2, 0)),
+        "two images": flow((2, 4, 5, 1), Layout.rows(40, 1), (3, 3), one, one, one, one, lowest=True),
+        "two pixels a beat": flow((4, 6, 1), Layout.rows(24, 2), (3, 3), one, one, one, one),
+        "a row a beat": flow((5, 4, 2), Layout.rows(40, 8), (3, 3), one, one, one, one),
+        "channels in parts": flow((4, 4, 4), Layout.rows(64, 2), (3, 3), one, one, one, one),
+        "a larger last part": flow((4, 4, 6), channel_rows((4, 4, 6), (1, 1, 1, 3)), (3, 3), one, one, one, one),
+        "a smaller last part": flow((5, 3, 5), channel_rows((5, 3, 5), (2, 2, 1)), (2, 3), one, one, (0, 1), one),
+    }
+
+
+def test_padding_leaves_while_the_next_image_comes() -> None:
+    """Two processes keep the II; the checks, a simulation of the beats among them, find nothing."""
+    for name, flow in late_flows().items():
+        spec = flow.kernels[0].spec
+        assert isinstance(spec, WindowBuffer)
+        form = window_form(spec, flow.graph)
+        assert form is not None, name
+        assert form.steps > flow.ii_cycles, name
+        assert form.is_split(flow.ii_cycles), name
+        made = emit_hls(flow.graph, project_of(flow.graph, "net", flow.ii_cycles), flow)
+        files = {path: str(text) for path, text in made.items()}
+        assert "HLS takes" not in files["net.cpp"], name
+        assert json.loads(files["interface.json"])["expected"]["ii_cycles"] == flow.ii_cycles, name
+        assert f"set expected {{ii_cycles {flow.ii_cycles} " in files["check.tcl"], name
+        assert check_project(files) == [], name
+        assert flow.process_count(flow.kernels[0]) == 2, name
+
+
+def test_a_queue_of_columns_that_is_too_short_is_named() -> None:
+    """Columns wait while padding leaves that is more than the steps before the first window."""
+    flow = late_flows()["a signal, padding behind"]
+    made = emit_hls(flow.graph, project_of(flow.graph, "net", flow.ii_cycles), flow)
+    files = {path: str(text) for path, text in made.items()}
+    depth = re.search(r"variable = windows_buffer_columns depth = (\d+)", files["net.cpp"])
+    assert depth is not None
+    files["net.cpp"] = files["net.cpp"].replace(depth[0], depth[0].replace(f"= {depth[1]}", "= 1"))
+    (found,) = check_project(files)
+    assert "queue windows_buffer_columns with 1 beats is too short" in found
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("hls_compiler")
+def test_late_padding_equals_numpy(tmp_path: Path) -> None:
+    flows = list(late_flows().values())
+    for number, (simulation, flow) in enumerate(zip(build_flows(flows, tmp_path), flows, strict=True)):
+        assert_equal(simulation, flow.graph, random_codes(flow.graph, 8, number))
 
 
 def test_text_does_not_grow_with_the_image() -> None:

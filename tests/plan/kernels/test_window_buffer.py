@@ -10,8 +10,8 @@ from metronn.ir.types import Range
 from metronn.plan.hardware.boards import load_device
 from metronn.plan.kernels.kernels import planned
 from metronn.plan.kernels.spec import Delay, Reorder, WindowBuffer
-from metronn.plan.kernels.waiting.lines import Ring
-from metronn.plan.kernels.waiting.pulses import in_flight
+from metronn.plan.kernels.waiting.lines import WIRE, Register, Ring
+from metronn.plan.kernels.waiting.pulses import Pulse, in_flight
 from metronn.plan.kernels.waiting.taps import window_output
 from metronn.plan.layout import Layout
 from timings import level_timing
@@ -66,10 +66,11 @@ def test_beats_at_another_pace_are_a_queue() -> None:
     beats = Layout.rows(40 * 40 * 8, 8)
     slower = Layout(beats.beats, tuple(range(0, 4 * beats.beat_count, 4)))
     (line,) = planned(Reorder(value="x", layout=beats, output=slower, offset=2), graph, TIMING).memory.lines
-    (cell,) = line.cells
+    cell, *registers = line.cells
     assert isinstance(cell, Ring)
     assert 1150 < cell.depth <= 1202  # three of four wait when the last one comes
     assert cell.block
+    assert registers == [Register(WIRE, Pulse(beats.cycles)), Register(1, None)]  # the first beat waits for two cycles
 
 
 def test_as_many_wait_as_overlap_when_repeated() -> None:

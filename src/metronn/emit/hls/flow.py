@@ -9,6 +9,7 @@ from typing import assert_never
 
 import numpy as np
 
+from metronn.emit.hls.window import window_form
 from metronn.ir.graph import Graph
 from metronn.plan.design import Design, FpgaDesign, KernelInstance, Signal
 from metronn.plan.kernels.kernels import Kernels
@@ -70,13 +71,25 @@ class Flow:
         found: dict[str, int] = {}
         for kernel in self.kernels:
             before = max((found.get(signal, 0) for signal in kernel.inputs), default=0)
-            found[kernel.output] = before + (not self.only_waits(kernel))
+            found[kernel.output] = before + self.process_count(kernel)
         return found
+
+    def process_count(self, kernel: KernelInstance) -> int:
+        """Processes that a kernel is: none where it only waits, two where windows with padding are split."""
+        if self.only_waits(kernel):
+            return 0
+        form = window_form(kernel.spec, self.graph) if isinstance(kernel.spec, WindowBuffer) else None
+        return 2 if form is not None and form.is_split(self.ii_cycles) else 1
+
+    @property
+    def process_slack_cycles(self) -> int:
+        """Cycles by which a process may be slower than its kernel of the plan before a queue is full."""
+        return HANDOVER_CYCLES + PIPELINE_CYCLES
 
     @property
     def slack_cycles(self) -> int:
         """Cycles by which a path of processes may be slower than the kernels of the plan before a queue is full."""
-        return (HANDOVER_CYCLES + PIPELINE_CYCLES) * max(self.processes.values(), default=0)
+        return self.process_slack_cycles * max(self.processes.values(), default=0)
 
     def origin(self, signal: str) -> tuple[str, int]:
         """Return the signal whose beats these are, and how many of them wait on the way at most.
@@ -120,7 +133,7 @@ class Flow:
 
     def depth(self, layout: Layout, cycles: int, *, joins: bool = True) -> int:
         """Beats in flight when each waits for `cycles` cycles and the other path, where ways join, may be slower."""
-        slack = self.slack_cycles if joins else HANDOVER_CYCLES + PIPELINE_CYCLES
+        slack = self.slack_cycles if joins else self.process_slack_cycles
         whole, rest = divmod(cycles + slack, self.ii_cycles)
         times = np.asarray(layout.cycles)
         times = np.concatenate([times, times + self.ii_cycles])

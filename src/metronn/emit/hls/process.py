@@ -22,7 +22,7 @@ from metronn.emit.hls.ops import LibraryCall
 from metronn.emit.hls.reorder import element_matrix, fill_code, reorder_form
 from metronn.emit.hls.top import call
 from metronn.emit.hls.values import integer_type, literal, stored_matrix, type_line
-from metronn.emit.hls.window import window_form
+from metronn.emit.hls.window import WindowForm, window_form
 from metronn.ir.graph import Graph, Node
 from metronn.ir.infer import reduce_shifts, shifted_bounds
 from metronn.ir.ops import Linear, Reduce, ReduceKind, Window
@@ -54,15 +54,27 @@ from metronn.plan.kernels.uniform import function_inputs
 from metronn.plan.layout import Layout
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handed:
+    """A queue between the two processes of a kernel: its depth, and elements in a beat, of the C++ type `element`."""
+
+    name: str
+    element: str
+    slots: int
+    width_bits: int
+    depth: int
+
+
 @dataclass(slots=True)
 class Process:
-    """One call in the dataflow region.
+    """One call in the dataflow region, or two.
 
     `function`: template of the library, whose first argument is the configuration `struct`. `constants`: names of
     stored arrays between input and output. `result_first`: the output is the first argument. `inner`: the calls made
     for each beat, by C++ name. `types`: definitions of the types of values that never leave the process, by C++ name.
     `names`: library function by node. `cycles`: those from one event to the next. `tail`: those at the end of an event
-    in which it reads nothing, though the next event may have begun.
+    in which it reads nothing, though the next event may have begun. `before`: a process that reads in place of this
+    one, and hands on in the queues `handed`, in the order of both processes' arguments.
     """
 
     struct: str
@@ -77,6 +89,13 @@ class Process:
     inner: dict[str, tuple[Node, LibraryCall]] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+    before: Process | None = None
+    handed: tuple[Handed, ...] = ()
+
+    @property
+    def calls(self) -> tuple[Process, ...]:
+        """The processes in their order."""
+        return (self,) if self.before is None else (*self.before.calls, self)
 
 
 def _adders(planned: AnyKernel) -> PlannedAdders | None:
@@ -116,8 +135,8 @@ class Processes:
             case _:
                 assert_never(spec)
 
-    def _new(self, kernel: KernelInstance, function: str, header: str, cycles: int) -> Process:
-        struct = self.names.claim(f"process:{kernel.name}", f"{kernel.name}_process")
+    def _new(self, kernel: KernelInstance, function: str, header: str, cycles: int, suffix: str = "") -> Process:
+        struct = self.names.claim(f"process{suffix}:{kernel.name}", f"{kernel.name}{suffix}_process")
         return Process(struct=struct, function=function, headers={header}, members=Members(struct), cycles=cycles)
 
     def _interval(self, iterations: int, spacing: int) -> int:
@@ -376,13 +395,42 @@ class Processes:
         if form is None:
             return self._reorder(kernel, spec)
         assert isinstance(op, Window)
-        interval = self._interval(form.steps, spec.layouts[0].spacing)
-        process = self._new(kernel, "window_beats", "window_buffer", form.steps * interval)
-        process.tail = (form.steps - spec.layouts[0].beat_count) * interval
+        spacing, late = spec.layouts[0].spacing, form.steps - form.pixel_steps
+        if not form.is_split(self.flow.ii_cycles):
+            process = self._window_loop(kernel, form, "window_beats", form.steps, late, spacing)
+            self._fill(process, spec)
+            return process
+        process = self._window_loop(kernel, form, "column_beats", form.window_steps, late, spacing)
+        self._fill(process, spec)
+        process.before = self._window_loop(kernel, form, "line_beats", form.pixel_steps, 0, spacing, "_lines")
+        carried = self.flow.signals[self.flow.origin(kernel.inputs[0])[0]].value
+        # columns wait while the padding leaves, but for those steps in which the next event's do not come yet
+        depth = max(0, late - form.values["first_step"]) + self.flow.process_slack_cycles + 2
+        width = self.graph.type_of(carried).range.width_bits
+        sizes = {"begin": (form.values["first_block"] + 1) * form.column_slots, "columns": form.column_slots}
+        process.handed = tuple(
+            Handed(
+                name=self.names.claim(f"{what}:{kernel.name}", f"{kernel.name}_{what}"),
+                element=self.names[carried],
+                slots=slots,
+                width_bits=width,
+                depth=depth,
+            )
+            for what, slots in sizes.items()
+        )
+        return process
+
+    def _window_loop(
+        self, kernel: KernelInstance, form: WindowForm, function: str, steps: int, late: int, spacing: int,
+        suffix: str = "",
+    ) -> Process:  # fmt: skip
+        """Return a process of a window that takes so many steps, the `late` last ones without reading."""
+        interval = self._interval(steps, spacing)
+        process = self._new(kernel, function, "window_buffer", steps * interval, suffix)
+        process.tail = late * interval
         for name, value in form.values.items():
             process.members.constant(name, value)
         process.members.constant("interval", interval)
-        self._fill(process, spec)
         return process
 
     def _fill(self, process: Process, spec: WindowBuffer | Reorder) -> None:

@@ -40,7 +40,7 @@ class StreamDesign:
     """Names, types, processes and queues of one FPGA, and the files that are made of them.
 
     `interval_cycles`: cycles from one event to the next that the processes allow. It is the II of the plan but where
-    padding at the end of an image leaves after its last pixel came: a call makes one event, so no other can overlap it.
+    padding at the end of an image leaves after its last pixel came, and the image is too small for two processes.
     """
 
     def __init__(self, name: str, flow: Flow) -> None:
@@ -53,7 +53,7 @@ class StreamDesign:
         for kernel in flow.kernels:
             if not self._is_queue(kernel):
                 self.processes.append((kernel, maker.make(kernel)))
-        self.readers = self._readers({kernel.name: process.tail for kernel, process in self.processes})
+        self.readers = self._readers({kernel.name: process for kernel, process in self.processes})
         graph = flow.graph
         signal_of = dict(flow.outputs)
         values = {output: flow.signals[signal].value for output, signal in flow.outputs}
@@ -97,7 +97,8 @@ class StreamDesign:
     @property
     def interval_cycles(self) -> int:
         """See the class."""
-        return max([self.flow.ii_cycles, *(process.cycles for _, process in self.processes)])
+        calls = [call for _, process in self.processes for call in process.calls]
+        return max([self.flow.ii_cycles, *(call.cycles for call in calls)])
 
     def latency_cycles(self, promised: int) -> int:
         """Cycles from the first beat to the last one: the plan's, and what each queue of the longest chain may add."""
@@ -120,13 +121,12 @@ class StreamDesign:
     def _words(self, origin: str) -> int:
         """Queues that a beat of a signal is spread over."""
         carried = self.flow.signals[origin]
-        width = self.flow.graph.type_of(carried.value).range.width_bits
-        return -(-carried.layout.slot_count // max(1, QUEUE_BITS // width))
+        return _words(carried.layout.slot_count, self.flow.graph.type_of(carried.value).range.width_bits)
 
     # Queues
 
-    def _readers(self, tails: Mapping[str, int]) -> dict[str, list[_Reader]]:
-        """Readers of each signal that is no delay's. `tails`: cycles in which a kernel reads nothing, by its name."""
+    def _readers(self, made: Mapping[str, Process]) -> dict[str, list[_Reader]]:
+        """Readers of each signal that is no delay's. `made`: processes by the name of their kernel."""
         flow = self.flow
         makers = {kernel.output: kernel.name for kernel in flow.kernels}
         found: dict[str, list[_Reader]] = {}
@@ -136,7 +136,8 @@ class StreamDesign:
             for number, signal in enumerate(kernel.inputs):
                 origin, waiting = flow.origin(signal)
                 # beats wait while the reader reads nothing, or leave faster at the end of the writer's event
-                tail = max(tails[kernel.name], tails.get(makers.get(origin, ""), 0))
+                reader, writer = made[kernel.name].calls[0], made.get(makers.get(origin, ""))
+                tail = max(reader.tail, writer.tail if writer else 0)
                 joins = waiting > 0 or len(kernel.inputs) > 1
                 beats = flow.depth(flow.signals[origin].layout, tail, joins=joins) if joins or tail else 2
                 depth = max(waiting, beats)
@@ -198,13 +199,7 @@ class StreamDesign:
         return name
 
     def _queue(self, origin: str, name: str, depth: int) -> list[str]:
-        kind, words = f"{self.names[f'signal:{origin}']}_t", self._words(origin)
-        declared = f'{name}("{name}")' if words == 1 else f"{name}[{words}]"
-        return [
-            f"  metronn::stream<{kind}> {declared};",
-            f"#pragma HLS STREAM variable = {name} depth = {depth}",
-            *([f"#pragma HLS BIND_STORAGE variable = {name} type = fifo impl = srl"] if depth <= SRL_DEPTH else []),
-        ]
+        return _queue_text(name, f"{self.names[f'signal:{origin}']}_t", self._words(origin), depth)
 
     # Files
 
@@ -246,11 +241,12 @@ class StreamDesign:
         beats = []
         for signal in origins:
             value, layout = flow.signals[signal].value, flow.signals[signal].layout
-            name = self.names[f"signal:{signal}"]
-            words = self._words(signal)
-            sizes = f"{layout.slot_count}" if words == 1 else f"{layout.slot_count}, {words}"
-            kind = "beat" if words == 1 else "part"
-            beats.append(f"typedef metronn::{kind}<{self.names[value]}_t, {sizes}> {name}_t;  // {layout.describe()}\n")
+            name, words = self.names[f"signal:{signal}"], self._words(signal)
+            beats.append(_beat_type(name, self.names[value], layout.slot_count, words, layout.describe()))
+        for kernel, process in self.processes:
+            for handed in process.handed:
+                words = _words(handed.slots, handed.width_bits)
+                beats.append(_beat_type(handed.name, handed.element, handed.slots, words, f"within {kernel.name}"))
         body = '#include "metronn/platform.hpp"\n#include "metronn/stream.hpp"\n\n'
         body += "// Values are integer codes; a code times the step is the real number.\n"
         return guard(self.name, "types", body + "".join(lines.values()) + "\n" + "".join(beats))
@@ -262,7 +258,8 @@ class StreamDesign:
     def _source(self) -> str:
         lines = [f'#include "{self.name}.hpp"', "", '#include "config.hpp"', ""]
         for _, process in self.processes:
-            lines += [struct_text(process.struct, [*process.members.lines, *process.functions])]
+            for one in process.calls:
+                lines += [struct_text(one.struct, [*one.members.lines, *one.functions])]
         lines.append(f"{self._signature()} {{")
         for port in self.inputs + self.outputs:
             lines.append(f"#pragma HLS INTERFACE mode = ap_fifo port = {port.name}")
@@ -276,6 +273,13 @@ class StreamDesign:
             lines += ["", *(f"  // {line}" for line in self._comments(kernel, process))]
             target, before, after = self._queues(kernel.output, "", channels)
             sources = [channels[f"{kernel.name}:{number}"] for number in range(len(kernel.inputs))]
+            if process.before is not None:
+                queues = [handed.name for handed in process.handed]
+                for handed in process.handed:
+                    words = _words(handed.slots, handed.width_bits)
+                    lines += _queue_text(handed.name, f"{handed.name}_t", words, handed.depth)
+                lines.append(call(f"metronn::{process.before.function}<{process.before.struct}>", [*sources, *queues]))
+                sources = queues
             arguments = [*sources, *process.constants]
             arguments = [target, *arguments] if process.result_first else [*arguments, target]
             lines += [*before, call(f"metronn::{process.function}<{process.struct}>", arguments), *after]
@@ -296,3 +300,24 @@ class StreamDesign:
 def _for_beats(what: str, beats: int) -> str:
     """Return the library's function for a queue with so many beats an event."""
     return f"metronn::{what}_beat" + (f"s<{beats}>" if beats > 1 else "")
+
+
+def _words(slots: int, width_bits: int) -> int:
+    """Queues that a beat of so many elements is spread over."""
+    return -(-slots // max(1, QUEUE_BITS // width_bits))
+
+
+def _beat_type(name: str, element: str, slots: int, words: int, comment: str) -> str:
+    """Define the type of what is in a queue."""
+    kind, sizes = ("beat", f"{slots}") if words == 1 else ("part", f"{slots}, {words}")
+    return f"typedef metronn::{kind}<{element}_t, {sizes}> {name}_t;  // {comment}\n"
+
+
+def _queue_text(name: str, kind: str, words: int, depth: int) -> list[str]:
+    """Declare a queue of so many beats."""
+    declared = f'{name}("{name}")' if words == 1 else f"{name}[{words}]"
+    return [
+        f"  metronn::stream<{kind}> {declared};",
+        f"#pragma HLS STREAM variable = {name} depth = {depth}",
+        *([f"#pragma HLS BIND_STORAGE variable = {name} type = fifo impl = srl"] if depth <= SRL_DEPTH else []),
+    ]

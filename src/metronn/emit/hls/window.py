@@ -1,4 +1,4 @@
-"""A Window over an image in raster order, as `metronn/window_buffer.hpp` does it."""
+"""A Window over an image in raster order, as `metronn/window_buffer.hpp` does it: in one process or in two."""
 
 from __future__ import annotations
 
@@ -27,12 +27,37 @@ class WindowForm:
         """Iterations per event."""
         return self.values["steps"]
 
+    @property
+    def pixel_steps(self) -> int:
+        """Iterations in which a beat is read; padding leaves in those behind them."""
+        return self.values["frames"] * self.values["rows"] * self.values["length"]
+
+    @property
+    def window_steps(self) -> int:
+        """Iterations from the first window to the last."""
+        return self.steps - self.values["first_step"]
+
+    @property
+    def column_slots(self) -> int:
+        """Slots of a beat of pixels above each other."""
+        return (self.values["lines"] + 1) * self.values["slots"]
+
+    def is_split(self, ii_cycles: int) -> bool:
+        """Whether two processes take an event in the II, and one does not.
+
+        Columns above the padding have to be ones that the second process has read, so they come a row after its first.
+        """
+        v = self.values
+        within = max(self.pixel_steps, self.window_steps) <= ii_cycles < self.steps
+        behind = self.pixel_steps - (v["length"] if v["lines"] else 0)
+        return within and v["first_step"] <= behind and v["first_step"] + v["parts"] < self.pixel_steps
+
 
 def window_form(spec: WindowBuffer, graph: Graph) -> WindowForm | None:
     """Return the configuration, or None when the node is no window over an image whose windows leave in raster order.
 
-    None too for three axes and more, parts of unequal channels, padding larger than the kernel, and a row in one beat
-    that holds more or fewer windows than pixels over the stride.
+    None too for three axes and more, parts of unequal channels where it is not the last alone, padding larger than the
+    kernel, and a row in one beat that holds more or fewer windows than pixels over the stride.
     """
     op = graph.by_name[spec.node].op
     if not isinstance(op, Window) or len(op.kernel) > 2:
@@ -42,7 +67,8 @@ def window_form(spec: WindowBuffer, graph: Graph) -> WindowForm | None:
     if raster is None or made is None or made[0].beats != spec.output.beats:
         return None
     parts = len(raster.parts)
-    if len({len(channels) for _, channels in raster.parts}) > 1:
+    channels = [len(part) for _, part in raster.parts]
+    if len(set(channels[:-1])) > 1:
         return None
     two = len(op.kernel) == 2
     out = window_shape(op, shape)
@@ -52,7 +78,7 @@ def window_form(spec: WindowBuffer, graph: Graph) -> WindowForm | None:
     width, blocks = raster.width, raster.blocks
     single = width == 1 and blocks > 1
     out_width = 1 if single else width // stride
-    if spec.output.slot_count != out_width * math.prod(op.kernel) * len(raster.parts[0][1]):
+    if spec.output.slot_count != out_width * math.prod(op.kernel) * max(channels):
         return None
     newest = (out_width - 1) * stride + (op.kernel[-1] - 1) * op.dilations[-1] - before
     values = {
@@ -62,7 +88,9 @@ def window_form(spec: WindowBuffer, graph: Graph) -> WindowForm | None:
         "width": width,
         "blocks": blocks,
         "parts": parts,
-        "channels": len(raster.parts[0][1]),
+        "channels": channels[0],
+        "last_channels": channels[-1],
+        "slots": width * max(channels),
         "kernel_rows": op.kernel[0] if two else 1,
         "kernel_columns": op.kernel[-1],
         "row_stride": op.strides[0] if two else 1,
@@ -80,8 +108,16 @@ def window_form(spec: WindowBuffer, graph: Graph) -> WindowForm | None:
     due = _due(values)
     if due[0] < 0 or (np.diff(due) < 1).any() or not _same_order(values, out, layout, spec.output, raster.parts):
         return None
-    length = values["frames"] * values["rows"] * blocks * parts
-    return WindowForm({**values, "steps": max(length, int(due[-1]) + 1)})
+    # a row in one block needs no earlier ones; otherwise from the block with the first pixel to the newest
+    reach = 0 if blocks == 1 else values["first_block"] - (-before // width)
+    values |= {
+        "length": blocks * parts,
+        "lines": (values["kernel_rows"] - 1) * values["row_dilation"],
+        "kept": reach * parts + 1,
+        "first_step": int(due[0]),
+    }
+    pixels = values["frames"] * values["rows"] * values["length"]
+    return WindowForm({**values, "steps": max(pixels, int(due[-1]) + 1)})
 
 
 def _due(v: Mapping[str, int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from metronn.plan.hardware.fabric import Fabric
 from metronn.plan.hardware.resources import Resources
-from metronn.plan.kernels.memories import memory_resources, takes_block
+from metronn.plan.kernels.memories import takes_block
 from metronn.plan.kernels.waiting.lines import (
     WIRE,
     Cell,
@@ -27,6 +27,7 @@ from metronn.plan.kernels.waiting.lines import (
     cell_pulses,
     line_resources,
     value,
+    word_cycles,
 )
 from metronn.plan.kernels.waiting.pulses import Pulse, in_flight, plan_pulses, pulses_resources
 
@@ -85,12 +86,12 @@ def build(arrivals: Arrivals, reads: Sequence[Reads], *, chooses: bool) -> Built
     """
     best, least = None, float("inf")
     for way in (_queue, _store, _bank, _constant):
-        built = way(arrivals, reads, least)
-        if built is None or (not chooses and any((given != given[0]).any() for given in built.given)):
-            continue
-        score = _score(arrivals, built)
-        if score < least:
-            best, least = built, score
+        for built in way(arrivals, reads, least):
+            if not chooses and any((given != given[0]).any() for given in built.given):
+                continue
+            score = _score(arrivals, built)
+            if score < least:
+                best, least = built, score
     assert best is not None, "a line of constant delays can always be built"
     return best
 
@@ -107,7 +108,7 @@ def _score(arrivals: Arrivals, built: Built) -> float:
 # A cell for each delay
 
 
-def _constant(arrivals: Arrivals, reads: Sequence[Reads], least: float) -> Built | None:
+def _constant(arrivals: Arrivals, reads: Sequence[Reads], least: float) -> Iterator[Built]:
     """Cells whose content lags by fixed numbers of cycles; each holds a beat until the next one comes."""
     cycles = np.asarray(arrivals.cycles)
     used = np.unique(np.concatenate([read.numbers for read in reads]))
@@ -122,7 +123,7 @@ def _constant(arrivals: Arrivals, reads: Sequence[Reads], least: float) -> Built
         else:
             stages.append((0, [d]))
     if value(Resources(ff=len(stages) * arrivals.width)) >= least:
-        return None
+        return
     cells: list[Cell] = []
     cell_of = {0: WIRE}
     source, lag = WIRE, 0
@@ -132,7 +133,7 @@ def _constant(arrivals: Arrivals, reads: Sequence[Reads], least: float) -> Built
         source, lag = len(cells) - 1, target
         cell_of.update(dict.fromkeys(served, source))
     given = tuple(np.asarray([cell_of[d] for d in delay.tolist()]) for delay in delays)
-    return Built(tuple(cells), given)
+    yield Built(tuple(cells), given)
 
 
 def _link(
@@ -159,14 +160,14 @@ def _link(
         ways.append([Register(source, None) if length == 1 else Shift(source, length)])
     elif length > 1:
         ways.append([Shift(source, length - 1), Register(count, pulse(target - 1))])
-    if length >= SHORTEST_RING:
-        push, pop = Pulse(tuple(c + lag for c in at)), Pulse(tuple(c + target - 1 for c in at))
+    for block in (False, True) if length >= SHORTEST_RING else ():
+        taken = target - word_cycles(block=block)
+        push, pop = Pulse(tuple(c + lag for c in at)), Pulse(tuple(c + taken for c in at))
         depth = _depth(push, pop, arrivals.period)
-        for block in takes_block(depth, arrivals.width):
+        if block in takes_block(depth, arrivals.width):
             ways.append([Ring(source, push, pop, depth, block)])
-        if gap == 1:
-            for block in takes_block(length - 1, arrivals.width):
-                ways.append([Ring(source, None, None, length - 1, block)])
+        if gap == 1 and block in takes_block(taken - lag, arrivals.width):
+            ways.append([Ring(source, None, None, taken - lag, block)])
     return min(ways, key=score)
 
 
@@ -175,70 +176,73 @@ def _depth(push: Pulse, pop: Pulse, period: int) -> int:
     return in_flight(push.at, [cycle - 1 for cycle in pop.at], period)
 
 
-def _block(words: int, arrivals: Arrivals) -> bool:
-    """Whether a memory of so many beats is better off in block RAM."""
-    width, fabric = arrivals.width, arrivals.fabric
-    return min(takes_block(words, width), key=lambda block: value(memory_resources(words, width, fabric, block=block)))
-
-
 # A queue
 
 
-def _queue(arrivals: Arrivals, reads: Sequence[Reads], least: float) -> Built | None:
-    """One memory, read in the order it is written; what leaves at once or in the next cycle does not go through it."""
+def _queue(arrivals: Arrivals, reads: Sequence[Reads], least: float) -> Iterator[Built]:
+    """One memory, read in the order it is written; what leaves sooner than it gives words does not go through it."""
     cycles = np.asarray(arrivals.cycles)
     numbers, times = np.concatenate([r.numbers for r in reads]), np.concatenate([r.times for r in reads])
     delays = times - cycles[numbers]
-    held = _held(arrivals, numbers, delays)
-    queued = (delays > 0) & ~held
-    if not queued.any():
-        return None
-    order = np.argsort(times[queued], kind="stable")
-    n, t = numbers[queued][order], times[queued][order]
-    if (np.diff(n) < 0).any() or ((np.diff(t) == 0) & (np.diff(n) != 0)).any():
-        return None
-    pushed, first = np.unique(n, return_index=True)
-    pop = tuple((t[first] - 1).tolist())
-    push = tuple(cycles[pushed].tolist())
-    if len(set(pop)) != len(pop) or t[-1] > pop[0] + arrivals.period or pop[-1] - pop[0] >= arrivals.period:
-        return None
-    depth = _depth(Pulse(push), Pulse(pop), arrivals.period)
-    cells: list[Cell] = [Ring(WIRE, Pulse(push), Pulse(pop), depth, _block(depth, arrivals))]
-    return _with_hold(arrivals, reads, cells, lambda read, k: np.zeros(len(k), dtype=np.int64))
+    for block in (False, True):
+        ahead = word_cycles(block=block)
+        queued = (delays > 0) & (_soon(arrivals, numbers, delays, ahead) == 0)
+        if not queued.any():
+            continue
+        order = np.argsort(times[queued], kind="stable")
+        n, t = numbers[queued][order], times[queued][order]
+        if (np.diff(n) < 0).any() or ((np.diff(t) == 0) & (np.diff(n) != 0)).any():
+            continue
+        pushed, first = np.unique(n, return_index=True)
+        pop = tuple((t[first] - ahead).tolist())
+        push = tuple(cycles[pushed].tolist())
+        if len(set(pop)) != len(pop) or t[-1] >= t[0] + arrivals.period or pop[-1] - pop[0] >= arrivals.period:
+            continue
+        depth = _depth(Pulse(push), Pulse(pop), arrivals.period)
+        if block in takes_block(depth, arrivals.width):
+            cells: list[Cell] = [Ring(WIRE, Pulse(push), Pulse(pop), depth, block)]
+            yield _with_hold(arrivals, reads, cells, lambda read, k: np.zeros(len(k), dtype=np.int64), ahead)
 
 
-def _held(arrivals: Arrivals, numbers: Index, delays: Index) -> npt.NDArray[np.bool_]:
-    """Which reads a register behind the wires gives: none, unless some come in the cycle after their beat."""
-    late = delays > 0
-    if not (delays == 1).any():
-        return np.zeros(len(delays), dtype=bool)
-    return late & (delays <= arrivals.gap(np.arange(len(arrivals.cycles))))
+def _soon(arrivals: Arrivals, numbers: Index, delays: Index, ahead: int) -> Index:
+    """Which register in a row behind the wires gives each read, 0 where none does.
+
+    None does unless some reads come sooner than a memory gives words that come out `ahead` cycles after they are taken.
+    """
+    register = np.zeros(len(delays), dtype=np.int64)
+    fast = (delays > 0) & (delays <= ahead)
+    if fast.any():
+        register[(delays > 0) & (delays <= arrivals.gap(np.arange(len(arrivals.cycles))))] = 1
+        register[fast & (register == 0)] = 2  # beats in every cycle, two cycles later
+    return register
 
 
 def _with_hold(
-    arrivals: Arrivals, reads: Sequence[Reads], cells: list[Cell], others: Callable[[int, Index], Index]
+    arrivals: Arrivals, reads: Sequence[Reads], cells: list[Cell], others: Callable[[int, Index], Index], ahead: int
 ) -> Built:
-    """Complete a line: wires for what leaves at once, a register for what leaves soon, `others` for the rest."""
+    """Complete a line: wires for what leaves at once, registers for what leaves soon, `others` for the rest."""
     cycles = np.asarray(arrivals.cycles)
     delays = [read.times - cycles[read.numbers] for read in reads]
-    every = _held(arrivals, np.concatenate([r.numbers for r in reads]), np.concatenate(delays))
+    every = _soon(arrivals, np.concatenate([r.numbers for r in reads]), np.concatenate(delays), ahead)
     given, start, hold = [], 0, len(cells)
     for number, delay in enumerate(delays):
-        held = every[start : start + len(delay)]
+        register = every[start : start + len(delay)]
         start += len(delay)
-        cell = np.where(delay == 0, WIRE, hold)
-        rest = np.flatnonzero((delay > 0) & ~held)
+        cell = np.where(delay == 0, WIRE, hold - 1 + register)
+        rest = np.flatnonzero((delay > 0) & (register == 0))
         cell[rest] = others(number, rest)
         given.append(cell)
     if every.any():
         cells = [*cells, Register(WIRE, Pulse(arrivals.cycles))]
+    if (every == 2).any():
+        cells = [*cells, Register(hold, None)]
     return Built(tuple(cells), tuple(given))
 
 
 # A register for each beat that waits
 
 
-def _bank(arrivals: Arrivals, reads: Sequence[Reads], least: float) -> Built | None:
+def _bank(arrivals: Arrivals, reads: Sequence[Reads], least: float) -> Iterator[Built]:
     """Registers, each given to one beat after the other as they are free again."""
     cycles = np.asarray(arrivals.cycles)
     last = np.full(len(cycles), -1, dtype=np.int64)
@@ -247,10 +251,10 @@ def _bank(arrivals: Arrivals, reads: Sequence[Reads], least: float) -> Built | N
         np.maximum.at(last, read.numbers[late], read.times[late])
     waiting = np.flatnonzero(last >= 0)
     if not waiting.size or (last - cycles)[waiting].max() > arrivals.period:
-        return None
+        return
     together = in_flight((cycles[waiting] + 1).tolist(), last[waiting].tolist(), arrivals.period)
     if together > MOST_BANK or value(Resources(ff=together * arrivals.width)) >= least:
-        return None
+        return
     of_beat = np.full(len(cycles), WIRE, dtype=np.int64)
     owners: list[list[int]] = []
     for n in waiting.tolist():
@@ -272,41 +276,56 @@ def _bank(arrivals: Arrivals, reads: Sequence[Reads], least: float) -> Built | N
         cell = of_beat[read.numbers]
         cell[read.times == cycles[read.numbers]] = WIRE
         given.append(cell)
-    return Built(tuple(cells), tuple(given))
+    yield Built(tuple(cells), tuple(given))
 
 
 # A memory by number of the beat
 
 
-def _store(arrivals: Arrivals, reads: Sequence[Reads], least: float) -> Built | None:
-    """A memory for each reader, read in any order; what leaves at once or in the next cycle does not go through it."""
+def _store(arrivals: Arrivals, reads: Sequence[Reads], least: float) -> Iterator[Built]:
+    """A memory for each reader, read in any order; what leaves sooner than it gives words does not go through it."""
     cycles = np.asarray(arrivals.cycles)
-    every = _held(
-        arrivals,
-        np.concatenate([r.numbers for r in reads]),
-        np.concatenate([read.times - cycles[read.numbers] for read in reads]),
-    )
-    cells: list[Cell] = []
-    of_reader: dict[int, int] = {}
-    start = 0
-    for number, read in enumerate(reads):
-        delay = read.times - cycles[read.numbers]
-        rest = np.flatnonzero((delay > 0) & ~every[start : start + len(delay)])
-        start += len(delay)
-        if not rest.size:
-            continue
-        pushed, words = np.unique(read.numbers[rest], return_inverse=True)
-        leave = read.times[rest] - 1
-        if leave[-1] - leave[0] >= arrivals.period:
-            return None
-        banks = -(-int((leave - cycles[read.numbers[rest]]).max() + 1) // arrivals.period)
-        banks = 1 << (banks - 1).bit_length()
-        push, pop = Pulse(tuple(cycles[pushed].tolist())), Pulse(tuple(leave.tolist()))
-        entries = banks << (len(pushed) - 1).bit_length()
-        of_reader[number] = len(cells)
-        cells.append(Store(push, pop, tuple(words.ravel().tolist()), banks, _block(entries, arrivals)))
-    if not cells:
+    numbers = np.concatenate([read.numbers for read in reads])
+    delays = [read.times - cycles[read.numbers] for read in reads]
+    for block in (False, True):
+        ahead = word_cycles(block=block)
+        every = _soon(arrivals, numbers, np.concatenate(delays), ahead)
+        cells: list[Cell] = []
+        of_reader: dict[int, int] = {}
+        start = 0
+        for number, (read, delay) in enumerate(zip(reads, delays, strict=True)):
+            rest = np.flatnonzero((delay > 0) & (every[start : start + len(delay)] == 0))
+            start += len(delay)
+            if not rest.size:
+                continue
+            kinds = [kind for kind in (block, not block) if delay[rest].min() > word_cycles(block=kind)]
+            stores = [_memory_of(arrivals, read.numbers[rest], read.times[rest], kind) for kind in kinds]
+            found = [store for store in stores if store is not None]
+            if not found:
+                break
+            of_reader[number] = len(cells)
+            cells.append(found[0])
+        else:
+            if any(isinstance(cell, Store) and cell.block == block for cell in cells):
+                yield _with_hold(arrivals, reads, cells, _cells_of(of_reader), ahead)
+
+
+def _cells_of(of_reader: Mapping[int, int]) -> Callable[[int, Index], Index]:
+    """Return the cell of a reader for each of so many reads."""
+    return lambda read, k: np.full(len(k), of_reader.get(read, WIRE), dtype=np.int64)
+
+
+def _memory_of(arrivals: Arrivals, numbers: Index, times: Index, block: bool) -> Store | None:
+    """Return the memory from which beats `numbers` leave at `times`; None where it is too small or too large for it."""
+    cycles = np.asarray(arrivals.cycles)
+    pushed, words = np.unique(numbers, return_inverse=True)
+    leave = times - word_cycles(block=block)
+    if leave[-1] - leave[0] >= arrivals.period:
         return None
-    return _with_hold(
-        arrivals, reads, cells, lambda read, k: np.full(len(k), of_reader.get(read, WIRE), dtype=np.int64)
-    )
+    banks = -(-int((leave - cycles[numbers]).max() + 1) // arrivals.period)
+    banks = 1 << (banks - 1).bit_length()
+    entries = banks << (len(pushed) - 1).bit_length()
+    if block not in takes_block(entries, arrivals.width):
+        return None
+    push, pop = Pulse(tuple(cycles[pushed].tolist())), Pulse(tuple(leave.tolist()))
+    return Store(push, pop, tuple(words.ravel().tolist()), banks, block)

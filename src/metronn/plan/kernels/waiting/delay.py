@@ -7,9 +7,10 @@ from functools import cached_property
 import numpy as np
 
 from metronn.plan.hardware.resources import Resources
+from metronn.plan.hardware.timing import StagePath
 from metronn.plan.kernels.spec import Delay
 from metronn.plan.kernels.waiting.cheapest_lines import Arrivals, Reads, build
-from metronn.plan.kernels.waiting.lines import Cell, cell_pulses, kept_bits, line_resources
+from metronn.plan.kernels.waiting.lines import Cell, cell_pulses, kept_bits, line_path, line_resources
 from metronn.plan.kernels.waiting.pulses import PulsePlan, plan_pulses, pulses_resources
 from metronn.plan.kernels.waiting.same_beats import SameBeats
 
@@ -38,6 +39,11 @@ class PlannedDelay(SameBeats[Delay]):
             cells = build(arrivals, [Reads(np.arange(len(at)), at + self.spec.cycles)], chooses=False).cells
         pulses, counted = cell_pulses(cells)
         return cells, plan_pulses(pulses, counted, period)
+
+    @property
+    def slowest(self) -> StagePath:
+        """From the line to the next register."""
+        return line_path(self.line[0], self.timing)
 
     @cached_property
     def resources(self) -> Resources:

@@ -5,11 +5,12 @@ Each cell takes what it holds from the wires or from the cell before it, so that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from metronn.plan.hardware.fabric import Fabric
 from metronn.plan.hardware.resources import Resources
+from metronn.plan.hardware.timing import Span, StagePath, Timing
 from metronn.plan.kernels.memories import memory_resources
 from metronn.plan.kernels.waiting.pulses import Pulse
 
@@ -21,6 +22,14 @@ LUT_SHIFT_FROM_CYCLES = 3
 
 BRAM_LUTS = 300.0
 """LUTs one block RAM is worth where either would do: about what a device has of the one for each of the other."""
+
+
+def word_cycles(*, block: bool) -> int:
+    """Cycles from the pulse that takes a word out of a memory until its cell holds it.
+
+    A word of block RAM is late in its cycle: it goes through the memory's output register, which costs nothing else.
+    """
+    return 2 if block else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +50,10 @@ class Shift:
 
 @dataclass(frozen=True, slots=True)
 class Ring:
-    """A memory written in turn when `push` pulses; `pop` puts the oldest into its output register.
+    """A memory written in turn when `push` pulses; `pop` takes out the oldest, which is there `word_cycles` later.
 
     Both at once take the old word where they meet. Without pulses both happen in every cycle: what `source` was
-    `depth + 1` cycles ago.
+    `depth + word_cycles` cycles ago.
     """
 
     source: int
@@ -56,7 +65,7 @@ class Ring:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A memory of `banks` events: push k of an event writes word k; pop k reads word `words[k]` into its register."""
+    """A memory of `banks` events: push k of an event writes word k; pop k takes out word `words[k]`, as of a Ring."""
 
     push: Pulse
     pop: Pulse
@@ -97,6 +106,17 @@ def line_resources(cells: Sequence[Cell], width: int, fabric: Fabric) -> Resourc
     return total
 
 
+def line_path(cells: Iterable[Cell], timing: Timing, choice: Span | None = None) -> StagePath:
+    """Return the slowest path from the cells of lines on: through `choice`, or over a net to a register."""
+    block = any(isinstance(cell, Ring | Store) and cell.block for cell in cells)
+    behind = timing.arcs.net_ps if choice is None else choice.whole_ps
+    what = "word of block RAM" if block else "register"
+    return StagePath(
+        what=f"{what} to register" if choice is None else f"{what} and choice",
+        ps=(timing.arcs.block_ram_ps if block else 0) + behind,
+    )
+
+
 def shift_resources(cycles: int, width: int, fabric: Fabric) -> Resources:
     """A LUT per bit and what it delays, or part of it; flip-flops for a short rest, and where LUTs delay nothing."""
     if not fabric.lut_shift_cycles:
@@ -116,10 +136,10 @@ def kept_bits(cells: Sequence[Cell], width: int) -> int:
                 bits += width
             case Shift(cycles=cycles):
                 bits += cycles * width
-            case Ring(depth=depth):
-                bits += (depth + 1) * width
-            case Store():
-                bits += (cell.banks * len(cell.push.at) + 1) * width
+            case Ring(depth=depth, block=block):
+                bits += (depth + word_cycles(block=block)) * width
+            case Store(block=block):
+                bits += (cell.banks * len(cell.push.at) + word_cycles(block=block)) * width
     return bits
 
 

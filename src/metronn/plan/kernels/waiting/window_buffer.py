@@ -12,11 +12,12 @@ import numpy.typing as npt
 from metronn.ir.graph import Graph
 from metronn.plan.hardware.fabric import Fabric
 from metronn.plan.hardware.resources import Resources
+from metronn.plan.hardware.timing import StagePath
 from metronn.plan.kernels.planned import Inputs, PlannedKernel
 from metronn.plan.kernels.spec import Reorder, WindowBuffer
 from metronn.plan.kernels.waiting.cheapest_lines import Arrivals, Reads, build
 from metronn.plan.kernels.waiting.choices import Choices, choices_of, choices_resources
-from metronn.plan.kernels.waiting.lines import WIRE, Cell, cell_pulses, kept_bits, line_resources
+from metronn.plan.kernels.waiting.lines import WIRE, Cell, cell_pulses, kept_bits, line_path, line_resources
 from metronn.plan.kernels.waiting.pulses import Pulse, PulsePlan, plan_pulses, pulses_resources
 from metronn.plan.kernels.waiting.taps import (
     UNUSED,
@@ -209,6 +210,15 @@ class PlannedWaiting(PlannedKernel[S]):
     def latency_cycles(self) -> int:
         """The offset; one more where something is chosen."""
         return self.spec.offset + int(self.taps.chooses)
+
+    @property
+    def slowest(self) -> StagePath:
+        """From a line, through the choice of what a slot holds where there is one."""
+        memory = self.memory
+        cells = [cell for line in memory.lines for cell in line.cells]
+        read = [c.sources + len(c.pick) + (c.keep is not None) for c in memory.choices.columns]
+        choice = self.timing.function(max(read, default=1)) if memory.chooses else None
+        return line_path(cells, self.timing, choice)
 
     @cached_property
     def resources(self) -> Resources:

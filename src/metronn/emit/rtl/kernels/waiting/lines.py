@@ -115,11 +115,20 @@ def _shift(name: str, source: str, cycles: int, width: int) -> list[str]:
 
 
 def _memory(name: str, words: int, width: int, *, block: bool) -> list[str]:
+    """Declare a memory and what its words go through: of block RAM, its output register too."""
     style = "block" if block else "distributed"
+    registers = f"{name}_early_q, {name}_q" if block else f"{name}_q"
     return [
         f'  (* ram_style = "{style}" *) logic [{width - 1}:0] {name}_memory [0:{words - 1}];',
-        f"  logic [{width - 1}:0] {name}_q;",
+        f"  logic [{width - 1}:0] {registers};",
     ]
+
+
+def _taken(name: str, condition: str, place: str, *, block: bool) -> list[str]:
+    """Take the word at a place out of a memory."""
+    if not block:
+        return [f"    {condition}{name}_q <= {name}_memory[{place}];"]
+    return [f"    {condition}{name}_early_q <= {name}_memory[{place}];", f"    {name}_q <= {name}_early_q;"]
 
 
 def _next(name: str, count: int) -> str:
@@ -142,7 +151,7 @@ def _ring(cell: Ring, name: str, source: str, width: int, pulses: PulseNames) ->
         *_memory(name, depth, width, block=cell.block),
         f"  logic [{bits - 1}:0] {', '.join(pointers)};",
         "  always_ff @(posedge clk_i) begin",
-        f"    {read}{name}_q <= {name}_memory[{take}];",
+        *_taken(name, read, take, block=cell.block),
         f"    {write}{name}_memory[{put}] <= {source};",
         "    if (rst_i) begin",
         *(f"      {pointer} <= {bits}'d0;" for pointer in pointers),
@@ -189,7 +198,7 @@ def _store(cell: Store, name: str, source: str, width: int, pulses: PulseNames) 
         *lines,
         "  always_ff @(posedge clk_i) begin",
         f"    if ({push}) {name}_memory[{put}] <= {source};",
-        f"    if ({pop}) {name}_q <= {name}_memory[{take}];",
+        *_taken(name, f"if ({pop}) ", take, block=cell.block),
         *events,
         "  end",
         "",
