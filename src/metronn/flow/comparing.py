@@ -36,12 +36,17 @@ class Sweep:
     iis: tuple[int, ...] = ()
 
 
+def is_network(target: Path) -> bool:
+    """Tell whether a path is that of a network, a metronn.toml or a folder with one, and not of an integer graph."""
+    return target.is_dir() or target.suffix == ".toml" or target.suffix.lower() in READERS
+
+
 def graph_to_compare(target: Path, given: Given, log: Log) -> tuple[Request, Graph]:
     """Read the graph to plan, and the options: those of the metronn.toml beside it with what was given besides.
 
     A network, a metronn.toml or a folder with one is quantized as a compilation does; any other file is a graph.txt.
     """
-    if target.is_dir() or target.suffix == ".toml" or target.suffix.lower() in READERS:
+    if is_network(target):
         request = find_request(target, given)
         return request, quantized_network(request, log)
     beside = target.parent / FILE_NAME
@@ -69,7 +74,7 @@ def compared(request: Request, graph: Graph, sweep: Sweep, log: Log) -> Comparis
         found, error = _planned(graph, name, system, options, log)
         plans.append(found)
         refused += [error] if error is not None else []
-        log(f"{found.asked}: {found.problem or f'{found.latency_cycles} cycles on {found.boards}'}")
+        log(f"{found.asked}: {found.words}")
     if len(refused) == len(plans):
         kind = InfeasibleError if any(isinstance(error, InfeasibleError) for error in refused) else ModelError
         raise kind("no plan for any of these:\n" + "\n".join(f"  {found.asked}: {found.problem}" for found in plans))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -15,7 +15,7 @@ from metronn.plan.hardware.resources import RESOURCE_NAMES
 from metronn.report.comparison_plot import Place, comparison_figure
 from metronn.report.figures import picture_bytes
 from metronn.report.html import table_html
-from metronn.report.summary import RESOURCE_TITLES, LinkRow, Summary, summarize
+from metronn.report.summary import RESOURCE_TITLES, FpgaRow, LinkRow, RegionRow, Summary, summarize
 from metronn.report.tables import table_text
 
 FORMAT = 1
@@ -56,6 +56,17 @@ class ComparedPlan:
             count = f"{self.fpgas_asked} FPGA{'' if self.fpgas_asked == 1 else 's'}"
         return f"{self.system}, {count}, II {self.ii_cycles}"
 
+    @property
+    def words(self) -> str:
+        """What came of it, in words: the promise, or what binds."""
+        if self.design is None:
+            return f"no plan: {self.problem}"
+        count = len(self.design.fpgas)
+        return (
+            f"{self.design.latency_cycles} cycles = {self.design.latency_ns:.1f} ns on {count} "
+            f"FPGA{'' if count == 1 else 's'}"
+        )
+
     @cached_property
     def summary(self) -> Summary | None:
         """What reports show of the plan; None where there is none."""
@@ -80,8 +91,13 @@ class ComparedPlan:
     def utilisation(self) -> Mapping[str, float]:
         """The largest used share of any FPGA's budget, for each resource that an FPGA of the plan has."""
         rows = () if self.summary is None else self.summary.fpgas
-        having = {name: [row for row in rows if row.budget[name]] for name in RESOURCE_NAMES}
-        return {name: max(row.ratio(name) for row in some) for name, some in having.items() if some}
+        return _largest_shares(rows)
+
+    @property
+    def region_utilisation(self) -> Mapping[str, float]:
+        """The same of the super logic regions, which kernels stay within; empty where no FPGA has several."""
+        rows = () if self.summary is None else self.summary.regions
+        return _largest_shares(rows)
 
     @property
     def links(self) -> tuple[LinkRow, ...]:
@@ -109,11 +125,22 @@ class ComparedPlan:
             "boards": self.boards,
             "latency_cycles": promised and promised["latency_cycles"],
             "latency_ns": promised and promised["latency_ns"],
-            "utilisation": promised and {name: round(share, SHARE_DIGITS) for name, share in self.utilisation.items()},
+            "utilisation": promised and _rounded(self.utilisation),
+            "region_utilisation": promised and _rounded(self.region_utilisation),
             "link_occupancy": None if worst is None else round(worst, SHARE_DIGITS),
             "links": promised and [_link_record(link) for link in self.links],
             "resources": promised and promised["resources"],
         }
+
+
+def _largest_shares(rows: Sequence[FpgaRow] | Sequence[RegionRow]) -> dict[str, float]:
+    """Return by resource the largest used share of those that have it."""
+    having = {name: [row for row in rows if row.budget[name]] for name in RESOURCE_NAMES}
+    return {name: max(row.ratio(name) for row in some) for name, some in having.items() if some}
+
+
+def _rounded(shares: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(share, SHARE_DIGITS) for name, share in shares.items()}
 
 
 def _link_record(link: LinkRow) -> dict[str, Any]:
@@ -188,7 +215,19 @@ class Comparison:
     def columns(self) -> tuple[str, ...]:
         """Titles of the table: a column for each resource that a plan's FPGAs have."""
         resources = (RESOURCE_TITLES[name] for name in self._resources)
-        return ("system", "asked", "II", "boards", "cycles", "ns", *resources, "link", "planned in", "best in")
+        return (
+            "system",
+            "asked",
+            "II",
+            "boards",
+            "cycles",
+            "ns",
+            *resources,
+            "fullest region",
+            "link",
+            "planned in",
+            "best in",
+        )
 
     @property
     def _resources(self) -> tuple[str, ...]:
@@ -207,6 +246,7 @@ class Comparison:
                 "" if plan.latency_cycles is None else f"{plan.latency_cycles:,}",
                 "" if plan.latency_ns is None else f"{plan.latency_ns:,.1f}",
                 *(_percent(shares.get(name)) for name in self._resources),
+                _fullest(plan.region_utilisation),
                 _percent(plan.link_occupancy),
                 f"{plan.planning_s:.1f} s",
                 f"no plan: {plan.problem}" if plan.design is None else ", ".join(self.best_in(place)),
@@ -232,18 +272,18 @@ class Comparison:
 
         Raises ToolError where matplotlib is missing.
         """
-        several = len({plan.ii_cycles for plan in self.plans}) > 1
+        iis = sorted({plan.ii_cycles for plan in self.plans})
         return comparison_figure(
             [
                 Place(
-                    series=f"{plan.system}, II {plan.ii_cycles}" if several else plan.system,
+                    series=f"{plan.system}, II {plan.ii_cycles}" if len(iis) > 1 else plan.system,
                     boards=plan.boards or plan.fpgas_asked,
                     latency_ns=plan.latency_ns,
                     best=self.best_in(place),
                 )
                 for place, plan in enumerate(self.plans)
             ],
-            self.name,
+            self.name if len(iis) > 1 else f"{self.name}, II {iis[0]}",
         )
 
     def svg(self) -> bytes:
@@ -253,6 +293,11 @@ class Comparison:
     def png(self) -> bytes:
         """Return the figure as PNG. Same plans, same bytes. Raises ToolError where matplotlib is missing."""
         return picture_bytes(self.figure(), "png")
+
+
+def _fullest(shares: Mapping[str, float]) -> str:
+    name = max(shares, key=lambda name: shares[name], default=None)
+    return "" if name is None else f"{RESOURCE_TITLES[name]} {_percent(shares[name])}"
 
 
 def _percent(share: float | None) -> str:

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from metronn.report.figures import COLOURS, MARKERS, empty_figure
+from metronn.report.tables import printable
 
 NO_PLAN_HEIGHT = 0.03
 """Where crosses for what has no plan stand, as a share of the height."""
@@ -37,7 +38,7 @@ def comparison_figure(places: Sequence[Place], title: str) -> Any:  # noqa: ANN4
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         own = [place for place in places if place.series == series]
         _draw(axes, own, colour, marker, shift=7 * number)
-        handles.append(lines.Line2D([], [], color=colour, marker=marker, linewidth=1.2, label=series))
+        handles.append(lines.Line2D([], [], color=colour, marker=marker, linewidth=1.2, label=_plain(series)))
     _label(axes, [place for place in places if place.best])
     if any(place.latency_ns is None and place.boards is not None for place in places):
         handles.append(lines.Line2D([], [], color="#777777", marker="x", linestyle="none", label="no plan"))
@@ -48,13 +49,18 @@ def comparison_figure(places: Sequence[Place], title: str) -> Any:  # noqa: ANN4
     axes.margins(y=0.18)
     axes.set_xlabel("boards")
     axes.set_ylabel("latency [ns]")
-    axes.set_title(title, fontsize=11)
+    axes.set_title(_plain(title), fontsize=11)
     axes.grid(visible=True, color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), frameon=False, fontsize=9)
     return figure
+
+
+def _plain(name: str) -> str:
+    """Return a name, which may hold anything, so that matplotlib shows it as it is."""
+    return printable(name).replace("$", "\\$")
 
 
 def _draw(axes: Any, places: Sequence[Place], colour: str, marker: str, shift: int) -> None:  # noqa: ANN401 - matplotlib has no types
@@ -88,4 +94,5 @@ def _label(axes: Any, best: Sequence[Place]) -> None:  # noqa: ANN401 - matplotl
             textcoords="offset points",
             fontsize=9,
             horizontalalignment="center",
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0},
         )
