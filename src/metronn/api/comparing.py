@@ -98,3 +98,6 @@ def _numbers(name: str, given: int | Sequence[int] | None, high: int) -> tuple[i
         if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= high:
             raise ModelError(f"{name}: found {number!r}, allowed are whole numbers from 1 to {high}")
     return tuple(dict.fromkeys(number for number in found if isinstance(number, int)))
+
+
+KEYWORDS.describe(compare)
