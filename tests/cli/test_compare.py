@@ -12,7 +12,7 @@ import pytest
 from command_line import Run
 from metronn.emit.manifest import promises
 from metronn.errors import InfeasibleError
-from metronn.flow.comparing import Sweep, compared
+from metronn.flow.comparing import Sweep, compared, places_of
 from metronn.flow.options import Given
 from metronn.flow.request import read_request
 from metronn.ir.text import graph_hash, to_text
@@ -117,7 +117,7 @@ def test_latency_in_nanoseconds_decides_between_clocks(graph: Path) -> None:
         'name = "slow"\ntitle = "slow"\nsource = "test"\nclock_mhz = 120.0\nii = 9\n'
         'boards = [{ name = "a", board = "serenity" }]\n'
     )
-    found = compared(request, GRAPH, Sweep(systems=(slow, "one-serenity")), QuietLog())
+    found = compared(request, GRAPH, places_of(request, Sweep(systems=(slow, "one-serenity"))), QuietLog())
     first, second = found.plans
     assert first.latency_cycles is not None and second.latency_cycles is not None
     assert first.latency_ns is not None and second.latency_ns is not None
@@ -257,7 +257,21 @@ def test_folders_that_cannot_be_written(metronn: Run, graph: Path) -> None:
     (graph.parent / "out" / "compare.json").mkdir(parents=True)
     ran = metronn(*words, graph.parent / "out")
     assert (ran.status, ran.out) == (2, "")
-    assert "compare.json: cannot be written: Is a directory" in ran.err
+    assert "out/compare.json: is a folder; name another one with -o" in ran.err
+    ran = metronn(*words, "/proc")
+    assert (ran.status, ran.out) == (2, "")
+    assert "/proc: the folder cannot be written: " in ran.err
+    assert "one-serenity, FPGAs" not in ran.err, "it is told before the work"
+
+
+def test_systems_are_read_before_a_network_is_quantized(
+    metronn: Run, network: Path, events: Path, tmp_path: Path
+) -> None:
+    """What is wrong is told before the work, and no folder is left behind."""
+    ran = metronn("compare", network, "--calibrate", events, "--systems", "nope", "--no-plot", "-o", tmp_path / "out")
+    assert ran.status == 2
+    assert "import: " not in ran.err
+    assert not (tmp_path / "out").exists()
 
 
 def test_no_graph(metronn: Run, graph: Path) -> None:

@@ -12,10 +12,10 @@ import numpy as np
 from metronn.api.keywords import Keywords, options_file, request_of, with_events
 from metronn.errors import ModelError
 from metronn.events.data import EventSource
-from metronn.flow.comparing import Sweep, compared, is_network, quantized_network
+from metronn.flow.comparing import Sweep, compared, is_network, places_of, quantized_network, request_to_compare
 from metronn.flow.options import Given
 from metronn.flow.planning import read_graph
-from metronn.flow.request import FILE_NAME, Request, read_request
+from metronn.flow.request import Request, read_request
 from metronn.ir.graph import Graph
 from metronn.log import QuietLog
 from metronn.plan.hardware.system import MAX_FPGAS, MAX_II
@@ -64,7 +64,8 @@ def compare(
     log = QuietLog()
     with tempfile.TemporaryDirectory(prefix="metronn-network-") as place:
         request, graph = _request(network, Path(place), options, wanted)
-        return compared(request, quantized_network(request, log) if graph is None else graph, sweep, log)
+        places = places_of(request, sweep)
+        return compared(request, quantized_network(request, log) if graph is None else graph, places, log)
 
 
 def _request(network: object, place: Path, options: str | Path | None, given: Given) -> tuple[Request, Graph | None]:
@@ -73,9 +74,9 @@ def _request(network: object, place: Path, options: str | Path | None, given: Gi
     if isinstance(network, Graph):
         return read_request(path, given, model=Path("graph")), network
     if isinstance(network, str | Path) and not is_network(Path(network)):
-        beside = Path(network).parent / FILE_NAME
-        source = path or (beside if beside.is_file() else None)
-        return read_request(source, given, model=Path(network)), read_graph(Path(network))
+        file = Path(network)
+        request = request_to_compare(file, given) if path is None else read_request(path, given, model=file)
+        return request, read_graph(file)
     return request_of(network, place, options, given), None
 
 

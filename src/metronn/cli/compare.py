@@ -12,12 +12,13 @@ from metronn.cli.console import Log, handled, plain_json, say, say_json
 from metronn.cli.lists import numbers, parts
 from metronn.cli.taking import taking
 from metronn.errors import ModelError
-from metronn.flow.comparing import Sweep, compared, graph_to_compare
-from metronn.flow.folders import write_file
+from metronn.flow.comparing import Sweep, compared, graph_to_compare, places_of, request_to_compare
+from metronn.flow.folders import result_folder, write_file
 from metronn.flow.options import Given
 from metronn.plan.hardware.system import MAX_FPGAS, MAX_II
 from metronn.report.figures import empty_figure
 
+FILES = ("compare.json", "compare.png")
 WITHOUT_PICTURE = "leave it out with --no-plot"
 
 
@@ -69,17 +70,15 @@ def compare_plans(
     )
     if plot:
         empty_figure(1, 1, dpi=1, without=WITHOUT_PICTURE)  # without matplotlib, say so before the work
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ModelError(f"{output}: the folder cannot be made: {error.strerror}") from None
-    request, graph = graph_to_compare(target, given, log)
-    found = compared(request, graph, sweep, log)
+    request = request_to_compare(target, given)
+    places = places_of(request, sweep)
+    result_folder(output, *FILES[: 1 + plot])
+    found = compared(request, graph_to_compare(target, request, log), places, log)
     # What is no text in a path is escaped as JSON has it.
-    write_file(output / "compare.json", plain_json(found.to_json()).encode("utf-8", "backslashreplace"))
+    write_file(output / FILES[0], plain_json(found.to_json()).encode("utf-8", "backslashreplace"))
     if plot:
-        write_file(output / "compare.png", found.png())
-    log(f"written: {output}: compare.json{', compare.png' if plot else ''}")
+        write_file(output / FILES[1], found.png())
+    log(f"written: {output}: {', '.join(FILES[: 1 + plot])}")
     if json:
         say_json(found.to_json())
         return

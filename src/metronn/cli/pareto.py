@@ -13,7 +13,7 @@ from metronn.cli.console import Log, handled, plain_json, say, say_json
 from metronn.cli.lists import numbers, parts
 from metronn.cli.taking import taking
 from metronn.errors import InfeasibleError, ModelError
-from metronn.flow.folders import write_file
+from metronn.flow.folders import result_folder, write_file
 from metronn.flow.options import Given
 from metronn.flow.planning import chosen_system
 from metronn.flow.request import Request, find_request, with_widths
@@ -68,10 +68,7 @@ def pareto_front(
     iis, folds = numbers("--ii", ii, 1, 65_536), _folds(fold)
     if plot:
         pareto_png((), "")  # without matplotlib, say so before the work
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ModelError(f"{output}: the folder cannot be made: {error.strerror}") from None
+    result_folder(output, "points.csv", "points.json", *(["pareto.png"] if plot else []))
     several: list[Candidate] = []
     for name, request in requests.items():
         files = {path.stem: with_widths(request.quantize, path) for path in widths or ()}

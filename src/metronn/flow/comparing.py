@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -36,22 +36,31 @@ class Sweep:
     iis: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What one plan is made for: a system, by the name it was asked for, at an II; so many FPGAs of it, or any."""
+
+    name: str
+    system: System
+    fpgas: int | None
+
+
 def is_network(target: Path) -> bool:
     """Tell whether a path is that of a network, a metronn.toml or a folder with one, and not of an integer graph."""
     return target.is_dir() or target.suffix == ".toml" or target.suffix.lower() in READERS
 
 
-def graph_to_compare(target: Path, given: Given, log: Log) -> tuple[Request, Graph]:
-    """Read the graph to plan, and the options: those of the metronn.toml beside it with what was given besides.
-
-    A network, a metronn.toml or a folder with one is quantized as a compilation does; any other file is a graph.txt.
-    """
+def request_to_compare(target: Path, given: Given) -> Request:
+    """Read the options: those of the metronn.toml of a network, or beside a graph, with what was given besides."""
     if is_network(target):
-        request = find_request(target, given)
-        return request, quantized_network(request, log)
+        return find_request(target, given)
     beside = target.parent / FILE_NAME
-    request = read_request(beside if beside.is_file() else None, given, model=target)
-    return request, read_graph(target)
+    return read_request(beside if beside.is_file() else None, given, model=target)
+
+
+def graph_to_compare(target: Path, request: Request, log: Log) -> Graph:
+    """Read the graph to plan; a network is quantized as a compilation does."""
+    return quantized_network(request, log) if is_network(target) else read_graph(target)
 
 
 def quantized_network(request: Request, log: Log) -> Graph:
@@ -60,18 +69,42 @@ def quantized_network(request: Request, log: Log) -> Graph:
     return quantized_graph(request, network, calibration_events(request, network.model, log), log).graph
 
 
-def compared(request: Request, graph: Graph, sweep: Sweep, log: Log) -> Comparison:
-    """Plan a graph for every system, number of FPGAs and II.
+def places_of(request: Request, sweep: Sweep) -> tuple[Place, ...]:
+    """Return what plans are made for, in the order of systems, IIs, FPGAs.
 
-    Where a pair has no plan the comparison says what binds. Raises ModelError listing every system that cannot be read;
-    where no pair has a plan InfeasibleError that says why for each, ModelError where all of them are bad requests.
+    Raises ModelError listing every system that cannot be read, or has not the II or the clock that was asked for.
     """
-    places = list(_places(request, sweep))
+    wanted = request.options.plan
+    names = sweep.systems or (() if request.system is None else (request.system,))
+    if not names:
+        raise ModelError(
+            f"no systems: which ones are to be compared?\n  Give --systems NAME,NAME or plan.system in {FILE_NAME}; "
+            f"known systems: {', '.join(list_systems())}."
+        )
+    found: list[Place] = []
+    problems: list[str] = []
+    for name, ii in product(dict.fromkeys(names), sweep.iis or (wanted.ii,)):
+        try:
+            system = system_at(name, ii=ii, clock_mhz=wanted.clock_mhz)
+        except ModelError as error:
+            problems.append(error.message)
+            continue
+        found += [Place(name=str(name), system=system, fpgas=fpgas) for fpgas in sweep.fpgas or (wanted.fpgas,)]
+    if problems:
+        raise ModelError("\n".join(dict.fromkeys(problems)))
+    return tuple(found)
+
+
+def compared(request: Request, graph: Graph, places: Sequence[Place], log: Log) -> Comparison:
+    """Plan a graph at every place.
+
+    Where one has no plan the comparison says what binds. Where none has, raises InfeasibleError that says why for each,
+    ModelError where all of them are bad requests.
+    """
     plans: list[ComparedPlan] = []
     refused: list[MetronnError] = []
-    for name, system, fpgas in places:
-        options = request.plan.model_copy(update={"fpgas": fpgas})
-        found, error = _planned(graph, name, system, options, log)
+    for place in places:
+        found, error = _planned(graph, place, request.plan.model_copy(update={"fpgas": place.fpgas}), log)
         plans.append(found)
         refused += [error] if error is not None else []
         log(f"{found.asked}: {found.words}")
@@ -81,36 +114,9 @@ def compared(request: Request, graph: Graph, sweep: Sweep, log: Log) -> Comparis
     return Comparison(name=request.name, graph_hash=graph_hash(graph), plans=tuple(plans))
 
 
-def _places(request: Request, sweep: Sweep) -> Iterator[tuple[str, System, int | None]]:
-    """Yield what is asked for: the name of a system, the system at an II, and a number of FPGAs."""
-    wanted = request.options.plan
-    names = sweep.systems or (() if request.system is None else (request.system,))
-    if not names:
-        raise ModelError(
-            f"no systems: which ones are to be compared?\n  Give --systems NAME,NAME or plan.system in {FILE_NAME}; "
-            f"known systems: {', '.join(list_systems())}."
-        )
-    found: list[tuple[str, list[System]]] = []
-    problems: list[str] = []
-    for name in dict.fromkeys(names):
-        systems = []
-        for ii in sweep.iis or (wanted.ii,):
-            try:
-                systems.append(system_at(name, ii=ii, clock_mhz=wanted.clock_mhz))
-            except ModelError as error:
-                problems.append(error.message)
-        found.append((str(name), systems))
-    if problems:
-        raise ModelError("\n".join(dict.fromkeys(problems)))
-    for name, systems in found:
-        for system, fpgas in product(systems, sweep.fpgas or (wanted.fpgas,)):
-            yield name, system, fpgas
-
-
-def _planned(
-    graph: Graph, name: str, system: System, options: PlanOptions, log: Log
-) -> tuple[ComparedPlan, MetronnError | None]:
-    """Plan one pair; also return the error where there is no plan."""
+def _planned(graph: Graph, place: Place, options: PlanOptions, log: Log) -> tuple[ComparedPlan, MetronnError | None]:
+    """Plan at one place; also return the error where there is no plan."""
+    name, system = place.name, place.system
     design, refused, start = None, None, time.monotonic()
     try:
         with log.stage(f"planning on {name}"):

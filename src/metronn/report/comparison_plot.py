@@ -34,7 +34,7 @@ def comparison_figure(places: Sequence[Place], title: str) -> Any:  # noqa: ANN4
     Plans are joined by board count within a series; those that are best in something are framed. Crosses at the lower
     edge stand for numbers of boards without a plan.
     """
-    figure = empty_figure(8, 5.2, dpi=150, without="leave it out with --no-plot")
+    figure = empty_figure(8, 5.2, dpi=150, without="the table does without")
     axes = figure.subplots()
     styles = {
         series: (COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)])
