@@ -116,6 +116,7 @@ RIGHT = {
     "reference": ("small.onnx",), "bits": ("8", "4,6"), "max_evaluations": ("50",), "clock_mhz": ("200",),
     "fpgas": ("1",), "max_latency_ns": ("5000",), "rung": ("1",), "tolerance": ("0.5",), "validation_share": ("0.2",),
     "input_lanes": ("4",), "output_lanes": ("4",), "fold": ("full", "latency"), "narrowest": ("4",), "widest": ("8",),
+    "systems": ("one-serenity", "one-serenity,system.toml"),
 }  # fmt: skip
 """Values that are right, by the name of the parameter, so that draws get past the first check."""
 

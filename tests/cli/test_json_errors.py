@@ -25,6 +25,7 @@ VERBS = {
     "prune": ["nope.onnx", "--data", "e.npz", "-o", "n.keras"],
     "finetune": ["nope.onnx", "--data", "e.npz", "-o", "n.keras"],
     "plan": ["nope.txt", "--system", "one-serenity"],
+    "compare": ["nope.txt", "--systems", "one-serenity", "-o", "p"],
     "pareto": ["nope.onnx", "--system", "one-serenity", "-o", "p"],
     "verify": ["nope"],
     "emulate": ["nope", "e.npz", "-o", "o.npz"],

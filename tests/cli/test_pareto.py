@@ -22,7 +22,7 @@ from metronn.plan.hardware.resources import LUT_EQUIVALENTS, Resources, lut_equi
 from metronn.plan.hardware.system import load_system
 from metronn.plan.options import PlanOptions
 from metronn.plan.planner import plan
-from metronn.report import pareto_plot
+from metronn.report import figures, pareto_plot
 from metronn.report.pareto import csv_text, rows
 from metronn.search.pareto import ParetoPoint, beats, with_front
 from small_network import write_events, write_network
@@ -94,7 +94,7 @@ def test_without_matplotlib_the_error_says_what_to_do(monkeypatch: pytest.Monkey
     def missing(name: str) -> object:
         raise ImportError(name)
 
-    monkeypatch.setattr(pareto_plot, "import_module", missing)
+    monkeypatch.setattr(figures, "import_module", missing)
     with pytest.raises(ToolError, match="needs matplotlib .* leave it out with --no-plot"):
         pareto_plot.pareto_png((), "accuracy")
 

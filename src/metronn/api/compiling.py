@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-import enum
-import inspect
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from metronn.api.build import Build
-from metronn.api.live import network_file
-from metronn.errors import ModelError
-from metronn.events.data import UNNAMED, EventSource
+from metronn.api.keywords import Keywords, request_of, with_events
+from metronn.events.data import EventSource
 from metronn.flow.builds import RUNGS
 from metronn.flow.compile import compile_build
 from metronn.flow.dump import dumped_stages
-from metronn.flow.options import Given, flag_of, keys, parameter_of
-from metronn.flow.request import FILE_NAME, Request, find_request, read_request
+from metronn.flow.options import Given
 from metronn.log import QuietLog
-from metronn.toml_tables import about, unknown_name
 
-COMPILED = ("model", "data", "quantize", "plan", "verify", "build", "report")
-"""Tables of metronn.toml that may be given."""
-KEYWORDS = {
-    parameter_of(name): name
-    for name, field in keys()
-    if name.partition(".")[0] in COMPILED and flag_of(name, field) and name not in ("data.calibrate", "build.directory")
-}
-"""Keys that are keywords: those that the command line gives, too."""
-WHOLE = ("model", "data", "quantize", "plan", "report")
-"""Tables that are keywords."""
+KEYWORDS = Keywords.of(
+    ("model", "data", "quantize", "plan", "verify", "build", "report"),
+    tables=("model", "data", "quantize", "plan", "report"),
+    but=("data.calibrate", "build.directory"),
+)
 
 
 def compile(
@@ -76,13 +63,10 @@ def compile(
         ToolError: a tool is missing or broken.
         VerificationError: the build is not good; its `build` is there to find out why.
     """
-    wanted = _given(given)
-    events = _with_labels(calibrate, labels, str(wanted.get("data.label") or "label"))
-    names = dict(wanted.names) if events is None else {**wanted.names, "data.calibrate": "calibrate"}
-    values = dict(wanted.values) if events is None else {**wanted.values, "data.calibrate": events}
+    wanted = with_events(KEYWORDS.given(given), calibrate, labels)
     with _scratch(output) as (folder, scratch), tempfile.TemporaryDirectory(prefix="metronn-network-") as place:
-        wanted = Given(values={**values, "build.directory": str(folder)}, names=names)
-        request = _request(network, Path(place), events, options, wanted)
+        wanted = Given(values={**wanted.values, "build.directory": str(folder)}, names=wanted.names)
+        request = request_of(network, Path(place), options, wanted)
         watch = dumped_stages(None if dump_ir is None else Path(dump_ir), request.directory)
         made = compile_build(request, QuietLog(), watch, verify=verify, force=force)
     build = Build(made.folder, scratch=scratch)
@@ -113,92 +97,4 @@ def load(folder: str | Path) -> Build:
     return Build(Path(folder))
 
 
-def _request(
-    network: object, place: Path, events: EventSource | None, options: str | Path | None, given: Given
-) -> Request:
-    """Return the request: that of the network's own metronn.toml, or of `options`."""
-    file = network_file(network, place, events, str(given.get("data.label") or "label"))
-    live = file.is_relative_to(place)
-    if options is not None:
-        path = Path(options) / FILE_NAME if Path(options).is_dir() else Path(options)
-        request = read_request(path, given, model=file)
-    elif live:
-        request = read_request(None, given, model=file)
-    else:
-        request = find_request(file, given)
-    if not live:
-        return request
-    name = request.options.model.name or getattr(network, "name", None) or type(network).__name__
-    return replace(request, keep_model=True, name=str(name))
-
-
-def _given(keywords: Mapping[str, Any]) -> Given:
-    """Return the values of keywords by key; None gives nothing. Raises ModelError listing unknown keywords."""
-    values: dict[str, Any] = {}
-    names: dict[str, str] = {}
-    problems = []
-    for word, value in keywords.items():
-        if word in KEYWORDS:
-            found = {KEYWORDS[word]: (value, word)}
-        elif word in WHOLE:
-            if not isinstance(value, Mapping):
-                problems.append(f"{word}: must be a table of keys, as {{'key': value}}, found {value!r}")
-                continue
-            found = {f"{word}.{key}": (inner, f"{word}[{key!r}]") for key, inner in value.items()}
-        else:
-            problems.append(unknown_name("option", word, [*KEYWORDS, *WHOLE]))
-            continue
-        for key, (inner, shown) in found.items():
-            if inner is not None:
-                values[key], names[key] = _plain(inner), shown
-    if problems:
-        raise ModelError("\n".join(problems))
-    return Given(values=values, names=names)
-
-
-def _plain(value: object) -> object:
-    """Return a value as metronn.toml would have it: texts of paths and choices, numbers of Python."""
-    match value:
-        case enum.Enum():
-            return value.value
-        case Path():
-            return str(value)
-        case np.generic():
-            return value.item()
-        case list() | tuple():
-            return tuple(_plain(one) for one in value)
-        case Mapping():
-            return {str(key): one if isinstance(one, np.ndarray) else _plain(one) for key, one in value.items()}
-    return value
-
-
-def _with_labels(events: EventSource | Path | None, labels: object, name: str) -> EventSource | None:
-    """Return events with labels under their name. Raises ModelError where that cannot be."""
-    if isinstance(events, Path):
-        events = str(events)
-    if labels is None:
-        return events
-    if events is None or isinstance(events, str):
-        raise ModelError("labels: are given beside calibrate= as arrays; a file holds its own, see label=")
-    named = events if isinstance(events, Mapping) else {UNNAMED: events}
-    if name in named:
-        raise ModelError(f"labels: calibrate= holds an array {name}, too; leave one of them out")
-    return {**named, name: np.asarray(labels)}
-
-
-def _describe() -> None:
-    """Give `compile` the signature and the documentation of its keywords."""
-    signature = inspect.signature(compile)
-    fields = dict(keys())
-    own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
-    more = [inspect.Parameter(word, inspect.Parameter.KEYWORD_ONLY, default=None) for word in (*KEYWORDS, *WHOLE)]
-    compile.__signature__ = signature.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
-    words = []
-    for word, key in KEYWORDS.items():
-        said = about(fields[key])
-        assert said.flag is not None
-        words.append(f"    {word}: {said.flag.help or said.meaning}")
-    compile.__doc__ = f"{inspect.getdoc(compile)}\n\nOptions by name:\n" + "\n".join(words) + "\n"
-
-
-_describe()
+KEYWORDS.describe(compile)

@@ -62,6 +62,11 @@ VERBS: dict[str, Verb] = {
         "plan_graph",
         "Plan a graph on a system. Options that are not given are those of the metronn.toml beside the graph, if any.",
     ),
+    "compare": Verb(
+        "metronn.cli.compare",
+        "compare_plans",
+        "Plan a network on several systems, with several numbers of FPGAs, and show the plans beside each other.",
+    ),
     "pareto": Verb(
         "metronn.cli.pareto",
         "pareto_front",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -11,9 +10,10 @@ import typer
 
 from metronn.cli import options
 from metronn.cli.console import Log, handled, plain_json, say, say_json
+from metronn.cli.lists import numbers, parts
 from metronn.cli.taking import taking
 from metronn.errors import InfeasibleError, ModelError
-from metronn.flow.folders import write_file
+from metronn.flow.folders import result_folder, write_file
 from metronn.flow.options import Given
 from metronn.flow.planning import chosen_system
 from metronn.flow.request import Request, find_request, with_widths
@@ -64,14 +64,11 @@ def pareto_front(
     """
     log = Log()
     requests = _requests(targets, given)
-    uniform, tolerances = _numbers("--bits", bits, 2, 32), _tolerances(search)
-    iis, folds = _numbers("--ii", ii, 1, 65_536), _folds(fold)
+    uniform, tolerances = numbers("--bits", bits, 2, 32), _tolerances(search)
+    iis, folds = numbers("--ii", ii, 1, 65_536), _folds(fold)
     if plot:
         pareto_png((), "")  # without matplotlib, say so before the work
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ModelError(f"{output}: the folder cannot be made: {error.strerror}") from None
+    result_folder(output, "points.csv", "points.json", *(["pareto.png"] if plot else []))
     several: list[Candidate] = []
     for name, request in requests.items():
         files = {path.stem: with_widths(request.quantize, path) for path in widths or ()}
@@ -137,19 +134,9 @@ def _subject(name: str, request: Request, log: Log) -> Subject:
     )
 
 
-def _numbers(option: str, text: str, low: int, high: int) -> tuple[int, ...]:
-    """Read whole numbers with commas between them."""
-    found = []
-    for part in filter(None, (item.strip() for item in text.split(","))):
-        if not re.fullmatch("[0-9]{1,9}", part) or not low <= int(part) <= high:
-            raise ModelError(f"{option}: found {part!r}, allowed are whole numbers from {low} to {high}, with commas")
-        found.append(int(part))
-    return tuple(dict.fromkeys(found))
-
-
 def _tolerances(text: str) -> tuple[float, ...]:
     found = []
-    for part in filter(None, (item.strip() for item in text.split(","))):
+    for part in parts(text):
         try:
             value = float(part)
         except ValueError:
@@ -162,8 +149,7 @@ def _tolerances(text: str) -> tuple[float, ...]:
 
 def _folds(text: str) -> tuple[Fold, ...]:
     allowed = [fold.value for fold in Fold]
-    parts = [part for part in (item.strip() for item in text.split(",")) if part]
-    for part in parts:
+    for part in parts(text):
         if part not in allowed:
             raise ModelError(f"--fold: found {part!r}, allowed are {', '.join(allowed)}, with commas")
-    return tuple(dict.fromkeys(Fold(part) for part in parts))
+    return tuple(dict.fromkeys(Fold(part) for part in parts(text)))

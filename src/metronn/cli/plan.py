@@ -20,7 +20,7 @@ from metronn.ir.text import to_text
 from metronn.plan.design import Design
 from metronn.plan.hardware.resources import Resources
 from metronn.plan.options import Objective, PlanOptions
-from metronn.plan.planner import plan
+from metronn.plan.planner import first_reason, plan
 from metronn.plan.serialize import design_to_json
 from metronn.report.summary import summarize
 from metronn.report.tables import table_text
@@ -85,8 +85,7 @@ def _ends(options: PlanOptions, design: Design, log: Log) -> dict[Objective, Des
                     design.graph, design.system, other, log.progress("planning to compare"), advise=False
                 )
         except (InfeasibleError, ModelError) as error:
-            first = error.message.splitlines()[0]
-            found[objective] = first.removeprefix(f"no plan for system {design.system.name}: ")
+            found[objective] = first_reason(error, design.system)
     return found
 
 

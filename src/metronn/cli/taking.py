@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from fnmatch import fnmatchcase
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -20,13 +20,15 @@ GIVEN = "given"
 """The argument of a verb that gets what was given."""
 
 
-def taking(*patterns: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Let a verb take the keys that match, as `plan.*`, by their flags.
+def taking(*patterns: str, but: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Let a verb take the keys that match, as `plan.*`, `but` for some, by their flags.
 
     Its argument `given: Given` is replaced by an optional parameter for each key, called like the key; values that are
     not on the command line are not given.
     """
-    taken = {name: found for name, found in keys() if flag_of(name, found) and _matches(name, patterns)}
+    taken = {
+        name: found for name, found in keys() if flag_of(name, found) and _matches(name, patterns) and name not in but
+    }
     parameters = {parameter_of(name): name for name in taken}
     assert len(parameters) == len(taken), "two keys of one verb have the same flag"
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from metronn.diagnose.firmware import formats_of
 from metronn.diagnose.measured import COLUMNS, Format, ProfiledTensor, Sizes
-from metronn.diagnose.profile_plot import picture_bytes, profile_figure
+from metronn.diagnose.profile_plot import profile_figure
 from metronn.diagnose.shown import shown_values
 from metronn.diagnose.subject import Subject
 from metronn.errors import ToolError
@@ -21,6 +21,7 @@ from metronn.ir.types import TensorType, width_bits
 from metronn.model.graph import Floats, RealGraph, RealLinear
 from metronn.passes.pipeline import prepare
 from metronn.quantize.traced import TracedMatrix, values_of
+from metronn.report.figures import picture_bytes
 from metronn.report.html import table_html
 
 

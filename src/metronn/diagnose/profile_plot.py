@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from importlib import import_module
@@ -10,7 +9,7 @@ from typing import Any
 
 from metronn.diagnose.measured import ProfiledTensor
 from metronn.diagnose.words import format_words, share_words
-from metronn.errors import ToolError
+from metronn.report.figures import empty_figure
 
 COLOURS = {"weights": "#c98f1b", "activations": "#1f6f8b"}
 RANGE, COMMON = "#e4e7ea", "#cdd3d9"
@@ -28,16 +27,8 @@ def profile_figure(tensors: Sequence[ProfiledTensor], events: int) -> Any:  # no
     between the quartiles of the absolute values with the median, whiskers from the least to the largest, a tick at the
     99.9th percentile. A red end of a bar: values are beyond.
     """
-    try:
-        figures: Any = import_module("matplotlib.figure")
-        backend: Any = import_module("matplotlib.backends.backend_agg")
-    except ImportError:
-        raise ToolError(
-            "the picture needs matplotlib (pip install 'metronn[plots]'); the table and --json do without"
-        ) from None
     height = 1.5 + ROW_INCHES * max(1, len(tensors))
-    figure = figures.Figure(figsize=(11, height), dpi=120, layout="constrained")
-    backend.FigureCanvasAgg(figure)
+    figure = empty_figure(11, height, dpi=120, without="the table and --json do without")
     axes = figure.subplots()
     low, high = _limits(tensors)
     for row, tensor in enumerate(tensors):
@@ -47,16 +38,6 @@ def profile_figure(tensors: Sequence[ProfiledTensor], events: int) -> Any:  # no
     axes.set_title(f"absolute values of weights and activations ({events:,} events) and their formats", fontsize=11)
     _legend(figure)
     return figure
-
-
-def picture_bytes(figure: Any, kind: str) -> bytes:  # noqa: ANN401 - matplotlib has no types
-    """Return a figure as a file of a kind, `svg` or `png`. Same figure, same bytes."""
-    matplotlib: Any = import_module("matplotlib")
-    file = io.BytesIO()
-    metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-    with matplotlib.rc_context({"svg.hashsalt": "metronn", "svg.fonttype": "none"}):
-        figure.savefig(file, format=kind, metadata=metadata)
-    return file.getvalue()
 
 
 def _limits(tensors: Sequence[ProfiledTensor]) -> tuple[float, float]:

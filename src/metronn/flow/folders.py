@@ -144,6 +144,25 @@ def check_output(output: Path, events: str) -> None:
             raise ModelError(f"{output}: is the file of the events; name another with -o")
 
 
+def result_folder(folder: Path, *names: str) -> None:
+    """Make a folder for results, of which some files are known by name, unless it is there.
+
+    Raises ModelError where it cannot be made, where it cannot be written, and where such a file is a folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelError(f"{folder}: the folder cannot be made: {error.strerror}") from None
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ModelError(f"{folder}: the folder cannot be written: {error.strerror}") from None
+    problems = [f"{folder / name}: is a folder; name another one with -o" for name in names if (folder / name).is_dir()]
+    if problems:
+        raise ModelError("\n".join(problems))
+
+
 def check_files(**options: Path | None) -> None:
     """Raise ModelError listing the options, by name, whose value is a folder and no file to write."""
     problems = [

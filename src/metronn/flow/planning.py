@@ -18,11 +18,14 @@ from metronn.plan.splitting import split_layers
 
 def chosen_system(request: Request) -> System:
     """Read the system and give it the II and clock that were asked for."""
-    system = load_system(request.needed_system())
     wanted = request.options.plan
-    if wanted.ii is None and wanted.clock_mhz is None:
-        return system
-    return system.with_overrides(ii=wanted.ii, clock_mhz=wanted.clock_mhz)
+    return system_at(request.needed_system(), ii=wanted.ii, clock_mhz=wanted.clock_mhz)
+
+
+def system_at(name: str | Path, *, ii: int | None, clock_mhz: float | None) -> System:
+    """Read a system and give it another II or clock, its own where None. Raises ModelError listing what is wrong."""
+    system = load_system(name)
+    return system if ii is None and clock_mhz is None else system.with_overrides(ii=ii, clock_mhz=clock_mhz)
 
 
 def planned(request: Request, graph: Graph, system: System, log: Log) -> Design:

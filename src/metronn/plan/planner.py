@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metronn.errors import InfeasibleError, ModelError
+from metronn.errors import InfeasibleError, MetronnError, ModelError
 from metronn.ir.graph import Graph
 from metronn.plan.candidates.reuse import check_reuse, layers_of
 from metronn.plan.design import Design
@@ -23,9 +23,10 @@ def plan(graph: Graph, system: System, options: PlanOptions, log: Progress = sil
     Raises InfeasibleError when no design meets all constraints, saying what binds and, with `advise`, which changes
     were tried and give a plan.
     """
-    if options.fpgas is not None and options.fpgas > len(system.fpgas):
+    there = len(system.fpgas)
+    if options.fpgas is not None and options.fpgas > there:
         raise ModelError(
-            f"plan.fpgas is {options.fpgas}, system {system.name} has {len(system.fpgas)} FPGAs.\n"
+            f"plan.fpgas is {options.fpgas}, system {system.name} has {there} FPGA{'s' if there > 1 else ''}.\n"
             "  Ask for fewer FPGAs or name a larger system."
         )
     check_reuse(graph, options)
@@ -54,6 +55,13 @@ def plan(graph: Graph, system: System, options: PlanOptions, log: Progress = sil
             log,
         )
     return design
+
+
+def first_reason(error: MetronnError, system: System) -> str:
+    """Return in one line why there is no plan on a system, of what `plan` raised: what binds first."""
+    first, *more = error.message.splitlines()
+    whole = f"{first} {more[0].strip()}" if first.endswith(":") and more else first
+    return whole.removeprefix(f"no plan for system {system.name}").lstrip(": ")
 
 
 def _refused(problem: Problem, known: tuple[str, ...], advise: bool, log: Progress) -> InfeasibleError:

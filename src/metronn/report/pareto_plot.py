@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from metronn.errors import ToolError
+from metronn.report.figures import COLOURS, MARKERS, empty_figure, picture_bytes
 from metronn.search.pareto import ParetoPoint
 
-MARKERS = "osD^vP*X"
-"""One for each network."""
-COLOURS = ("#1f6f8b", "#d1495b", "#66a182", "#8d6a9f", "#c98f1b", "#3d405b", "#4cb5ae", "#a44a3f")
-"""One for each II and fold."""
 LABELLED = 12
 """So many points of the front are labelled at most."""
 
@@ -23,24 +18,14 @@ def pareto_png(points: Sequence[ParetoPoint], metric: str) -> bytes:
 
     Raises ToolError when matplotlib is missing.
     """
-    try:
-        figures: Any = import_module("matplotlib.figure")
-        backend: Any = import_module("matplotlib.backends.backend_agg")
-    except ImportError:
-        raise ToolError(
-            "the picture needs matplotlib (pip install 'metronn[plots]'); leave it out with --no-plot"
-        ) from None
+    figure = empty_figure(11, 5.2, dpi=150, without="leave it out with --no-plot")
     planned = [point for point in points if point.planned]
-    figure = figures.Figure(figsize=(11, 5.2), dpi=150, layout="constrained")
-    backend.FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, sharey=True)
     _panel(left, planned, "LUT-equivalents", [float(p.lut_equivalents or 0) for p in planned], logarithmic=True)
     _panel(right, planned, "latency [ns]", [float(p.latency_ns or 0) for p in planned], logarithmic=False)
     left.set_ylabel(metric)
     _legend(figure, planned)
-    file = io.BytesIO()
-    figure.savefig(file, format="png", metadata={"Software": None})
-    return file.getvalue()
+    return picture_bytes(figure, "png")
 
 
 def _kinds(points: Sequence[ParetoPoint]) -> tuple[dict[str, str], dict[tuple[int, str], str]]:

@@ -59,6 +59,11 @@ class LinkRow:
     latency_cycles: int
     raw_ns: str
 
+    @property
+    def occupancy(self) -> float:
+        """The share of the frame's bits that is payload."""
+        return self.bits / self.capacity_bits
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WordsRow:

@@ -113,7 +113,9 @@ def _short(problem: Problem, told: frozenset[str]) -> Iterator[str]:
             elsewhere = name == "dsp" and step.value in told and len(regions) == len(fpgas)
             if need > most and not elsewhere:
                 yield f"{step.source}: needs {need:,.0f} {name} at least, the largest {where} {most:,.0f}."
-    have_it = f"the {asked} FPGAs asked for have" if asked else "the system has"
+    have_it = "the system has"
+    if asked:
+        have_it = "the FPGA asked for has" if asked == 1 else f"the {asked} FPGAs asked for have"
     for name in costs[0] if costs else ():
         least_sum, have = sum(cost[name] for cost in costs), sum(fpga.budget.as_dict()[name] for fpga in fpgas)
         if least_sum > have:
