@@ -116,15 +116,15 @@ Steps:
   }
 }
 
-// Reads the streams whose turn it is into the memories of their slots.
+// Reads the streams whose turn it is into the memories of their slots, each as often as it is there.
 template <typename cfg, int number, int offset, typename element_t>
-inline void store_beats(element_t[cfg::slots][cfg::depth], int, uint<bits_of(cfg::depth - 1)>[cfg::streams]) {
+inline void store_beats(element_t[cfg::copies * cfg::slots][cfg::depth], int, uint<bits_of(cfg::depth - 1)>[cfg::streams]) {
 #pragma HLS INLINE
   static_assert(offset == cfg::slots && number == cfg::streams, "remember_beats: other streams than configured");
 }
 
 template <typename cfg, int number, int offset, typename element_t, typename in_q, typename... rest_q>
-inline void store_beats(element_t ring[cfg::slots][cfg::depth], int step,
+inline void store_beats(element_t ring[cfg::copies * cfg::slots][cfg::depth], int step,
                         uint<bits_of(cfg::depth - 1)> now[cfg::streams], in_q &x, rest_q &...rest) {
 #pragma HLS INLINE
   typedef typename beat_of<in_q>::type in_t;
@@ -136,7 +136,11 @@ inline void store_beats(element_t ring[cfg::slots][cfg::depth], int step,
   Slots:
     for (int s = 0; s < in_t::slots; s++) {
 #pragma HLS UNROLL
-      ring[offset + s][now[number].to_int()] = element_t(in.slot[s]);
+    Copies:
+      for (int c = 0; c < cfg::copies; c++) {
+#pragma HLS UNROLL
+        ring[c * cfg::slots + offset + s][now[number].to_int()] = element_t(in.slot[s]);
+      }
     }
   }
   store_beats<cfg, number + 1, offset + in_t::slots>(ring, step, now, rest...);
@@ -149,7 +153,7 @@ void remember_beats(out_q &y, in_q &...x) {
   typedef uint<bits_of(cfg::depth - 1)> place_t;
   static_assert(cfg::steps > 1 && cfg::depth > 1 && cfg::streams > 0, "remember_beats: nothing to do");
   static_assert((cfg::depth & (cfg::depth - 1)) == 0, "remember_beats: the depth is no power of 2");
-  element_t ring[cfg::slots][cfg::depth];
+  element_t ring[cfg::copies * cfg::slots][cfg::depth];
 #pragma HLS ARRAY_PARTITION variable = ring type = complete dim = 1
 #pragma HLS BIND_STORAGE variable = ring type = ram_s2p impl = lutram
   place_t now[cfg::streams];
@@ -160,6 +164,13 @@ Steps:
     store_beats<cfg, 0, 0>(ring, step, now, x...);
     if (cfg::leaves(step)) {
       const int b = cfg::number(step);
+      element_t held[cfg::copies * cfg::slots];
+#pragma HLS ARRAY_PARTITION variable = held type = complete
+    Reads:
+      for (int k = 0; k < cfg::copies * cfg::slots; k++) {
+#pragma HLS UNROLL
+        held[k] = ring[k][place_t(now[cfg::stream_of(k)] - cfg::age(b, k)).to_int()];
+      }
       out_t out;
 #pragma HLS ARRAY_PARTITION variable = out.slot type = complete
     Slots:
@@ -170,12 +181,7 @@ Steps:
         for (int c = 0; c < cfg::most; c++) {
 #pragma HLS UNROLL
           if (c < cfg::choices(s) && cfg::choice(b, s) == c) {
-            const int from = cfg::from(s, c);
-            if (from < 0) {
-              value = element_t(cfg::fill());
-            } else {
-              value = ring[from][place_t(now[cfg::stream_of(from)] - cfg::age(b, s)).to_int()];
-            }
+            value = cfg::from(s, c) < 0 ? element_t(cfg::fill()) : held[cfg::from(s, c)];
           }
         }
         out.slot[s] = value;

@@ -2,8 +2,8 @@
 
 An array that is partitioned completely is registers, and any number of them is read at a time, at places that are known
 when the tool runs: a place known only at run time is a multiplexer over all of them. In other dimensions an array is a
-memory with two ports. Unrolled loops make as many accesses as they have turns; an array handed to an inlined function
-is read and written everywhere.
+memory with two ports. Unrolled loops make as many accesses as they have turns. What an inlined function accesses by the
+name counts as if it stood there; an array handed on in another way is read and written everywhere.
 """
 
 from __future__ import annotations
@@ -67,13 +67,11 @@ def memory_problems(
                     yield f"{name}: {array} is registers, and is accessed at {index}, which is known at run time only"
         if 0 in banks or len(banks) >= len(sizes):
             continue
-        by_bank: dict[tuple[str, ...], int] = {}
-        for access in reads.found[array]:
-            # banks that are written differently are different ones
-            bank = tuple(index for dim, index in enumerate(access.indices, start=1) if dim in banks)
-            by_bank[bank] = by_bank.get(bank, 0) + reads.count(access, banks)
-        count = max(by_bank.values(), default=0)
-        if array in reads.passed:
+        count = reads.most(array, banks)
+        inlined = _inlined(source, reads.passed.get(array, ()), array)
+        if inlined and array not in stored:
+            count += sum(_Reader(callee, values, {array: sizes}).most(array, banks) for callee in inlined)
+        elif array in reads.passed:
             used = _used_by(source, reads.passed[array]) if array in stored else (True,) * len(sizes)
             sides = [size for dim, size in enumerate(sizes, start=1) if dim not in banks and used[dim - 1]]
             count = max(count, math.prod(sides))
@@ -82,6 +80,18 @@ def memory_problems(
                 f"{name}: {array} is accessed {count} times every {interval} cycle{'s' if interval > 1 else ''}, a "
                 f"memory has {PORTS} ports; partition it"
             )
+
+
+def _inlined(source: Source, callees: Sequence[tuple[str, int]], array: str) -> list[Function]:
+    """Return the functions an array is handed to, if all are inlined and know it by its name; else none."""
+    found: list[Function] = []
+    for name in dict.fromkeys(callee for callee, _ in callees):
+        forms = [one for one in source.functions.values() if one.name == name]  # templates end a recursion in another
+        known = [one for one in forms if array in one.parameters]
+        if not known or not all(any(p.name == "INLINE" for p in one.pragmas) for one in forms):
+            return []
+        found += known
+    return found
 
 
 def _used_by(source: Source, callees: Sequence[tuple[str, int]]) -> tuple[bool, ...]:
@@ -138,10 +148,22 @@ class _Reader:
     def _variables(self, text: str) -> frozenset[str]:
         return frozenset().union(*(self._origin.get(name, frozenset()) for name in _names(text)))
 
+    def most(self, array: str, banks: frozenset[int]) -> int:
+        """Accesses of the bank that is accessed most in an iteration; banks written differently are different ones."""
+        by_bank: dict[tuple[str, ...], int] = {}
+        for access in self.found[array]:
+            bank = tuple(index for dim, index in enumerate(access.indices, start=1) if dim in banks)
+            by_bank[bank] = by_bank.get(bank, 0) + self.count(access, banks)
+        return max(by_bank.values(), default=0)
+
     def count(self, access: _Access, banks: frozenset[int]) -> int:
-        """Accesses of one bank in an iteration: the turns of the unrolled loops that move along the memory."""
+        """Accesses of one bank in an iteration: the turns of the unrolled loops that move along the memory.
+
+        A loop whose variable is itself the number of the bank reaches each bank once.
+        """
         along = [index for dim, index in enumerate(access.indices, start=1) if dim not in banks]
-        variables = frozenset().union(*map(self._variables, along))
+        numbers = {index.strip() for dim, index in enumerate(access.indices, start=1) if dim in banks}
+        variables = frozenset().union(*map(self._variables, along)) - numbers
         return math.prod(loop.turns for loop in access.loops if loop.unrolled and loop.variable in variables)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ MOST_REGISTERS = 4096
 """Elements that are kept in registers at most: what the tool partitions completely."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ReorderForm:
     """Which beats are read and leave in which step, and where every slot of the result comes from.
 
@@ -59,12 +60,39 @@ class ReorderForm:
         """Beats of each stream that are kept."""
         return int(self.age.max()) + 1
 
+    @cached_property
+    def reads(self) -> tuple[Index, Index]:
+        """Which ages of each slot are read for each beat, and which of them every slot of the result takes.
+
+        The first is [beat, read, slot]: a slot that is read at several places has as many reads in that beat. The
+        second is [beat, slot of the result].
+        """
+        used = self.filled & (self.slot >= 0)
+        ages: list[dict[int, list[int]]] = []
+        taken = np.zeros_like(self.age)
+        for b, s in zip(*np.nonzero(used), strict=True):
+            while len(ages) <= b:
+                ages.append({})
+            of_slot = ages[b].setdefault(int(self.slot[b, s]), [])
+            if int(self.age[b, s]) not in of_slot:
+                of_slot.append(int(self.age[b, s]))
+            taken[b, s] = of_slot.index(int(self.age[b, s]))
+        most = max((len(found) for beat in ages for found in beat.values()), default=1)
+        table = np.zeros((len(self.age), most, self.slots), dtype=np.int64)
+        for b, beat in enumerate(ages):
+            for slot, found in beat.items():
+                table[b, : len(found), slot] = found
+        return table, taken
+
+    @property
+    def copies(self) -> int:
+        """Places at which a slot is read in a step, at most: a memory for each."""
+        return int(self.reads[0].shape[1])
+
     @property
     def in_memory(self) -> bool:
         """Whether what is kept is read at one place a slot and step at most, and is more than two beats."""
-        used = np.where(self.filled & (self.slot >= 0), self.slot * self.depth + self.age, -1)
-        distinct = all(len(np.unique(row[row >= 0] // self.depth)) == len(np.unique(row[row >= 0])) for row in used)
-        return self.depth > 2 and (distinct or self.slots * self.depth > MOST_REGISTERS)
+        return self.depth > 2 and (self.copies == 1 or self.slots * self.depth > MOST_REGISTERS)
 
     @property
     def function(self) -> str:
@@ -74,7 +102,9 @@ class ReorderForm:
     def describe(self, members: Members) -> None:
         """Add the configuration."""
         depth = 1 << (self.depth - 1).bit_length() if self.in_memory else self.depth
-        kinds = np.where(self.slot >= 0, self.slot if self.in_memory else self.slot * self.depth + self.age, -1)
+        places, taken = self.reads
+        kept = taken * self.slots + self.slot if self.in_memory else self.slot * self.depth + self.age
+        kinds = np.where(self.slot >= 0, kept, -1)
         found = [np.unique(column[known]) for column, known in zip(kinds.T, self.filled.T, strict=True)]
         most = max(map(len, found))
         choice, choices = np.zeros_like(kinds), np.full((len(found), most), -1, dtype=np.int64)
@@ -82,6 +112,8 @@ class ReorderForm:
             choices[s, : len(different)] = different
             choice[:, s] = np.searchsorted(different, kinds[:, s])
         values = {"steps": self.steps, "streams": len(self.layouts), "slots": self.slots, "depth": depth, "most": most}
+        if self.in_memory:
+            values["copies"] = self.copies
         for name, value in values.items():
             members.constant(name, value)
         members.flags("takes", [np.isin(self.busy, layout.cycles) for layout in self.layouts], "step")
@@ -92,10 +124,10 @@ class ReorderForm:
         origin = choices if self.in_memory else np.where(choices >= 0, choices // self.depth, -1)
         members.matrix("from", origin, here)
         if self.in_memory:
-            members.vector(
-                "stream_of", [p for p, layout in enumerate(self.layouts) for _ in range(layout.slot_count)], "k"
-            )
-            members.matrix("age", self.age, self.filled)
+            streams = [p for p, layout in enumerate(self.layouts) for _ in range(layout.slot_count)]
+            members.vector("stream_of", streams * self.copies, "k")
+            ages = places.reshape(len(places), -1)
+            members.matrix("age", ages, np.ones(ages.shape, dtype=bool))
         else:
             members.matrix("ago", np.where(choices >= 0, choices % self.depth, 0), here)
         members.matrix("choice", choice, self.filled)
