@@ -118,7 +118,8 @@ Steps:
 
 // Reads the streams whose turn it is into the memories of their slots, each as often as it is there.
 template <typename cfg, int number, int offset, typename element_t>
-inline void store_beats(element_t[cfg::copies * cfg::slots][cfg::depth], int, uint<bits_of(cfg::depth - 1)>[cfg::streams]) {
+inline void store_beats(element_t[cfg::copies * cfg::slots][cfg::depth], int,
+                        uint<bits_of(cfg::depth - 1)>[cfg::streams]) {
 #pragma HLS INLINE
   static_assert(offset == cfg::slots && number == cfg::streams, "remember_beats: other streams than configured");
 }

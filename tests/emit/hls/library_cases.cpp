@@ -625,9 +625,10 @@ struct reorder_cfg {
 };
 
 struct remember_cfg : reorder_cfg {
+  static const int copies = 1;
   static int choices(int) { return 1; }
   static int choice(int, int) { return 0; }
-  static int age(int b, int s) { return s == 1 && b < 2; }
+  static int age(int b, int k) { return k == 1 && b < 2; }
   static int stream_of(int k) { return k / 2; }
 };
 
