@@ -136,6 +136,7 @@ module mnn_link_rx #(
   localparam logic [IndexWidth-1:0] TwoBefore  = (FrameWords > 2) ? IndexWidth'(FrameWords - 3) : '1;
 
   logic [IndexWidth-1:0] index_q;        // cycles since start_o, stops at EventCycles
+  (* max_fanout = 64 *)
   logic                  start_q;        // start_o
   logic                  free_q;         // EventCycles since the last start, or more
   logic                  last_word_q;    // the last word of a frame is on word_o

@@ -10,6 +10,7 @@ module mnn_pulse_delay #(
   input  wire  clk_i,
   input  wire  rst_i,            // synchronous, active high
   input  wire  pulse_i,
+  (* max_fanout = 64 *)
   output logic pulse_o
 );
 

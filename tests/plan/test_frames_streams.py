@@ -175,6 +175,13 @@ def test_pulses_far_away_come_from_counters_or_shift_registers() -> None:
     assert "mnn_pulse_delay" not in "\n".join(event_line("event", "go", list(range(0, 160, 8)), 9).lines)
 
 
+def test_tools_may_copy_pulses_with_many_loads() -> None:
+    lines = event_line("event", "go", [0, 3, 40], 9).lines
+    registers = [line for line in lines if line.strip().endswith("_q;") and "logic" in line]
+    assert registers
+    assert all("(* max_fanout = 64 *)" in line for line in registers)
+
+
 # What the check of a design says about streams
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from metronn.plan.kernels.folds.clusters import LOADS
+
 SHORT_GAP = 16
 """Between pulses closer than this the event line is flip-flops; a longer way is a counter or a shift register."""
 
@@ -48,7 +50,7 @@ def event_line(name: str, source: str, taps: Sequence[int], distance: int) -> Ev
             ]
         if length:
             lines += [
-                f"  logic [{length}:1] {vector}_q;",
+                f"  (* max_fanout = {LOADS} *) logic [{length}:1] {vector}_q;",
                 f"  wire  [{length}:0] {vector} = {{{vector}_q, {start}}};",
                 "  always_ff @(posedge clk_i) begin",
                 f"    {vector}_q <= rst_i ? {length}'d0 : {vector}[{length - 1}:0];",
