@@ -73,7 +73,9 @@ def verdict(name: str, checked: str, found: Sequence[str], measured: dict[str, A
 def _not_run(name: str, reason: str, *, left_out: bool = False) -> Verdict:
     """A check that was not run: its tool is missing, or (`left_out`) only `full` synthesises what it looks at."""
     measured = {LEFT_OUT: True} if left_out else {}
-    return Verdict(rung=STATIC_RUNG, name=f"static: {name}", status=Status.NOT_RUN, first=reason, measured=measured)
+    return Verdict(
+        rung=STATIC_RUNG, name=f"static: {name}", status=Status.NOT_RUN, first=f"{name}: {reason}", measured=measured
+    )
 
 
 def _checked(name: str, check: Callable[[], tuple[str, Sequence[str]]]) -> Verdict:
