@@ -202,10 +202,12 @@ def test_small_modules_first_then_parts_of_large_ones() -> None:
     assert chosen(units, 0) == ([], units)
 
 
-def test_registers_in_a_row_come_last() -> None:
-    units = [unit("delay", 100, plain=True), unit("sum", 600)]
+def test_kernels_come_first_and_registers_in_a_row_last() -> None:
+    planned = Resources(lut=1)
+    units = [unit("delay", 100, plain=True, planned=planned), unit("frame", 500), unit("sum", 600, planned=planned)]
     assert [one.name for one in chosen(units, 650)[0]] == ["sum"]
     assert [one.name for one in chosen(units, 700)[0]] == ["delay", "sum"]
+    assert [one.name for one in chosen(units, 1100)[0]] == ["frame", "sum"]
 
 
 def measured(name: str, delay_ps: int = 900, **more: object) -> Measured:

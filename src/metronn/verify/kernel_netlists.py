@@ -1,8 +1,8 @@
 """Emitted modules synthesised one by one: slowest path, widest net, DSP blocks, and cells beside the plan.
 
 Synthesis of a large kernel takes minutes. By default so much is synthesised as takes some ten seconds on two cores,
-by the planned size: whole kernels, smallest first and registers in a row last, then a part of each larger one that has
-parts. Results are kept in the cache by content.
+by the planned size: whole modules, smallest first, then a part of each larger one that has parts. What the plan counts
+goes before frames and ends of links, registers in a row come last. Results are kept in the cache by content.
 """
 
 from __future__ import annotations
@@ -163,12 +163,17 @@ def _ends(folder: Path, fpga: FpgaDesign) -> Iterator[Unit]:
 def chosen(units: Sequence[Unit], effort: float | None) -> tuple[list[Unit], list[Unit]]:
     """Return the units to synthesise and those left out. `effort` None takes all.
 
-    Otherwise whole ones, smallest first and plain ones last, up to that effort, then a part of each that has parts and
-    is left out, up to `PARTS_EFFORT`. What is left out of which a part is taken is in both lists.
+    Otherwise whole ones up to that effort, smallest first, what is planned before what is not, and plain ones last;
+    then a part of each that has parts and is left out, up to `PARTS_EFFORT`. What is left out of which a part is taken
+    is in both lists.
     """
     if effort is None:
         return list(units), []
-    order = sorted(range(len(units)), key=lambda k: (units[k].plain, units[k].effort, k))
+
+    def rank(k: int) -> tuple[bool, bool, float, int]:
+        return units[k].plain, units[k].planned is None, units[k].effort, k
+
+    order = sorted(range(len(units)), key=rank)
     room, taken, left = effort, set(), []
     for k in order:
         if units[k].effort <= room:
