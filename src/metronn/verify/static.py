@@ -71,11 +71,12 @@ def verdict(name: str, checked: str, found: Sequence[str], measured: dict[str, A
 
 
 def _not_run(name: str, reason: str, *, left_out: bool = False) -> Verdict:
-    """A check that was not run: its tool is missing, or (`left_out`) only `full` synthesises what it looks at."""
-    measured = {LEFT_OUT: True} if left_out else {}
-    return Verdict(
-        rung=STATIC_RUNG, name=f"static: {name}", status=Status.NOT_RUN, first=f"{name}: {reason}", measured=measured
-    )
+    """A check that was not run: its tool is missing, or (`left_out`) only `full` synthesises what it looks at.
+
+    The words of a missing tool are the same for all checks that need it.
+    """
+    words, measured = (f"{name}: {reason}", {LEFT_OUT: True}) if left_out else (reason, {})
+    return Verdict(rung=STATIC_RUNG, name=f"static: {name}", status=Status.NOT_RUN, first=words, measured=measured)
 
 
 def _checked(name: str, check: Callable[[], tuple[str, Sequence[str]]]) -> Verdict:
