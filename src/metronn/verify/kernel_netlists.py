@@ -28,9 +28,7 @@ from metronn.verify.paths import PathReport, report_of
 from metronn.verify.synthesis import NO_BLOCK_RAM, cells_of, counted, netlist, packs
 
 DEFAULT_EFFORT = 3_000
-"""Effort of whole modules that are synthesised where not all are asked for."""
-PARTS_EFFORT = 6_000
-"""Effort of parts of larger ones, then: a cluster of a fold takes 5,000 to 6,000, some 20 s."""
+"""Effort of what is synthesised where not all is asked for: of whole modules, and of parts again."""
 START_EFFORT = 1_500
 LUT_EFFORT, FF_EFFORT, DSP_EFFORT = 1.0, 0.3, 25.0
 """Effort of a run of Yosys, and of what it makes: about 300 in a second of one core."""
@@ -164,8 +162,8 @@ def chosen(units: Sequence[Unit], effort: float | None) -> tuple[list[Unit], lis
     """Return the units to synthesise and those left out. `effort` None takes all.
 
     Otherwise whole ones up to that effort, smallest first, what is planned before what is not, and plain ones last;
-    then a part of each that has parts and is left out, up to `PARTS_EFFORT`. What is left out of which a part is taken
-    is in both lists.
+    then a part of each that has parts and is left out, up to that effort again. What is left out of which a part is
+    taken is in both lists.
     """
     if effort is None:
         return list(units), []
@@ -181,7 +179,7 @@ def chosen(units: Sequence[Unit], effort: float | None) -> tuple[list[Unit], lis
             taken.add(k)
         else:
             left.append(k)
-    parts, room = [], PARTS_EFFORT if effort else 0.0
+    parts, room = [], effort
     for k in left:
         unit = units[k]
         if unit.parts:
